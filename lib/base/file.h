@@ -1,0 +1,85 @@
+// Files: positioned reads with bounds, text with a size limit, and outputs that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace adze {
+
+/// A file opened for reading. Reads never touch a byte outside [0, size()) and may be called from several threads.
+class InputFile {
+ public:
+  /// Throws missing_input when it cannot be opened or is not a regular file.
+  explicit InputFile(std::filesystem::path path);
+  ~InputFile();
+  InputFile(InputFile&& other) noexcept;
+  InputFile& operator=(InputFile&& other) noexcept;
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::uint64_t size() const { return size_; }  ///< at the time of opening
+  std::int64_t modified_ns() const { return modified_ns_; }
+
+  /// Fills `out` from `offset`. Throws bad_data when the range leaves the file, io when reading fails or the file shrank.
+  void read(std::uint64_t offset, std::span<std::byte> out) const;
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+  std::int64_t modified_ns_ = 0;
+};
+
+inline constexpr std::uint64_t kDefaultTextLimit = std::uint64_t{1} << 30;
+
+/// The whole file as bytes. Throws bad_data above `limit` bytes.
+std::string read_file(const std::filesystem::path& path, std::uint64_t limit = kDefaultTextLimit);
+
+/// An output that appears under its name only on commit(): written beside it as `name.tmp`, synced and renamed.
+/// Destroying it uncommitted removes the temporary file.
+class OutputFile {
+ public:
+  /// Throws cannot_create. An existing file is replaced at commit.
+  explicit OutputFile(std::filesystem::path path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Overwrites bytes that were written before; throws internal when the range was not.
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  std::uint64_t bytes_written() const { return size_; }
+  void commit();
+
+ private:
+  void put(std::uint64_t offset, std::span<const std::byte> bytes);
+
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  int descriptor_ = -1;
+  std::uint64_t size_ = 0;
+};
+
+/// Writes `bytes` as a whole: temporary name, fsync, rename, fsync of the folder.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+/// Makes a file that another library has written under `temporary` durable and gives it its name.
+void publish_file(const std::filesystem::path& temporary, const std::filesystem::path& path);
+
+/// Flushes a folder's entries to disk.
+void sync_folder(const std::filesystem::path& folder);
+
+/// Creates the folder and its parents; throws cannot_create.
+void make_folder(const std::filesystem::path& folder);
+
+inline std::span<const std::byte> as_bytes(std::string_view text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+
+}  // namespace adze
