@@ -1,0 +1,24 @@
+// Causal attention over one window with grouped queries and an optional sliding window, softmax in float with the row's
+// maximum subtracted. Queries go in fixed tiles, so masked keys beyond a tile cost nothing.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/matrix.h"
+
+namespace adze {
+
+struct AttentionShape {
+  std::size_t heads = 0;
+  std::size_t kv_heads = 0;  ///< divides heads; query head h reads key head h / (heads / kv_heads)
+  std::size_t head_dim = 0;
+  std::size_t sliding_window = 0;  ///< token t sees max(0, t - window + 1) .. t; 0: all up to t
+};
+
+/// out_h = softmax(q_h k_g^T / sqrt(head_dim)) v_g for each head h of group g.  q, out: [tokens x heads * head_dim];
+/// k, v: [tokens x kv_heads * head_dim]; rotated already. `scores` is scratch and grows as needed.
+void attention(ConstViewF q, ConstViewF k, ConstViewF v, const AttentionShape& shape, ViewF out,
+               std::vector<float>& scores);
+
+}  // namespace adze

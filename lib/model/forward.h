@@ -1,0 +1,72 @@
+// The forward pass over one window of tokens, in float32, over weights in whatever form they are stored.
+//
+// It is cut into stages so that calibration can look at each stage's input and go on with other weights: every function
+// takes the block it shall use, and run_block is nothing but the stages in order. Each call works on one window from
+// position 0 on, single-threaded; callers run windows in parallel, one Workspace each. All product shapes depend on the
+// window and the model only, so results do not depend on the number of threads. No KV cache: this is for measuring
+// text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/matrix.h"
+#include "grid/compressed_tensor.h"
+#include "model/architecture.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace adze {
+
+/// Scratch memory of one thread: grows to the largest window it has seen. Contents mean nothing between calls.
+struct Workspace {
+  std::vector<float> tile;    ///< decoded rows of a weight
+  std::vector<float> first;   ///< activations
+  std::vector<float> second;  ///< activations
+  std::vector<float> third;   ///< activations
+  std::vector<float> scores;  ///< attention of one tile of queries
+};
+
+/// y = x W^T + b, or y += x W^T + b.  x: [tokens x in], weight: [out x in], bias: [out] or empty, y: [tokens x out].
+void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float> bias, ViewF y, Workspace& work,
+            bool accumulate = false);
+
+/// x[t] = embedding row ids[t].  x: [ids.size() x hidden]. Throws bad_data for an id outside the vocabulary.
+void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x);
+
+/// The pass of one architecture for windows of up to `max_tokens`. Immutable: share it among threads.
+class Forward {
+ public:
+  Forward(const Architecture& architecture, std::size_t max_tokens);
+
+  const Architecture& architecture() const { return architecture_; }
+
+  /// Input of {q, k, v}: out = norm(x).  x, out: [tokens x hidden]; they may be the same.
+  void stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const;
+  /// Input of {o}: projections, RoPE and attention.  normed: [tokens x hidden], out: [tokens x heads * head_dim].
+  void attention_mix(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const;
+  /// x += o(mix).
+  void add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const;
+  /// Input of {gate, up}: out = norm(x).  x, out: [tokens x hidden]; they may be the same.
+  void stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out) const;
+  /// Input of {down}: out = silu(gate(normed)) * up(normed).  out: [tokens x ffn of the block].
+  void mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const;
+  /// x += down(hidden).
+  void add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const;
+
+  /// All of the above: x: [tokens x hidden], from one block's input to the next one's.
+  void run_block(const BlockWeights& block, ViewF x, Workspace& work) const;
+
+  /// out = norm(x) before the head.  x, out: [tokens x hidden]; they may be the same.
+  void final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const;
+  /// out = x head^T.  x: [rows x hidden] after final_norm, out: [rows x vocab].
+  void logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const;
+
+ private:
+  Architecture architecture_;
+  RopeTable rope_;
+};
+
+}  // namespace adze

@@ -1,0 +1,34 @@
+// Rotary position embedding in the half-split layout of Hugging Face checkpoints: element i of a head is paired with
+// element i + head_dim / 2. Kinds: plain, linear (positions divided) and llama3 (low frequencies divided).
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/matrix.h"
+#include "model/architecture.h"
+
+namespace adze {
+
+/// Angle per position of each of the head_dim / 2 pairs, scaling included.
+std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim);
+
+/// theta^(-2i / head_dim) / rope_frequencies: the divisors that GGUF stores as rope_freqs.weight for llama3.
+std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim);
+
+/// Cosines and sines of all angles for positions 0 .. positions - 1.
+class RopeTable {
+ public:
+  RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions);
+
+  std::size_t positions() const { return cosine_.rows(); }
+  /// Rotates every head of every row; row t is position t.  heads: [tokens x n * head_dim]. Needs tokens <=
+  /// positions().
+  void rotate(ViewF heads) const;
+
+ private:
+  MatrixF cosine_;  // [positions x head_dim / 2]
+  MatrixF sine_;
+};
+
+}  // namespace adze

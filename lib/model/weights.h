@@ -1,0 +1,79 @@
+// A model's weights, one block at a time. ModelWeights is what the forward pass, calibration and export read; where the
+// weights lie (a checkpoint, a GGUF file, our compressed store) is one implementation each.
+//
+// Everything a ModelWeights hands out is immutable and lives as long as somebody holds it: dropping a BlockWeights
+// frees the block. All functions may be called from several threads.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "grid/compressed_tensor.h"
+#include "model/architecture.h"
+#include "model/tensors.h"
+
+namespace adze {
+
+class TensorSource;
+struct TensorInfo;
+
+using TensorPtr = std::shared_ptr<const CompressedTensor>;
+
+/// y = x W^T + b.  weight: [out x in]; bias: [out], or empty.
+struct Linear {
+  TensorPtr weight;
+  std::vector<float> bias;
+};
+
+/// One transformer layer. The width of the FFN is that of its own tensors, which a narrowed model may have per block.
+struct BlockWeights {
+  std::vector<float> input_norm;           ///< [hidden], before attention
+  std::vector<float> post_attention_norm;  ///< [hidden], before the FFN
+  std::array<Linear, kLinearCount> linears;
+
+  const Linear& operator[](LinearSlot slot) const { return linears[static_cast<std::size_t>(slot)]; }
+  Linear& operator[](LinearSlot slot) { return linears[static_cast<std::size_t>(slot)]; }
+};
+
+class ModelWeights {
+ public:
+  virtual ~ModelWeights() = default;
+
+  virtual const Architecture& architecture() const = 0;
+  virtual TensorPtr embedding() const = 0;                  ///< [vocab x hidden]
+  virtual BlockWeights block(std::size_t index) const = 0;  ///< loads just that block
+  virtual std::vector<float> final_norm() const = 0;        ///< [hidden]
+  virtual TensorPtr head() const = 0;                       ///< [vocab x hidden]; the embedding when tied
+};
+
+/// Weights of a checkpoint under their Hugging Face names, in the dtype they are stored in.
+class CheckpointWeights final : public ModelWeights {
+ public:
+  /// Resolves tying and checks every tensor's name, shape and dtype; throws bad_data. Reads no weights but, at most, a
+  /// head that config.json calls tied.
+  CheckpointWeights(Architecture architecture, std::shared_ptr<const TensorSource> source);
+
+  const Architecture& architecture() const override { return architecture_; }
+  /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
+  TensorPtr embedding() const override;
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override;
+  TensorPtr head() const override;
+
+ private:
+  Architecture architecture_;
+  std::shared_ptr<const TensorSource> source_;
+};
+
+/// One stored matrix as it is, checked for NaN and Inf. Throws bad_data, naming the tensor.
+std::shared_ptr<const DenseTensor> load_matrix(const TensorSource& source, const TensorInfo& tensor);
+/// One stored vector (norm, bias) as float, checked likewise.
+std::vector<float> load_vector(const TensorSource& source, const TensorInfo& tensor);
+
+/// Opens a Hugging Face folder: config.json and its safetensors.
+std::unique_ptr<ModelWeights> open_checkpoint_model(const std::filesystem::path& folder);
+
+}  // namespace adze
