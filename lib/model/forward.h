@@ -23,10 +23,12 @@ namespace adze {
 /// Scratch memory of one thread: grows to the largest window it has seen. Contents mean nothing between calls.
 struct Workspace {
   std::vector<float> tile;    ///< decoded rows of a weight
-  std::vector<float> first;   ///< activations
-  std::vector<float> second;  ///< activations
-  std::vector<float> third;   ///< activations
+  std::vector<float> first;   ///< q, or the gate
+  std::vector<float> second;  ///< k
+  std::vector<float> third;   ///< v
   std::vector<float> scores;  ///< attention of one tile of queries
+  std::vector<float> normed;  ///< run_block: input of {q, k, v} and of {gate, up}
+  std::vector<float> inner;   ///< run_block: input of {o} and of {down}
 };
 
 /// y = x W^T + b, or y += x W^T + b.  x: [tokens x in], weight: [out x in], bias: [out] or empty, y: [tokens x out].

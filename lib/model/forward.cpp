@@ -1,0 +1,122 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "linalg/gemm.h"
+#include "model/attention.h"
+#include "model/norm.h"
+
+namespace adze {
+namespace {
+
+// Output rows decoded at a time: 256 x 4096 floats are 4 MiB, a share of a last-level cache, and wide enough that the
+// product runs at full speed.
+constexpr std::size_t kTileRows = 256;
+
+/// A matrix in a scratch buffer, which grows as needed. Contents are arbitrary.
+ViewF scratch(std::vector<float>& buffer, Shape shape) {
+  if (buffer.size() < shape.count()) buffer.resize(shape.count());
+  return {buffer.data(), shape};
+}
+
+void add_bias(std::span<const float> bias, ViewF y) {
+  for (std::size_t r = 0; r < y.rows(); ++r) {
+    const auto row = y.row(r);
+    for (std::size_t c = 0; c < row.size(); ++c) row[c] += bias[c];
+  }
+}
+
+void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) {
+  linear(x, *layer.weight, layer.bias, y, work, accumulate);
+}
+
+}  // namespace
+
+void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float> bias, ViewF y, Workspace& work,
+            bool accumulate) {
+  const Shape shape = weight.shape();
+  assert(x.cols() == shape.cols && y.rows() == x.rows() && y.cols() == shape.rows);
+  assert(bias.empty() || bias.size() == shape.rows);
+  for (std::size_t first = 0; first < shape.rows; first += kTileRows) {
+    const std::size_t count = std::min(kTileRows, shape.rows - first);
+    const ViewF tile = scratch(work.tile, {count, shape.cols});
+    weight.decode_rows(first, count, {tile.data(), tile.shape().count()});
+    multiply_nt(x, tile, y.col_range(first, count), accumulate);
+  }
+  if (!bias.empty()) add_bias(bias, y);
+}
+
+void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) {
+  const Shape shape = embedding.shape();
+  assert(x.rows() == ids.size() && x.cols() == shape.cols);
+  for (std::size_t t = 0; t < ids.size(); ++t) {
+    if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= shape.rows)
+      fail(ErrorKind::bad_data, "token id {} at position {} is outside the vocabulary of {}", ids[t], t, shape.rows);
+    embedding.decode_rows(static_cast<std::size_t>(ids[t]), 1, x.row(t));
+  }
+}
+
+Forward::Forward(const Architecture& architecture, std::size_t max_tokens)
+    : architecture_(architecture), rope_(architecture.rope, architecture.head_dim, max_tokens) {}
+
+void Forward::stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const {
+  rms_norm(x, block.input_norm, architecture_.norm_eps, out);
+}
+
+void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const {
+  const std::size_t tokens = normed.rows();
+  const ViewF q = scratch(work.first, {tokens, architecture_.q_width()});
+  const ViewF k = scratch(work.second, {tokens, architecture_.kv_width()});
+  const ViewF v = scratch(work.third, {tokens, architecture_.kv_width()});
+  apply(block[LinearSlot::q], normed, q, work);
+  apply(block[LinearSlot::k], normed, k, work);
+  apply(block[LinearSlot::v], normed, v, work);
+  rope_.rotate(q);
+  rope_.rotate(k);
+  const AttentionShape shape{architecture_.heads, architecture_.kv_heads, architecture_.head_dim,
+                             architecture_.sliding_window};
+  attention(q, k, v, shape, out, work.scores);
+}
+
+void Forward::add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const {
+  apply(block[LinearSlot::o], mix, x, work, true);
+}
+
+void Forward::stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out) const {
+  rms_norm(x, block.post_attention_norm, architecture_.norm_eps, out);
+}
+
+void Forward::mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const {
+  const ViewF gate = scratch(work.first, out.shape());
+  apply(block[LinearSlot::gate], normed, gate, work);
+  apply(block[LinearSlot::up], normed, out, work);
+  swiglu(gate, out);
+}
+
+void Forward::add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const {
+  apply(block[LinearSlot::down], hidden, x, work, true);
+}
+
+void Forward::run_block(const BlockWeights& block, ViewF x, Workspace& work) const {
+  const std::size_t tokens = x.rows();
+  const ViewF normed = scratch(work.normed, x.shape());
+  stage_input_qkv(block, x, normed);
+  const ViewF mix = scratch(work.inner, {tokens, architecture_.q_width()});
+  attention_mix(block, normed, mix, work);
+  add_attention(block, mix, x, work);
+  stage_input_mlp(block, x, normed);
+  const ViewF hidden = scratch(work.inner, {tokens, block[LinearSlot::down].weight->shape().cols});
+  mlp_hidden(block, normed, hidden, work);
+  add_mlp(block, hidden, x, work);
+}
+
+void Forward::final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const {
+  rms_norm(x, weight, architecture_.norm_eps, out);
+}
+
+void Forward::logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const {
+  linear(x, head, {}, out, work);
+}
+
+}  // namespace adze

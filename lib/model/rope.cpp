@@ -1,0 +1,81 @@
+#include "model/rope.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace adze {
+namespace {
+
+/// 1 above the high frequency bound, `factor` below the low one, interpolated in the frequency between them
+/// (Llama 3.1 reference code, apply_scaling).
+double llama3_divisor(const RopeSpec& spec, double frequency) {
+  const double wavelength = 2.0 * std::numbers::pi / frequency;
+  const auto context = static_cast<double>(spec.original_max_positions);
+  if (wavelength < context / spec.high_freq_factor) return 1.0;
+  if (wavelength > context / spec.low_freq_factor) return spec.factor;
+  const double t = (context / wavelength - spec.low_freq_factor) / (spec.high_freq_factor - spec.low_freq_factor);
+  return 1.0 / ((1.0 - t) / spec.factor + t);
+}
+
+double divisor(const RopeSpec& spec, double frequency) {
+  switch (spec.kind) {
+    case RopeKind::none:
+      return 1.0;
+    case RopeKind::linear:
+      return spec.factor;
+    case RopeKind::llama3:
+      return llama3_divisor(spec, frequency);
+  }
+  return 1.0;
+}
+
+double plain_frequency(const RopeSpec& spec, std::size_t pair, std::size_t head_dim) {
+  return std::pow(spec.theta, -2.0 * static_cast<double>(pair) / static_cast<double>(head_dim));
+}
+
+void rotate_head(float* head, std::span<const float> cosine, std::span<const float> sine) {
+  const std::size_t half = cosine.size();
+  for (std::size_t i = 0; i < half; ++i) {
+    const float low = head[i];
+    const float high = head[i + half];
+    head[i] = low * cosine[i] - high * sine[i];
+    head[i + half] = high * cosine[i] + low * sine[i];
+  }
+}
+
+}  // namespace
+
+std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim) {
+  std::vector<double> divisors(head_dim / 2);
+  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] = divisor(spec, plain_frequency(spec, i, head_dim));
+  return divisors;
+}
+
+std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim) {
+  std::vector<double> frequencies = rope_divisors(spec, head_dim);
+  for (std::size_t i = 0; i < frequencies.size(); ++i)
+    frequencies[i] = plain_frequency(spec, i, head_dim) / frequencies[i];
+  return frequencies;
+}
+
+RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions)
+    : cosine_(positions, head_dim / 2), sine_(positions, head_dim / 2) {
+  const std::vector<double> frequencies = rope_frequencies(spec, head_dim);
+  for (std::size_t position = 0; position < positions; ++position) {
+    for (std::size_t i = 0; i < frequencies.size(); ++i) {
+      const double angle = static_cast<double>(position) * frequencies[i];
+      cosine_(position, i) = static_cast<float>(std::cos(angle));
+      sine_(position, i) = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+void RopeTable::rotate(ViewF heads) const {
+  assert(heads.rows() <= positions());
+  const std::size_t head_dim = 2 * cosine_.cols();
+  for (std::size_t t = 0; t < heads.rows(); ++t)
+    for (std::size_t first = 0; first < heads.cols(); first += head_dim)
+      rotate_head(heads.row(t).data() + first, cosine_.row(t), sine_.row(t));
+}
+
+}  // namespace adze

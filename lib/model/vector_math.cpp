@@ -1,0 +1,99 @@
+#include "model/vector_math.h"
+
+#include <cassert>
+#include <cstddef>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "model/vector_math.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace adze {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::ScalableTag<float>;
+
+constexpr float kMostExponent = 88.0f;    // exp(88.7) is the largest float
+constexpr float kLeastExponent = -87.3f;  // exp(-87.34) is the smallest normal float
+
+/// exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite), |r| <= 0.3466; exp(r) by its
+/// Taylor polynomial of degree 7, whose remainder 0.3466^8 / 8! = 5e-9 is far below a float's rounding.
+template <class D>
+hn::Vec<D> Exp(D d, hn::Vec<D> x) {
+  const hn::RebindToSigned<D> di;
+  const auto keep = hn::Ge(x, hn::Set(d, kLeastExponent));
+  x = hn::Min(hn::Max(x, hn::Set(d, kLeastExponent)), hn::Set(d, kMostExponent));
+  const auto n = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  const auto nf = hn::ConvertTo(d, n);
+  auto r = hn::NegMulAdd(nf, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(nf, hn::Set(d, -2.12194440e-4f), r);
+  auto p = hn::Set(d, 1.0f / 5040);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 720));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 120));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 24));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 6));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  const auto scale = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(n, hn::Set(di, 127))));
+  return hn::IfThenElseZero(keep, hn::Mul(p, scale));
+}
+
+double ExpInPlace(float* HWY_RESTRICT values, std::size_t count) {
+  const Floats d;
+  const hn::ScalableTag<double> dd;
+  const hn::Rebind<float, decltype(dd)> d_half;
+  const std::size_t lanes = hn::Lanes(d);
+  auto sums = hn::Zero(dd);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    hn::StoreU(Exp(d, hn::LoadU(d, values + i)), d, values + i);
+    for (std::size_t j = 0; j < lanes; j += hn::Lanes(dd))
+      sums = hn::Add(sums, hn::PromoteTo(dd, hn::LoadU(d_half, values + i + j)));
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(dd, sums));
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) {
+    values[i] = hn::GetLane(Exp(one, hn::Set(one, values[i])));
+    sum += values[i];
+  }
+  return sum;
+}
+
+template <class D>
+void SiluTimes(D d, const float* HWY_RESTRICT gate, float* HWY_RESTRICT up) {
+  const auto g = hn::LoadU(d, gate);
+  const auto silu = hn::Div(g, hn::Add(hn::Set(d, 1.0f), Exp(d, hn::Neg(g))));
+  hn::StoreU(hn::Mul(silu, hn::LoadU(d, up)), d, up);
+}
+
+void MultiplyBySilu(const float* HWY_RESTRICT gate, float* HWY_RESTRICT up, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) SiluTimes(d, gate + i, up + i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) SiluTimes(one, gate + i, up + i);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace adze
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace adze {
+
+HWY_EXPORT(ExpInPlace);
+HWY_EXPORT(MultiplyBySilu);
+
+double exp_in_place(std::span<float> values) { return HWY_DYNAMIC_DISPATCH(ExpInPlace)(values.data(), values.size()); }
+
+void multiply_by_silu(std::span<const float> gate, std::span<float> up) {
+  assert(gate.size() == up.size());
+  HWY_DYNAMIC_DISPATCH(MultiplyBySilu)(gate.data(), up.data(), up.size());
+}
+
+}  // namespace adze
+#endif

@@ -1,0 +1,109 @@
+#include "model/weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/tensor_source.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+const TensorInfo& require(const TensorSource& source, const std::string& name) {
+  const TensorInfo* tensor = source.find(name);
+  if (!tensor) fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", source.origin(), name);
+  return *tensor;
+}
+
+std::string place_of(const TensorSource& source, const TensorInfo& tensor) {
+  return fmt::format("{}: tensor '{}'", source.origin(), tensor.name);
+}
+
+std::vector<std::byte> read_all(const TensorSource& source, const TensorInfo& tensor) {
+  std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes));
+  source.read(tensor, 0, bytes);
+  return bytes;
+}
+
+/// Throws when a stored value is NaN or infinite.
+void check_finite(DType dtype, std::span<const std::byte> bytes) {
+  constexpr std::size_t kPiece = 16384;
+  const std::size_t width = bytes_of(dtype);
+  const std::size_t count = bytes.size() / width;
+  std::vector<float> values(std::min(count, kPiece));
+  for (std::size_t first = 0; first < count; first += kPiece) {
+    const std::span<float> piece(values.data(), std::min(kPiece, count - first));
+    to_float(dtype, bytes.subspan(first * width, piece.size() * width), piece);
+    if (all_finite(piece)) continue;
+    const auto at = std::ranges::find_if_not(piece, [](float value) { return std::isfinite(value); });
+    fail(ErrorKind::bad_data, "non-finite value {} at element {}", *at,
+         first + static_cast<std::size_t>(at - piece.begin()));
+  }
+}
+
+Linear load_linear(const TensorSource& source, const Architecture& architecture, std::size_t block,
+                   const LinearInfo& info) {
+  const std::string name = "model." + module_name(block, info.slot);
+  Linear linear{load_matrix(source, require(source, name + ".weight")), {}};
+  if (info.has_bias(architecture)) linear.bias = load_vector(source, require(source, name + ".bias"));
+  return linear;
+}
+
+}  // namespace
+
+std::shared_ptr<const DenseTensor> load_matrix(const TensorSource& source, const TensorInfo& tensor) {
+  return with_context(place_of(source, tensor), [&] {
+    if (tensor.shape.size() != 2) fail(ErrorKind::bad_data, "{} dimensions instead of 2", tensor.shape.size());
+    const Shape shape{checked_cast<std::size_t>(tensor.shape[0]), checked_cast<std::size_t>(tensor.shape[1])};
+    auto dense = std::make_shared<const DenseTensor>(tensor.dtype, shape, read_all(source, tensor));
+    check_finite(tensor.dtype, dense->payload());
+    return dense;
+  });
+}
+
+std::vector<float> load_vector(const TensorSource& source, const TensorInfo& tensor) {
+  return with_context(place_of(source, tensor), [&] {
+    if (tensor.shape.size() != 1) fail(ErrorKind::bad_data, "{} dimensions instead of 1", tensor.shape.size());
+    const DenseTensor dense(tensor.dtype, {1, checked_cast<std::size_t>(tensor.shape[0])}, read_all(source, tensor));
+    check_finite(tensor.dtype, dense.payload());
+    std::vector<float> values(dense.shape().cols);
+    dense.decode_rows(0, 1, values);
+    return values;
+  });
+}
+
+CheckpointWeights::CheckpointWeights(Architecture architecture, std::shared_ptr<const TensorSource> source)
+    : architecture_(resolve_tying(std::move(architecture), *source)), source_(std::move(source)) {
+  validate_tensors(architecture_, *source_);
+}
+
+TensorPtr CheckpointWeights::embedding() const {
+  return load_matrix(*source_, require(*source_, "model.embed_tokens.weight"));
+}
+
+BlockWeights CheckpointWeights::block(std::size_t index) const {
+  if (index >= architecture_.layers)
+    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  BlockWeights block;
+  block.input_norm = load_vector(*source_, require(*source_, prefix + "input_layernorm.weight"));
+  block.post_attention_norm = load_vector(*source_, require(*source_, prefix + "post_attention_layernorm.weight"));
+  for (const LinearInfo& info : block_linears()) block[info.slot] = load_linear(*source_, architecture_, index, info);
+  return block;
+}
+
+std::vector<float> CheckpointWeights::final_norm() const {
+  return load_vector(*source_, require(*source_, "model.norm.weight"));
+}
+
+TensorPtr CheckpointWeights::head() const {
+  return architecture_.tied ? embedding() : load_matrix(*source_, require(*source_, "lm_head.weight"));
+}
+
+}  // namespace adze
