@@ -1,0 +1,203 @@
+#include "grid/integer/integer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "grid/bits.h"
+#include "grid/fit.h"
+#include "linalg/convert.h"
+#include "linalg/rounding.h"
+
+namespace adze {
+namespace {
+
+/// A scale as it will be stored: rounded to the dtype, kept inside its finite range.
+float store_scale(DType dtype, float scale) {
+  const float largest = dtype == DType::f16 ? 65504.0f : 3.0e38f;
+  const float clamped = std::clamp(scale, -largest, largest);
+  if (dtype == DType::f16) return f16_to_float(float_to_f16(clamped));
+  if (dtype == DType::bf16) return bf16_to_float(float_to_bf16(clamped));
+  return clamped;
+}
+
+class IntegerGrid final : public Grid {
+ public:
+  explicit IntegerGrid(const IntegerGridSpec& spec) : spec_(spec) {}
+
+  std::string name() const override {
+    const std::string scope = spec_.scope == ScaleScope::group     ? fmt::format("g{}", spec_.group)
+                              : spec_.scope == ScaleScope::channel ? "channel"
+                                                                   : "tensor";
+    const std::string scales = spec_.scale_dtype == DType::f16 ? "" : fmt::format(" {}", name_of(spec_.scale_dtype));
+    return fmt::format("int{} {} {}{}", spec_.bits, scope, spec_.symmetric ? "sym" : "asym", scales);
+  }
+  std::size_t unit_cols(std::size_t cols) const override {
+    return spec_.scope == ScaleScope::group ? spec_.group : cols;
+  }
+  std::size_t step_cols(std::size_t cols) const override { return unit_cols(cols); }
+  std::size_t side_bytes() const override { return scale_bytes() + (spec_.symmetric ? 0 : 1); }
+  bool one_side_per_tensor() const override { return spec_.scope == ScaleScope::tensor; }
+  int code_bits() const override { return spec_.bits; }
+  bool holds_zero() const override { return true; }
+
+  std::optional<std::string> cannot_hold(std::size_t cols) const override {
+    if (spec_.scope != ScaleScope::group || (cols > 0 && cols % spec_.group == 0)) return std::nullopt;
+    std::size_t nearest = spec_.group;
+    while (nearest > 1 && cols % nearest != 0) nearest /= 2;
+    return fmt::format("{}: rows of {} columns do not divide into groups of {}; group: {} does", name(), cols,
+                       spec_.group, nearest);
+  }
+
+  std::uint64_t row_bytes(std::size_t cols) const override {
+    return row_side_bytes(cols) + packed_bytes(cols, spec_.bits);
+  }
+
+  void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
+           std::span<std::byte> side) const override {
+    if (spec_.symmetric) {
+      write_scale(side, rule == ScaleRule::minmax ? minmax_scale(weights) : searched_scale(weights, importance));
+      return;
+    }
+    const auto [scale, zero] = fit_asymmetric(weights, importance, rule);
+    write_scale(side, scale);
+    side[scale_bytes()] = static_cast<std::byte>(zero);
+  }
+
+  void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
+    const float zero = spec_.symmetric ? 0.0f : static_cast<float>(zero_of(side, 0));
+    const float lo = spec_.symmetric ? -half() : -zero;
+    groups[0] = {read_scale(side), 0.0f, lo, lo + levels() - 1.0f};
+  }
+
+  void pack_row(std::span<const std::int16_t> codes, std::span<const std::byte> side,
+                std::span<std::byte> out) const override {
+    const std::size_t count = one_side_per_tensor() ? 0 : units(codes.size());
+    for (std::size_t u = 0; u < count; ++u)
+      std::memcpy(out.data() + u * scale_bytes(), side.data() + u * side_bytes(), scale_bytes());
+    if (!spec_.symmetric && count > 0) {
+      BitWriter zeros(out.subspan(count * scale_bytes(), packed_bytes(count, spec_.bits)), spec_.bits);
+      for (std::size_t u = 0; u < count; ++u) zeros.put(zero_of(side, u));
+    }
+    BitWriter writer(out.subspan(row_side_bytes(codes.size())), spec_.bits);
+    const std::size_t unit = unit_cols(codes.size());
+    for (std::size_t c = 0; c < codes.size(); ++c)
+      writer.put(static_cast<unsigned>(codes[c] + code_shift(side, c / unit)));
+  }
+
+  void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes,
+                  std::span<std::byte> side) const override {
+    const std::size_t count = one_side_per_tensor() ? 0 : units(codes.size());
+    for (std::size_t u = 0; u < count; ++u)
+      std::memcpy(side.data() + u * side_bytes(), in.data() + u * scale_bytes(), scale_bytes());
+    if (!spec_.symmetric && count > 0) {
+      BitReader zeros(in.subspan(count * scale_bytes(), packed_bytes(count, spec_.bits)), spec_.bits);
+      for (std::size_t u = 0; u < count; ++u)
+        side[u * side_bytes() + scale_bytes()] = static_cast<std::byte>(zeros.get());
+    }
+    BitReader reader(in.subspan(row_side_bytes(codes.size())), spec_.bits);
+    const std::size_t unit = unit_cols(codes.size());
+    for (std::size_t c = 0; c < codes.size(); ++c)
+      codes[c] = static_cast<std::int16_t>(static_cast<int>(reader.get()) - code_shift(side, c / unit));
+  }
+
+ private:
+  float levels() const { return static_cast<float>(1 << spec_.bits); }
+  float half() const { return static_cast<float>(1 << (spec_.bits - 1)); }
+  std::size_t scale_bytes() const { return bytes_of(spec_.scale_dtype); }
+  std::uint64_t row_side_bytes(std::size_t cols) const {
+    if (one_side_per_tensor()) return 0;
+    return units(cols) * scale_bytes() + (spec_.symmetric ? 0 : packed_bytes(units(cols), spec_.bits));
+  }
+  unsigned zero_of(std::span<const std::byte> side, std::size_t unit) const {
+    return std::to_integer<unsigned>(side[unit * side_bytes() + scale_bytes()]);
+  }
+  /// Stored code minus signed code.
+  int code_shift(std::span<const std::byte> side, std::size_t unit) const {
+    return spec_.symmetric ? static_cast<int>(half()) : static_cast<int>(zero_of(side, unit));
+  }
+
+  void write_scale(std::span<std::byte> side, float scale) const {
+    from_float(spec_.scale_dtype, std::span(&scale, 1), side.first(scale_bytes()));
+  }
+  float read_scale(std::span<const std::byte> side) const {
+    float scale = 0;
+    to_float(spec_.scale_dtype, side.first(scale_bytes()), std::span(&scale, 1));
+    return scale;
+  }
+  float stored(float scale) const { return store_scale(spec_.scale_dtype, scale); }
+
+  float minmax_scale(std::span<const float> weights) const {
+    float largest = 0;
+    for (const float w : weights) largest = std::max(largest, std::fabs(w));
+    return stored(largest / (half() - 1.0f));
+  }
+
+  float searched_scale(std::span<const float> weights, std::span<const float> importance) const {
+    return fit_scale(weights, importance, -half(), half() - 1.0f, /*either_sign=*/false,
+                     [this](float s) { return stored(s); })
+        .step;
+  }
+
+  struct ScaleAndZero {
+    float scale = 0;
+    unsigned zero = 0;
+  };
+
+  /// The grid whose range is `shrink` times [lo, hi].
+  ScaleAndZero asymmetric_at(float lo, float hi, float shrink) const {
+    const float scale = stored(shrink * (hi - lo) / (levels() - 1.0f));
+    if (scale == 0) return {};
+    const float zero = std::clamp(round_half_even(-shrink * lo / scale), 0.0f, levels() - 1.0f);
+    return {scale, static_cast<unsigned>(zero)};
+  }
+
+  ScaleAndZero fit_asymmetric(std::span<const float> weights, std::span<const float> importance,
+                              ScaleRule rule) const {
+    const bool searching = rule == ScaleRule::search;
+    const auto [lo, hi] = extremes_of(weights, searching ? importance : std::span<const float>());
+    ScaleAndZero best = asymmetric_at(lo, hi, 1.0f);
+    if (!searching || best.scale == 0) return best;
+    double best_error = error_of(weights, importance, best);
+    constexpr int kCandidates = 40;  // range 1.04 down to 0.26 of the extremes
+    for (int i = 0; i < kCandidates; ++i) {
+      ScaleAndZero candidate = asymmetric_at(lo, hi, 1.04f - 0.02f * static_cast<float>(i));
+      if (candidate.scale == 0) break;
+      const auto zero = static_cast<float>(candidate.zero);
+      const CodeMoments m =
+          code_moments(weights, importance, 1.0f / candidate.scale, 0.0f, -zero, levels() - 1.0f - zero);
+      if (const float refined = m.ll > 0 ? stored(m.xl / m.ll) : 0.0f; refined > 0) candidate.scale = refined;
+      if (const double error = error_of(weights, importance, candidate); error < best_error) {
+        best_error = error;
+        best = candidate;
+      }
+    }
+    return best;
+  }
+
+  double error_of(std::span<const float> weights, std::span<const float> importance, ScaleAndZero grid) const {
+    const auto zero = static_cast<float>(grid.zero);
+    return rounding_error(weights, importance, grid.scale, 0.0f, -zero, levels() - 1.0f - zero);
+  }
+
+  IntegerGridSpec spec_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Grid> make_integer_grid(const IntegerGridSpec& spec) {
+  const bool bits_exist = (spec.bits >= 2 && spec.bits <= 6) || spec.bits == 8;
+  if (!bits_exist) fail(ErrorKind::bad_recipe, "int{}: integer grids have 2, 3, 4, 5, 6 or 8 bits", spec.bits);
+  if (!is_weight_dtype(spec.scale_dtype))
+    fail(ErrorKind::bad_recipe, "scales are f16, bf16 or f32, not {}", name_of(spec.scale_dtype));
+  constexpr std::size_t kLargestGroup = 65536;
+  if (spec.scope == ScaleScope::group && (spec.group < 2 || spec.group > kLargestGroup))
+    fail(ErrorKind::bad_recipe, "group: {} is not between 2 and {}", spec.group, kLargestGroup);
+  return std::make_shared<IntegerGrid>(spec);
+}
+
+}  // namespace adze

@@ -1,0 +1,126 @@
+#include "grid/quantized_tensor.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace adze {
+namespace {
+
+std::size_t tensor_side_bytes(const Grid& grid) { return grid.one_side_per_tensor() ? grid.side_bytes() : 0; }
+
+}  // namespace
+
+std::uint64_t Grid::bytes(Shape shape) const {
+  return tensor_side_bytes(*this) + shape.rows * row_bytes(shape.cols);
+}
+
+Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
+    : grid_(std::move(grid)),
+      shape_(shape),
+      unit_cols_(grid_->unit_cols(shape.cols)),
+      step_cols_(grid_->step_cols(shape.cols)),
+      units_(grid_->units(shape.cols)),
+      groups_per_row_(shape.cols / step_cols_),
+      codes_(shape.count()),
+      side_((grid_->one_side_per_tensor() ? 1 : shape.rows * units_) * grid_->side_bytes()),
+      groups_(shape.rows * groups_per_row_) {
+  if (const auto reason = grid_->cannot_hold(shape.cols)) fail(ErrorKind::bad_data, "{}", *reason);
+}
+
+std::span<std::byte> Encoding::side(std::size_t row, std::size_t unit) {
+  const std::size_t index = grid_->one_side_per_tensor() ? 0 : row * units_ + unit;
+  return std::span(side_).subspan(index * grid_->side_bytes(), grid_->side_bytes());
+}
+
+void Encoding::refresh_groups(std::size_t row, std::size_t unit) {
+  const std::size_t per_unit = unit_cols_ / step_cols_;
+  grid_->read_side(side(row, unit), std::span(groups_).subspan(row * groups_per_row_ + unit * per_unit, per_unit));
+}
+
+void Encoding::fit_unit(std::size_t row, std::size_t unit, std::span<const float> weights,
+                        std::span<const float> importance, ScaleRule rule) {
+  if (grid_->one_side_per_tensor()) fail(ErrorKind::internal, "{}: side data are fitted once", grid_->name());
+  grid_->fit(weights, importance, rule, side(row, unit));
+  refresh_groups(row, unit);
+}
+
+void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, ScaleRule rule) {
+  if (grid_->one_side_per_tensor()) {
+    std::vector<float> all;
+    std::vector<float> all_importance;
+    for (std::size_t r = 0; r < weights.rows(); ++r) {
+      all.insert(all.end(), weights.row(r).begin(), weights.row(r).end());
+      all_importance.insert(all_importance.end(), importance.begin(), importance.end());
+    }
+    grid_->fit(all, all_importance, rule, side_);
+    for (std::size_t r = 0; r < weights.rows(); ++r) refresh_groups(r, 0);
+    return;
+  }
+  parallel_for(weights.rows(), [&](std::size_t r) {
+    for (std::size_t u = 0; u < units_; ++u)
+      fit_unit(r, u, weights.row(r).subspan(u * unit_cols_, unit_cols_),
+               importance.subspan(u * unit_cols_, unit_cols_), rule);
+  });
+}
+
+float Encoding::value(std::size_t row, std::size_t col) const {
+  const StepGroup& g = group(row, col);
+  return g.step * static_cast<float>(codes_[row * shape_.cols + col]) + g.offset;
+}
+
+std::shared_ptr<const CompressedTensor> Encoding::finish() const {
+  const std::size_t head = tensor_side_bytes(*grid_);
+  const std::size_t row_bytes = grid_->row_bytes(shape_.cols);
+  const std::size_t row_side = units_ * grid_->side_bytes();
+  std::vector<std::byte> payload(grid_->bytes(shape_));
+  std::copy_n(side_.begin(), head, payload.begin());
+  parallel_for(shape_.rows, [&](std::size_t r) {
+    grid_->pack_row(std::span(codes_).subspan(r * shape_.cols, shape_.cols),
+                    std::span(side_).subspan(head > 0 ? 0 : r * row_side, row_side),
+                    std::span(payload).subspan(head + r * row_bytes, row_bytes));
+  });
+  return std::make_shared<QuantizedTensor>(grid_, shape_, std::move(payload));
+}
+
+QuantizedTensor::QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, std::vector<std::byte> payload)
+    : grid_(std::move(grid)), shape_(shape), payload_(std::move(payload)) {
+  if (const auto reason = grid_->cannot_hold(shape.cols)) fail(ErrorKind::bad_data, "{}", *reason);
+  if (payload_.size() != grid_->bytes(shape))
+    fail(ErrorKind::bad_data, "{} x {} weights in {} take {} bytes, not {}", shape.rows, shape.cols, grid_->name(),
+         grid_->bytes(shape), payload_.size());
+}
+
+std::span<const std::byte> QuantizedTensor::row(std::size_t r) const {
+  const std::size_t row_bytes = grid_->row_bytes(shape_.cols);
+  return std::span(payload_).subspan(tensor_side_bytes(*grid_) + r * row_bytes, row_bytes);
+}
+
+void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const {
+  const std::size_t side_size = grid_->side_bytes();
+  const std::size_t units = grid_->units(shape_.cols);
+  const std::size_t per_unit = grid_->groups_per_unit(shape_.cols);
+  std::vector<std::byte> side(units * side_size);
+  std::copy_n(payload_.begin(), tensor_side_bytes(*grid_), side.begin());
+  grid_->unpack_row(row(r), codes, side);
+  for (std::size_t u = 0; u < units; ++u)
+    grid_->read_side(std::span(side).subspan(u * side_size, side_size), groups.subspan(u * per_unit, per_unit));
+}
+
+void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::span<float> out) const {
+  assert(first + count <= shape_.rows && out.size() == count * shape_.cols);
+  const std::size_t step_cols = grid_->step_cols(shape_.cols);
+  std::vector<std::int16_t> codes(shape_.cols);
+  std::vector<StepGroup> groups(shape_.cols / step_cols);
+  for (std::size_t r = 0; r < count; ++r) {
+    unpack(first + r, codes, groups);
+    float* row_out = out.data() + r * shape_.cols;
+    for (std::size_t c = 0; c < shape_.cols; ++c) {
+      const StepGroup& g = groups[c / step_cols];
+      row_out[c] = g.step * static_cast<float>(codes[c]) + g.offset;
+    }
+  }
+}
+
+}  // namespace adze

@@ -1,0 +1,83 @@
+// Codes and side data of a whole matrix: while a solver fills them in (Encoding), and as stored (QuantizedTensor).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "grid/compressed_tensor.h"
+#include "grid/grid.h"
+
+namespace adze {
+
+/// What a solver fills in. Rows may be written by different threads; one row by one thread at a time.
+class Encoding {
+ public:
+  Encoding(std::shared_ptr<const Grid> grid, Shape shape);
+
+  const Grid& grid() const { return *grid_; }
+  Shape shape() const { return shape_; }
+  /// Columns of a unit and of a step group.
+  std::size_t unit_cols() const { return unit_cols_; }
+  std::size_t step_cols() const { return step_cols_; }
+
+  /// Fits side data of row `row`'s unit `unit` to `weights` (unit_cols values) and makes its step groups current.
+  void fit_unit(std::size_t row, std::size_t unit, std::span<const float> weights, std::span<const float> importance,
+                ScaleRule rule);
+  /// Fits every unit of every row. For grids with one side per tensor this is the only way.
+  /// importance: cols values, the same for every row.
+  void fit_all(ConstViewF weights, std::span<const float> importance, ScaleRule rule);
+
+  /// The step group of a weight, after its unit was fitted.
+  const StepGroup& group(std::size_t row, std::size_t col) const {
+    return groups_[row * groups_per_row_ + col / step_cols_];
+  }
+  std::span<std::int16_t> codes(std::size_t row) {
+    return std::span(codes_).subspan(row * shape_.cols, shape_.cols);
+  }
+  /// The value that a code stands for.
+  float value(std::size_t row, std::size_t col) const;
+
+  std::shared_ptr<const CompressedTensor> finish() const;
+
+ private:
+  std::span<std::byte> side(std::size_t row, std::size_t unit);
+  void refresh_groups(std::size_t row, std::size_t unit);
+
+  std::shared_ptr<const Grid> grid_;
+  Shape shape_;
+  std::size_t unit_cols_;
+  std::size_t step_cols_;
+  std::size_t units_;
+  std::size_t groups_per_row_;
+  std::vector<std::int16_t> codes_;
+  std::vector<std::byte> side_;
+  std::vector<StepGroup> groups_;
+};
+
+/// Stored codes and side data: payload = [side data of the tensor, if the grid keeps them once] then packed rows.
+class QuantizedTensor final : public CompressedTensor {
+ public:
+  /// Throws bad_data when the payload's size is not what grid and shape say.
+  QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, std::vector<std::byte> payload);
+
+  const Grid& grid() const { return *grid_; }
+  Shape shape() const override { return shape_; }
+  std::uint64_t bytes() const override { return payload_.size(); }
+  std::string format() const override { return grid_->name(); }
+  void decode_rows(std::size_t first, std::size_t count, std::span<float> out) const override;
+  std::span<const std::byte> payload() const override { return payload_; }
+  /// Packed bytes of one row.
+  std::span<const std::byte> row(std::size_t r) const;
+  /// Codes and step groups of one row; codes: cols entries, groups: cols / step_cols entries.
+  void unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const;
+
+ private:
+  std::shared_ptr<const Grid> grid_;
+  Shape shape_;
+  std::vector<std::byte> payload_;
+};
+
+}  // namespace adze

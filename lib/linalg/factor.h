@@ -1,0 +1,24 @@
+// The one factorisation that second-order solvers need, and products in double.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "base/matrix.h"
+
+namespace adze {
+
+/// Reverse Cholesky: overwrites the symmetric positive definite h [n x n] (both triangles given) with the upper
+/// triangular R, R R^T = H; the strict lower triangle becomes zero. 1/R_jj^2 is the leading entry of the inverse of the
+/// trailing block H[j:, j:], so R replaces "Cholesky of the inverse" (specification: GPTQ, form B) at a quarter of the
+/// cost. Returns the column at which H stopped being positive definite, or nothing when it worked; h is then garbage.
+[[nodiscard]] std::optional<std::size_t> reverse_cholesky(MatrixD& h);
+
+/// Solves Y^T R = S^T in place: y [n x k] holds S on entry; R: [n x n] upper triangular (strict lower part ignored).
+/// Column c of y is one right-hand side, so this is R^T Y = S by forward substitution.
+void solve_transposed_upper(ConstViewF r, ViewF y);
+
+/// C = A B in double.  A: [m x k], B: [k x n], C: [m x n].
+void multiply_nn(ConstViewD a, ConstViewD b, ViewD c);
+
+}  // namespace adze

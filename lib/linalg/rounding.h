@@ -1,0 +1,46 @@
+// The inner loops of quantization: rounding to an affine grid, sums for scale searches, scaled addition.
+// Highway kernels, chosen at run time; rounding is half to even, as in the reference codes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace adze {
+
+/// Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
+inline float round_half_even(float x) {
+  constexpr float kMagic = 12582912.0f;
+  return (x + kMagic) - kMagic;
+}
+
+/// Grid of one code position in many rows: value = step * code + offset, lo <= code <= hi. All spans of equal length.
+struct AffineColumns {
+  std::span<const float> step;
+  std::span<const float> offset;
+  std::span<const float> lo;
+  std::span<const float> hi;
+};
+
+/// code[i] = clamp(round((x[i] - offset[i]) / step[i]), lo[i], hi[i]); value[i] = step[i] * code[i] + offset[i].
+/// A step of zero gives the code nearest to zero.
+void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::span<std::int16_t> codes,
+                   std::span<float> values);
+
+/// y += a x.
+void add_scaled(float a, std::span<const float> x, std::span<float> y);
+
+/// Weighted sums over l[i] = clamp(round(x[i] * inverse_step - shift), lo, hi), from which the best scale, or scale and
+/// offset, for these codes and its squared error follow in closed form.
+struct CodeMoments {
+  float l = 0;   ///< sum w l
+  float ll = 0;  ///< sum w l^2
+  float xl = 0;  ///< sum w x l
+};
+CodeMoments code_moments(std::span<const float> x, std::span<const float> weight, float inverse_step, float shift,
+                         float lo, float hi);
+
+/// sum weight (x - value)^2 after rounding x to value = step * code + offset, lo <= code <= hi. step != 0.
+float rounding_error(std::span<const float> x, std::span<const float> weight, float step, float offset, float lo,
+                     float hi);
+
+}  // namespace adze

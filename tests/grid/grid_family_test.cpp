@@ -1,0 +1,222 @@
+// What every grid must do, for every grid there is.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/random.h"
+#include "grid/quantized_tensor.h"
+#include "linalg/rounding.h"
+
+namespace adze {
+namespace {
+
+std::vector<GridRequest> all_grids() {
+  std::vector<GridRequest> requests;
+  for (const std::string& name : grid_names()) {
+    if (name.starts_with("gguf/")) {
+      requests.push_back({name, std::nullopt, "group", std::nullopt, "f16"});
+      continue;
+    }
+    for (const bool symmetric : {true, false}) {
+      requests.push_back({name, 64, "group", symmetric, "f16"});
+      requests.push_back({name, 32, "group", symmetric, "bf16"});
+      requests.push_back({name, std::nullopt, "channel", symmetric, "f32"});
+      requests.push_back({name, std::nullopt, "tensor", symmetric, "f16"});
+    }
+  }
+  return requests;
+}
+
+MatrixF random_weights(Shape shape, std::string_view name) {
+  RandomStream random(1, name);
+  MatrixF weights(shape);
+  for (float& w : weights.values()) w = static_cast<float>(0.05 * random.normal());
+  return weights;
+}
+
+void round_all(Encoding& encoding, const MatrixF& weights) {
+  for (std::size_t r = 0; r < weights.rows(); ++r)
+    for (std::size_t c = 0; c < weights.cols(); ++c) {
+      const StepGroup& g = encoding.group(r, c);
+      float value = 0;
+      round_to_grid(std::span(&weights(r, c), 1), {{&g.step, 1}, {&g.offset, 1}, {&g.lo, 1}, {&g.hi, 1}},
+                    encoding.codes(r).subspan(c, 1), {&value, 1});
+    }
+}
+
+Encoding encode(const std::shared_ptr<const Grid>& grid, const MatrixF& weights, ScaleRule rule) {
+  Encoding encoding(grid, weights.shape());
+  const std::vector<float> importance(weights.cols(), 1.0f);
+  encoding.fit_all(weights, importance, rule);
+  round_all(encoding, weights);
+  return encoding;
+}
+
+double squared_error(const MatrixF& a, const MatrixF& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.values().size(); ++i) sum += std::pow(double{a.values()[i]} - b.values()[i], 2);
+  return sum;
+}
+
+class EveryGrid : public testing::TestWithParam<GridRequest> {
+ protected:
+  std::shared_ptr<const Grid> grid = make_grid(GetParam());
+  Shape shape{5, 512};
+};
+
+TEST_P(EveryGrid, IsFoundAgainByItsName) { EXPECT_EQ(grid_from_name(grid->name())->name(), grid->name()); }
+
+TEST_P(EveryGrid, StoresExactlyTheBytesItAnnounces) {
+  const auto stored = encode(grid, random_weights(shape, "bytes"), ScaleRule::search).finish();
+  EXPECT_EQ(stored->bytes(), grid->bytes(shape));
+  EXPECT_EQ(stored->payload().size(), grid->bytes(shape));
+}
+
+TEST_P(EveryGrid, DecodesToTheValuesThatTheSolverSaw) {
+  Encoding encoding = encode(grid, random_weights(shape, "decode"), ScaleRule::search);
+  const MatrixF decoded = encoding.finish()->decode();
+  for (std::size_t r = 0; r < shape.rows; ++r)
+    for (std::size_t c = 0; c < shape.cols; ++c) ASSERT_EQ(decoded(r, c), encoding.value(r, c)) << r << " " << c;
+}
+
+TEST_P(EveryGrid, UnpacksTheCodesThatWerePacked) {
+  Encoding encoding = encode(grid, random_weights(shape, "codes"), ScaleRule::minmax);
+  RandomStream random(2, "codes");
+  for (std::size_t r = 0; r < shape.rows; ++r)
+    for (std::size_t c = 0; c < shape.cols; ++c) {
+      const StepGroup& g = encoding.group(r, c);
+      encoding.codes(r)[c] = static_cast<std::int16_t>(g.lo + static_cast<float>(random.below(static_cast<std::uint64_t>(g.hi - g.lo) + 1)));
+    }
+  const auto stored = std::dynamic_pointer_cast<const QuantizedTensor>(encoding.finish());
+  std::vector<std::int16_t> codes(shape.cols);
+  std::vector<StepGroup> groups(shape.cols / grid->step_cols(shape.cols));
+  for (std::size_t r = 0; r < shape.rows; ++r) {
+    stored->unpack(r, codes, groups);
+    EXPECT_THAT(codes, testing::ElementsAreArray(encoding.codes(r)));
+    for (std::size_t g = 0; g < groups.size(); ++g)
+      EXPECT_EQ(groups[g].step, encoding.group(r, g * grid->step_cols(shape.cols)).step);
+  }
+}
+
+TEST_P(EveryGrid, KeepsUnclippedWeightsWithinHalfAStep) {
+  const MatrixF weights = random_weights(shape, "half a step");
+  Encoding encoding = encode(grid, weights, ScaleRule::minmax);
+  std::size_t inside = 0;
+  for (std::size_t r = 0; r < shape.rows; ++r)
+    for (std::size_t c = 0; c < shape.cols; ++c) {
+      const StepGroup& g = encoding.group(r, c);
+      const float code = (weights(r, c) - g.offset) / g.step;
+      if (code < g.lo || code > g.hi) continue;
+      ++inside;
+      ASSERT_LE(std::fabs(weights(r, c) - encoding.value(r, c)), 0.5001f * std::fabs(g.step) + 1e-7f);
+    }
+  EXPECT_GT(inside, shape.count() / 2);
+}
+
+TEST_P(EveryGrid, SearchIsNotWorseThanMinMaxInTheErrorItSearches) {
+  const MatrixF weights = random_weights(shape, "search");
+  const double minmax = squared_error(weights, encode(grid, weights, ScaleRule::minmax).finish()->decode());
+  const double search = squared_error(weights, encode(grid, weights, ScaleRule::search).finish()->decode());
+  EXPECT_LE(search, minmax * (grid->code_bits() >= 8 ? 1.02 : 1.0));
+}
+
+TEST_P(EveryGrid, RoundingItsOwnValuesChangesNothing) {
+  Encoding encoding = encode(grid, random_weights(shape, "twice"), ScaleRule::search);
+  const auto once = encoding.finish();
+  round_all(encoding, once->decode());
+  EXPECT_THAT(encoding.finish()->payload(), testing::ElementsAreArray(once->payload()));
+}
+
+TEST_P(EveryGrid, HoldsAllZeroAndConstantRows) {
+  MatrixF weights(shape);
+  for (float& w : weights.row(1)) w = 0.25f;
+  for (float& w : weights.row(2)) w = -3.0f;
+  const MatrixF decoded = encode(grid, weights, ScaleRule::search).finish()->decode();
+  for (std::size_t c = 0; c < shape.cols; ++c) {
+    if (!grid->one_side_per_tensor()) {
+      EXPECT_EQ(decoded(0, c), 0.0f);
+      EXPECT_NEAR(decoded(1, c), 0.25f, 0.01f);
+    }
+    EXPECT_NEAR(decoded(2, c), -3.0f, grid->code_bits() == 2 && grid->one_side_per_tensor() ? 1.0f : 0.2f);
+  }
+}
+
+TEST_P(EveryGrid, SurvivesTinyAndHugeWeights) {
+  for (const float scale : {1e-38f, 1e-12f, 1e4f, 1e30f}) {
+    MatrixF weights = random_weights(shape, "range");
+    for (float& w : weights.values()) w *= scale;
+    for (const ScaleRule rule : {ScaleRule::minmax, ScaleRule::search})
+      for (const float value : encode(grid, weights, rule).finish()->decode().values()) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST_P(EveryGrid, IgnoresWeightsWithoutImportance) {
+  if (grid->one_side_per_tensor()) return;
+  MatrixF weights = random_weights({1, 512}, "importance");
+  std::vector<float> importance(512, 1.0f);
+  for (std::size_t c = 0; c < 512; c += 16) {
+    weights(0, c) = 1.0f;  // twenty times the others
+    importance[c] = 0.0f;
+  }
+  const auto error_of_the_rest = [&](const std::vector<float>& given) {
+    Encoding encoding(grid, weights.shape());
+    encoding.fit_all(weights, given, ScaleRule::search);
+    round_all(encoding, weights);
+    double sum = 0;
+    for (std::size_t c = 0; c < 512; ++c)
+      if (importance[c] > 0) sum += std::pow(weights(0, c) - encoding.value(0, c), 2);
+    return sum;
+  };
+  EXPECT_LT(error_of_the_rest(importance), 0.5 * error_of_the_rest(std::vector<float>(512, 1.0f)));
+}
+
+TEST_P(EveryGrid, GivesTheSameBytesForAnyThreadCount) {
+  const MatrixF weights = random_weights({67, 512}, "threads");
+  set_thread_count(1);
+  const auto one = encode(grid, weights, ScaleRule::search).finish();
+  set_thread_count(4);
+  const auto four = encode(grid, weights, ScaleRule::search).finish();
+  set_thread_count(0);
+  EXPECT_THAT(four->payload(), testing::ElementsAreArray(one->payload()));
+}
+
+TEST_P(EveryGrid, RefusesPayloadsOfAnyOtherSize) {
+  const auto stored = encode(grid, random_weights({1, 512}, "size"), ScaleRule::minmax).finish();
+  const std::vector<std::byte> whole(stored->payload().begin(), stored->payload().end());
+  for (std::size_t size = 0; size <= whole.size() + 1; ++size) {
+    std::vector<std::byte> payload = whole;
+    payload.resize(size);
+    if (size == whole.size()) {
+      EXPECT_NO_THROW(QuantizedTensor(grid, {1, 512}, payload));
+    } else {
+      EXPECT_THROW(QuantizedTensor(grid, {1, 512}, payload), Error);
+    }
+  }
+}
+
+TEST_P(EveryGrid, RefusesRowsThatDoNotDivide) {
+  const auto reason = grid->cannot_hold(100);
+  const bool any_width = GetParam().scope != "group";
+  EXPECT_EQ(reason.has_value(), !any_width);
+  if (reason) {
+    EXPECT_THAT(*reason, testing::HasSubstr("100"));
+    EXPECT_THROW(Encoding(grid, {1, 100}), Error);
+  }
+}
+
+
+
+std::string test_name(const testing::TestParamInfo<GridRequest>& info) {
+  std::string name = make_grid(info.param)->name();
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Grids, EveryGrid, testing::ValuesIn(all_grids()), test_name);
+
+}  // namespace
+}  // namespace adze
