@@ -3,11 +3,12 @@
 #include <array>
 #include <cmath>
 
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/words.h"
+#include "model/config_object.h"
 
 namespace adze {
 namespace {
@@ -71,88 +72,8 @@ std::vector<std::string> names(const auto& rows, std::string_view Row::*member) 
   return all;
 }
 
-/// A JSON object that reads typed values and names its file and key when they do not fit.
-class Config {
- public:
-  Config(const Json& object, std::string_view origin) : object_(object), origin_(origin) {
-    if (!object.is_object()) fail(ErrorKind::bad_data, "{}: expected a JSON object, found {}", origin, shown(object));
-  }
-
-  /// The value, or nullptr when the key is absent, "" or null.
-  const Json* find(std::string_view key) const {
-    if (key.empty()) return nullptr;
-    const auto at = object_.find(key);
-    return at == object_.end() || at->is_null() ? nullptr : &*at;
-  }
-  bool has(std::string_view key) const { return !key.empty() && object_.contains(key); }
-
-  std::size_t size(std::string_view key) const { return as_size(key, require(key)); }
-  std::size_t size_or(std::string_view key, std::size_t otherwise) const {
-    const Json* value = find(key);
-    return value ? as_size(key, *value) : otherwise;
-  }
-  double number(std::string_view key) const { return as_number(key, require(key)); }
-  double number_or(std::string_view key, double otherwise) const {
-    const Json* value = find(key);
-    return value ? as_number(key, *value) : otherwise;
-  }
-  bool flag(std::string_view key) const {
-    const Json* value = find(key);
-    if (value && !value->is_boolean()) wrong(key, "true or false", *value);
-    return value && value->get<bool>();
-  }
-  std::string text_or(std::string_view key, std::string_view otherwise) const {
-    const Json* value = find(key);
-    if (value && !value->is_string()) wrong(key, "a string", *value);
-    return value ? value->get<std::string>() : std::string(otherwise);
-  }
-  /// An integer or a list of integers.
-  std::vector<std::int32_t> ids(std::string_view key) const {
-    const Json* value = find(key);
-    if (!value) return {};
-    if (!value->is_array()) return {as_id(key, *value)};
-    std::vector<std::int32_t> all;
-    for (const Json& entry : *value) all.push_back(as_id(key, entry));
-    return all;
-  }
-  std::string_view origin() const { return origin_; }
-
-  [[noreturn]] void wrong(std::string_view key, std::string_view expected, const Json& found) const {
-    fail(ErrorKind::bad_data, "{}: '{}' must be {}, not {}", origin_, key, expected, shown(found));
-  }
-
- private:
-  static std::string shown(const Json& value) {
-    constexpr std::size_t kMost = 60;
-    std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-    return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
-  }
-  const Json& require(std::string_view key) const {
-    const Json* value = find(key);
-    if (!value) fail(ErrorKind::bad_data, "{}: '{}' is missing", origin_, key);
-    return *value;
-  }
-  std::size_t as_size(std::string_view key, const Json& value) const {
-    if (!value.is_number_unsigned() && !(value.is_number_integer() && value.get<std::int64_t>() >= 0))
-      wrong(key, "a non-negative integer", value);
-    return value.get<std::uint64_t>();
-  }
-  double as_number(std::string_view key, const Json& value) const {
-    if (!value.is_number()) wrong(key, "a number", value);
-    return value.get<double>();
-  }
-  std::int32_t as_id(std::string_view key, const Json& value) const {
-    const std::size_t id = as_size(key, value);
-    if (id > INT32_MAX) wrong(key, "a token id", value);
-    return static_cast<std::int32_t>(id);
-  }
-
-  const Json& object_;
-  std::string_view origin_;
-};
-
 /// The class named by `architectures`, or else the one whose model_type it is.
-const FamilyInfo& find_family(const Config& config) {
+const FamilyInfo& find_family(const ConfigObject& config) {
   const Json* classes = config.find("architectures");
   if (classes && (!classes->is_array() || classes->size() != 1 || !classes->front().is_string()))
     config.wrong("architectures", "a list of one class name", *classes);
@@ -167,7 +88,7 @@ const FamilyInfo& find_family(const Config& config) {
        config.origin(), type, suggestion(type, known), join_words(known));
 }
 
-RopeKind parse_rope_kind(const Config& rope) {
+RopeKind parse_rope_kind(const ConfigObject& rope) {
   const std::string name = rope.text_or("rope_type", rope.text_or("type", "default"));
   for (const RopeName& row : kRopeNames)
     if (row.name == name) return row.kind;
@@ -176,14 +97,14 @@ RopeKind parse_rope_kind(const Config& rope) {
        suggestion(name, known), join_words(known));
 }
 
-RopeSpec parse_rope(const Config& config) {
+RopeSpec parse_rope(const ConfigObject& config) {
   RopeSpec spec;
   spec.theta = config.number_or("rope_theta", spec.theta);
   const std::string_view key = config.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
   const Json* object = config.find(key);
   if (!object) return spec;
   const std::string place = fmt::format("{}: {}", config.origin(), key);
-  const Config rope(*object, place);
+  const ConfigObject rope(*object, place);
   spec.kind = parse_rope_kind(rope);
   spec.theta = rope.number_or("rope_theta", spec.theta);
   if (spec.kind != RopeKind::none) spec.factor = rope.number("factor");
@@ -195,7 +116,7 @@ RopeSpec parse_rope(const Config& config) {
 }
 
 /// Settings that change the arithmetic and that the forward pass does not have.
-void refuse_unsupported(const Config& config) {
+void refuse_unsupported(const ConfigObject& config) {
   const std::string activation = config.text_or("hidden_act", "silu");
   if (activation != kActivations[0] && activation != kActivations[1])
     fail(ErrorKind::bad_data, "{}: hidden_act '{}' is not supported; known: silu", config.origin(), activation);
@@ -205,7 +126,7 @@ void refuse_unsupported(const Config& config) {
 }
 
 /// `layer_types` may name one kind of attention for all layers; a mixture is refused.
-std::size_t parse_sliding_window(const Config& config, const FamilyInfo& family) {
+std::size_t parse_sliding_window(const ConfigObject& config, const FamilyInfo& family) {
   const Json* types = config.find("layer_types");
   if (types && (!types->is_array() || types->empty())) config.wrong("layer_types", "a list of names", *types);
   if (types)
@@ -284,7 +205,7 @@ void check_architecture(const Architecture& architecture, std::string_view origi
 }
 
 Architecture parse_architecture(const nlohmann::json& json, std::string_view origin) {
-  const Config config(json, origin);
+  const ConfigObject config(json, origin);
   const FamilyInfo& family = find_family(config);
   refuse_unsupported(config);
   Architecture result;

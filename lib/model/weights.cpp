@@ -3,12 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include <nlohmann/json.hpp>
-
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/file.h"
-#include "base/json.h"
 #include "checkpoint/tensor_source.h"
 #include "linalg/convert.h"
 

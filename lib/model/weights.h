@@ -73,6 +73,8 @@ std::shared_ptr<const DenseTensor> load_matrix(const TensorSource& source, const
 /// One stored vector (norm, bias) as float, checked likewise.
 std::vector<float> load_vector(const TensorSource& source, const TensorInfo& tensor);
 
+/// The architecture that a Hugging Face folder's config.json describes; tying not yet resolved.
+Architecture read_architecture(const std::filesystem::path& folder);
 /// Opens a Hugging Face folder: config.json and its safetensors.
 std::unique_ptr<ModelWeights> open_checkpoint_model(const std::filesystem::path& folder);
 

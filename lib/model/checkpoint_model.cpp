@@ -1,0 +1,20 @@
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "checkpoint/safetensors_folder.h"
+#include "model/weights.h"
+
+namespace adze {
+
+Architecture read_architecture(const std::filesystem::path& folder) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{16} << 20;  // published ones have a few KiB
+  const std::filesystem::path file = folder / "config.json";
+  return parse_architecture(parse_json(read_file(file, kMostBytes), file.string()), file.string());
+}
+
+std::unique_ptr<ModelWeights> open_checkpoint_model(const std::filesystem::path& folder) {
+  return std::make_unique<CheckpointWeights>(read_architecture(folder), open_checkpoint_folder(folder));
+}
+
+}  // namespace adze
