@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,6 +23,12 @@ struct TensorInfo {
   std::uint64_t bytes = 0;
 };
 
+/// Where a tensor's data begins in a plain file.
+struct FilePlace {
+  std::filesystem::path file;
+  std::uint64_t offset = 0;
+};
+
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
@@ -32,9 +40,17 @@ class TensorSource {
   /// Reads `out.size()` bytes of the tensor's data from `offset`; little-endian, row-major. Thread-safe.
   /// Throws bad_data when the range leaves the tensor or the content does not match a recorded hash.
   virtual void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const = 0;
+  /// The bytes' place in a plain file, so that a store can refer to them; nothing when they lie in no such file.
+  virtual std::optional<FilePlace> place(const TensorInfo& /*tensor*/) const { return std::nullopt; }
 
   /// Binary search by name; nullptr when there is none.
   const TensorInfo* find(std::string_view name) const;
+  /// Position in tensors(). Throws internal for a tensor of another source.
+  std::size_t index_of(const TensorInfo& tensor) const;
+
+ protected:
+  /// Throws bad_data when [offset, offset + count) leaves the tensor.
+  void check_range(const TensorInfo& tensor, std::uint64_t offset, std::uint64_t count) const;
 };
 
 }  // namespace adze
