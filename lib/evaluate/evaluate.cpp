@@ -1,0 +1,129 @@
+#include "evaluate/evaluate.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "linalg/convert.h"
+#include "model/forward.h"
+
+namespace adze {
+namespace {
+
+using Windows = Matrix<std::int32_t>;
+
+// Logits held by one worker for one model: 64 MiB, which is 128 rows of the largest vocabularies.
+constexpr std::size_t kLogitsAtOnce = std::size_t{1} << 24;
+constexpr std::size_t kMostRows = 256;
+constexpr std::size_t kLeastRows = 16;
+
+std::size_t slice_rows(std::size_t vocab) { return std::clamp(kLogitsAtOnce / vocab, kLeastRows, kMostRows); }
+
+/// One model on its way through all windows.
+class Pass {
+ public:
+  Pass(const ModelWeights& model, const Windows& windows)
+      : model_(model), forward_(model.architecture(), windows.cols()), hidden_(windows.rows()) {
+    const TensorPtr table = model.embedding();
+    parallel_for(windows.rows(), [&](std::size_t w) {
+      hidden_[w] = MatrixF(windows.cols(), model.architecture().hidden);
+      embed(*table, windows.row(w), hidden_[w]);
+    });
+  }
+
+  void run_block(std::size_t index) {
+    const BlockWeights block = model_.block(index);
+    parallel_for(hidden_.size(), [&](std::size_t w) {
+      Workspace work;
+      forward_.run_block(block, hidden_[w], work);
+    });
+  }
+
+  void load_head() {
+    norm_ = model_.final_norm();
+    head_ = model_.head();
+  }
+
+  std::size_t layers() const { return model_.architecture().layers; }
+
+  /// Logits of positions [first, first + out.rows()) of a window, after all blocks and load_head.
+  void logits(std::size_t window, std::size_t first, ViewF out, Workspace& work) const {
+    MatrixF normed(out.rows(), model_.architecture().hidden);
+    forward_.final_norm(norm_, hidden_[window].view().row_range(first, out.rows()), normed);
+    forward_.logits(*head_, normed, out, work);
+    if (!all_finite({out.data(), out.shape().count()}))
+      fail(ErrorKind::bad_data, "window {}: logits of positions {} to {} are not finite; the model overflows float",
+           window, first, first + out.rows() - 1);
+  }
+
+ private:
+  const ModelWeights& model_;
+  Forward forward_;
+  std::vector<MatrixF> hidden_;  // per window, [tokens x hidden]
+  std::vector<float> norm_;
+  TensorPtr head_;
+};
+
+void check_models(const ModelWeights& model, const ModelWeights* reference, const Protocol& protocol,
+                  Progress& progress) {
+  const Architecture& a = model.architecture();
+  if (reference && reference->architecture().vocab != a.vocab)
+    fail(ErrorKind::bad_data, "the model has a vocabulary of {}, the reference one of {}: they cannot be compared",
+         a.vocab, reference->architecture().vocab);
+  if (protocol.window > a.max_positions)
+    progress.warn(fmt::format("{}: windows of {} tokens are longer than the model's {} positions", protocol.name,
+                              protocol.window, a.max_positions));
+}
+
+void run_blocks(std::span<Pass> passes, Progress& progress) {
+  std::size_t most = 0, total = 0, done = 0;
+  for (const Pass& pass : passes) most = std::max(most, pass.layers());
+  for (const Pass& pass : passes) total += pass.layers();
+  progress.start("evaluating blocks", total);
+  for (std::size_t block = 0; block < most; ++block)
+    for (Pass& pass : passes) {
+      if (block >= pass.layers()) continue;
+      pass.run_block(block);
+      progress.update(++done);
+    }
+}
+
+/// Scores one window's positions into `out`; passes[0] is the model, passes[1], if any, the reference.
+void score_window(std::span<const Pass> passes, std::size_t window, std::span<const std::int32_t> ids,
+                  const Protocol& protocol, std::size_t vocab, std::span<TokenScore> out) {
+  Workspace work;
+  std::vector<float> scratch;
+  const std::size_t rows = std::min(slice_rows(vocab), out.size());
+  std::vector<MatrixF> logits(passes.size(), MatrixF(rows, vocab));
+  for (std::size_t done = 0; done < out.size(); done += rows) {
+    const std::size_t count = std::min(rows, out.size() - done);
+    const std::size_t first = protocol.score_from + done;
+    for (std::size_t m = 0; m < passes.size(); ++m)
+      passes[m].logits(window, first, logits[m].view().row_range(0, count), work);
+    for (std::size_t r = 0; r < count; ++r) {
+      const auto base = passes.size() > 1 ? std::span<const float>(logits[1].row(r)) : std::span<const float>();
+      out[done + r] = score_token(logits[0].row(r), base, ids[first + r + 1], scratch);
+    }
+  }
+}
+
+}  // namespace
+
+EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
+                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress) {
+  check_models(model, reference, protocol, progress);
+  const Windows windows = make_windows(ids, bos, protocol);
+  std::vector<Pass> passes;
+  passes.reserve(2);
+  passes.emplace_back(model, windows);
+  if (reference) passes.emplace_back(*reference, windows);
+  run_blocks(passes, progress);
+  for (Pass& pass : passes) pass.load_head();
+  Matrix<TokenScore> scores(windows.rows(), protocol.scored_per_window());
+  parallel_for(windows.rows(), [&](std::size_t w) {
+    score_window(passes, w, windows.row(w), protocol, model.architecture().vocab, scores.row(w));
+  });
+  return summarize(scores, protocol, reference != nullptr);
+}
+
+}  // namespace adze
