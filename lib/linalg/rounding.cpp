@@ -29,7 +29,10 @@ HWY_INLINE V ClampedCode(F d, V scaled, V lo, V hi) {
 template <class Body>
 HWY_INLINE void ForVectors(F d, std::size_t count, Body&& body) {
   const std::size_t lanes = hn::Lanes(d);
-  for (std::size_t i = 0; i < count; i += lanes) body(i, hn::FirstN(d, std::min(lanes, count - i)));
+  const auto all = hn::FirstN(d, lanes);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(i, all);
+  if (i < count) body(i, hn::FirstN(d, count - i));
 }
 
 void RoundToGrid(std::size_t count, const float* x, const float* step, const float* offset, const float* lo,
@@ -51,15 +54,13 @@ void RoundToGrid(std::size_t count, const float* x, const float* step, const flo
   });
 }
 
-void AddScaled(std::size_t count, float a, const float* x, float* y) {
+void AddOuter(std::size_t rows, std::size_t count, const float* a, const float* x, float* y, std::size_t stride) {
   const F d;
-  const V va = hn::Set(d, a);
-  const std::size_t lanes = hn::Lanes(d);
-  std::size_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(hn::MulAdd(va, hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
-  if (i < count) {
-    const auto mask = hn::FirstN(d, count - i);
-    hn::BlendedStore(hn::MulAdd(va, hn::MaskedLoad(mask, d, x + i), hn::MaskedLoad(mask, d, y + i)), mask, d, y + i);
+  for (std::size_t r = 0; r < rows; ++r, y += stride) {
+    const V va = hn::Set(d, a[r]);
+    ForVectors(d, count, [&](std::size_t i, auto mask) {
+      hn::BlendedStore(hn::MulAdd(va, hn::MaskedLoad(mask, d, x + i), hn::MaskedLoad(mask, d, y + i)), mask, d, y + i);
+    });
   }
 }
 
@@ -111,7 +112,7 @@ HWY_AFTER_NAMESPACE();
 namespace adze {
 
 HWY_EXPORT(RoundToGrid);
-HWY_EXPORT(AddScaled);
+HWY_EXPORT(AddOuter);
 HWY_EXPORT(Moments);
 HWY_EXPORT(RoundingError);
 
@@ -124,9 +125,9 @@ void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::spa
    values.data());
 }
 
-void add_scaled(float a, std::span<const float> x, std::span<float> y) {
-  assert(x.size() == y.size());
-  HWY_DYNAMIC_DISPATCH(AddScaled)(x.size(), a, x.data(), y.data());
+void add_outer(std::span<const float> a, std::span<const float> x, ViewF y) {
+  assert(y.rows() == a.size() && y.cols() == x.size());
+  HWY_DYNAMIC_DISPATCH(AddOuter)(a.size(), x.size(), a.data(), x.data(), y.data(), y.stride());
 }
 
 CodeMoments code_moments(std::span<const float> x, std::span<const float> weight, float inverse_step, float shift,

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/matrix.h"
+
 namespace adze {
 
 /// Half to even, for |x| < 2^22: adding 1.5 * 2^23 leaves no fraction bits.
@@ -26,8 +28,8 @@ struct AffineColumns {
 void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::span<std::int16_t> codes,
                    std::span<float> values);
 
-/// y += a x.
-void add_scaled(float a, std::span<const float> x, std::span<float> y);
+/// y[i, :] += a[i] x for every row i: one column's error passed on to the columns after it.  y: [a.size() x x.size()].
+void add_outer(std::span<const float> a, std::span<const float> x, ViewF y);
 
 /// Weighted sums over l[i] = clamp(round(x[i] * inverse_step - shift), lo, hi), from which the best scale, or scale and
 /// offset, for these codes and its squared error follow in closed form.

@@ -1,0 +1,28 @@
+// What solvers share: checks of a problem, the importance of inputs, and the report of a finished solution.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "grid/quantized_tensor.h"
+#include "solve/solver.h"
+
+namespace adze {
+
+/// Throws bad_data when a weight or an entry of H's diagonal is not finite, or H is all zero.
+void check_problem(const Problem& problem);
+
+/// diag(H) as floats, scaled to mean 1; all ones without H.
+std::vector<float> input_importance(const Problem& problem);
+
+/// Rounds row `row` of `weights` to the encoding's step groups as they are.
+void round_row(ConstViewF weights, std::size_t row, Encoding& encoding);
+
+/// The stored tensor with its losses filled in; other fields of `report` are kept.
+Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report);
+
+/// `scale_rule: search | minmax` of a scheme; search is the default.
+ScaleRule read_scale_rule(MapReader& options);
+std::string_view name_of(ScaleRule rule);
+
+}  // namespace adze

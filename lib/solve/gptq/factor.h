@@ -1,0 +1,27 @@
+// What GPTQ needs of H, computed once for all tensors that share an input: the order of columns and the factor of the
+// permuted, damped H.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "base/matrix.h"
+#include "solve/gptq/gptq.h"
+
+namespace adze {
+
+struct GptqFactor {
+  std::vector<std::size_t> order;  ///< order[p]: the stored column that is rounded at position p
+  MatrixF r;                       ///< upper triangular, R R^T = H permuted and damped; empty when nothing worked
+  double damping = 0;              ///< used, as a fraction of mean(diag H)
+  std::size_t dead_inputs = 0;
+  std::string trouble;             ///< what had to be done to make H positive definite; empty: nothing
+};
+
+/// unit_cols: columns of a scale unit, for ColumnOrder::group. Dead inputs (H_jj <= 1e-12 max diag) get H_jj = mean and
+/// no coupling, so that their weights are rounded on their own. Damping grows until the factorisation works
+/// (specification, section 0.4).
+GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::size_t unit_cols);
+
+}  // namespace adze

@@ -1,0 +1,31 @@
+// GPTQ (Frantar et al. 2022) in its feedback form: columns are rounded one after the other, and each rounding takes the
+// errors made so far into account, weighted by the reverse Cholesky factor of the damped H (specification, section 2).
+// The same recursion is Babai's nearest-plane method and LDLQ.
+#pragma once
+
+#include <memory>
+
+#include "solve/solver.h"
+
+namespace adze {
+
+/// Which column is rounded first.
+enum class ColumnOrder {
+  natural,     ///< as stored
+  activation,  ///< largest H_jj first ("act-order"); needs scales that are fixed before
+  group,       ///< whole scale units by their largest H_jj, inside a unit by H_jj: groups stay contiguous
+};
+
+struct GptqOptions {
+  double damp = 0.01;  ///< added to diag(H), as a fraction of its mean
+  ColumnOrder order = ColumnOrder::group;
+  bool static_scales = false;  ///< fix all scales from the original weights, before the first rounding
+  ScaleRule scale_rule = ScaleRule::search;
+};
+
+std::unique_ptr<Solver> make_gptq(const GptqOptions& options);
+
+/// Options: damp, order (natural, activation, group), static_scales, scale_rule (search, minmax).
+std::unique_ptr<Solver> configure_gptq(MapReader& options);
+
+}  // namespace adze
