@@ -1,0 +1,86 @@
+// Byte-pair merging on ids: a word (bytes) becomes one symbol per byte, then the adjacent pair with the lowest rank is
+// merged, leftmost first among equals, until no pair has a rule. Short words by scanning, long ones with a heap, so
+// that a megabyte of one letter costs n log n.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace adze {
+
+struct MergeRule {
+  std::int32_t left = 0, right = 0;  ///< ids of the halves
+  std::int32_t merged = 0;           ///< id of the joined token
+};
+
+/// Hash table from a pair of ids to its merge; open addressing, half full at most.
+class MergeTable {
+ public:
+  static constexpr std::uint32_t kNoRank = UINT32_MAX;
+  struct Merge {
+    std::uint32_t rank = kNoRank;
+    std::int32_t merged = 0;
+  };
+
+  MergeTable() : MergeTable(std::vector<MergeRule>{}) {}
+  /// Rank = index. Of equal pairs the later one counts.
+  explicit MergeTable(const std::vector<MergeRule>& rules);
+
+  /// rank is kNoRank when the pair has no rule.
+  Merge find(std::int32_t left, std::int32_t right) const {
+    const std::uint64_t key = key_of(left, right);
+    for (std::uint64_t slot = slot_of(key);; slot = (slot + 1) & mask_) {
+      if (slots_[slot].key == key) return slots_[slot].merge;
+      if (slots_[slot].key == kEmpty) return {};
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t kEmpty = UINT64_MAX;  // ids are not negative, so no pair has this key
+  struct Slot {
+    std::uint64_t key = kEmpty;
+    Merge merge;
+  };
+  static std::uint64_t key_of(std::int32_t left, std::int32_t right) {
+    return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 | static_cast<std::uint32_t>(right);
+  }
+  std::uint64_t slot_of(std::uint64_t key) const { return (key * 0x9E3779B97F4A7C15ULL) >> shift_; }
+
+  std::vector<Slot> slots_;
+  std::uint64_t mask_ = 0;
+  int shift_ = 0;
+};
+
+/// What a BPE model consists of.
+struct BpeRules {
+  static constexpr std::int32_t kNone = -1;
+  std::array<std::int32_t, 256> id_of_byte{};  ///< kNone where the vocabulary lacks the byte
+  std::vector<MergeRule> merges;               ///< by rank
+  std::int32_t unknown_id = kNone;             ///< stands for a missing byte; kNone drops it
+  bool fuse_unknown = false;                   ///< one unknown_id for several missing bytes in a row
+  /// ignore_merges: whole words (as bytes) that are tokens by themselves. Empty otherwise.
+  std::unordered_map<std::string, std::int32_t> whole_words;
+};
+
+/// Immutable and safe from any thread.
+class Bpe {
+ public:
+  explicit Bpe(BpeRules rules) : rules_(std::move(rules)), table_(rules_.merges) {}
+
+  /// Appends the ids of one word, given as bytes. word.size() < 2^31.
+  void encode_word(std::string_view word, std::vector<std::int32_t>& ids) const;
+
+ private:
+  void append_symbols(std::string_view word, std::vector<std::int32_t>& ids) const;
+  std::optional<std::int32_t> whole_word(std::string_view word) const;
+
+  BpeRules rules_;
+  MergeTable table_;
+};
+
+}  // namespace adze

@@ -1,0 +1,146 @@
+#include "text/components.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "text/char_class.h"
+#include "text/json_fields.h"
+#include "text/split_family.h"
+
+namespace adze {
+namespace {
+
+using nlohmann::json;
+
+/// One step as the file states it, before ByteLevel's own parts are appended.
+struct Step {
+  std::shared_ptr<const Splitter> splitter;
+  SplitFamily family = SplitFamily::other;  ///< of a Split with a known pattern
+  std::string pattern;                      ///< of an isolating Split with a regex
+  bool single_digits = false;               ///< Digits that isolates each digit
+};
+
+struct Parts {
+  std::vector<Step> steps;
+  bool byte_level = false, use_regex = true, prefix_space = false;
+};
+
+SplitRule parse_rule(const JsonFields& fields) {
+  const std::string name = fields.text("behavior");
+  const auto behavior = split_behavior_from_name(name);
+  if (!behavior) fields.refuse(fmt::format("unknown split behavior '{}'", name));
+  return {*behavior, fields.flag("invert", false)};
+}
+
+Step parse_split_regex(const std::string& pattern, SplitRule rule) {
+  Step step;
+  if (rule.behavior == SplitBehavior::isolated && !rule.invert) {
+    step.pattern = pattern;
+    step.family = family_of_pattern(pattern).value_or(SplitFamily::other);
+    step.splitter = make_scanner(step.family);
+  }
+  if (step.splitter == nullptr) step.splitter = make_regex_splitter(pattern, rule);
+  return step;
+}
+
+void add_split(const JsonFields& fields, Parts& parts) {
+  const SplitRule rule = parse_rule(fields);
+  const JsonFields pattern(fields.required("pattern"), fields.where() + ": 'pattern'");
+  if (pattern.find("Regex") != nullptr) {
+    parts.steps.push_back(parse_split_regex(pattern.text("Regex"), rule));
+  } else {
+    Step step;
+    step.splitter = make_literal_splitter(pattern.text("String"), rule);
+    parts.steps.push_back(std::move(step));
+  }
+}
+
+void add_digits(const JsonFields& fields, Parts& parts) {
+  Step step;
+  step.single_digits = fields.flag("individual_digits", false);
+  const auto behavior = step.single_digits ? SplitBehavior::isolated : SplitBehavior::contiguous;
+  step.splitter = make_char_splitter(kNumber, {behavior, false});
+  parts.steps.push_back(std::move(step));
+}
+
+void add_punctuation(const JsonFields& fields, Parts& parts) {
+  const SplitRule rule = fields.find("behavior") == nullptr ? SplitRule{} : parse_rule(fields);
+  Step step;
+  step.splitter = make_char_splitter(kPunctuation, rule);
+  parts.steps.push_back(std::move(step));
+}
+
+void add_byte_level(const JsonFields& fields, Parts& parts) {
+  parts.byte_level = true;
+  parts.use_regex = fields.flag("use_regex", true);
+  parts.prefix_space = fields.flag("add_prefix_space", false);
+}
+
+void add_sequence(const JsonFields& fields, Parts& parts);
+
+struct StepType {
+  std::string_view name;
+  void (*add)(const JsonFields&, Parts&);
+};
+constexpr std::array kStepTypes = {
+    StepType{"Sequence", add_sequence},       StepType{"Split", add_split},          StepType{"Digits", add_digits},
+    StepType{"Punctuation", add_punctuation}, StepType{"ByteLevel", add_byte_level},
+};
+
+void add_step(const JsonFields& fields, Parts& parts) {
+  const std::string type = fields.text("type");
+  if (parts.byte_level) fields.refuse(fmt::format("'{}' after ByteLevel is not supported", type));
+  for (const StepType& known : kStepTypes)
+    if (known.name == type) return known.add(fields, parts);
+  fields.refuse(fmt::format("pre-tokenizer type '{}' is not supported", type));
+}
+
+void add_sequence(const JsonFields& fields, Parts& parts) {
+  const json& list = fields.array("pretokenizers");
+  for (std::size_t i = 0; i < list.size(); ++i)
+    add_step(JsonFields(list[i], fmt::format("{}: pretokenizers[{}]", fields.where(), i)), parts);
+}
+
+constexpr std::array<std::string_view, 3> kDeepSeekPatterns = {
+    "\\p{N}{1,3}",
+    "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+",  // CJK and kana
+    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"
+    "| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+};
+
+bool is_deepseek(const std::vector<Step>& steps) {
+  if (steps.size() != kDeepSeekPatterns.size()) return false;
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    if (with_escaped_newlines(steps[i].pattern) != kDeepSeekPatterns[i]) return false;
+  return true;
+}
+
+SplitFamily family_of(const Parts& parts) {
+  if (parts.use_regex) {
+    if (parts.steps.empty()) return SplitFamily::gpt2;
+    return parts.steps.size() == 1 && parts.steps[0].single_digits ? SplitFamily::digits_gpt2 : SplitFamily::other;
+  }
+  if (parts.steps.size() == 1) return parts.steps[0].family;
+  return is_deepseek(parts.steps) ? SplitFamily::deepseek_v3 : SplitFamily::other;
+}
+
+}  // namespace
+
+PreTokenizer parse_pre_tokenizer(const json* value) {
+  if (value == nullptr) fail(ErrorKind::bad_data, "pre_tokenizer is null; byte-level BPE needs ByteLevel there");
+  Parts parts;
+  add_step(JsonFields(*value, "pre_tokenizer"), parts);
+  if (!parts.byte_level)
+    fail(ErrorKind::bad_data, "pre_tokenizer has no ByteLevel step; only byte-level BPE is supported so far");
+  PreTokenizer result;
+  result.family = family_of(parts);
+  result.adds_prefix_space = parts.prefix_space;
+  for (Step& step : parts.steps) result.steps.push_back(std::move(step.splitter));
+  if (parts.prefix_space) result.steps.push_back(make_space_prefixer());
+  if (parts.use_regex) result.steps.push_back(make_scanner(SplitFamily::gpt2));
+  return result;
+}
+
+}  // namespace adze
