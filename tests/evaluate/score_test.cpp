@@ -1,0 +1,163 @@
+// Known cases of specs of perplexity and KL: synthetic models whose probabilities are given.
+#include <cmath>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "evaluate/evaluate.h"
+#include "model/memory_source.h"
+
+namespace adze {
+namespace {
+
+using Logits = std::vector<float>;
+
+/// Scores one window of a model that gives `logits_of(position, target)`.
+EvaluationResult run_protocol(const std::string& name, std::size_t window, auto&& logits_of) {
+  const Protocol protocol = parse_protocol(name);
+  EXPECT_EQ(protocol.window, window);
+  Matrix<TokenScore> scores(1, protocol.scored_per_window());
+  std::vector<float> scratch;
+  for (std::size_t i = 0; i < scores.cols(); ++i) {
+    const std::size_t position = protocol.score_from + i;
+    const auto target = static_cast<std::int32_t>(position % 3);
+    scores(0, i) = score_token(logits_of(position, target), {}, target, scratch);
+  }
+  return summarize(scores, protocol, false);
+}
+
+/// Vocabulary of 4: probability 1/2 for the target at even positions, 1/8 at odd ones, the rest shared equally.
+Logits alternating(std::size_t position, std::int32_t target) {
+  const double p = position % 2 == 0 ? 0.5 : 0.125;
+  Logits logits(4, static_cast<float>(std::log((1 - p) / 3)));
+  logits[static_cast<std::size_t>(target)] = static_cast<float>(std::log(p));
+  return logits;
+}
+
+TEST(Perplexity, FollowsTheProtocolOnAlternatingProbabilities) {
+  EXPECT_NEAR(run_protocol("gptq-8", 8, alternating).perplexity, std::exp(13 * std::log(2.0) / 7), 1e-5);  // 3.6228
+  EXPECT_NEAR(run_protocol("lcpp-8", 8, alternating).perplexity, std::exp(5 * std::log(2.0) / 3), 1e-5);   // 3.1748
+}
+
+TEST(Perplexity, OfAUniformModelIsTheVocabularyUnderEveryProtocol) {
+  for (const char* name : {"gptq-8", "lcpp-8"}) {
+    const auto result = run_protocol(name, 8, [](std::size_t, std::int32_t) { return Logits(1000, 3.5f); });
+    EXPECT_NEAR(result.perplexity, 1000.0, 1e-9);
+    EXPECT_NEAR(result.perplexity_se, 0.0, 1e-9);
+  }
+}
+
+TEST(Perplexity, ErrorIsThatOfIndependentTokens) {
+  const auto result = run_protocol("lcpp-8", 8, alternating);  // nll: ln 2, ln 8, ln 2
+  const double ln2 = std::log(2.0);
+  const double variance = (1 + 9 + 1) / 3.0 * ln2 * ln2 - std::pow(5 * ln2 / 3, 2);
+  EXPECT_NEAR(result.perplexity_se, result.perplexity * std::sqrt(variance / 2), 1e-5);
+  EXPECT_EQ(result.tokens, 3u);
+  EXPECT_EQ(result.windows, 1u);
+}
+
+TEST(ScoreToken, GivesTheKnownDivergence) {
+  std::vector<float> scratch;
+  const Logits p = {2, 1, 0}, q = {1.5f, 1.2f, 0.1f};
+  const TokenScore score = score_token(q, p, 0, scratch);
+  EXPECT_NEAR(score.kl, 0.0539007, 1e-6);
+  EXPECT_NEAR(score.nll_base, 0.407606, 1e-6);
+  EXPECT_NEAR(score.nll, 0.686835, 1e-6);
+  EXPECT_NEAR(score.dp, std::exp(-0.686835) - std::exp(-0.407606), 1e-6);
+  EXPECT_TRUE(score.same_top);
+}
+
+TEST(ScoreToken, IgnoresAShiftOfAllLogits) {
+  std::vector<float> scratch;
+  const Logits p = {2, 1, 0}, q = {1.5f, 1.2f, 0.1f}, shifted = {-998.5f, -998.8f, -999.9f};
+  EXPECT_NEAR(score_token(q, p, 1, scratch).kl, score_token(shifted, p, 1, scratch).kl, 1e-4);
+}
+
+TEST(ScoreToken, EqualLogitsHaveNoDivergenceAtAll) {
+  std::vector<float> scratch;
+  for (const std::size_t vocab : {1, 7, 8, 9, 1000}) {
+    const Logits logits = testing::random_values(vocab, "logits", 5.0);
+    const TokenScore score = score_token(logits, logits, 0, scratch);
+    EXPECT_EQ(score.kl, 0.0);
+    EXPECT_EQ(score.dp, 0.0);
+    EXPECT_EQ(score.nll, score.nll_base);
+    EXPECT_TRUE(score.same_top);
+  }
+}
+
+TEST(ScoreToken, IsTheNaiveSumForAnyVocabulary) {
+  std::vector<float> scratch;
+  for (const std::size_t vocab : {2, 15, 16, 17, 333}) {
+    const Logits p = testing::random_values(vocab, "p", 3.0), q = testing::random_values(vocab, "q", 3.0);
+    double sum_p = 0, sum_q = 0, kl = 0;
+    for (const float value : p) sum_p += std::exp(static_cast<double>(value));
+    for (const float value : q) sum_q += std::exp(static_cast<double>(value));
+    for (std::size_t v = 0; v < vocab; ++v)
+      kl += std::exp(static_cast<double>(p[v])) / sum_p * (p[v] - std::log(sum_p) - q[v] + std::log(sum_q));
+    EXPECT_NEAR(score_token(q, p, 0, scratch).kl, kl, 1e-6 * (1 + kl)) << vocab;
+  }
+}
+
+TEST(ScoreToken, TiesOfTheTopCountForTheLowestId) {
+  std::vector<float> scratch;
+  EXPECT_TRUE(score_token(Logits{1, 3, 3}, Logits{0, 2, 1}, 0, scratch).same_top);
+  EXPECT_FALSE(score_token(Logits{3, 3, 0}, Logits{0, 2, 1}, 0, scratch).same_top);
+}
+
+/// 2 windows of 3 scored positions.
+Matrix<TokenScore> paired_scores() {
+  Matrix<TokenScore> scores(2, 3);
+  const double kl[] = {0.0, 0.1, 0.2, 0.3, 0.4, 2.0};
+  for (std::size_t i = 0; i < 6; ++i) {
+    TokenScore& score = scores.values()[i];
+    score.nll_base = 1.0 + static_cast<double>(i);
+    score.nll = score.nll_base + 0.5 + 0.01 * static_cast<double>(i % 2);
+    score.kl = kl[i];
+    score.dp = i % 2 == 0 ? 0.1 : -0.3;
+    score.same_top = i != 2;
+  }
+  return scores;
+}
+
+TEST(Summary, AgreesWithHandComputedStatistics) {
+  const EvaluationResult result = summarize(paired_scores(), parse_protocol("lcpp-8"), true);
+  const ReferenceResult& r = result.reference.value();
+  EXPECT_NEAR(r.kl_mean, 0.5, 1e-12);
+  EXPECT_NEAR(r.kl_mean_se, std::sqrt(((0.25 + 0.16 + 0.09 + 0.04 + 0.01 + 2.25) / 6) / 5), 1e-12);
+  EXPECT_NEAR(r.kl_median, 0.25, 1e-12);
+  EXPECT_NEAR(r.kl_999, 0.4 + (0.999 * 5 - 4) * 1.6, 1e-12);
+  EXPECT_EQ(r.kl_max, 2.0);
+  EXPECT_NEAR(r.same_top, 5.0 / 6, 1e-12);
+  EXPECT_NEAR(r.same_top_se, std::sqrt(5.0 / 36 / 5), 1e-12);
+  EXPECT_NEAR(r.mean_dp, -0.1, 1e-12);
+  EXPECT_NEAR(r.rms_dp, std::sqrt(0.05), 1e-12);
+  EXPECT_NEAR(r.rms_dp_se, 0.5 / std::sqrt(0.05) * std::sqrt(0.04 * 0.04 / 5), 1e-12);
+  EXPECT_NEAR(r.perplexity_base, std::exp(3.5), 1e-9);
+  EXPECT_NEAR(result.perplexity, std::exp(3.5 + 0.505), 1e-9);
+  EXPECT_NEAR(r.ln_ppl_ratio, 0.505, 1e-12);
+  // The paired error comes from the differences only; the losses themselves vary 200 times more.
+  EXPECT_NEAR(r.ln_ppl_ratio_se, 0.005 / std::sqrt(5), 1e-12);
+  EXPECT_GT(r.perplexity_base_se / r.perplexity_base, 100 * r.ln_ppl_ratio_se);
+  EXPECT_NEAR(r.window_kl[0], 0.1, 1e-12);
+  EXPECT_NEAR(r.window_kl[1], 0.9, 1e-12);
+  ASSERT_TRUE(r.kl_mean_95.has_value());
+  EXPECT_GE(r.kl_mean_95->low, 0.1 - 1e-12);
+  EXPECT_LE(r.kl_mean_95->high, 0.9 + 1e-12);
+}
+
+TEST(Summary, BecomesAFlatJsonObject) {
+  const auto json = to_json(summarize(paired_scores(), parse_protocol("lcpp-8"), true));
+  for (const char* key : {"protocol", "windows", "tokens", "perplexity", "perplexity_se", "perplexity_base", "kl_mean",
+                          "kl_mean_se", "kl_mean_95", "kl_median", "kl_99", "kl_999", "kl_max", "same_top",
+                          "same_top_se", "rms_dp", "rms_dp_se", "ln_ppl_ratio", "ln_ppl_ratio_se"})
+    EXPECT_TRUE(json.contains(key)) << key;
+  EXPECT_EQ(json["protocol"], "lcpp-8");
+  EXPECT_EQ(json["kl_mean_95"].size(), 2u);
+  const auto alone = to_json(summarize(paired_scores(), parse_protocol("lcpp-8"), false));
+  EXPECT_FALSE(alone.contains("kl_mean"));
+  Matrix<TokenScore> one(1, 3);
+  EXPECT_TRUE(to_json(summarize(one, parse_protocol("lcpp-8"), true))["kl_mean_95"].is_null());
+}
+
+}  // namespace
+}  // namespace adze
