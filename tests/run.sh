@@ -60,7 +60,7 @@ run_tests() {
 step "packages"
 adze_setup build tests
 step "Node.js"
-set_up_node || echo "run.sh: no usable Node.js $NODE_MAJOR with its packages; the tests that need it will be skipped" >&2
+set_up_node || echo "run.sh: no Node.js $NODE_MAJOR with its packages; the tests that need it will be skipped" >&2
 step "configure and build"
 cmake --preset dev
 cmake --build --preset dev --parallel "$(nproc)"

@@ -59,7 +59,8 @@ function skip(why) {
 END {
   for (i = 1; i <= skipped; i++) print "skipped: " skips[i]
   for (i = 1; i <= failed; i++) print "FAILED: " failures[i]
-  if (strict && unexcused) printf "FAILED: %d skipped without an \"extra:\" reason, which CI does not allow\n", unexcused
+  if (strict && unexcused)
+    printf "FAILED: %d skipped without an \"extra:\" reason, which CI does not allow\n", unexcused
   if (passed + failed + skipped == 0) print "FAILED: no tests ran"
   printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
   exit failed > 0 || passed == 0 || (strict && unexcused > 0)
