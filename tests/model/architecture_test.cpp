@@ -1,0 +1,208 @@
+#include <limits>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "model/architecture.h"
+
+namespace adze {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+Json llama_config() {
+  return {{"architectures", {"LlamaForCausalLM"}},
+          {"hidden_size", 256},
+          {"intermediate_size", 768},
+          {"num_hidden_layers", 6},
+          {"num_attention_heads", 4},
+          {"vocab_size", 4096}};
+}
+
+Json with(Json config, const std::string& key, const Json& value) {
+  config[key] = value;
+  return config;
+}
+
+std::string error_of(const Json& config) {
+  try {
+    parse_architecture(config, "config.json");
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_data);
+    return error.message();
+  }
+  return "no error";
+}
+
+TEST(Architecture, FillsWhatConfigLeavesOut) {
+  const Architecture a = parse_architecture(llama_config(), "config.json");
+  EXPECT_EQ(a.family, "LlamaForCausalLM");
+  EXPECT_EQ(a.kv_heads, 4u);
+  EXPECT_EQ(a.head_dim, 64u);
+  EXPECT_EQ(a.max_positions, 2048u);
+  EXPECT_EQ(a.norm_eps, 1e-6);
+  EXPECT_EQ(a.rope.theta, 10000.0);
+  EXPECT_EQ(a.rope.kind, RopeKind::none);
+  EXPECT_FALSE(a.tied || a.tied_stated || a.qkv_bias || a.o_bias || a.mlp_bias);
+  EXPECT_EQ(a.sliding_window, 0u);
+  EXPECT_FALSE(a.bos_id.has_value());
+}
+
+TEST(Architecture, ReadsEverySetting) {
+  Json config = llama_config();
+  config.update({{"num_key_value_heads", 2},
+                 {"head_dim", 32},
+                 {"max_position_embeddings", 512},
+                 {"rms_norm_eps", 1e-5},
+                 {"rope_theta", 500000},
+                 {"tie_word_embeddings", true},
+                 {"attention_bias", true},
+                 {"mlp_bias", true},
+                 {"bos_token_id", 7},
+                 {"eos_token_id", {8, 9}}});
+  const Architecture a = parse_architecture(config, "config.json");
+  EXPECT_EQ(a.kv_heads, 2u);
+  EXPECT_EQ(a.q_width(), 128u);
+  EXPECT_EQ(a.kv_width(), 64u);
+  EXPECT_EQ(a.max_positions, 512u);
+  EXPECT_EQ(a.norm_eps, 1e-5);
+  EXPECT_EQ(a.rope.theta, 500000.0);
+  EXPECT_TRUE(a.tied && a.tied_stated && a.qkv_bias && a.o_bias && a.mlp_bias);
+  EXPECT_EQ(a.bos_id, 7);
+  EXPECT_EQ(a.eos_ids, (std::vector<std::int32_t>{8, 9}));
+}
+
+TEST(Architecture, NullCountsAsAbsent) {
+  Json config = llama_config();
+  config.update({{"head_dim", nullptr}, {"rope_scaling", nullptr}, {"bos_token_id", nullptr}});
+  EXPECT_EQ(parse_architecture(config, "c"), parse_architecture(llama_config(), "c"));
+}
+
+TEST(Architecture, KnowsAFamilyByModelTypeToo) {
+  Json config = llama_config();
+  config.erase("architectures");
+  config["model_type"] = "mistral";
+  EXPECT_EQ(parse_architecture(config, "c").family, "MistralForCausalLM");
+  config["model_type"] = "lama";
+  EXPECT_THAT(error_of(config), AllOf(HasSubstr("lama"), HasSubstr("did you mean 'llama'")));
+}
+
+TEST(Architecture, NamesAnUnknownClassAndTheNearestKnownOnes) {
+  const std::string message = error_of(with(llama_config(), "architectures", {"LlamaForCausalML"}));
+  EXPECT_THAT(message, AllOf(HasSubstr("config.json"), HasSubstr("'LlamaForCausalML'"),
+                             HasSubstr("did you mean 'LlamaForCausalLM'"), HasSubstr("MistralForCausalLM")));
+  EXPECT_THAT(error_of(with(llama_config(), "architectures", "LlamaForCausalLM")), HasSubstr("list of one class"));
+}
+
+TEST(Architecture, MistralHasASlidingWindow) {
+  const Json mistral = with(llama_config(), "architectures", {"MistralForCausalLM"});
+  EXPECT_EQ(parse_architecture(mistral, "c").sliding_window, 4096u);  // the default of its class
+  EXPECT_EQ(parse_architecture(with(mistral, "sliding_window", nullptr), "c").sliding_window, 0u);
+  EXPECT_EQ(parse_architecture(with(mistral, "sliding_window", 100), "c").sliding_window, 100u);
+  EXPECT_EQ(parse_architecture(with(llama_config(), "sliding_window", 100), "c").sliding_window, 0u);
+  const Json full = with(mistral, "layer_types", {"full_attention", "full_attention"});
+  EXPECT_EQ(parse_architecture(with(full, "sliding_window", 100), "c").sliding_window, 0u);
+  EXPECT_THAT(error_of(with(mistral, "layer_types", {"full_attention", "sliding_attention"})),
+              HasSubstr("same for all"));
+}
+
+TEST(Architecture, AcceptsAllSpellingsOfRope) {
+  const Json scaling = {
+      {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}};
+  RopeSpec expected{500000.0, RopeKind::llama3, 8.0, 1.0, 4.0, 8192};
+  Json old = with(llama_config(), "rope_theta", 500000.0);
+  old["rope_scaling"] = with(scaling, "type", "llama3");
+  EXPECT_EQ(parse_architecture(old, "c").rope, expected);
+  old["rope_scaling"] = with(scaling, "rope_type", "llama3");
+  EXPECT_EQ(parse_architecture(old, "c").rope, expected);
+  Json recent = llama_config();
+  recent["rope_parameters"] = with(with(scaling, "rope_type", "llama3"), "rope_theta", 500000.0);
+  EXPECT_EQ(parse_architecture(recent, "c").rope, expected);
+  recent["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 7000.0}};
+  EXPECT_EQ(parse_architecture(recent, "c").rope, RopeSpec{.theta = 7000.0});
+  const Json linear = with(llama_config(), "rope_scaling", {{"type", "linear"}, {"factor", 2}});
+  EXPECT_EQ(parse_architecture(linear, "c").rope.kind, RopeKind::linear);
+  EXPECT_EQ(parse_architecture(linear, "c").rope.factor, 2.0);
+}
+
+TEST(Architecture, RefusesRopeItCannotCompute) {
+  const auto scaled = [](const Json& scaling) { return error_of(with(llama_config(), "rope_scaling", scaling)); };
+  EXPECT_THAT(scaled({{"rope_type", "yarn"}, {"factor", 4}}), AllOf(HasSubstr("'yarn'"), HasSubstr("llama3")));
+  EXPECT_THAT(scaled({{"rope_type", "linear"}}), HasSubstr("'factor' is missing"));
+  EXPECT_THAT(scaled({{"rope_type", "linear"}, {"factor", 0}}), HasSubstr("RoPE factor"));
+  EXPECT_THAT(scaled({{"rope_type", "llama3"}, {"factor", 8}}), HasSubstr("'low_freq_factor' is missing"));
+  EXPECT_THAT(scaled({{"rope_type", "llama3"},
+                      {"factor", 8},
+                      {"low_freq_factor", 4},
+                      {"high_freq_factor", 4},
+                      {"original_max_position_embeddings", 8192}}),
+              HasSubstr("high_freq_factor must be above 4"));
+  EXPECT_THAT(scaled("llama3"), HasSubstr("expected a JSON object"));
+  EXPECT_THAT(error_of(with(llama_config(), "partial_rotary_factor", 0.5)), HasSubstr("partial_rotary_factor 0.5"));
+}
+
+TEST(Architecture, RefusesAnotherActivation) {
+  EXPECT_THAT(error_of(with(llama_config(), "hidden_act", "gelu")), HasSubstr("'gelu'"));
+  EXPECT_NO_THROW(parse_architecture(with(llama_config(), "hidden_act", "silu"), "c"));
+}
+
+struct HostileCase {
+  const char* key;
+  Json value;
+  const char* message;
+};
+
+TEST(Architecture, RefusesHostileValues) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::vector<HostileCase> cases = {
+      {"hidden_size", 0, "hidden_size is 0"},
+      {"hidden_size", -256, "'hidden_size' must be a non-negative integer, not -256"},
+      {"hidden_size", 256.0, "'hidden_size' must be a non-negative integer"},
+      {"hidden_size", "256", "'hidden_size' must be a non-negative integer"},
+      {"hidden_size", nullptr, "'hidden_size' is missing"},
+      {"hidden_size", 255, "hidden_size 255 is not a multiple of num_attention_heads 4"},
+      {"intermediate_size", UINT64_MAX, "intermediate_size is 18446744073709551615"},
+      {"num_hidden_layers", 1000000000, "num_hidden_layers is 1000000000"},
+      {"num_attention_heads", 0, "num_attention_heads"},
+      {"num_key_value_heads", 0, "num_key_value_heads is 0"},
+      {"num_key_value_heads", 3, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"},
+      {"head_dim", 33, "head_dim 33 is odd"},
+      {"head_dim", 0, "head_dim is 0"},
+      {"vocab_size", 0, "vocab_size is 0"},
+      {"max_position_embeddings", 0, "max_position_embeddings is 0"},
+      {"rms_norm_eps", nan, "rms_norm_eps must be above 0"},
+      {"rms_norm_eps", 0, "rms_norm_eps must be above 0"},
+      {"rms_norm_eps", "x", "'rms_norm_eps' must be a number"},
+      {"rope_theta", -1, "rope_theta must be above 1"},
+      {"rope_theta", nan, "rope_theta must be above 1"},
+      {"tie_word_embeddings", 1, "'tie_word_embeddings' must be true or false"},
+      {"bos_token_id", 4096, "token id 4096 is outside the vocabulary of 4096"},
+      {"eos_token_id", {1, -1}, "'eos_token_id' must be a non-negative integer"},
+      {"architectures", Json::array(), "'architectures' must be a list of one class name"},
+      {"hidden_act", 3, "'hidden_act' must be a string"},
+      {"layer_types", Json::array(), "'layer_types' must be a list of names"},
+  };
+  for (const HostileCase& hostile : cases)
+    EXPECT_THAT(error_of(with(llama_config(), hostile.key, hostile.value)), HasSubstr(hostile.message)) << hostile.key;
+  EXPECT_THAT(error_of(Json::array()), HasSubstr("expected a JSON object"));
+}
+
+TEST(Architecture, RefusesHeadsThatAreTooWideTogether) {
+  Json config = llama_config();
+  config.update({{"num_attention_heads", 65536}, {"head_dim", 16384}});
+  EXPECT_THAT(error_of(config), HasSubstr("65536 heads of 16384"));
+}
+
+TEST(Families, HaveDistinctNames) {
+  for (const FamilyInfo& a : families()) {
+    EXPECT_EQ(&family_of(a.hf_class), &a);
+    for (const FamilyInfo& b : families()) EXPECT_TRUE(&a == &b || a.model_type != b.model_type);
+  }
+}
+
+}  // namespace
+}  // namespace adze

@@ -1,0 +1,150 @@
+#include <map>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "model/memory_source.h"
+#include "model/tensors.h"
+
+namespace adze {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using testing::MemorySource;
+using testing::random_source;
+using testing::small_architecture;
+
+std::map<std::string, TensorSpec> by_module(const Architecture& a) {
+  std::map<std::string, TensorSpec> all;
+  for (const TensorSpec& spec : expected_tensors(a)) all[spec.hf_name] = spec;
+  return all;
+}
+
+std::string error_of(const Architecture& a, const MemorySource& source) {
+  try {
+    validate_tensors(resolve_tying(a, source), source);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_data);
+    return error.message();
+  }
+  return "no error";
+}
+
+TEST(Tensors, HaveTheirThreeNamesShapeRoleAndStage) {
+  Architecture a = small_architecture();
+  a.qkv_bias = true;
+  const auto specs = by_module(a);
+  const TensorSpec& q = specs.at("model.layers.1.self_attn.q_proj.weight");
+  EXPECT_EQ(q.module, "layers.1.self_attn.q_proj");
+  EXPECT_EQ(q.gguf_name, "blk.1.attn_q.weight");
+  EXPECT_EQ(q.shape, (std::vector<std::uint64_t>{32, 24}));
+  EXPECT_EQ(q.role, TensorRole::linear);
+  EXPECT_EQ(q.stage(), Stage::qkv);
+  EXPECT_EQ(q.block, 1u);
+  EXPECT_EQ(q.permuted_heads, 4u);
+  const TensorSpec& bias = specs.at("model.layers.0.self_attn.k_proj.bias");
+  EXPECT_EQ(bias.gguf_name, "blk.0.attn_k.bias");
+  EXPECT_EQ(bias.shape, (std::vector<std::uint64_t>{16}));
+  EXPECT_EQ(bias.role, TensorRole::bias);
+  EXPECT_EQ(bias.permuted_heads, 2u);
+  EXPECT_EQ(specs.at("model.layers.0.self_attn.v_proj.weight").permuted_heads, 0u);
+  const TensorSpec& down = specs.at("model.layers.0.mlp.down_proj.weight");
+  EXPECT_EQ(down.gguf_name, "blk.0.ffn_down.weight");
+  EXPECT_EQ(down.shape, (std::vector<std::uint64_t>{24, 40}));
+  EXPECT_EQ(down.stage(), Stage::down);
+  const TensorSpec& norm = specs.at("model.layers.0.post_attention_layernorm.weight");
+  EXPECT_EQ(norm.gguf_name, "blk.0.ffn_norm.weight");
+  EXPECT_FALSE(norm.stage().has_value());
+  EXPECT_EQ(specs.at("lm_head.weight").gguf_name, "output.weight");
+  EXPECT_EQ(specs.at("lm_head.weight").role, TensorRole::head);
+  EXPECT_EQ(specs.at("model.embed_tokens.weight").gguf_name, "token_embd.weight");
+  EXPECT_EQ(specs.at("model.norm.weight").module, "norm");
+  EXPECT_EQ(specs.size(), 2u * (2 + 7 + 3) + 3);
+}
+
+TEST(Tensors, OfATiedModelHaveNoHead) {
+  Architecture a = small_architecture();
+  a.tied = true;
+  EXPECT_FALSE(by_module(a).contains("lm_head.weight"));
+}
+
+TEST(Tensors, EveryLinearIsInExactlyOneStage) {
+  std::set<std::string_view> seen;
+  std::size_t next = 0;
+  for (const Stage stage : kStages)
+    for (const LinearInfo& info : linears_of(stage)) {
+      EXPECT_EQ(info.stage, stage);
+      EXPECT_EQ(static_cast<std::size_t>(info.slot), next++) << "stages follow the order of computation";
+      EXPECT_TRUE(seen.insert(info.module).second);
+      EXPECT_EQ(&info, &info_of(info.slot));
+    }
+  EXPECT_EQ(seen.size(), kLinearCount);
+  EXPECT_EQ(linears_of(Stage::qkv).size(), 3u);
+  EXPECT_EQ(linears_of(Stage::gate_up).size(), 2u);
+  EXPECT_EQ(module_name(3, LinearSlot::down), "layers.3.mlp.down_proj");
+  EXPECT_EQ(name_of(Stage::gate_up), "gate_up");
+  EXPECT_EQ(name_of(TensorRole::head), "head");
+  EXPECT_EQ(shape_of(small_architecture(), LinearSlot::o), (Shape{24, 32}));
+}
+
+TEST(ValidateTensors, AcceptsACompleteModelAndKnownLeftovers) {
+  const Architecture a = small_architecture();
+  MemorySource source = random_source(a);
+  source.put("model.layers.0.self_attn.rotary_emb.inv_freq", DType::f32, {4}, std::vector<float>(4));
+  EXPECT_EQ(error_of(a, source), "no error");
+}
+
+TEST(ValidateTensors, NamesWhatIsMissingSurplusMisshapenOrOfAWrongType) {
+  const Architecture a = small_architecture();
+  MemorySource source = random_source(a);
+  source.remove("model.layers.1.mlp.up_proj.weight");
+  source.put("model.layers.0.self_attn.k_proj.weight", DType::f32, {24, 16}, std::vector<float>(24 * 16));
+  source.put("model.layers.2.mlp.up_proj.weight", DType::f32, {40, 24}, std::vector<float>(40 * 24));
+  EXPECT_THAT(error_of(a, source),
+              AllOf(HasSubstr("memory: "), HasSubstr("'model.layers.1.mlp.up_proj.weight' is missing"),
+                    HasSubstr("'model.layers.0.self_attn.k_proj.weight' has shape [24, 16], but config.json asks for "
+                              "[16, 24]"),
+                    HasSubstr("'model.layers.2.mlp.up_proj.weight' [40, 24] is not part of LlamaForCausalLM with 2")));
+}
+
+TEST(ValidateTensors, CountsTheProblemsItDoesNotShow) {
+  EXPECT_THAT(error_of(small_architecture(), MemorySource()), HasSubstr("; and 12 more"));
+}
+
+TEST(Tying, FollowsTheTensorsWhenConfigIsSilent) {
+  Architecture a = small_architecture();
+  MemorySource source = random_source(a);
+  EXPECT_FALSE(resolve_tying(a, source).tied);
+  source.remove("lm_head.weight");
+  EXPECT_TRUE(resolve_tying(a, source).tied);
+  EXPECT_EQ(error_of(a, source), "no error");
+}
+
+TEST(Tying, AMissingHeadOfAModelStatedUntiedIsAnError) {
+  Architecture a = small_architecture();
+  a.tied_stated = true;
+  MemorySource source = random_source(a);
+  EXPECT_EQ(error_of(a, source), "no error");
+  source.remove("lm_head.weight");
+  EXPECT_THAT(error_of(a, source), HasSubstr("'lm_head.weight' is missing"));
+}
+
+TEST(Tying, ATiedModelMayRepeatItsTableButNotContradictIt) {
+  Architecture a = small_architecture();
+  MemorySource source = random_source(a);
+  a.tied = a.tied_stated = true;
+  std::vector<float> table = source.values("model.embed_tokens.weight");
+  source.put("lm_head.weight", DType::f32, {50, 24}, table);
+  EXPECT_EQ(error_of(a, source), "no error");
+  table[17] += 1.0f;
+  source.put("lm_head.weight", DType::f32, {50, 24}, table);
+  EXPECT_THAT(error_of(a, source), AllOf(HasSubstr("tie_word_embeddings is true"), HasSubstr("at byte ")));
+  source.put("lm_head.weight", DType::bf16, {50, 24}, table);
+  EXPECT_THAT(error_of(a, source), AllOf(HasSubstr("bf16"), HasSubstr("f32")));
+}
+
+}  // namespace
+}  // namespace adze

@@ -1,0 +1,94 @@
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "model/memory_source.h"
+#include "model/norm.h"
+#include "model/vector_math.h"
+
+namespace adze {
+namespace {
+
+TEST(ExpInPlace, AgreesWithStdExp) {
+  std::vector<float> values;
+  for (int i = 0; i < 200000; ++i) values.push_back(-87.3f + static_cast<float>(i) * (175.0f / 200000));
+  std::vector<float> results = values;
+  exp_in_place(results);
+  double worst = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const double exact = std::exp(static_cast<double>(values[i]));
+    worst = std::max(worst, std::abs(results[i] - exact) / exact);
+  }
+  EXPECT_LT(worst, 2e-7);
+  EXPECT_GT(worst, 1e-9);  // it is float
+}
+
+TEST(ExpInPlace, IsExactAtZeroAndZeroFarBelow) {
+  std::vector<float> values = {0.0f, -0.0f, -87.5f, -1e30f, -INFINITY, 1000.0f};
+  exp_in_place(values);
+  EXPECT_EQ(values[0], 1.0f);
+  EXPECT_EQ(values[1], 1.0f);
+  EXPECT_EQ(values[2], 0.0f);
+  EXPECT_EQ(values[3], 0.0f);
+  EXPECT_EQ(values[4], 0.0f);
+  EXPECT_TRUE(std::isfinite(values[5]));
+}
+
+TEST(ExpInPlace, SumsAndTreatsEveryElementAlikeAtAnyLength) {
+  const std::vector<float> all = testing::random_values(67, "exp", 3.0, -5.0);
+  std::vector<float> whole = all;
+  exp_in_place(whole);
+  for (std::size_t count = 0; count <= all.size(); ++count) {
+    std::vector<float> part(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
+    const double sum = exp_in_place(part);
+    double expected = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      ASSERT_EQ(part[i], whole[i]) << count;
+      expected += part[i];
+    }
+    ASSERT_NEAR(sum, expected, 1e-12);
+  }
+}
+
+TEST(Swiglu, AgreesWithItsFormula) {
+  const MatrixF gate = testing::random_matrix({3, 37}, "gate", 4.0);
+  MatrixF up = testing::random_matrix({3, 37}, "up");
+  const MatrixF before = up;
+  swiglu(gate, up);
+  for (std::size_t i = 0; i < up.values().size(); ++i) {
+    const double g = gate.values()[i];
+    ASSERT_NEAR(up.values()[i], g / (1 + std::exp(-g)) * before.values()[i], 3e-6);
+  }
+}
+
+TEST(Swiglu, StaysFiniteForHugeGates) {
+  MatrixF gate(1, 20), up(1, 20);
+  for (std::size_t i = 0; i < 20; ++i) {
+    gate(0, i) = i % 2 == 0 ? -1e30f : 1e30f;
+    up(0, i) = 1.0f;
+  }
+  swiglu(gate, up);
+  for (std::size_t i = 0; i < 20; ++i) {
+    EXPECT_TRUE(std::isfinite(up(0, i)));
+    EXPECT_TRUE(i % 2 == 0 || up(0, i) == 1e30f);
+  }
+}
+
+TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
+  const MatrixF x = testing::random_matrix({4, 19}, "x", 2.0);
+  const std::vector<float> weight = testing::random_values(19, "w");
+  MatrixF out(x.shape());
+  rms_norm(x, weight, 1e-2, out);
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    double square = 0;
+    for (const float value : x.row(r)) square += static_cast<double>(value) * value;
+    const double root = std::sqrt(square / 19 + 1e-2);
+    for (std::size_t c = 0; c < 19; ++c) ASSERT_NEAR(out(r, c), x(r, c) / root * weight[c], 1e-6);
+  }
+  MatrixF same = x;
+  rms_norm(same, weight, 1e-2, same);
+  EXPECT_TRUE(same == out);
+}
+
+}  // namespace
+}  // namespace adze
