@@ -1,0 +1,84 @@
+// Exporters: one runtime format each, one folder and one row of the registry. An exporter sees only what is stored for
+// each tensor (its format and, at the end, its bytes), never how it was made.
+//
+// Life cycle, all of it const and repeatable: cannot_hold() per tensor while a recipe is checked; remark() for what the
+// user should know about a tensor that fits; predict_bytes() once every tensor has its format, before any weight
+// exists; write() at the end. write() streams tensor by tensor, then reads its own file back and compares every value
+// and every setting with what it was given: an export that differs is an error, and leaves no file.
+//
+// Refuses what a format cannot hold exactly. Nothing is requantized or rounded on the way out.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/progress.h"
+#include "checkpoint/folder_files.h"
+#include "model/architecture.h"
+#include "model/tensors.h"
+#include "model/weights.h"
+
+namespace adze {
+
+class Tokenizer;
+
+/// A tensor and what will be stored for it.
+struct PlannedTensor {
+  TensorSpec spec;
+  std::string format;  ///< CompressedTensor::format(): "bf16", "gguf/q4_k", "int4 g128 sym"; "f32" for norms and biases
+};
+
+/// Everything of an export but the weights. References must outlive it.
+struct ExportPlan {
+  const Architecture& architecture;    ///< tying resolved
+  std::vector<PlannedTensor> tensors;  ///< one per entry of expected_tensors(architecture), in its order
+  const Tokenizer* tokenizer = nullptr;
+  std::span<const StoreFile> files;  ///< read_folder_files of the checkpoint; those that are not there are done without
+  std::string name;                  ///< of the model, for people; may be empty
+  /// Keys start with "adze." ("adze.recipe", "adze.calibration", "adze.version"); empty values are left out.
+  std::vector<std::pair<std::string, std::string>> provenance;
+};
+
+class Exporter {
+ public:
+  virtual ~Exporter() = default;
+
+  /// Nothing when the format holds this tensor exactly; else why not, with the tensor's name, its format and the
+  /// nearest choice that would do.
+  virtual std::optional<std::string> cannot_hold(const Architecture& architecture,
+                                                 const PlannedTensor& tensor) const = 0;
+
+  /// What the user should know about a tensor that fits, such as a size that grows; nothing when there is nothing.
+  virtual std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const = 0;
+
+  /// Exact size of what write() will write. Throws bad_data for all that write() would refuse before writing: a tensor
+  /// that cannot be held, a tokenizer that is missing or that the format has no words for.
+  virtual std::uint64_t predict_bytes(const ExportPlan& plan) const = 0;
+
+  /// Writes and verifies; `path` appears by rename after that. `model` must have the formats that the plan says.
+  /// Throws as predict_bytes(), and internal when what was written is not what was meant; then nothing is left.
+  virtual void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
+                     Progress& progress) const = 0;
+};
+
+struct ExporterInfo {
+  std::string_view name;  ///< as in recipes: "gguf"
+  std::string_view summary;
+  std::unique_ptr<Exporter> (*make)();
+};
+
+std::span<const ExporterInfo> exporters();
+/// nullptr when there is none of that name.
+const ExporterInfo* find_exporter(std::string_view name);
+
+/// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block.
+std::vector<PlannedTensor> planned_tensors(const ModelWeights& model);
+
+}  // namespace adze
