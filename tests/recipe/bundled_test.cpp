@@ -1,9 +1,16 @@
 // The recipes and text sets that come with adze: they parse, name files that exist, and say what their names promise.
 #include <filesystem>
+#include <set>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/file.h"
 #include "recipe/recipe.h"
 #include "recipe/text_set.h"
 
@@ -11,6 +18,14 @@ namespace adze {
 namespace {
 
 const std::filesystem::path kSource = ADZE_SOURCE_DIR;
+
+std::vector<std::string> long_lines(const std::filesystem::path& path, std::size_t at_least) {
+  std::vector<std::string> lines;
+  std::istringstream text(read_file(path));
+  for (std::string line; std::getline(text, line);)
+    if (line.size() >= at_least) lines.push_back(line);
+  return lines;
+}
 
 class BundledRecipe : public ::testing::TestWithParam<const char*> {};
 
@@ -77,6 +92,25 @@ TEST(BundledTextSets, MixedTakesTurnsAndHeldOutSharesNoTextWithIt) {
   EXPECT_EQ(heldout.texts.size(), 5u);
   for (const TextSpec& text : mixed.texts) EXPECT_EQ(text.file.parent_path().filename(), "calib");
   for (const TextSpec& text : heldout.texts) EXPECT_EQ(text.file.parent_path().filename(), "heldout");
+}
+
+TEST(BundledTextSets, HeldOutTextsRepeatNoLongLineOfCalibrationTexts) {
+  constexpr std::size_t kLongLine = 50;  // shorter ones are titles, imports, braces
+  std::set<std::string> seen;
+  for (const TextSpec& text : load_text_set(kSource / "calibration_data/mixed.yaml").texts)
+    for (std::string& line : long_lines(text.file, kLongLine)) seen.insert(std::move(line));
+  ASSERT_GT(seen.size(), 500u);
+  for (const TextSpec& text : load_text_set(kSource / "calibration_data/heldout.yaml").texts)
+    for (const std::string& line : long_lines(text.file, kLongLine)) EXPECT_FALSE(seen.contains(line)) << line;
+}
+
+TEST(BundledTextSets, HaveTheSizesTheirReadmeSays) {
+  const std::string readme = read_file(kSource / "calibration_data/README.md");
+  for (const char* set : {"mixed.yaml", "heldout.yaml"})
+    for (const TextSpec& text : load_text_set(kSource / "calibration_data" / set).texts) {
+      const auto bytes = std::filesystem::file_size(text.file);
+      EXPECT_THAT(readme, ::testing::HasSubstr(fmt::format("{},{:03}", bytes / 1000, bytes % 1000))) << text.file;
+    }
 }
 
 }  // namespace
