@@ -1,0 +1,50 @@
+#include "checkpoint/hdf5_handle.h"
+
+#include <string>
+
+namespace adze {
+namespace {
+
+std::mutex g_hdf5_mutex;
+
+herr_t keep_description(unsigned /*position*/, const H5E_error2_t* error, void* text) noexcept {
+  if (error->desc != nullptr && *error->desc != '\0') *static_cast<const char**>(text) = error->desc;
+  return 0;
+}
+
+/// The description of the innermost error on the library's stack.
+std::string last_reason() {
+  const char* text = "no reason given";
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_description, &text);  // downward ends at the innermost call
+  std::string reason = text;
+  H5Eclear2(H5E_DEFAULT);
+  return reason;
+}
+
+}  // namespace
+
+Hdf5Lock::Hdf5Lock() : guard_(g_hdf5_mutex) { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+
+void fail_hdf5(ErrorKind kind, const std::filesystem::path& file, std::string_view what) {
+  fail(kind, "{}: cannot {}: {}", file.string(), what, last_reason());
+}
+
+hid_t hdf5_file_type(Hdf5Type type) {
+  switch (type) {
+    case Hdf5Type::u8:
+      return H5T_STD_U8LE;
+    case Hdf5Type::i32:
+      return H5T_STD_I32LE;
+    case Hdf5Type::u64:
+      return H5T_STD_U64LE;
+    case Hdf5Type::f32:
+      return H5T_IEEE_F32LE;
+    case Hdf5Type::f64:
+      return H5T_IEEE_F64LE;
+    case Hdf5Type::text:
+      break;
+  }
+  fail(ErrorKind::internal, "texts have no fixed HDF5 type");
+}
+
+}  // namespace adze
