@@ -12,6 +12,7 @@ namespace {
 // Below, any word is near any other; above, the edit distance (word x candidate steps) costs too much.
 constexpr std::size_t kShortestSuggestedWord = 3;
 constexpr std::size_t kLongestSuggestedWord = 64;
+constexpr std::size_t kMostListedCandidates = 16;  // more would bury the message
 
 std::string range_in_words(std::string_view what, const auto& smallest, const auto& largest) {
   return fmt::format("{} from {} to {}", what, smallest, largest);
@@ -22,7 +23,7 @@ std::string range_in_words(std::string_view what, const auto& smallest, const au
 std::string suggestion_or_list(std::string_view word, std::span<const std::string> candidates, std::string_view label) {
   const bool suggests = word.size() >= kShortestSuggestedWord && word.size() <= kLongestSuggestedWord;
   const std::string near = suggests ? suggestion(word, candidates) : "";
-  if (!near.empty() || candidates.empty()) return near;
+  if (!near.empty() || candidates.empty() || candidates.size() > kMostListedCandidates) return near;
   return fmt::format("; {} {}", label, join_words(candidates));
 }
 
@@ -129,6 +130,11 @@ std::optional<std::size_t> Value::index_of(std::span<const std::string> names) c
   return std::nullopt;
 }
 
+bool Value::too_many(std::size_t count) const {
+  if (count > kMaxListed) complain(fmt::format("has {} entries, more than {}", count, kMaxListed));
+  return count > kMaxListed;
+}
+
 std::vector<Value> Value::items() const {
   std::vector<Value> items;
   if (!node_ || node_->kind == NodeKind::refused) return items;
@@ -137,6 +143,7 @@ std::vector<Value> Value::items() const {
     return items;
   }
   if (node_->children.empty()) complain("must not be empty");
+  if (too_many(node_->children.size())) return items;
   for (const Node& child : node_->children)
     items.emplace_back(child, Mark{}, fmt::format("item {} of {}", items.size() + 1, label_), *problems_);
   return items;
@@ -145,8 +152,12 @@ std::vector<Value> Value::items() const {
 std::vector<MapEntry> Value::entries() const {
   std::vector<MapEntry> entries;
   if (!node_ || node_->kind == NodeKind::refused) return entries;
-  if (node_->kind != NodeKind::map) expected("a map");
-  for (std::size_t i = 0; node_->kind == NodeKind::map && i < node_->entry_count(); ++i) {
+  if (node_->kind != NodeKind::map) {
+    expected("a map");
+    return entries;
+  }
+  if (too_many(node_->entry_count())) return entries;
+  for (std::size_t i = 0; i < node_->entry_count(); ++i) {
     const Node& key = node_->key(i);
     entries.push_back({&key, Value(node_->value(i), key.where, quoted_for_message(key.text), *problems_)});
   }

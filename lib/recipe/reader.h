@@ -12,17 +12,22 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "recipe/diagnostics.h"
 #include "recipe/document.h"
 
 namespace adze {
+
+/// Most items of a list, most entries of a map whose keys are names: names are compared with each other.
+inline constexpr std::size_t kMaxListed = 2000;
 
 class MapReader;
 struct MapEntry;
@@ -64,9 +69,10 @@ class Value {
   /// One of a table's names.
   template <typename T>
   std::optional<T> one_of(std::span<const Named<T>> table) const;
-  /// The items of a list that is not empty.
+  /// The items of a list that is not empty; none when there are more than kMaxListed.
   std::vector<Value> items() const;
-  /// The entries of a map, in the order of the file: for maps whose keys are names that the file makes up.
+  /// The entries of a map, in the order of the file, likewise limited: for maps whose keys are names that the file
+  /// makes up.
   std::vector<MapEntry> entries() const;
   /// A reader of a map with known keys.
   std::optional<MapReader> map() const;
@@ -77,6 +83,7 @@ class Value {
  private:
   const Node* scalar(std::string_view expected) const;
   std::nullopt_t expected(std::string_view what) const;
+  bool too_many(std::size_t count) const;
   std::optional<std::size_t> index_of(std::span<const std::string> names) const;
 
   const Node* node_ = nullptr;
@@ -128,7 +135,7 @@ std::optional<T> Value::one_of(std::span<const Named<T>> table) const {
   return table[*index].value;
 }
 
-/// "; did you mean 'X'?" when a candidate is near, else "; LABEL a, b and c" when there are candidates at all.
+/// "; did you mean 'X'?" when a candidate is near, else "; LABEL a, b and c" unless there are none or many.
 std::string suggestion_or_list(std::string_view word, std::span<const std::string> candidates, std::string_view label);
 
 }  // namespace adze

@@ -346,6 +346,18 @@ TEST(Recipe, LetsHigherLayersReadOptionsAndReportInTheSameFormat) {
             "                                       ^");
 }
 
+TEST(Recipe, LimitsListsSoThatComparingNamesStaysCheap) {
+  std::string schemes = "adze: 1\ncalibration: { set: a.txt }\nschemes:\n";
+  for (int i = 0; i < 2000; ++i) schemes += "  scheme" + std::to_string(i) + ": { grid: int4 }\n";
+  std::string rules = "rules:\n";
+  for (int i = 0; i < 2000; ++i) rules += "  - { modules: x, scheme: plan" + std::to_string(i) + " }\n";
+  EXPECT_THAT(problems_of(schemes + rules), Contains("2005:27: there is no scheme 'plan0'"));
+  EXPECT_THAT(problems_of(schemes + "  one-more: { grid: int4 }\nrules: [ { modules: x, store: f16 } ]\n"),
+              ElementsAre("4:3: 'schemes' has 2001 entries, more than 2000"));
+  EXPECT_THAT(problems_of(with(rules + "  - { modules: x, store: f16 }\n")),
+              ElementsAre("6:3: 'rules' has 2001 entries, more than 2000"));
+}
+
 TEST(Recipe, SurvivesCopyingAndMoving) {
   Recipe recipe = parse_recipe(kDesign, "r.yaml");
   const Recipe copy = recipe;
