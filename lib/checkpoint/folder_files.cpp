@@ -27,6 +27,14 @@ constexpr std::array kKnownFiles{KnownFile{"config.json", 16 * kMiB, true},
 
 }  // namespace
 
+std::filesystem::path real_path(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::path real = std::filesystem::absolute(path, error);
+  if (!error) real = std::filesystem::weakly_canonical(real, error);
+  if (error) fail(ErrorKind::missing_input, "{}: {}", path.string(), error.message());
+  return real;
+}
+
 bool is_bare_name(std::string_view name) {
   return !name.empty() && name != "." && name.find("..") == std::string_view::npos &&
          name.find_first_of(std::string_view("/\\\0", 3)) == std::string_view::npos;

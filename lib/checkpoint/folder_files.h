@@ -20,6 +20,9 @@ struct StoreFile {
 /// Upper limit for the size of a kept file, whatever its name.
 inline constexpr std::uint64_t kMaxStoreFileBytes = std::uint64_t{256} << 20;
 
+/// `path` absolute and with links resolved, as far as it exists. Throws missing_input when that fails.
+std::filesystem::path real_path(const std::filesystem::path& path);
+
 /// True for a name that is one path component: not empty, no '/', '\', NUL, and no "..".
 bool is_bare_name(std::string_view name);
 
