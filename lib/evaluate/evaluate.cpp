@@ -1,11 +1,13 @@
 #include "evaluate/evaluate.h"
 
 #include <algorithm>
+#include <array>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/convert.h"
 #include "model/forward.h"
+#include "model/pool.h"
 
 namespace adze {
 namespace {
@@ -31,11 +33,11 @@ class Pass {
     });
   }
 
-  void run_block(std::size_t index) {
+  void run_block(std::size_t index, Pool<Workspace>& workspaces) {
     const BlockWeights block = model_.block(index);
     parallel_for(hidden_.size(), [&](std::size_t w) {
-      Workspace work;
-      forward_.run_block(block, hidden_[w], work);
+      const auto work = workspaces.borrow();
+      forward_.run_block(block, hidden_[w], *work);
     });
   }
 
@@ -48,7 +50,7 @@ class Pass {
 
   /// Logits of positions [first, first + out.rows()) of a window, after all blocks and load_head.
   void logits(std::size_t window, std::size_t first, ViewF out, Workspace& work) const {
-    MatrixF normed(out.rows(), model_.architecture().hidden);
+    const ViewF normed = scratch(work.normed, {out.rows(), model_.architecture().hidden});
     forward_.final_norm(norm_, hidden_[window].view().row_range(first, out.rows()), normed);
     forward_.logits(*head_, normed, out, work);
     if (!all_finite({out.data(), out.shape().count()}))
@@ -80,29 +82,37 @@ void run_blocks(std::span<Pass> passes, Progress& progress) {
   for (const Pass& pass : passes) most = std::max(most, pass.layers());
   for (const Pass& pass : passes) total += pass.layers();
   progress.start("evaluating blocks", total);
+  Pool<Workspace> workspaces;
   for (std::size_t block = 0; block < most; ++block)
     for (Pass& pass : passes) {
       if (block >= pass.layers()) continue;
-      pass.run_block(block);
+      pass.run_block(block, workspaces);
       progress.update(++done);
     }
 }
 
+/// What one worker needs to score a window.
+struct ScoreBuffers {
+  Workspace work;
+  std::array<std::vector<float>, 2> logits;  // of the model and of the reference
+  std::vector<float> exponentials;
+};
+
 /// Scores one window's positions into `out`; passes[0] is the model, passes[1], if any, the reference.
 void score_window(std::span<const Pass> passes, std::size_t window, std::span<const std::int32_t> ids,
-                  const Protocol& protocol, std::size_t vocab, std::span<TokenScore> out) {
-  Workspace work;
-  std::vector<float> scratch;
-  const std::size_t rows = std::min(slice_rows(vocab), out.size());
-  std::vector<MatrixF> logits(passes.size(), MatrixF(rows, vocab));
+                  const Protocol& protocol, std::size_t vocab, ScoreBuffers& buffers, std::span<TokenScore> out) {
+  const std::size_t rows = slice_rows(vocab);
   for (std::size_t done = 0; done < out.size(); done += rows) {
-    const std::size_t count = std::min(rows, out.size() - done);
+    const Shape slice{std::min(rows, out.size() - done), vocab};
     const std::size_t first = protocol.score_from + done;
-    for (std::size_t m = 0; m < passes.size(); ++m)
-      passes[m].logits(window, first, logits[m].view().row_range(0, count), work);
-    for (std::size_t r = 0; r < count; ++r) {
-      const auto base = passes.size() > 1 ? std::span<const float>(logits[1].row(r)) : std::span<const float>();
-      out[done + r] = score_token(logits[0].row(r), base, ids[first + r + 1], scratch);
+    std::array<ViewF, 2> logits;
+    for (std::size_t m = 0; m < passes.size(); ++m) {
+      logits[m] = scratch(buffers.logits[m], slice);
+      passes[m].logits(window, first, logits[m], buffers.work);
+    }
+    for (std::size_t r = 0; r < slice.rows; ++r) {
+      const auto base = passes.size() > 1 ? logits[1].row(r) : std::span<float>();
+      out[done + r] = score_token(logits[0].row(r), base, ids[first + r + 1], buffers.exponentials);
     }
   }
 }
@@ -120,8 +130,10 @@ EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* referen
   run_blocks(passes, progress);
   for (Pass& pass : passes) pass.load_head();
   Matrix<TokenScore> scores(windows.rows(), protocol.scored_per_window());
+  Pool<ScoreBuffers> pool;
   parallel_for(windows.rows(), [&](std::size_t w) {
-    score_window(passes, w, windows.row(w), protocol, model.architecture().vocab, scores.row(w));
+    const auto buffers = pool.borrow();
+    score_window(passes, w, windows.row(w), protocol, model.architecture().vocab, *buffers, scores.row(w));
   });
   return summarize(scores, protocol, reference != nullptr);
 }

@@ -19,12 +19,11 @@ struct Softmax {
 
 /// Leaves exp(logit - largest) in `exponentials`.
 Softmax softmax(std::span<const float> logits, std::span<float> exponentials) {
+  const float most = largest(logits);
   Softmax result;
-  result.top = static_cast<std::size_t>(std::ranges::max_element(logits) - logits.begin());
-  const float largest = logits[result.top];
-  for (std::size_t v = 0; v < logits.size(); ++v) exponentials[v] = logits[v] - largest;
-  result.sum = exp_in_place(exponentials);
-  result.log_sum = largest + std::log(result.sum);
+  result.top = static_cast<std::size_t>(std::ranges::find(logits, most) - logits.begin());
+  result.sum = exp_shifted(logits, most, 1.0f, exponentials);
+  result.log_sum = most + std::log(result.sum);
   return result;
 }
 

@@ -18,11 +18,8 @@ std::size_t first_key(std::size_t token, std::size_t sliding_window) {
 /// Turns the scores of one query, of which [begin, end) are visible, into probabilities; the others become 0.
 void softmax_row(std::span<float> scores, std::size_t begin, std::size_t end, float scale) {
   const auto visible = scores.subspan(begin, end - begin);
-  const float largest = *std::ranges::max_element(visible);
-  for (float& score : visible) score = (score - largest) * scale;
-  const double sum = exp_in_place(visible);
-  const auto inverse = static_cast<float>(1.0 / sum);
-  for (float& score : visible) score *= inverse;
+  const double sum = exp_shifted(visible, largest(visible), scale, visible);
+  multiply_by(static_cast<float>(1.0 / sum), visible);
   std::ranges::fill(scores.first(begin), 0.0f);
   std::ranges::fill(scores.subspan(end), 0.0f);
 }

@@ -14,12 +14,6 @@ namespace {
 // product runs at full speed.
 constexpr std::size_t kTileRows = 256;
 
-/// A matrix in a scratch buffer, which grows as needed. Contents are arbitrary.
-ViewF scratch(std::vector<float>& buffer, Shape shape) {
-  if (buffer.size() < shape.count()) buffer.resize(shape.count());
-  return {buffer.data(), shape};
-}
-
 void add_bias(std::span<const float> bias, ViewF y) {
   for (std::size_t r = 0; r < y.rows(); ++r) {
     const auto row = y.row(r);
@@ -32,6 +26,11 @@ void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool acc
 }
 
 }  // namespace
+
+ViewF scratch(std::vector<float>& buffer, Shape shape) {
+  if (buffer.size() < shape.count()) buffer.resize(shape.count());
+  return {buffer.data(), shape};
+}
 
 void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float> bias, ViewF y, Workspace& work,
             bool accumulate) {

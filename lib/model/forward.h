@@ -20,7 +20,8 @@
 
 namespace adze {
 
-/// Scratch memory of one thread: grows to the largest window it has seen. Contents mean nothing between calls.
+/// Scratch memory of one call at a time: grows to the largest window it has seen. Contents mean nothing between calls.
+/// Loops over windows take theirs from a Pool (model/pool.h).
 struct Workspace {
   std::vector<float> tile;    ///< decoded rows of a weight
   std::vector<float> first;   ///< q, or the gate
@@ -30,6 +31,9 @@ struct Workspace {
   std::vector<float> normed;  ///< run_block: input of {q, k, v} and of {gate, up}
   std::vector<float> inner;   ///< run_block: input of {o} and of {down}
 };
+
+/// A matrix in a scratch buffer, which grows as needed; its contents are arbitrary.
+ViewF scratch(std::vector<float>& buffer, Shape shape);
 
 /// y = x W^T + b, or y += x W^T + b.  x: [tokens x in], weight: [out x in], bias: [out] or empty, y: [tokens x out].
 void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float> bias, ViewF y, Workspace& work,

@@ -41,7 +41,24 @@ hn::Vec<D> Exp(D d, hn::Vec<D> x) {
   return hn::IfThenElseZero(keep, hn::Mul(p, scale));
 }
 
-double ExpInPlace(float* HWY_RESTRICT values, std::size_t count) {
+float Largest(const float* values, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  auto most = hn::Set(d, values[0]);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) most = hn::Max(most, hn::LoadU(d, values + i));
+  float result = hn::GetLane(hn::MaxOfLanes(d, most));
+  for (; i < count; ++i) result = values[i] > result ? values[i] : result;
+  return result;
+}
+
+template <class D>
+void ExpOne(D d, const float* in, float shift, float scale, float* out) {
+  const auto argument = hn::Mul(hn::Sub(hn::LoadU(d, in), hn::Set(d, shift)), hn::Set(d, scale));
+  hn::StoreU(Exp(d, argument), d, out);
+}
+
+double ExpShifted(const float* in, float shift, float scale, float* out, std::size_t count) {
   const Floats d;
   const hn::ScalableTag<double> dd;
   const hn::Rebind<float, decltype(dd)> d_half;
@@ -49,17 +66,26 @@ double ExpInPlace(float* HWY_RESTRICT values, std::size_t count) {
   auto sums = hn::Zero(dd);
   std::size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    hn::StoreU(Exp(d, hn::LoadU(d, values + i)), d, values + i);
+    ExpOne(d, in + i, shift, scale, out + i);
     for (std::size_t j = 0; j < lanes; j += hn::Lanes(dd))
-      sums = hn::Add(sums, hn::PromoteTo(dd, hn::LoadU(d_half, values + i + j)));
+      sums = hn::Add(sums, hn::PromoteTo(dd, hn::LoadU(d_half, out + i + j)));
   }
   double sum = hn::GetLane(hn::SumOfLanes(dd, sums));
   const hn::CappedTag<float, 1> one;
   for (; i < count; ++i) {
-    values[i] = hn::GetLane(Exp(one, hn::Set(one, values[i])));
-    sum += values[i];
+    ExpOne(one, in + i, shift, scale, out + i);
+    sum += out[i];
   }
   return sum;
+}
+
+void MultiplyBy(float factor, float* values, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes)
+    hn::StoreU(hn::Mul(hn::LoadU(d, values + i), hn::Set(d, factor)), d, values + i);
+  for (; i < count; ++i) values[i] *= factor;
 }
 
 template <class D>
@@ -85,10 +111,24 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace adze {
 
-HWY_EXPORT(ExpInPlace);
+HWY_EXPORT(Largest);
+HWY_EXPORT(ExpShifted);
+HWY_EXPORT(MultiplyBy);
 HWY_EXPORT(MultiplyBySilu);
 
-double exp_in_place(std::span<float> values) { return HWY_DYNAMIC_DISPATCH(ExpInPlace)(values.data(), values.size()); }
+float largest(std::span<const float> values) {
+  assert(!values.empty());
+  return HWY_DYNAMIC_DISPATCH(Largest)(values.data(), values.size());
+}
+
+double exp_shifted(std::span<const float> in, float shift, float scale, std::span<float> out) {
+  assert(in.size() == out.size());
+  return HWY_DYNAMIC_DISPATCH(ExpShifted)(in.data(), shift, scale, out.data(), in.size());
+}
+
+void multiply_by(float factor, std::span<float> values) {
+  HWY_DYNAMIC_DISPATCH(MultiplyBy)(factor, values.data(), values.size());
+}
 
 void multiply_by_silu(std::span<const float> gate, std::span<float> up) {
   assert(gate.size() == up.size());

@@ -6,9 +6,16 @@
 
 namespace adze {
 
-/// values = exp(values); returns their sum, taken in double in a fixed order. Relative error below 2e-7 for arguments
-/// of -87 and above; smaller arguments give 0. Meant for arguments <= 0 (a maximum subtracted); above 88 saturates.
-double exp_in_place(std::span<float> values);
+/// The largest value; not empty, no NaN.
+float largest(std::span<const float> values);
+
+/// out = exp((in - shift) * scale); returns the sum of out, taken in double in a fixed order. Relative error below 2e-7
+/// of the exponential of the (rounded) argument from -87 on; smaller arguments give 0, those above 88 saturate. Meant
+/// for arguments <= 0: the shift is the maximum. `in` and `out` may be the same.
+double exp_shifted(std::span<const float> in, float shift, float scale, std::span<float> out);
+
+/// values *= factor.
+void multiply_by(float factor, std::span<float> values);
 
 /// up *= silu(gate), silu(g) = g / (1 + exp(-g)). Equal sizes.
 void multiply_by_silu(std::span<const float> gate, std::span<float> up);

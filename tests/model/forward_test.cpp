@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "model/forward.h"
 #include "model/memory_source.h"
+#include "model/pool.h"
 
 namespace adze {
 namespace {
@@ -169,12 +170,13 @@ TEST(Forward, GivesTheSameBytesForAnyNumberOfThreadsAndAUsedWorkspace) {
   const BlockWeights block = model.block(1);
   const auto run = [&](int threads) {
     set_thread_count(threads);
+    Pool<Workspace> pool;
     std::vector<MatrixF> windows;
     for (std::size_t w = 0; w < 12; ++w)
       windows.push_back(random_matrix({w % 3 == 0 ? 60u : 41u, 24}, fmt::to_string(w)));
     parallel_for(windows.size(), [&](std::size_t w) {
-      thread_local Workspace work;
-      forward.run_block(block, windows[w], work);
+      const auto work = pool.borrow();
+      forward.run_block(block, windows[w], *work);
     });
     return windows;
   };
@@ -182,6 +184,19 @@ TEST(Forward, GivesTheSameBytesForAnyNumberOfThreadsAndAUsedWorkspace) {
   const auto four = run(4);
   set_thread_count(0);
   EXPECT_TRUE(one == four);
+}
+
+TEST(Pool, LendsAnObjectToOneBorrowerAtATimeAndReusesIt) {
+  Pool<int> pool;
+  const int* first = nullptr;
+  {
+    const auto one = pool.borrow();
+    const auto two = pool.borrow();
+    EXPECT_NE(&*one, &*two);
+    first = &*one;
+  }
+  const auto again = pool.borrow();  // the last one given back
+  EXPECT_EQ(&*again, first);
 }
 
 TEST(Forward, LogitsAreTheHeadTimesTheNormedState) {

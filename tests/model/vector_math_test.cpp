@@ -9,11 +9,11 @@
 namespace adze {
 namespace {
 
-TEST(ExpInPlace, AgreesWithStdExp) {
+TEST(ExpShifted, AgreesWithStdExp) {
   std::vector<float> values;
   for (int i = 0; i < 200000; ++i) values.push_back(-87.3f + static_cast<float>(i) * (175.0f / 200000));
-  std::vector<float> results = values;
-  exp_in_place(results);
+  std::vector<float> results(values.size());
+  exp_shifted(values, 0.0f, 1.0f, results);
   double worst = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const double exact = std::exp(static_cast<double>(values[i]));
@@ -23,9 +23,9 @@ TEST(ExpInPlace, AgreesWithStdExp) {
   EXPECT_GT(worst, 1e-9);  // it is float
 }
 
-TEST(ExpInPlace, IsExactAtZeroAndZeroFarBelow) {
+TEST(ExpShifted, IsExactAtZeroAndZeroFarBelow) {
   std::vector<float> values = {0.0f, -0.0f, -87.5f, -1e30f, -INFINITY, 1000.0f};
-  exp_in_place(values);
+  exp_shifted(values, 0.0f, 1.0f, values);
   EXPECT_EQ(values[0], 1.0f);
   EXPECT_EQ(values[1], 1.0f);
   EXPECT_EQ(values[2], 0.0f);
@@ -34,19 +34,37 @@ TEST(ExpInPlace, IsExactAtZeroAndZeroFarBelow) {
   EXPECT_TRUE(std::isfinite(values[5]));
 }
 
-TEST(ExpInPlace, SumsAndTreatsEveryElementAlikeAtAnyLength) {
+TEST(ExpShifted, SumsAndTreatsEveryElementAlikeAtAnyLength) {
   const std::vector<float> all = testing::random_values(67, "exp", 3.0, -5.0);
-  std::vector<float> whole = all;
-  exp_in_place(whole);
+  std::vector<float> whole(all.size());
+  exp_shifted(all, 2.0f, 0.25f, whole);
   for (std::size_t count = 0; count <= all.size(); ++count) {
     std::vector<float> part(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count));
-    const double sum = exp_in_place(part);
+    const double sum = exp_shifted(part, 2.0f, 0.25f, part);
     double expected = 0;
     for (std::size_t i = 0; i < count; ++i) {
       ASSERT_EQ(part[i], whole[i]) << count;
+      ASSERT_NEAR(part[i], std::exp((all[i] - 2.0) * 0.25), 1e-6);
       expected += part[i];
     }
     ASSERT_NEAR(sum, expected, 1e-12);
+  }
+}
+
+TEST(Largest, FindsTheMaximumAtEveryPlace) {
+  for (std::size_t count = 1; count <= 40; ++count)
+    for (std::size_t place = 0; place < count; ++place) {
+      std::vector<float> values(count, -3.0f);
+      values[place] = -1.0f;
+      ASSERT_EQ(largest(values), -1.0f) << place << " of " << count;
+    }
+}
+
+TEST(MultiplyBy, ReachesEveryElement) {
+  for (std::size_t count = 0; count <= 40; ++count) {
+    std::vector<float> values(count, 3.0f);
+    multiply_by(0.5f, values);
+    ASSERT_EQ(values, std::vector<float>(count, 1.5f));
   }
 }
 

@@ -1,0 +1,167 @@
+#include "model/compressed_store.h"
+
+#include <nlohmann/json.hpp>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "checkpoint/hdf5.h"
+#include "checkpoint/sidecar.h"
+#include "grid/quantized_tensor.h"
+
+namespace adze {
+namespace {
+
+constexpr std::uint64_t kVersion = 1;
+constexpr const char* kInputNorm = "input_layernorm";
+constexpr const char* kPostAttentionNorm = "post_attention_layernorm";
+constexpr const char* kEmbedding = "embed_tokens";
+constexpr const char* kHead = "lm_head";
+constexpr const char* kFinalNorm = "norm";
+
+void begin_file(Hdf5Writer& file, const char* kind) {
+  file.set_attribute("/", "kind", std::string(kind));
+  file.set_attribute("/", "version", kVersion);
+}
+
+void check_file(const Hdf5Reader& file, std::string_view kind) {
+  if (file.text("/", "kind") != kind)
+    fail(ErrorKind::bad_data, "{}: is a '{}', not a '{}'", file.path().string(), file.text("/", "kind"), kind);
+  if (file.number("/", "version") != kVersion)
+    fail(ErrorKind::bad_data, "{}: version {}, this program reads {}", file.path().string(),
+         file.number("/", "version"), kVersion);
+}
+
+void write_matrix(Hdf5Writer& file, const std::string& name, const CompressedTensor& tensor) {
+  file.make_group(name);
+  file.set_attribute(name, "format", tensor.format());
+  file.set_attribute(name, "rows", std::uint64_t{tensor.shape().rows});
+  file.set_attribute(name, "cols", std::uint64_t{tensor.shape().cols});
+  file.write<std::byte>(name + "/payload", tensor.payload());
+}
+
+TensorPtr read_matrix(const Hdf5Reader& file, const std::string& name, Shape expected) {
+  return with_context(fmt::format("{}: tensor '{}'", file.path().string(), name), [&] {
+    const Shape shape{file.number(name, "rows"), file.number(name, "cols")};
+    if (shape != expected)
+      fail(ErrorKind::bad_data, "shape {} x {}, the architecture says {} x {}", shape.rows, shape.cols, expected.rows,
+           expected.cols);
+    const std::string& format = file.text(name, "format");
+    return tensor_from_payload(format, shape, file.read<std::byte>(name + "/payload", format_bytes(format, shape)));
+  });
+}
+
+std::vector<float> read_vector(const Hdf5Reader& file, const std::string& name, std::size_t expected) {
+  std::vector<float> values = file.read<float>(name, expected);
+  if (values.size() != expected)
+    fail(ErrorKind::bad_data, "{}: '{}' has {} values, the architecture says {}", file.path().string(), name,
+         values.size(), expected);
+  return values;
+}
+
+/// Only what the sidecar vouches for is given to the HDF5 library.
+Hdf5Reader open_checked(const std::filesystem::path& path, std::string_view kind) {
+  check_sidecar(path);
+  Hdf5Reader file(path);
+  check_file(file, kind);
+  return file;
+}
+
+const StoreFile& file_named(const std::vector<StoreFile>& files, std::string_view name,
+                            const std::filesystem::path& path) {
+  for (const StoreFile& file : files)
+    if (file.name == name) return file;
+  fail(ErrorKind::bad_data, "{}: holds no {}", path.string(), name);
+}
+
+}  // namespace
+
+std::string block_file_name(std::size_t block) { return fmt::format("block-{:04}.h5", block); }
+
+void write_block_file(const std::filesystem::path& path, const BlockWeights& block) {
+  Hdf5Writer file(path);
+  begin_file(file, "adze block");
+  file.write<float>(kInputNorm, block.input_norm);
+  file.write<float>(kPostAttentionNorm, block.post_attention_norm);
+  for (const LinearInfo& info : block_linears()) {
+    const std::string name(info.module);
+    write_matrix(file, name, *block[info.slot].weight);
+    if (!block[info.slot].bias.empty()) file.write<float>(name + "/bias", block[info.slot].bias);
+  }
+  file.commit();
+  write_sidecar(path);
+}
+
+void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
+                      std::span<const float> final_norm, const TensorPtr& head) {
+  Hdf5Writer file(path);
+  begin_file(file, "adze model");
+  file.make_group("files");
+  for (const StoreFile& kept : files) file.write_bytes("files/" + kept.name, kept.text);
+  write_matrix(file, kEmbedding, *embedding);
+  if (head) write_matrix(file, kHead, *head);
+  file.write<float>(kFinalNorm, final_norm);
+  file.commit();
+  write_sidecar(path);
+}
+
+BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture) {
+  const Hdf5Reader file = open_checked(path, "adze block");
+  BlockWeights block;
+  block.input_norm = read_vector(file, kInputNorm, architecture.hidden);
+  block.post_attention_norm = read_vector(file, kPostAttentionNorm, architecture.hidden);
+  for (const LinearInfo& info : block_linears()) {
+    const std::string name(info.module);
+    block[info.slot].weight = read_matrix(file, name, shape_of(architecture, info.slot));
+    if (info.has_bias(architecture))
+      block[info.slot].bias = read_vector(file, name + "/bias", shape_of(architecture, info.slot).rows);
+  }
+  return block;
+}
+
+CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::move(folder)) {
+  const std::filesystem::path path = folder_ / kOuterFileName;
+  const Hdf5Reader file = open_checked(path, "adze model");
+  for (const std::string& name : file.names("files"))
+    files_.push_back({name, file.read_bytes("files/" + name, kMaxStoreFileBytes)});
+  const std::string origin = path.string() + ": config.json";
+  architecture_ = parse_architecture(parse_json(file_named(files_, "config.json", path).text, origin), origin);
+  architecture_.tied = !file.has(kHead);
+  const Shape table{architecture_.vocab, architecture_.hidden};
+  embedding_ = read_matrix(file, kEmbedding, table);
+  head_ = architecture_.tied ? embedding_ : read_matrix(file, kHead, table);
+  final_norm_ = read_vector(file, kFinalNorm, architecture_.hidden);
+}
+
+BlockWeights CompressedStore::block(std::size_t index) const {
+  return read_block_file(folder_ / block_file_name(index), architecture_);
+}
+
+StoredSize stored_size(const ModelWeights& model) {
+  StoredSize size;
+  const auto add_matrix = [&](const CompressedTensor& tensor) {
+    size.bytes += tensor.bytes();
+    size.weights += tensor.shape().count();
+  };
+  const auto add_vector = [&](std::span<const float> values) {
+    size.bytes += values.size_bytes();
+    size.weights += values.size();
+  };
+  add_matrix(*model.embedding());
+  if (!model.architecture().tied) add_matrix(*model.head());
+  add_vector(model.final_norm());
+  for (std::size_t b = 0; b < model.architecture().layers; ++b) {
+    const BlockWeights block = model.block(b);
+    add_vector(block.input_norm);
+    add_vector(block.post_attention_norm);
+    for (const Linear& linear : block.linears) {
+      add_matrix(*linear.weight);
+      add_vector(linear.bias);
+    }
+  }
+  return size;
+}
+
+}  // namespace adze

@@ -1,0 +1,65 @@
+// The compressed store: a folder of HDF5 files, `model.h5` for what lies outside blocks and `block-0000.h5` ... for
+// each block, every one with its checksum beside it (checkpoint/sidecar.h). Self-contained: it needs nothing of the
+// checkpoint.
+//
+//   model.h5       files/NAME (config.json, tokenizer.json ... verbatim), embed_tokens, lm_head unless tied, norm
+//   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights
+// A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/folder_files.h"
+#include "model/weights.h"
+
+namespace adze {
+
+/// "block-0007.h5".
+std::string block_file_name(std::size_t block);
+inline constexpr const char* kOuterFileName = "model.h5";
+
+/// Both write the file and its sidecar, whole or not at all.
+void write_block_file(const std::filesystem::path& path, const BlockWeights& block);
+/// `head` is null when it is tied.
+void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
+                      std::span<const float> final_norm, const TensorPtr& head);
+
+/// Throws bad_data when the checksum or anything inside does not fit `architecture`.
+BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture);
+
+class CompressedStore final : public ModelWeights {
+ public:
+  /// Opens the folder; blocks are opened when they are asked for. Throws missing_input, bad_data.
+  explicit CompressedStore(std::filesystem::path folder);
+
+  const std::vector<StoreFile>& files() const { return files_; }
+  const Architecture& architecture() const override { return architecture_; }
+  TensorPtr embedding() const override { return embedding_; }
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override { return final_norm_; }
+  TensorPtr head() const override { return head_; }
+
+ private:
+  std::filesystem::path folder_;
+  std::vector<StoreFile> files_;
+  Architecture architecture_;
+  TensorPtr embedding_;
+  TensorPtr head_;
+  std::vector<float> final_norm_;
+};
+
+/// Bytes of all stored tensors (matrices as stored, norms and biases in f32) and how many weights they hold; a tied
+/// table counts once. Loads block by block.
+struct StoredSize {
+  std::uint64_t bytes = 0;
+  std::uint64_t weights = 0;
+  double bits_per_weight() const {
+    return weights == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+  }
+};
+StoredSize stored_size(const ModelWeights& model);
+
+}  // namespace adze

@@ -1,0 +1,306 @@
+#include "model/gguf_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <numeric>
+#include <unordered_set>
+
+#include <fmt/ranges.h>
+
+#include "base/checked.h"
+#include "base/parallel.h"
+#include "base/words.h"
+#include "grid/quantized_tensor.h"
+#include "linalg/convert.h"
+#include "model/rope.h"
+
+namespace adze {
+namespace {
+
+/// A type that weights may have: a dtype, or the grid of its blocks.
+struct ReadableType {
+  std::string_view name;
+  std::optional<DType> dtype;
+  const char* grid;
+};
+constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
+                                       ReadableType{"F16", DType::f16, ""},
+                                       ReadableType{"BF16", DType::bf16, ""},
+                                       ReadableType{"Q4_0", std::nullopt, "gguf/q4_0"},
+                                       ReadableType{"Q8_0", std::nullopt, "gguf/q8_0"},
+                                       ReadableType{"Q4_K", std::nullopt, "gguf/q4_k"}};
+constexpr std::string_view kArchitecture = "llama";
+constexpr std::string_view kEmbedding = "token_embd.weight";
+constexpr std::string_view kHead = "output.weight";
+constexpr std::size_t kShownProblems = 8;
+
+const ReadableType* find_readable(std::string_view type) {
+  const auto* const row = std::ranges::find(kReadableTypes, type, &ReadableType::name);
+  return row == kReadableTypes.end() ? nullptr : row;
+}
+
+std::string readable_names() {
+  std::vector<std::string> names;
+  for (const ReadableType& type : kReadableTypes) names.emplace_back(type.name);
+  return join_words(names);
+}
+
+std::string key_of(std::string_view suffix) { return fmt::format("{}.{}", kArchitecture, suffix); }
+
+/// The decimal number that was meant: 1e-5 was stored as the float nearest to it, 9.99999974e-06.
+double decimal_of(float stored) {
+  const std::string shortest = fmt::format("{}", stored);
+  double value = stored;  // stays for what from_chars does not take
+  std::from_chars(shortest.data(), shortest.data() + shortest.size(), value);
+  return value;
+}
+
+std::size_t count_or(const GgufFile& file, std::string_view suffix, std::size_t when_absent) {
+  const auto* const value = file.find<std::uint32_t>(key_of(suffix));
+  return value ? *value : when_absent;
+}
+std::size_t count(const GgufFile& file, std::string_view suffix) { return file.get<std::uint32_t>(key_of(suffix)); }
+double number_or(const GgufFile& file, std::string_view key, double when_absent) {
+  const auto* const value = file.find<float>(key);
+  return value ? decimal_of(*value) : when_absent;
+}
+
+/// Fastest first as stored -> slowest first as in TensorSpec; trailing dimensions of 1 mean nothing.
+std::vector<std::uint64_t> shape_of(const GgufTensor& tensor, std::size_t dimensions) {
+  std::vector<std::uint64_t> dims = tensor.dims;
+  while (dims.size() > dimensions && dims.back() == 1) dims.pop_back();
+  while (dims.size() < dimensions) dims.push_back(1);
+  std::ranges::reverse(dims);
+  return dims;
+}
+
+void require_finite(const CompressedTensor& tensor) {
+  constexpr std::size_t kTileRows = 64;
+  const Shape shape = tensor.shape();
+  const auto decode_tile = [&](std::size_t tile) {
+    std::vector<float> values(std::min(kTileRows, shape.rows - tile * kTileRows) * shape.cols);
+    tensor.decode_rows(tile * kTileRows, values.size() / shape.cols, values);
+    return values;
+  };
+  std::vector<char> finite(divide_up(shape.rows, kTileRows));
+  parallel_for(finite.size(), [&](std::size_t tile) { finite[tile] = all_finite(decode_tile(tile)); });
+  const auto bad = std::ranges::find(finite, char{0});
+  if (bad == finite.end()) return;
+  const auto tile = static_cast<std::size_t>(bad - finite.begin());
+  const std::vector<float> values = decode_tile(tile);
+  const auto at = std::ranges::find_if_not(values, [](float value) { return std::isfinite(value); });
+  fail(ErrorKind::bad_data, "non-finite value {} at element {}", *at,
+       tile * kTileRows * shape.cols + static_cast<std::size_t>(at - values.begin()));
+}
+
+/// Row g of `stored` goes to row order[g].
+std::vector<std::byte> restore_rows(std::vector<std::byte> stored, std::span<const std::size_t> order) {
+  std::vector<std::byte> restored(stored.size());
+  const std::size_t row_bytes = stored.size() / order.size();
+  for (std::size_t g = 0; g < order.size(); ++g)
+    std::copy_n(stored.begin() + static_cast<std::ptrdiff_t>(g * row_bytes), row_bytes,
+                restored.begin() + static_cast<std::ptrdiff_t>(order[g] * row_bytes));
+  return restored;
+}
+
+TensorPtr make_tensor(const ReadableType& type, Shape shape, std::vector<std::byte> payload) {
+  if (type.dtype) return std::make_shared<DenseTensor>(*type.dtype, shape, std::move(payload));
+  return std::make_shared<QuantizedTensor>(grid_from_name(type.grid), shape, std::move(payload));
+}
+
+std::vector<std::byte> read_all(const GgufFile& file, const GgufTensor& tensor) {
+  std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes));
+  file.read(tensor, 0, bytes);
+  return bytes;
+}
+
+}  // namespace
+
+std::vector<std::size_t> gguf_row_order(std::size_t rows, std::size_t heads) {
+  std::vector<std::size_t> order(rows);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (heads == 0) return order;
+  const std::size_t head_dim = rows / heads;
+  if (head_dim * heads != rows || head_dim % 2 != 0)
+    fail(ErrorKind::internal, "{} rows are not {} heads of an even number of rows", rows, heads);
+  for (std::size_t g = 0; g < rows; ++g) {
+    const std::size_t head = g / head_dim;
+    const std::size_t inside = g % head_dim;
+    order[g] = head * head_dim + (inside % 2) * (head_dim / 2) + inside / 2;
+  }
+  return order;
+}
+
+GgufWeights::GgufWeights(const std::filesystem::path& path) : files_(open_gguf(path)), origin_(path.string()) {
+  architecture_ = with_context(origin_, [&] { return read_architecture(); });
+  check_tensors();
+}
+
+GgufWeights::Place GgufWeights::find(std::string_view name) const {
+  for (const GgufFile& file : files_)
+    if (const GgufTensor* const tensor = file.find_tensor(name)) return {&file, tensor};
+  return {};
+}
+
+RopeSpec GgufWeights::read_llama3_rope(RopeSpec rope, std::size_t head_dim) const {
+  const GgufFile& file = files_.front();
+  const std::vector<float> stored = read_vector(std::string(kGgufRopeDivisors), 0);
+  if (stored.size() != head_dim / 2)
+    fail(ErrorKind::bad_data, "tensor '{}' has {} values, heads have {} pairs", kGgufRopeDivisors, stored.size(),
+         head_dim / 2);
+  rope.kind = RopeKind::llama3;
+  rope.factor = number_or(file, kGgufRopeFactor, decimal_of(*std::ranges::max_element(stored)));
+  rope.low_freq_factor = number_or(file, kGgufRopeLowFactor, rope.low_freq_factor);
+  rope.high_freq_factor = number_or(file, kGgufRopeHighFactor, rope.high_freq_factor);
+  if (const auto* const context = file.find<std::uint32_t>(kGgufRopeOriginalContext))
+    rope.original_max_positions = *context;
+  constexpr double kTolerance = 1e-4;  // converters compute the divisors in float32
+  const std::vector<double> computed = rope_divisors(rope, head_dim);
+  for (std::size_t i = 0; i < stored.size(); ++i)
+    if (!(std::fabs(computed[i] - stored[i]) <= kTolerance * computed[i]))
+      fail(ErrorKind::bad_data,
+           "tensor '{}': element {} is {}, but the llama3 rule with factor {}, low {}, high {}, context {} gives {}",
+           kGgufRopeDivisors, i, stored[i], rope.factor, rope.low_freq_factor, rope.high_freq_factor,
+           rope.original_max_positions, computed[i]);
+  return rope;
+}
+
+RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
+  const GgufFile& file = files_.front();
+  RopeSpec rope;
+  rope.theta = number_or(file, key_of("rope.freq_base"), rope.theta);
+  const auto* const scaling = file.find<std::string>(key_of("rope.scaling.type"));
+  const std::string kind = scaling ? *scaling : "none";
+  if (kind != "none" && kind != "linear")
+    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and llama3's divisors", kind);
+  if (find(kGgufRopeDivisors)) return read_llama3_rope(rope, head_dim);
+  if (kind == "none") return rope;
+  rope.kind = RopeKind::linear;
+  rope.factor = number_or(file, key_of("rope.scaling.factor"), rope.factor);
+  return rope;
+}
+
+Architecture GgufWeights::read_architecture() const {
+  const GgufFile& file = files_.front();
+  const std::string& name = file.get<std::string>("general.architecture");
+  if (name != kArchitecture)
+    fail(ErrorKind::bad_data, "architecture '{}' is not supported; known: {}", name, kArchitecture);
+  if (const std::size_t experts = count_or(file, "expert_count", 0); experts > 0)
+    fail(ErrorKind::bad_data, "a mixture of {} experts is not supported", experts);
+  const Place embedding = find(kEmbedding);
+  if (!embedding || embedding.tensor->dims.size() != 2)
+    fail(ErrorKind::bad_data, "no tensor '{}' of two dimensions", kEmbedding);
+
+  Architecture result;
+  result.hidden = count(file, "embedding_length");
+  result.ffn = count(file, "feed_forward_length");
+  result.layers = count(file, "block_count");
+  result.heads = count(file, "attention.head_count");
+  result.kv_heads = count_or(file, "attention.head_count_kv", result.heads);
+  result.head_dim = count_or(file, "attention.key_length", result.heads == 0 ? 0 : result.hidden / result.heads);
+  result.vocab = checked_cast<std::size_t>(embedding.tensor->dims[1]);
+  result.max_positions = count(file, "context_length");
+  result.norm_eps = decimal_of(file.get<float>(key_of("attention.layer_norm_rms_epsilon")));
+  for (const char* const suffix : {"attention.value_length", "rope.dimension_count"})
+    if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim)
+      fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(suffix), stored, result.head_dim);
+  result.rope = read_rope(result.head_dim);
+  result.tied = !find(kHead);
+  result.qkv_bias = static_cast<bool>(find("blk.0.attn_q.bias"));
+  result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
+  result.mlp_bias = static_cast<bool>(find("blk.0.ffn_gate.bias"));
+  if (const auto* const bos = file.find<std::uint32_t>("tokenizer.ggml.bos_token_id"))
+    result.bos_id = checked_cast<std::int32_t>(*bos);
+  if (const auto* const eos = file.find<std::uint32_t>("tokenizer.ggml.eos_token_id"))
+    result.eos_ids = {checked_cast<std::int32_t>(*eos)};
+  check_architecture(result, kArchitecture);
+  return result;
+}
+
+/// What is wrong with the stored tensor, or "".
+std::string GgufWeights::problem_of(const TensorSpec& spec) const {
+  const Place place = find(spec.gguf_name);
+  if (!place) return fmt::format("tensor '{}' is missing", spec.gguf_name);
+  const std::vector<std::uint64_t> stored = shape_of(*place.tensor, spec.shape.size());
+  if (stored != spec.shape)
+    return fmt::format("tensor '{}' has shape [{}], but the metadata ask for [{}]", spec.gguf_name,
+                       fmt::join(stored, ", "), fmt::join(spec.shape, ", "));
+  if (find_readable(place.tensor->type->name) == nullptr)
+    return fmt::format("tensor '{}' has type {}, which is not supported; known: {}", spec.gguf_name,
+                       place.tensor->type->name, readable_names());
+  return "";
+}
+
+void GgufWeights::check_tensors() const {
+  std::vector<std::string> problems;
+  std::unordered_set<std::string> known = {std::string(kGgufRopeDivisors)};
+  for (const TensorSpec& spec : expected_tensors(architecture_)) {
+    if (std::string problem = problem_of(spec); !problem.empty()) problems.push_back(std::move(problem));
+    known.insert(spec.gguf_name);
+  }
+  for (const GgufFile& file : files_)
+    for (const GgufTensor& tensor : file.tensors())
+      if (!known.contains(tensor.name))
+        problems.push_back(fmt::format("tensor '{}' is not part of the architecture", tensor.name));
+  if (problems.empty()) return;
+  const std::size_t shown = std::min(problems.size(), kShownProblems);
+  const std::string more = problems.size() > shown ? fmt::format("; and {} more", problems.size() - shown) : "";
+  problems.resize(shown);
+  fail(ErrorKind::bad_data, "{}: {}{}", origin_, fmt::join(problems, "; "), more);
+}
+
+/// As a matrix of one column, so that its elements are rows.
+std::vector<float> GgufWeights::read_vector(const std::string& name, std::size_t permuted_heads) const {
+  const MatrixF values = read_tensor(name, permuted_heads, 1)->decode();
+  return {values.values().begin(), values.values().end()};
+}
+
+TensorPtr GgufWeights::read_matrix(const std::string& name, std::size_t permuted_heads) const {
+  return read_tensor(name, permuted_heads, 2);
+}
+
+TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const {
+  const Place place = find(name);
+  if (!place) fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin_, name);
+  return with_context(fmt::format("{}: tensor '{}'", place.file->path().string(), name), [&] {
+    const GgufTensor& stored = *place.tensor;
+    const ReadableType* const type = find_readable(stored.type->name);
+    const std::vector<std::uint64_t> dims = shape_of(stored, dimensions);
+    if (type == nullptr || dims.size() != dimensions)
+      fail(ErrorKind::bad_data, "type {} with {} dimensions is not supported", stored.type->name, stored.dims.size());
+    const Shape shape{checked_cast<std::size_t>(dims[0]), dimensions == 1 ? 1 : checked_cast<std::size_t>(dims[1])};
+    std::vector<std::byte> payload = read_all(*place.file, stored);
+    if (permuted_heads > 0) payload = restore_rows(std::move(payload), gguf_row_order(shape.rows, permuted_heads));
+    const TensorPtr tensor = make_tensor(*type, shape, std::move(payload));
+    require_finite(*tensor);
+    return tensor;
+  });
+}
+
+Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
+  const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
+  const std::size_t heads = info.permuted_heads(architecture_);
+  Linear linear{read_matrix(name + "weight", heads), {}};
+  if (info.has_bias(architecture_)) linear.bias = read_vector(name + "bias", heads);
+  return linear;
+}
+
+TensorPtr GgufWeights::embedding() const { return read_matrix(std::string(kEmbedding), 0); }
+
+BlockWeights GgufWeights::block(std::size_t index) const {
+  if (index >= architecture_.layers)
+    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
+  BlockWeights block;
+  block.input_norm = read_vector(fmt::format("blk.{}.attn_norm.weight", index), 0);
+  block.post_attention_norm = read_vector(fmt::format("blk.{}.ffn_norm.weight", index), 0);
+  for (const LinearInfo& info : block_linears()) block[info.slot] = read_linear(index, info);
+  return block;
+}
+
+std::vector<float> GgufWeights::final_norm() const { return read_vector("output_norm.weight", 0); }
+
+TensorPtr GgufWeights::head() const { return architecture_.tied ? embedding() : read_matrix(std::string(kHead), 0); }
+
+}  // namespace adze

@@ -1,0 +1,69 @@
+// A model read from a GGUF file of the llama architecture (or several, split): what our exporter writes, and what
+// llama.cpp's converter writes in the types F32, F16, BF16, Q4_0, Q8_0 and Q4_K. Rows of q and k come back in the order
+// of Hugging Face checkpoints, so the same forward pass serves both.
+//
+// Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear and llama3, and other tensor
+// types, by name. The tokenizer of the file is not read.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/gguf.h"
+#include "model/weights.h"
+
+namespace adze {
+
+/// Keys of ours for what llama3 RoPE loses in rope_freqs.weight; files of others have the published defaults.
+inline constexpr std::string_view kGgufRopeFactor = "adze.rope.factor";                            // FLOAT32
+inline constexpr std::string_view kGgufRopeLowFactor = "adze.rope.low_freq_factor";                // FLOAT32
+inline constexpr std::string_view kGgufRopeHighFactor = "adze.rope.high_freq_factor";              // FLOAT32
+inline constexpr std::string_view kGgufRopeOriginalContext = "adze.rope.original_context_length";  // UINT32
+inline constexpr std::string_view kGgufRopeDivisors = "rope_freqs.weight";
+
+/// order[g] is the row of the Hugging Face tensor that is row g of the GGUF tensor (`heads` heads of rows / heads rows
+/// each, which must be even): h * hd + 2k + a <- h * hd + a * hd / 2 + k. For 8 rows and one head: 0 4 1 5 2 6 3 7.
+/// heads = 0: every row stays.
+std::vector<std::size_t> gguf_row_order(std::size_t rows, std::size_t heads);
+
+class GgufWeights final : public ModelWeights {
+ public:
+  /// Checks architecture, names, types and shapes of all tensors; reads no weights. Throws missing_input, bad_data.
+  explicit GgufWeights(const std::filesystem::path& path);
+
+  const Architecture& architecture() const override { return architecture_; }
+  /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
+  TensorPtr embedding() const override;
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override;
+  TensorPtr head() const override;
+
+ private:
+  struct Place {
+    const GgufFile* file = nullptr;
+    const GgufTensor* tensor = nullptr;
+    explicit operator bool() const { return tensor != nullptr; }
+  };
+
+  Place find(std::string_view name) const;
+  Architecture read_architecture() const;
+  RopeSpec read_rope(std::size_t head_dim) const;
+  RopeSpec read_llama3_rope(RopeSpec rope, std::size_t head_dim) const;
+  void check_tensors() const;
+  std::string problem_of(const TensorSpec& spec) const;
+  std::vector<float> read_vector(const std::string& name, std::size_t permuted_heads) const;
+  TensorPtr read_matrix(const std::string& name, std::size_t permuted_heads) const;
+  TensorPtr read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const;
+  Linear read_linear(std::size_t block, const LinearInfo& info) const;
+
+  std::vector<GgufFile> files_;  ///< the first one has the metadata
+  std::string origin_;
+  Architecture architecture_;
+};
+
+}  // namespace adze
