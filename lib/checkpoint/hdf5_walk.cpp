@@ -59,14 +59,12 @@ Kind kind_of(hid_t type, std::size_t max_text) {
   return {Hdf5Type::text, bytes};
 }
 
-/// Elements of a one-dimensional, not extendable dataspace.
+/// Elements of a one-dimensional dataspace. Contiguous storage is of fixed size.
 std::uint64_t line_length(hid_t space) {
   if (H5Sget_simple_extent_type(space) != H5S_SIMPLE || H5Sget_simple_extent_ndims(space) != 1)
     fail(ErrorKind::bad_data, "it is not one-dimensional");
   hsize_t count = 0;
-  hsize_t most = 0;
-  if (H5Sget_simple_extent_dims(space, &count, &most) != 1 || count != most)
-    fail(ErrorKind::bad_data, "its size is not fixed");
+  if (H5Sget_simple_extent_dims(space, &count, nullptr) != 1) fail(ErrorKind::bad_data, "its size cannot be read");
   return count;
 }
 
