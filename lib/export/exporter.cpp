@@ -1,0 +1,34 @@
+#include "export/exporter.h"
+
+#include <algorithm>
+#include <array>
+
+#include "export/gguf/gguf_exporter.h"
+#include "export/tensor_walk.h"
+
+namespace adze {
+namespace {
+
+constexpr std::array kExporters = {
+    ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter}};
+
+}  // namespace
+
+std::span<const ExporterInfo> exporters() { return kExporters; }
+
+const ExporterInfo* find_exporter(std::string_view name) {
+  const auto* const row = std::ranges::find(kExporters, name, &ExporterInfo::name);
+  return row == kExporters.end() ? nullptr : row;
+}
+
+std::vector<PlannedTensor> planned_tensors(const ModelWeights& model) {
+  std::vector<PlannedTensor> planned;
+  TensorWalk walk(model);
+  for (TensorSpec& spec : expected_tensors(model.architecture())) {
+    const TensorPtr matrix = walk.at(spec).matrix;
+    planned.push_back({std::move(spec), matrix ? matrix->format() : "f32"});
+  }
+  return planned;
+}
+
+}  // namespace adze

@@ -1,0 +1,127 @@
+#include "export/gguf/gguf_exporter.h"
+
+#include <algorithm>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "export/gguf/metadata.h"
+#include "export/gguf/storage.h"
+#include "export/gguf/verify.h"
+#include "export/tensor_walk.h"
+#include "model/gguf_weights.h"
+
+namespace adze {
+namespace {
+
+constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // encoded at a time
+
+/// A name that a file has until it is verified; what is left under it at the end is removed.
+class UnverifiedFile {
+ public:
+  explicit UnverifiedFile(const std::filesystem::path& final_path)
+      : final_(final_path), path_(final_path.string() + ".unverified") {}
+  ~UnverifiedFile() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  UnverifiedFile(const UnverifiedFile&) = delete;
+  UnverifiedFile& operator=(const UnverifiedFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void publish() { publish_file(path_, final_); }
+
+ private:
+  std::filesystem::path final_;
+  std::filesystem::path path_;
+};
+
+void write_matrix(GgufWriter& writer, const TensorSpec& spec, const GgufStorage& storage,
+                  const CompressedTensor& matrix) {
+  const std::vector<std::size_t> order = gguf_row_order(matrix.shape().rows, spec.permuted_heads);
+  const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
+  const std::size_t piece_rows = std::max<std::size_t>(1, kPieceBytes / row_bytes);
+  std::vector<std::byte> piece;
+  for (std::size_t first = 0; first < order.size(); first += piece_rows) {
+    const auto rows = std::span(order).subspan(first, std::min(piece_rows, order.size() - first));
+    piece.resize(rows.size() * row_bytes);
+    encode_gguf_rows(storage, matrix, rows, piece);
+    writer.write(spec.gguf_name, piece);
+  }
+}
+
+void write_vector(GgufWriter& writer, const TensorSpec& spec, std::span<const float> values) {
+  std::vector<float> ordered;
+  for (const std::size_t from : gguf_row_order(values.size(), spec.permuted_heads)) ordered.push_back(values[from]);
+  writer.write(spec.gguf_name, std::as_bytes(std::span(ordered)));
+}
+
+void write_tensor(GgufWriter& writer, const PlannedTensor& planned, const GgufStorage& storage,
+                  const TensorValues& values) {
+  if (!values.matrix) {
+    if (planned.spec.shape != std::vector<std::uint64_t>{values.vector.size()})
+      fail(ErrorKind::internal, "{} values in the model, {} planned", values.vector.size(), planned.spec.shape.front());
+    return write_vector(writer, planned.spec, values.vector);
+  }
+  const Shape shape = values.matrix->shape();
+  if (values.matrix->format() != planned.format ||
+      planned.spec.shape != std::vector<std::uint64_t>{shape.rows, shape.cols})
+    fail(ErrorKind::internal, "{} x {} in {} in the model, {} x {} in {} planned", shape.rows, shape.cols,
+         values.matrix->format(), planned.spec.shape.front(), planned.spec.shape.back(), planned.format);
+  write_matrix(writer, planned.spec, storage, *values.matrix);
+}
+
+void stream_file(const std::filesystem::path& path, const ExportPlan& plan, const GgufContent& content,
+                 const ModelWeights& model, Progress& progress) {
+  GgufWriter writer(path, content.metadata, content.tensors);
+  TensorWalk walk(model);
+  progress.start("writing", plan.tensors.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const PlannedTensor& planned = plan.tensors[i];
+    with_context(fmt::format("tensor '{}'", planned.spec.hf_name),
+                 [&] { write_tensor(writer, planned, content.storages[i], walk.at(planned.spec)); });
+    progress.update(i + 1);
+  }
+  if (!content.rope_divisors.empty()) writer.write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
+  writer.commit();
+}
+
+class GgufExporter final : public Exporter {
+ public:
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+    GgufStorage storage = gguf_storage(tensor);
+    return storage.type ? std::nullopt : std::optional(std::move(storage.reason));
+  }
+
+  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+    const GgufStorage storage = gguf_storage(tensor);
+    if (!storage.repack) return std::nullopt;
+    return fmt::format("{}: {} is stored exactly as {} at {} bits per weight", tensor.spec.module, tensor.format,
+                       storage.type->name, storage.type->bits_per_weight());
+  }
+
+  std::uint64_t predict_bytes(const ExportPlan& plan) const override {
+    const GgufContent content = gguf_content(plan);
+    return predict_gguf_bytes(content.metadata, content.tensors);
+  }
+
+  void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
+             Progress& progress) const override {
+    const GgufContent content = with_context(path.string(), [&] { return gguf_content(plan); });
+    if (plan.architecture.sliding_window > 0)
+      progress.warn(
+          fmt::format("{}: the runtime has no sliding window for this architecture; beyond {} tokens it "
+                      "attends to all of them",
+                      path.string(), plan.architecture.sliding_window));
+    UnverifiedFile file(path);
+    stream_file(file.path(), plan, content, model, progress);
+    verify_gguf(file.path(), plan, content, model, progress);
+    file.publish();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Exporter> make_gguf_exporter() { return std::make_unique<GgufExporter>(); }
+
+}  // namespace adze

@@ -1,0 +1,183 @@
+#include "export/gguf/metadata.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "export/gguf/folder_settings.h"
+#include "export/gguf/tokenizer_keys.h"
+#include "model/config_object.h"
+#include "model/gguf_weights.h"
+#include "model/rope.h"
+#include "text/tokenizer.h"
+
+namespace adze {
+namespace {
+
+/// general.file_type of a file that is mostly of this type (Q4_K: the plain mix, "S").
+struct FileType {
+  std::string_view type;
+  std::uint32_t id;
+};
+constexpr std::array kFileTypes = {FileType{"F32", 0},  FileType{"F16", 1},   FileType{"Q4_0", 2},
+                                   FileType{"Q8_0", 7}, FileType{"Q4_K", 14}, FileType{"BF16", 32}};
+constexpr std::uint32_t kQuantizationVersion = 2;
+constexpr std::string_view kProvenancePrefix = "adze.";
+
+void require_planned_tensors(const ExportPlan& plan) {
+  const std::vector<TensorSpec> expected = expected_tensors(plan.architecture);
+  if (plan.tensors.size() != expected.size())
+    fail(ErrorKind::internal, "the plan has {} tensors, the architecture {}", plan.tensors.size(), expected.size());
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const TensorSpec& spec = plan.tensors[i].spec;
+    if (spec.gguf_name != expected[i].gguf_name || spec.shape != expected[i].shape ||
+        spec.permuted_heads != expected[i].permuted_heads)
+      fail(ErrorKind::internal, "the plan's tensor {} is '{}', which is not the architecture's '{}'", i, spec.hf_name,
+           expected[i].hf_name);
+  }
+}
+
+void add_tensors(const ExportPlan& plan, GgufContent& content) {
+  for (const PlannedTensor& planned : plan.tensors) {
+    GgufStorage& storage = content.storages.emplace_back(gguf_storage(planned));
+    if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
+    const std::vector<std::uint64_t> dims(planned.spec.shape.rbegin(), planned.spec.shape.rend());
+    content.tensors.push_back({planned.spec.gguf_name, storage.type->id, dims});
+  }
+}
+
+void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
+  if (architecture.rope.kind != RopeKind::llama3) return;
+  for (const double divisor : rope_divisors(architecture.rope, architecture.head_dim))
+    content.rope_divisors.push_back(static_cast<float>(divisor));
+  content.tensors.push_back(
+      {std::string(kGgufRopeDivisors), find_gguf_type("F32")->id, {content.rope_divisors.size()}});
+}
+
+/// The type that covers most bytes.
+std::uint32_t file_type(std::span<const GgufTensorSpec> tensors) {
+  std::map<std::uint32_t, std::uint64_t> bytes;
+  for (const GgufTensorSpec& tensor : tensors)
+    bytes[tensor.type] += gguf_tensor_bytes(gguf_type(tensor.type), tensor.dims);
+  const auto most = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
+  return std::ranges::find(kFileTypes, gguf_type(most->first).name, &FileType::type)->id;
+}
+
+/// Number of weights in words: "5.8M", "70B".
+std::string size_label(std::span<const PlannedTensor> tensors) {
+  struct Unit {
+    double size;
+    char letter;
+  };
+  constexpr std::array kUnits = {Unit{1e12, 'T'}, Unit{1e9, 'B'}, Unit{1e6, 'M'}, Unit{1e3, 'K'}};
+  double weights = 0;
+  for (const PlannedTensor& tensor : tensors) weights += static_cast<double>(checked_product(tensor.spec.shape));
+  const auto* unit = std::ranges::find_if(kUnits, [&](const Unit& u) { return weights >= u.size; });
+  if (unit == kUnits.end()) unit = &kUnits.back();
+  const double scaled = weights / unit->size;
+  return fmt::format("{:.{}f}{}", scaled, scaled < 9.5 ? 1 : 0, unit->letter);
+}
+
+class MetadataBuilder {
+ public:
+  explicit MetadataBuilder(const Architecture& a) : a_(a), name_(family_of(a.family).gguf_name) {}
+
+  void add_general(const ExportPlan& plan, const FolderSettings& settings, std::uint32_t type) {
+    put("general.architecture", std::string(name_));
+    put("general.type", std::string("model"));
+    put_text("general.name", plan.name);
+    put_text("general.size_label", size_label(plan.tensors));
+    put_text("general.license", license(settings));
+    put("general.file_type", type);
+    put("general.quantization_version", kQuantizationVersion);
+  }
+
+  void add_architecture() {
+    put_count("vocab_size", a_.vocab);
+    put_count("context_length", a_.max_positions);
+    put_count("embedding_length", a_.hidden);
+    put_count("block_count", a_.layers);
+    put_count("feed_forward_length", a_.ffn);
+    put_count("attention.head_count", a_.heads);
+    put_count("attention.head_count_kv", a_.kv_heads);
+    put_count("attention.key_length", a_.head_dim);
+    put_count("attention.value_length", a_.head_dim);
+    put_number("attention.layer_norm_rms_epsilon", a_.norm_eps);
+    put_count("rope.dimension_count", a_.head_dim);
+    put_number("rope.freq_base", a_.rope.theta);
+    add_rope();
+  }
+
+  void add_provenance(const ExportPlan& plan) {
+    for (const auto& [key, value] : plan.provenance) {
+      if (!key.starts_with(kProvenancePrefix))
+        fail(ErrorKind::internal, "provenance key '{}' does not start with '{}'", key, kProvenancePrefix);
+      put_text(key, value);
+    }
+  }
+
+  std::vector<GgufKeyValue> take() && { return std::move(keys_); }
+
+ private:
+  void put(std::string key, GgufValue value) { keys_.push_back({std::move(key), std::move(value)}); }
+  void put_text(std::string key, const std::string& text) {
+    if (!text.empty()) put(std::move(key), text);
+  }
+  void put_count(std::string_view suffix, std::size_t count) {
+    put(fmt::format("{}.{}", name_, suffix), checked_cast<std::uint32_t>(count));
+  }
+  void put_number(std::string_view suffix, double number) {
+    put(fmt::format("{}.{}", name_, suffix), static_cast<float>(number));
+  }
+
+  static std::string license(const FolderSettings& settings) {
+    const auto at = settings.config.find("license");
+    return at != settings.config.end() && at->is_string() ? at->get<std::string>() : "";
+  }
+
+  /// llama3: the runtime takes the divisors from their tensor; the keys of ours say which rule made them.
+  void add_rope() {
+    const RopeSpec& rope = a_.rope;
+    if (rope.kind == RopeKind::linear) {
+      put(fmt::format("{}.rope.scaling.type", name_), std::string("linear"));
+      put_number("rope.scaling.factor", rope.factor);
+    }
+    if (rope.kind != RopeKind::llama3) return;
+    put(std::string(kGgufRopeFactor), static_cast<float>(rope.factor));
+    put(std::string(kGgufRopeLowFactor), static_cast<float>(rope.low_freq_factor));
+    put(std::string(kGgufRopeHighFactor), static_cast<float>(rope.high_freq_factor));
+    put(std::string(kGgufRopeOriginalContext), checked_cast<std::uint32_t>(rope.original_max_positions));
+  }
+
+  const Architecture& a_;
+  std::string_view name_;
+  std::vector<GgufKeyValue> keys_;
+};
+
+}  // namespace
+
+GgufContent gguf_content(const ExportPlan& plan) {
+  require_planned_tensors(plan);
+  GgufContent content;
+  add_tensors(plan, content);
+  add_rope_divisors(plan.architecture, content);
+  if (plan.tokenizer == nullptr)
+    fail(ErrorKind::bad_data,
+         "a GGUF file needs the model's tokenizer, and there is none; put tokenizer.json into the checkpoint folder");
+  const FolderSettings settings = FolderSettings::from(plan.files);
+  MetadataBuilder builder(plan.architecture);
+  builder.add_general(plan, settings, file_type(content.tensors));
+  builder.add_architecture();
+  builder.add_provenance(plan);
+  content.metadata = std::move(builder).take();
+  std::ranges::move(tokenizer_metadata(plan.tokenizer->vocabulary(), plan.architecture.vocab, settings),
+                    std::back_inserter(content.metadata));
+  return content;
+}
+
+}  // namespace adze

@@ -1,0 +1,24 @@
+// Everything of a GGUF file but the tensor data, from an export plan: general and architecture keys, provenance, and
+// the list of tensors with their types.
+#pragma once
+
+#include <vector>
+
+#include "checkpoint/gguf_writer.h"
+#include "export/exporter.h"
+#include "export/gguf/storage.h"
+
+namespace adze {
+
+struct GgufContent {
+  std::vector<GgufKeyValue> metadata;
+  std::vector<GgufTensorSpec> tensors;  ///< one per tensor of the plan; then rope_freqs.weight, for llama3 RoPE
+  std::vector<GgufStorage> storages;    ///< one per tensor of the plan
+  std::vector<float> rope_divisors;     ///< of rope_freqs.weight; empty: not written
+};
+
+/// Throws bad_data for what GGUF cannot hold (gguf_storage, tokenizer_metadata) or when there is no tokenizer, internal
+/// when the plan's tensors are not those of its architecture.
+GgufContent gguf_content(const ExportPlan& plan);
+
+}  // namespace adze

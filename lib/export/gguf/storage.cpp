@@ -1,0 +1,132 @@
+#include "export/gguf/storage.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "grid/gguf/block_grid.h"
+#include "grid/gguf/gguf_grids.h"
+#include "grid/quantized_tensor.h"
+
+namespace adze {
+namespace {
+
+constexpr std::size_t kBlockCols = 32;  // of Q4_0 and Q8_0
+
+/// Formats whose bytes are those of a GGUF type already.
+struct SameBytes {
+  std::string_view format;
+  std::string_view type;
+};
+constexpr std::array kSameBytes = {SameBytes{"f32", "F32"},        SameBytes{"f16", "F16"},
+                                   SameBytes{"bf16", "BF16"},      SameBytes{"gguf/q4_0", "Q4_0"},
+                                   SameBytes{"gguf/q8_0", "Q8_0"}, SameBytes{"gguf/q4_k", "Q4_K"}};
+
+/// Integer grids of up to this many bits fit the codes of a type. Q8_0 has codes -128 .. 127; the reference encoder
+/// never makes a -128, but every decoder reads it as the signed byte it is, and int8 may have it.
+struct IntegerType {
+  int most_bits;
+  std::string_view type;
+  std::shared_ptr<const Grid> (*make)();
+};
+constexpr std::array kIntegerTypes = {IntegerType{4, "Q4_0", &make_q4_0_grid}, IntegerType{8, "Q8_0", &make_q8_0_grid}};
+
+/// The last words of an integer grid's name: "int4 g128 sym", "int4 g128 sym bf16".
+enum class SideData { symmetric_f16, asymmetric, other_scales };
+SideData side_data_of(std::string_view grid_name) {
+  if (grid_name.ends_with(" sym")) return SideData::symmetric_f16;
+  return grid_name.find(" sym") == std::string_view::npos ? SideData::asymmetric : SideData::other_scales;
+}
+
+/// Why an integer grid fits no block type, with the nearest choice that does; nothing when it fits.
+std::optional<std::string> integer_problem(const Grid& grid, std::size_t cols) {
+  if (cols % kBlockCols != 0)
+    return fmt::format("rows of {} columns do not divide into GGUF's blocks of {}; use store: f16", cols, kBlockCols);
+  const SideData side = side_data_of(grid.name());
+  if (side == SideData::asymmetric)
+    return fmt::format("GGUF has no blocks with integer zero points; use symmetric: true{}",
+                       cols % 256 == 0 ? ", or grid: gguf/q4_k" : "");
+  if (side == SideData::other_scales) return "the scales of GGUF's blocks are f16; use scales: f16";
+  if (grid.step_cols(cols) % kBlockCols != 0)
+    return fmt::format("groups of {} columns do not fill GGUF's blocks of {}; use group: {}", grid.step_cols(cols),
+                       kBlockCols, kBlockCols);
+  return std::nullopt;
+}
+
+GgufStorage integer_storage(const Grid& grid, std::size_t cols) {
+  if (auto problem = integer_problem(grid, cols)) return {nullptr, std::move(*problem), nullptr};
+  const auto* const row =
+      std::ranges::find_if(kIntegerTypes, [&](const IntegerType& type) { return grid.code_bits() <= type.most_bits; });
+  return {find_gguf_type(row->type), "", row->make()};
+}
+
+/// nullptr when no grid has this name.
+std::shared_ptr<const Grid> find_grid(const std::string& name) {
+  try {
+    return grid_from_name(name);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+GgufStorage matrix_storage(const std::string& format, std::size_t cols) {
+  const std::shared_ptr<const Grid> grid = find_grid(format);
+  if (grid)
+    if (auto problem = grid->cannot_hold(cols)) return {nullptr, std::move(*problem), nullptr};
+  const auto* const same = std::ranges::find(kSameBytes, format, &SameBytes::format);
+  if (same != kSameBytes.end()) return {find_gguf_type(same->type), "", nullptr};
+  if (grid && format.starts_with("int")) return integer_storage(*grid, cols);
+  return {nullptr, "GGUF has no layout for it; use grid: gguf/q4_k, gguf/q4_0 or gguf/q8_0, or store: f16", nullptr};
+}
+
+/// One row of an integer grid as blocks of Q4_0 or Q8_0: the same codes, the scale repeated in every block.
+void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t row, std::span<std::byte> out) {
+  const std::size_t cols = matrix.shape().cols;
+  const std::size_t step_cols = matrix.grid().step_cols(cols);
+  std::vector<std::int16_t> codes(cols);
+  std::vector<StepGroup> groups(cols / step_cols);
+  matrix.unpack(row, codes, groups);
+  std::vector<std::byte> side(blocks.units(cols) * blocks.side_bytes());
+  for (std::size_t b = 0; b < blocks.units(cols); ++b)
+    write_f16(std::span(side).subspan(b * blocks.side_bytes()), groups[b * kBlockCols / step_cols].step);
+  blocks.pack_row(codes, side, out);
+}
+
+}  // namespace
+
+GgufStorage gguf_storage(const PlannedTensor& tensor) {
+  if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr};
+  GgufStorage storage = matrix_storage(tensor.format, tensor.spec.shape.back());
+  if (storage.type == nullptr) {
+    const std::string place = fmt::format("{}: {}", tensor.spec.module, tensor.format);
+    const bool named = storage.reason.starts_with(tensor.format);  // a grid's own reason leads with its name
+    storage.reason = named ? fmt::format("{}: {}", tensor.spec.module, storage.reason)
+                           : fmt::format("{}: {}", place, storage.reason);
+  }
+  return storage;
+}
+
+std::size_t gguf_row_bytes(const GgufType& type, std::size_t cols) {
+  return cols / type.block_elements * type.block_bytes;
+}
+
+void encode_gguf_rows(const GgufStorage& storage, const CompressedTensor& matrix, std::span<const std::size_t> rows,
+                      std::span<std::byte> out) {
+  const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
+  const auto* const integers = dynamic_cast<const QuantizedTensor*>(&matrix);
+  if (storage.repack && integers == nullptr)
+    fail(ErrorKind::internal, "a tensor of format {} has no codes", matrix.format());
+  parallel_for(rows.size(), [&](std::size_t i) {
+    const std::span<std::byte> row = out.subspan(i * row_bytes, row_bytes);
+    if (storage.repack)
+      repack_row(*storage.repack, *integers, rows[i], row);
+    else
+      std::ranges::copy(matrix.payload().subspan(rows[i] * row_bytes, row_bytes), row.begin());
+  });
+}
+
+}  // namespace adze

@@ -1,0 +1,35 @@
+#include "export/tensor_walk.h"
+
+#include "base/error.h"
+
+namespace adze {
+
+TensorValues TensorWalk::in_block(const TensorSpec& spec) {
+  if (index_ != spec.block) {
+    block_ = {};  // freed before the next one is loaded
+    block_ = model_.block(*spec.block);
+    index_ = spec.block;
+  }
+  if (spec.role == TensorRole::linear) return {block_[*spec.slot].weight, {}};
+  if (spec.role == TensorRole::bias) return {nullptr, block_[*spec.slot].bias};
+  const bool before_attention = spec.module.ends_with(".input_layernorm");
+  return {nullptr, before_attention ? block_.input_norm : block_.post_attention_norm};
+}
+
+TensorValues TensorWalk::at(const TensorSpec& spec) {
+  if (spec.block) return in_block(spec);
+  switch (spec.role) {
+    case TensorRole::embedding:
+      return {model_.embedding(), {}};
+    case TensorRole::head:
+      return {model_.head(), {}};
+    case TensorRole::norm:
+      return {nullptr, model_.final_norm()};
+    case TensorRole::linear:
+    case TensorRole::bias:
+      break;
+  }
+  fail(ErrorKind::internal, "tensor '{}' belongs to no block", spec.hf_name);
+}
+
+}  // namespace adze
