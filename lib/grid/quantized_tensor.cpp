@@ -123,4 +123,16 @@ void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::spa
   }
 }
 
+std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
+                                                            std::vector<std::byte> payload) {
+  if (const auto dtype = dtype_from_name(format))
+    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
+  return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
+}
+
+std::uint64_t format_bytes(const std::string& format, Shape shape) {
+  if (const auto dtype = dtype_from_name(format)) return shape.count() * bytes_of(*dtype);
+  return grid_from_name(format)->bytes(shape);
+}
+
 }  // namespace adze

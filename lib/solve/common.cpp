@@ -74,6 +74,8 @@ Solution finish_solution(const Problem& problem, std::size_t index, const Encodi
       }
   }
   solution.report.relative_loss = energy > 0 ? solution.report.loss / energy : 0;
+  if (!std::isfinite(solution.report.loss))
+    fail(ErrorKind::internal, "tensor {} of its group: the stored values are not finite", index);
   return solution;
 }
 

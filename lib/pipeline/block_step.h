@@ -1,0 +1,37 @@
+// One block of a run: measure its stages, solve them, and leave the states as the next block's input.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "calibrate/block_pass.h"
+#include "pipeline/ledger.h"
+#include "pipeline/plan.h"
+
+namespace adze {
+
+struct BlockJob {
+  const CompressionPlan& plan;
+  const Forward& forward;
+  PropagateMode propagate = PropagateMode::compressed;
+  StageMode stages = StageMode::staged;
+  std::size_t tokens = 0;  ///< per window
+};
+
+struct BlockOutcome {
+  BlockWeights weights;
+  std::vector<TensorRecord> tensors;  ///< of what was solved or converted, in stage order
+};
+
+/// states: [windows * tokens x hidden], the block's input; on return the next block's. `stage_done` is called after
+/// each stage.
+BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, MatrixF& states,
+                            const std::function<void()>& stage_done);
+
+/// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
+/// appended. statistics: null when there is no H (an untied embedding).
+std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
+                                     const std::vector<TensorPtr>& originals, const InputStatistics* statistics,
+                                     std::vector<TensorRecord>& records);
+
+}  // namespace adze

@@ -1,0 +1,259 @@
+#include "pipeline/compress.h"
+
+#include <chrono>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "checkpoint/sidecar.h"
+#include "linalg/convert.h"
+#include "model/compressed_store.h"
+#include "pipeline/block_step.h"
+#include "pipeline/manifest.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string model_identity(const OpenedModel& model) {
+  Hasher hasher;
+  for (const StoreFile& file : model.files) hasher.add(file.name).add(file.text);
+  for (const TensorInfo& tensor : model.require_source().tensors()) {
+    hasher.add(fmt::format("{} {} {}\n", tensor.name, name_of(tensor.dtype), tensor.bytes));
+    // The content is not read for this: size and time of the files stand for it, as for every build tool.
+    if (const auto place = model.require_source().place(tensor))
+      hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
+  }
+  return hasher.hex();
+}
+
+std::string states_name(std::size_t blocks_done) { return fmt::format("work/states-{:04}.f32", blocks_done); }
+
+class Run {
+ public:
+  Run(const PreparedRun& run, const CompressOptions& options, Progress& progress)
+      : run_(run),
+        model_(*run.model),
+        progress_(progress),
+        folder_(options.out, options.if_exists),
+        ledger_(folder_.ledger(), run.ingredients,
+                options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
+        forward_(model_.architecture(), run.windows.tokens),
+        layers_(model_.architecture().layers) {}
+
+  CompressResult run() {
+    const auto start = std::chrono::steady_clock::now();
+    write_file(folder_.out() / "recipe.yaml", run_.recipe->source->text());
+    do_blocks();
+    do_outer();
+    do_exports();
+    collect();
+    if (run_.protocol) evaluate_result();
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    write_file(folder_.out() / "report.json", report_text(run_, result_));
+    write_file(folder_.out() / kManifestName, manifest_text(run_, result_));
+    folder_.finish();
+    return std::move(result_);
+  }
+
+ private:
+  /// A committed step whose files are all as they were.
+  bool is_done(std::size_t step) const {
+    const auto at = ledger_.steps().find(static_cast<std::uint32_t>(step));
+    if (at == ledger_.steps().end()) return false;
+    for (const LedgerFile& file : at->second.stored)
+      if (!is_intact(folder_.out(), file)) return false;
+    return true;
+  }
+
+  const CommittedStep& committed(std::size_t step) const {
+    return ledger_.steps().at(static_cast<std::uint32_t>(step));
+  }
+
+  /// The first block that must be solved: everything before it is committed, and its input states are whole.
+  std::size_t first_block() {
+    std::size_t done = 0;
+    while (done < layers_ && is_done(done)) ++done;
+    for (; done > 0; --done) {
+      const auto& states = committed(done - 1).states;
+      if (states && is_intact(folder_.out(), *states)) break;
+    }
+    return done;
+  }
+
+  void load_states(std::size_t block) {
+    if (block == 0) {
+      states_ = embed_windows(model_.architecture(), *model_.weights->embedding(), run_.windows.ids);
+      return;
+    }
+    states_ = MatrixF(run_.windows.ids.size(), model_.architecture().hidden);
+    InputFile(folder_.out() / states_name(block)).read(0, std::as_writable_bytes(states_.values()));
+  }
+
+  void do_blocks() {
+    const std::size_t first = first_block();
+    result_.resumed_steps = first;
+    if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
+    load_states(first);
+    progress_.start("compressing", layers_ * kStages.size());
+    for (std::size_t block = first; block < layers_; ++block) do_block(block);
+    progress_.update(layers_ * kStages.size());
+  }
+
+  void do_block(std::size_t block) {
+    const BlockJob job{run_.plan, forward_, run_.recipe->propagate, run_.recipe->stages, run_.windows.tokens};
+    std::size_t stages_done = block * kStages.size();
+    progress_.update(stages_done);
+    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), states_,
+                                          [&] { progress_.update(++stages_done); });
+    warn_of_fallbacks(outcome.tensors);
+    commit_block(block, std::move(outcome));
+  }
+
+  void commit_block(std::size_t block, BlockOutcome outcome) {
+    CommittedStep step;
+    step.step = static_cast<std::uint32_t>(block);
+    const std::string store_name = "store/" + block_file_name(block);
+    write_block_file(folder_.out() / store_name, outcome.weights);
+    step.stored = describe_with_sidecar(store_name);
+    const std::string name = states_name(block + 1);
+    OutputFile states(folder_.out() / name);
+    states.write(std::as_bytes(states_.values()));
+    states.commit();
+    step.states = describe_file(folder_.out(), name);
+    step.tensors = std::move(outcome.tensors);
+    ledger_.commit(step);
+    std::error_code ignored;  // two generations are kept; a leftover goes with the work folder
+    if (block > 0) fs::remove(folder_.out() / states_name(block - 1), ignored);
+  }
+
+  std::vector<LedgerFile> describe_with_sidecar(const std::string& name) const {
+    return {describe_file(folder_.out(), name),
+            describe_file(folder_.out(), sidecar_path(name).string())};
+  }
+
+  /// Embedding, final norm and head. The head's H is that of the compressed blocks' output; an untied embedding has none.
+  void do_outer() {
+    if (is_done(layers_)) return;
+    progress_.start("embedding and head", 1);
+    const Architecture& architecture = model_.architecture();
+    const std::vector<float> norm = model_.weights->final_norm();
+    CommittedStep step;
+    step.step = static_cast<std::uint32_t>(layers_);
+    const InputStatistics statistics =
+        needs_head_statistics() ? measure_head_input(forward_, norm, run_.windows.tokens, states_) : InputStatistics();
+    const InputStatistics* head_statistics = statistics.tokens > 0 ? &statistics : nullptr;
+    const auto solve = [&](std::string_view module, const TensorPtr& original, const InputStatistics* h) {
+      return solve_modules(run_.plan, {run_.plan.find(module)}, {original}, h, step.tensors).front();
+    };
+    const TensorPtr embedding =
+        solve("embed_tokens", model_.weights->embedding(), architecture.tied ? head_statistics : nullptr);
+    const TensorPtr head = architecture.tied ? nullptr : solve("lm_head", model_.weights->head(), head_statistics);
+    warn_of_fallbacks(step.tensors);
+    const std::string name = std::string("store/") + kOuterFileName;
+    write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
+    step.stored = describe_with_sidecar(name);
+    ledger_.commit(step);
+    progress_.update(1);
+  }
+
+  bool needs_head_statistics() const {
+    const ModulePlan* head = run_.plan.find(model_.architecture().tied ? "embed_tokens" : "lm_head");
+    return head->scheme.has_value();
+  }
+
+  void do_exports() {
+    for (std::size_t e = 0; e < run_.plan.exports.size(); ++e) {
+      if (is_done(layers_ + 1 + e)) continue;
+      const ExportJob& job = run_.plan.exports[e];
+      const std::string name = job.file.string();
+      make_folder((folder_.out() / job.file).parent_path());
+      job.exporter->write(export_plan(run_.plan, model_, run_.provenance), CompressedStore(folder_.store()),
+                          folder_.out() / job.file, progress_);
+      CommittedStep step;
+      step.step = static_cast<std::uint32_t>(layers_ + 1 + e);
+      step.stored = {describe_file(folder_.out(), name)};
+      if (step.stored[0].bytes != job.bytes)
+        fail(ErrorKind::internal, "{}: {} bytes were predicted, {} written", name, job.bytes, step.stored[0].bytes);
+      ledger_.commit(step);
+    }
+  }
+
+  void collect() {
+    for (const auto& [number, step] : ledger_.steps()) {
+      result_.tensors.insert(result_.tensors.end(), step.tensors.begin(), step.tensors.end());
+      result_.files.insert(result_.files.end(), step.stored.begin(), step.stored.end());
+    }
+    result_.files.push_back(describe_file(folder_.out(), "recipe.yaml"));
+  }
+
+  void evaluate_result() {
+    const auto& prefix = model_.require_tokenizer().vocabulary().prefix_ids;
+    const CompressedStore compressed(folder_.store());
+    result_.evaluation =
+        evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
+                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.protocol, progress_);
+  }
+
+  void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
+    for (const TensorRecord& record : tensors)
+      if (!record.report.fallback.empty())
+        progress_.warn(fmt::format("{}: {}", record.module, record.report.fallback));
+  }
+
+  const PreparedRun& run_;
+  const OpenedModel& model_;
+  Progress& progress_;
+  WorkFolder folder_;
+  Ledger ledger_;
+  Forward forward_;
+  std::size_t layers_;
+  MatrixF states_;  ///< [windows * tokens x hidden], input of the next block
+  CompressResult result_;
+};
+
+void check_context(const OpenedModel& model, std::size_t tokens, std::string_view what) {
+  const std::size_t most = model.architecture().max_positions;
+  if (tokens > most)
+    fail(ErrorKind::bad_recipe, "{}: {} tokens, but the model's context is {}", what, tokens, most);
+}
+
+}  // namespace
+
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
+  PreparedRun run;
+  run.recipe = &recipe;
+  run.model = &model;
+  const CalibrationSpec& calibration = recipe.calibration;
+  check_context(model, calibration.tokens, "calibration");
+  const Tokenizer& tokenizer = model.require_tokenizer();
+  run.provenance = {{"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.source->text()}};
+  run.plan = make_plan(recipe, model, run.provenance);
+  run.windows =
+      load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
+  run.provenance.emplace_back("adze.calibration", run.windows.hash());
+  const ExportPlan exported = export_plan(run.plan, model, run.provenance);
+  for (ExportJob& job : run.plan.exports) job.bytes = job.exporter->predict_bytes(exported);
+  if (recipe.evaluate) {
+    check_context(model, recipe.evaluate->context, "evaluate");
+    run.protocol = parse_protocol(fmt::format("{}-{}", recipe.evaluate->protocol, recipe.evaluate->context));
+    run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
+    if (run.evaluation_ids.size() < run.protocol->window)
+      fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),
+           run.evaluation_ids.size(), run.protocol->window);
+  }
+  run.ingredients = {{"recipe", recipe.text_hash},
+                     {"model", model_identity(model)},
+                     {"calibration", run.windows.hash()},
+                     {"version", ADZE_VERSION},
+                     {"kernels", kernel_name()}};
+  return run;
+}
+
+CompressResult compress(const PreparedRun& run, const CompressOptions& options, Progress& progress) {
+  return Run(run, options, progress).run();
+}
+
+}  // namespace adze

@@ -1,0 +1,51 @@
+// The main job: a recipe and a checkpoint become a compressed store, exports, a judgement and a manifest. Blocks are
+// solved one after the other, each measured with the inputs that the compressed blocks before it give; every block is
+// committed before the next begins, and a run that is killed anywhere goes on from its last commit to the same bytes.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "calibrate/calibration_set.h"
+#include "evaluate/evaluate.h"
+#include "pipeline/ledger.h"
+#include "pipeline/plan.h"
+#include "pipeline/work_folder.h"
+
+namespace adze {
+
+struct CompressOptions {
+  std::filesystem::path out;
+  IfExists if_exists = IfExists::resume;
+  bool force = false;  ///< resume although the run was begun on another kind of CPU
+};
+
+/// A run that has passed every check: what --dry-run shows.
+struct PreparedRun {
+  const Recipe* recipe = nullptr;
+  const OpenedModel* model = nullptr;
+  CompressionPlan plan;
+  TokenWindows windows;
+  std::vector<std::int32_t> evaluation_ids;  ///< empty: the recipe does not evaluate
+  std::optional<Protocol> protocol;
+  std::vector<std::pair<std::string, std::string>> provenance;
+  RunIngredients ingredients;
+};
+
+struct CompressResult {
+  std::vector<TensorRecord> tensors;  ///< in the order they were solved
+  std::vector<LedgerFile> files;      ///< everything in the output folder but report and manifest
+  std::optional<EvaluationResult> evaluation;
+  std::size_t resumed_steps = 0;      ///< steps that an earlier process had committed
+  double seconds = 0;                 ///< of this process
+};
+
+/// Reads all text, checks everything; touches no weight and writes nothing. `recipe` and `model` must outlive the result.
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model);
+
+CompressResult compress(const PreparedRun& run, const CompressOptions& options, Progress& progress);
+
+}  // namespace adze

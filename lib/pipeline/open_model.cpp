@@ -1,0 +1,120 @@
+#include "pipeline/open_model.h"
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "checkpoint/model_store.h"
+#include "checkpoint/safetensors_folder.h"
+#include "model/compressed_store.h"
+#include "model/gguf_weights.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+
+void load_tokenizer(OpenedModel& model) {
+  if (const std::string* text = model.file("tokenizer.json"))
+    model.tokenizer = Tokenizer::from_json(*text, (model.path / "tokenizer.json").string());
+}
+
+void load_weights(OpenedModel& model) {
+  const std::string* config = model.file("config.json");
+  if (config == nullptr) fail(ErrorKind::bad_data, "{}: holds no config.json", model.path.string());
+  const std::string origin = (model.path / "config.json").string();
+  model.weights =
+      std::make_shared<CheckpointWeights>(parse_architecture(parse_json(*config, origin), origin), model.source);
+}
+
+void open_folder(OpenedModel& model, const OpenModelOptions&) {
+  model.files = read_folder_files(model.path);
+  model.source = open_checkpoint_folder(model.path);
+  load_weights(model);
+}
+
+void open_store(OpenedModel& model, const OpenModelOptions& options) {
+  std::shared_ptr<ModelStore> store = ModelStore::open(model.path, {options.source, options.trust});
+  model.files.assign(store->files().begin(), store->files().end());
+  model.source = std::move(store);
+  load_weights(model);
+}
+
+void open_compressed(OpenedModel& model, const OpenModelOptions&) {
+  auto store = std::make_shared<CompressedStore>(model.path / "store");
+  model.files = store->files();
+  model.weights = std::move(store);
+}
+
+void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
+  model.weights = std::make_shared<GgufWeights>(model.path);
+}
+
+struct KindRow {
+  ModelKind kind;
+  std::string_view name;
+  void (*open)(OpenedModel&, const OpenModelOptions&);
+};
+constexpr KindRow kKinds[] = {{ModelKind::checkpoint_folder, "checkpoint", open_folder},
+                              {ModelKind::model_store, "model store", open_store},
+                              {ModelKind::compressed, "compressed model", open_compressed},
+                              {ModelKind::gguf, "GGUF file", open_gguf_file}};
+
+const KindRow& row_of(ModelKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
+
+}  // namespace
+
+std::string_view name_of(ModelKind kind) { return row_of(kind).name; }
+
+const std::string* OpenedModel::file(std::string_view name) const {
+  for (const StoreFile& kept : files)
+    if (kept.name == name) return &kept.text;
+  return nullptr;
+}
+
+const Tokenizer& OpenedModel::require_tokenizer() const {
+  if (!tokenizer)
+    fail(ErrorKind::bad_data, "{}: has no tokenizer.json, so text cannot be read; put the checkpoint's into it",
+         path.string());
+  return *tokenizer;
+}
+
+const TensorSource& OpenedModel::require_source() const {
+  if (!source)
+    fail(ErrorKind::bad_data, "{}: is a {}; what can be compressed is a Hugging Face folder or a model store",
+         path.string(), name_of(kind));
+  return *source;
+}
+
+std::string OpenedModel::name() const {
+  const fs::path absolute = fs::absolute(path).lexically_normal();
+  const fs::path last = absolute.has_filename() ? absolute.filename() : absolute.parent_path().filename();
+  return kind == ModelKind::model_store || kind == ModelKind::gguf ? last.stem().string() : last.string();
+}
+
+ModelKind detect_model(const fs::path& path) {
+  if (!fs::exists(path)) fail(ErrorKind::missing_input, "{}: does not exist", path.string());
+  if (fs::is_directory(path)) {
+    if (fs::exists(path / "store" / kOuterFileName)) return ModelKind::compressed;
+    if (fs::exists(path / "work"))
+      fail(ErrorKind::bad_data, "{}: an unfinished run of adze-compress; run it again to finish it", path.string());
+    return ModelKind::checkpoint_folder;
+  }
+  if (path.extension() == ".gguf") return ModelKind::gguf;
+  if (path.extension() == ".h5") return ModelKind::model_store;
+  fail(ErrorKind::bad_data,
+       "{}: is no model; a model is a Hugging Face folder, a model store (.h5), an output folder of adze-compress or a "
+       "GGUF file",
+       path.string());
+}
+
+OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {
+  OpenedModel model;
+  model.path = path;
+  model.kind = detect_model(path);
+  row_of(model.kind).open(model, options);
+  load_tokenizer(model);
+  return model;
+}
+
+}  // namespace adze

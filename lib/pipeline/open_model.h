@@ -1,0 +1,50 @@
+// One way to open every model that adze reads: a Hugging Face folder, a model store, the output of adze-compress, a GGUF
+// file. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file, any other file.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/folder_files.h"
+#include "checkpoint/tensor_source.h"
+#include "model/weights.h"
+#include "text/tokenizer.h"
+
+namespace adze {
+
+enum class ModelKind { checkpoint_folder, model_store, compressed, gguf };
+std::string_view name_of(ModelKind kind);
+
+struct OpenModelOptions {
+  std::optional<std::filesystem::path> source;  ///< of a model store: where the checkpoint lies now
+  bool trust = false;                           ///< of a model store: open it although its checksum does not match
+};
+
+struct OpenedModel {
+  std::filesystem::path path;
+  ModelKind kind = ModelKind::checkpoint_folder;
+  std::shared_ptr<const ModelWeights> weights;
+  std::shared_ptr<const TensorSource> source;  ///< of checkpoints and model stores; null for the others
+  std::vector<StoreFile> files;                ///< config.json, tokenizer.json ...; empty for GGUF
+  std::optional<Tokenizer> tokenizer;          ///< nothing when there is no tokenizer.json
+
+  const Architecture& architecture() const { return weights->architecture(); }
+  /// The text of a kept file; nullptr when there is none.
+  const std::string* file(std::string_view name) const;
+  /// The tokenizer, or bad_data that says how to get one.
+  const Tokenizer& require_tokenizer() const;
+  /// The source, or bad_data that names what can be compressed.
+  const TensorSource& require_source() const;
+  /// "demo-llama": the folder's or file's name.
+  std::string name() const;
+};
+
+/// Throws missing_input when there is nothing at `path`, bad_data when it is no model of these kinds or a broken one.
+ModelKind detect_model(const std::filesystem::path& path);
+OpenedModel open_model(const std::filesystem::path& path, const OpenModelOptions& options = {});
+
+}  // namespace adze

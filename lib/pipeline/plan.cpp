@@ -1,0 +1,280 @@
+#include "pipeline/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/parallel.h"
+#include "base/words.h"
+#include "grid/quantized_tensor.h"
+
+namespace adze {
+namespace {
+
+Shape matrix_shape(const TensorSpec& spec) {
+  return {checked_cast<std::size_t>(spec.shape.at(0)), checked_cast<std::size_t>(spec.shape.at(1))};
+}
+
+bool is_matrix(const TensorSpec& spec) { return spec.role != TensorRole::norm && spec.role != TensorRole::bias; }
+
+std::vector<std::string> solver_names() {
+  std::vector<std::string> names;
+  for (const SolverInfo& info : solvers()) names.emplace_back(info.name);
+  return names;
+}
+
+/// Works through the recipe and collects problems; nothing is thrown before the end.
+class Planner {
+ public:
+  Planner(const Recipe& recipe, const OpenedModel& model) : recipe_(recipe), model_(model), problems_(recipe.source) {}
+
+  CompressionPlan run(const std::vector<std::pair<std::string, std::string>>& provenance) {
+    check_unsupported();
+    for (const SchemeSpec& scheme : recipe_.schemes) resolve_scheme(scheme);
+    list_modules();
+    match_rules();
+    check_exports();
+    problems_.throw_if_any();
+    for (const Diagnostic& warning : recipe_.warnings.found()) plan_.warnings.push_back(recipe_.warnings.format(warning));
+    add_up();
+    for (ExportJob& job : plan_.exports)
+      job.bytes = job.exporter->predict_bytes(export_plan(plan_, model_, provenance));
+    predict_resources();
+    return std::move(plan_);
+  }
+
+ private:
+  void check_unsupported() {
+    if (recipe_.budget)
+      problems_.report(recipe_.budget->where, "budget: this version does not allocate; give each module a scheme");
+    for (const RuleSpec& rule : recipe_.rules)
+      if (!rule.choose.empty())
+        problems_.report(rule.treatment_where, "choose: this version does not allocate; name one scheme");
+  }
+
+  void resolve_scheme(const SchemeSpec& spec) {
+    MapReader options = read_options(spec, problems_);
+    ResolvedScheme scheme{spec.name, make_scheme_grid(spec, options), nullptr, false};
+    if (const SolverInfo* info = find_solver(spec.solver)) {
+      scheme.solver = info->configure(options);
+      scheme.uses_hessian = info->uses_hessian;
+      options.finish();
+    } else {
+      const std::vector<std::string> names = solver_names();
+      problems_.report(spec.solver_where, "unknown solver '{}'{}", spec.solver,
+                       suggestion_or_list(spec.solver, names, "solvers are"));
+    }
+    plan_.schemes.push_back(std::move(scheme));
+  }
+
+  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, MapReader& options) {
+    GridRequest request{spec.grid, spec.group, "group", spec.symmetric, "f16"};
+    request.scope = options.optional("scope").word().value_or(request.scope);
+    request.scales = options.optional("scales").word().value_or(request.scales);
+    if (spec.grid.empty()) {
+      problems_.report(spec.where, "scheme '{}' has no grid; grids are {}", spec.name, join_words(grid_names()));
+      return nullptr;
+    }
+    try {
+      return make_grid(request);
+    } catch (const Error& error) {
+      problems_.report(spec.grid_where, "{}", error.message());
+      return nullptr;
+    }
+  }
+
+  void list_modules() {
+    const TensorSource& source = model_.require_source();
+    for (const TensorSpec& spec : expected_tensors(model_.architecture())) {
+      const TensorInfo* stored = source.find(spec.hf_name);
+      if (stored == nullptr) fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", source.origin(), spec.hf_name);
+      if (!is_matrix(spec)) {
+        plan_.stored_bytes += stored->bytes / bytes_of(stored->dtype) * bytes_of(DType::f32);
+        plan_.original_bytes += stored->bytes;
+        plan_.weights += stored->bytes / bytes_of(stored->dtype);
+        continue;
+      }
+      ModulePlan module{spec, std::nullopt, std::nullopt, std::string(name_of(stored->dtype)), stored->bytes,
+                        stored->bytes, std::string(name_of(stored->dtype))};
+      plan_.modules.push_back(std::move(module));
+    }
+  }
+
+  /// Names by which rules may call a module: a tied table is the embedding and the head.
+  std::vector<std::string> names_of(const ModulePlan& module) const {
+    if (module.spec.role == TensorRole::embedding && model_.architecture().tied) return {module.spec.module, "lm_head"};
+    return {module.spec.module};
+  }
+
+  std::optional<std::size_t> first_rule(const std::string& name) {
+    std::optional<std::size_t> first;
+    for (std::size_t r = 0; r < recipe_.rules.size(); ++r) {
+      if (!glob_match(recipe_.rules[r].modules, name)) continue;
+      rule_matches_[r] = true;
+      if (!first) first = r;
+    }
+    return first;
+  }
+
+  void match_rules() {
+    rule_matches_.assign(recipe_.rules.size(), false);
+    std::vector<std::string> all_names;
+    for (ModulePlan& module : plan_.modules) {
+      for (const std::string& name : names_of(module)) {
+        all_names.push_back(name);
+        const auto rule = first_rule(name);
+        if (!rule) continue;
+        if (module.rule && !same_treatment(*module.rule, *rule))
+          problems_.report(recipe_.rules[*rule].where,
+                           "embed_tokens and lm_head are one table in this model, but the rules '{}' and '{}' treat it "
+                           "differently",
+                           recipe_.rules[*module.rule].modules, recipe_.rules[*rule].modules);
+        module.rule = module.rule ? std::min(*module.rule, *rule) : rule;
+      }
+      if (module.rule) apply(recipe_.rules[*module.rule], module);
+    }
+    for (std::size_t r = 0; r < recipe_.rules.size(); ++r)
+      if (!rule_matches_[r])
+        problems_.report(recipe_.rules[r].where, "'{}' matches no module{}", recipe_.rules[r].modules,
+                         suggestion(recipe_.rules[r].modules, all_names));
+  }
+
+  bool same_treatment(std::size_t a, std::size_t b) const {
+    return recipe_.rules[a].scheme == recipe_.rules[b].scheme && recipe_.rules[a].store == recipe_.rules[b].store;
+  }
+
+  void apply(const RuleSpec& rule, ModulePlan& module) {
+    if (rule.store) return store_as(*rule.store, module);
+    if (!rule.scheme) return;  // choose: reported already
+    if (const auto reason = use_scheme(*rule.scheme, module)) {
+      if (!rule.fallback) {
+        if (reported_.insert({*reason, true}).second)
+          problems_.report(rule.treatment_where, "{}: {}, or name a fallback:", module.spec.module, *reason);
+      } else if (rule.fallback->store) {
+        store_as(*rule.fallback->store, module);
+      } else if (const auto still = use_scheme(*rule.fallback->scheme, module)) {
+        problems_.report(rule.fallback->where, "{}: {}", module.spec.module, *still);
+      }
+    }
+  }
+
+  void store_as(DType dtype, ModulePlan& module) {
+    module.scheme.reset();
+    module.format = std::string(name_of(dtype));
+    module.bytes = format_bytes(module.format, matrix_shape(module.spec));
+  }
+
+  /// Nothing when the scheme takes the module, else why not.
+  std::optional<std::string> use_scheme(const std::string& name, ModulePlan& module) {
+    const auto at = std::ranges::find(plan_.schemes, name, &ResolvedScheme::name);
+    if (at == plan_.schemes.end() || !at->grid) return std::nullopt;  // reported already
+    const Shape shape = matrix_shape(module.spec);
+    if (auto reason = at->grid->cannot_hold(shape.cols)) return reason;
+    module.scheme = static_cast<std::size_t>(at - plan_.schemes.begin());
+    module.format = at->grid->name();
+    module.bytes = at->grid->bytes(shape);
+    return std::nullopt;
+  }
+
+  void check_exports() {
+    for (const ExportSpec& spec : recipe_.exports) {
+      const ExporterInfo* info = find_exporter(spec.format);
+      if (info == nullptr) {
+        std::vector<std::string> names;
+        for (const ExporterInfo& known : exporters()) names.emplace_back(known.name);
+        problems_.report(spec.where, "unknown export format '{}'{}", spec.format,
+                         suggestion_or_list(spec.format, names, "formats are"));
+        continue;
+      }
+      ExportJob job{info, info->make(), spec.file, 0, {}};
+      for (const ModulePlan& module : plan_.modules) check_held(spec, job, module);
+      plan_.exports.push_back(std::move(job));
+    }
+  }
+
+  void check_held(const ExportSpec& spec, ExportJob& job, const ModulePlan& module) {
+    const PlannedTensor tensor{module.spec, module.format};
+    if (const auto reason = job.exporter->cannot_hold(model_.architecture(), tensor)) {
+      if (reported_.insert({spec.format + module.format, true}).second) problems_.report(spec.where, "{}", *reason);
+    } else if (const auto remark = job.exporter->remark(model_.architecture(), tensor)) {
+      if (std::ranges::find(job.remarks, *remark) == job.remarks.end()) job.remarks.push_back(*remark);
+    }
+  }
+
+  void add_up() {
+    for (const ModulePlan& module : plan_.modules) {
+      plan_.stored_bytes += module.bytes;
+      plan_.original_bytes += module.original_bytes;
+      plan_.weights += matrix_shape(module.spec).count();
+    }
+  }
+
+  /// Peak memory: states, one block as stored and as compressed, and the largest stage: its H three times over (sum,
+  /// permuted copy, single-precision factor), its weights as float with their approximation, a batch of its inputs.
+  void predict_resources() {
+    const std::uint64_t tokens = checked_mul(recipe_.calibration.windows, recipe_.calibration.tokens);
+    const std::uint64_t hidden = model_.architecture().hidden;
+    const std::uint64_t states = checked_mul(checked_mul(tokens, hidden), sizeof(float));
+    std::map<std::size_t, std::uint64_t> block_bytes;
+    std::map<std::pair<std::size_t, Stage>, std::uint64_t> stage_weights;
+    std::uint64_t largest_h = 0;
+    std::uint64_t outside = 0;
+    for (const ModulePlan& module : plan_.modules) {
+      if (!module.spec.block) {
+        outside += module.original_bytes + module.bytes;
+        continue;
+      }
+      block_bytes[*module.spec.block] += module.original_bytes + module.bytes;
+      const std::uint64_t inputs = module.spec.shape[1];
+      const std::uint64_t batch = std::max<std::uint64_t>(4096, recipe_.calibration.tokens);
+      largest_h = std::max(largest_h, inputs * inputs * (2 * sizeof(double) + sizeof(float)) + batch * inputs * sizeof(float));
+      stage_weights[{*module.spec.block, *module.spec.stage()}] += 2 * matrix_shape(module.spec).count() * sizeof(float);
+    }
+    const auto largest = [](const auto& map) {
+      std::uint64_t most = 0;
+      for (const auto& [key, value] : map) most = std::max(most, value);
+      return most;
+    };
+    const std::uint64_t per_thread = recipe_.calibration.tokens *
+                                     (3 * model_.architecture().ffn + 4 * hidden) * sizeof(float);
+    constexpr std::uint64_t kPrograms = std::uint64_t{64} << 20;  // code, libraries, BLAS buffers
+    plan_.peak_memory = kPrograms + states + outside + largest(block_bytes) + largest(stage_weights) + largest_h +
+                        static_cast<std::uint64_t>(thread_count()) * per_thread;
+    if (recipe_.stages == StageMode::once) plan_.peak_memory += states + 3 * largest_h;
+    plan_.temporary_disk = 2 * states;
+  }
+
+  const Recipe& recipe_;
+  const OpenedModel& model_;
+  Diagnostics problems_;
+  CompressionPlan plan_;
+  std::vector<bool> rule_matches_;
+  std::map<std::string, bool> reported_;  ///< one message per reason, not one per module
+};
+
+}  // namespace
+
+const ModulePlan* CompressionPlan::find(std::string_view module) const {
+  for (const ModulePlan& plan : modules)
+    if (plan.spec.module == module) return &plan;
+  return nullptr;
+}
+
+CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model,
+                          const std::vector<std::pair<std::string, std::string>>& provenance) {
+  return Planner(recipe, model).run(provenance);
+}
+
+ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
+                       std::vector<std::pair<std::string, std::string>> provenance) {
+  ExportPlan exported{model.architecture(), {}, model.tokenizer ? &*model.tokenizer : nullptr, model.files,
+                      model.name(), std::move(provenance)};
+  for (const TensorSpec& spec : expected_tensors(model.architecture())) {
+    const ModulePlan* module = plan.find(spec.module);
+    exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});
+  }
+  return exported;
+}
+
+}  // namespace adze

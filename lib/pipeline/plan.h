@@ -1,0 +1,72 @@
+// The pre-flight of a run: everything that can be known and refused before the first weight is touched. The recipe's
+// names are matched against the registries and its rules against the model's modules; shapes are checked against grids
+// and exports; sizes are computed exactly, memory and disk predicted.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "export/exporter.h"
+#include "pipeline/open_model.h"
+#include "recipe/recipe.h"
+#include "solve/solver.h"
+
+namespace adze {
+
+/// A scheme of the recipe with its grid and solver made.
+struct ResolvedScheme {
+  std::string name;
+  std::shared_ptr<const Grid> grid;
+  std::shared_ptr<const Solver> solver;
+  bool uses_hessian = false;
+};
+
+/// What becomes of one weight matrix: a scheme solves it, or it is stored in a dtype.
+struct ModulePlan {
+  TensorSpec spec;
+  std::optional<std::size_t> rule;    ///< of the recipe; nothing: no rule matches, the dtype stays
+  std::optional<std::size_t> scheme;  ///< in CompressionPlan::schemes
+  std::string format;                 ///< CompressedTensor::format() of the result
+  std::uint64_t bytes = 0;            ///< exact
+  std::uint64_t original_bytes = 0;
+  std::string original_format;
+};
+
+struct ExportJob {
+  const ExporterInfo* info = nullptr;
+  std::shared_ptr<const Exporter> exporter;
+  std::filesystem::path file;  ///< relative to the output folder
+  std::uint64_t bytes = 0;     ///< exact
+  std::vector<std::string> remarks;
+};
+
+struct CompressionPlan {
+  std::vector<ResolvedScheme> schemes;
+  std::vector<ModulePlan> modules;  ///< embedding, linears in order, head unless tied
+  std::vector<ExportJob> exports;
+  std::vector<std::string> warnings;
+  std::uint64_t stored_bytes = 0;    ///< all tensors, norms included
+  std::uint64_t original_bytes = 0;
+  std::uint64_t weights = 0;
+  std::uint64_t peak_memory = 0;     ///< bytes, predicted
+  std::uint64_t temporary_disk = 0;  ///< bytes, hidden states kept for resuming
+
+  /// nullptr when the module is not a weight matrix of the model.
+  const ModulePlan* find(std::string_view module) const;
+  double bits_per_weight() const { return 8.0 * static_cast<double>(stored_bytes) / static_cast<double>(weights); }
+};
+
+/// Throws bad_recipe with every problem of the recipe in one message, bad_data when the model cannot be compressed.
+/// `provenance`: as ExportPlan::provenance.
+CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model,
+                          const std::vector<std::pair<std::string, std::string>>& provenance);
+
+/// The export plan that belongs to a compression plan; references `model`.
+ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
+                       std::vector<std::pair<std::string, std::string>> provenance);
+
+}  // namespace adze

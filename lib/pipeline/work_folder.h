@@ -1,0 +1,44 @@
+// The output folder of a run and the work folder inside it: who may use them, and when they are new, unfinished or done.
+//
+//   OUT/store/        the compressed store          OUT/recipe.yaml    a copy
+//   OUT/model.gguf    exports, as the recipe says   OUT/manifest.json  last: its presence says that the run is finished
+//   OUT/work/         ledger, hidden states, lock; removed at the end
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+namespace adze {
+
+enum class IfExists {
+  resume,     ///< go on with an unfinished run; a finished one is an error
+  restart,    ///< throw an unfinished run away; a finished one is an error
+  overwrite,  ///< throw away what is there, finished or not, if a run made it
+};
+
+class WorkFolder {
+ public:
+  /// Throws cannot_create when another process is at work there, when the run there is finished (and may not be
+  /// overwritten), or when the folder holds something that no run made.
+  WorkFolder(std::filesystem::path out, IfExists if_exists);
+  ~WorkFolder();
+  WorkFolder(const WorkFolder&) = delete;
+  WorkFolder& operator=(const WorkFolder&) = delete;
+
+  const std::filesystem::path& out() const { return out_; }
+  std::filesystem::path store() const { return out_ / "store"; }
+  std::filesystem::path work() const { return out_ / "work"; }
+  std::filesystem::path ledger() const { return work() / "ledger"; }
+  /// Removes the work folder; the run is finished.
+  void finish();
+
+ private:
+  void lock();
+
+  std::filesystem::path out_;
+  int lock_ = -1;
+};
+
+inline constexpr const char* kManifestName = "manifest.json";
+
+}  // namespace adze
