@@ -58,11 +58,16 @@ std::int32_t JsonFields::token_id(std::string_view name) const {
   return token_id_from(required(name), fmt::format("{}: '{}'", where_, name));
 }
 
+bool is_token_id(const json& value) {
+  if (!value.is_number_integer()) return false;
+  const bool too_large = value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{kMaxTokenId};
+  return !too_large && value.get<std::int64_t>() >= 0;
+}
+
 std::int32_t token_id_from(const json& value, std::string_view where) {
   if (!value.is_number_integer())
     fail(ErrorKind::bad_data, "{}: a token id must be an integer, not {}", where, value.type_name());
-  const bool too_large = value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{kMaxTokenId};
-  if (too_large || value.get<std::int64_t>() < 0)
+  if (!is_token_id(value))
     fail(ErrorKind::bad_data, "{}: token id {} is outside 0 ... {}", where, value.dump(), kMaxTokenId);
   return value.get<std::int32_t>();
 }

@@ -35,6 +35,8 @@ class JsonFields {
 
 inline constexpr std::int32_t kMaxTokenId = 1 << 24;  // the largest vocabularies in use have 2^18 tokens
 
+bool is_token_id(const nlohmann::json& value);
+
 /// Token id from a JSON value; `where` names it in messages.
 std::int32_t token_id_from(const nlohmann::json& value, std::string_view where);
 

@@ -60,30 +60,39 @@ void check_dropout(const JsonFields& model) {
 
 void parse_vocab(const json& vocab, BpeModel& model) {
   std::unordered_set<std::int32_t> ids;
+  ids.reserve(vocab.size());
   model.vocab.reserve(vocab.size());
   for (const auto& [text, value] : vocab.items()) {
-    const std::int32_t id = token_id_from(value, fmt::format("model: vocab['{}']", text));
+    const std::int32_t id =
+        is_token_id(value) ? value.get<std::int32_t>() : token_id_from(value, fmt::format("model: vocab['{}']", text));
     if (text.empty()) fail(ErrorKind::bad_data, "model: vocab: token {} is empty", id);
     if (!ids.insert(id).second) fail(ErrorKind::bad_data, "model: vocab['{}']: id {} is there twice", text, id);
     model.vocab.emplace(text, id);
   }
 }
 
-/// The halves of one merge: "a b" or ["a", "b"].
-std::pair<std::string, std::string> halves_of(const json& value, const std::string& where) {
+/// The halves of merges[index]: "a b" or ["a", "b"]. Messages are made only when needed: there are many merges.
+std::pair<std::string, std::string> halves_of(const json& value, std::size_t index) {
   if (value.is_array() && value.size() == 2 && value[0].is_string() && value[1].is_string())
     return {value[0].get<std::string>(), value[1].get<std::string>()};
-  if (!value.is_string()) fail(ErrorKind::bad_data, "{}: expected \"a b\" or [\"a\", \"b\"]", where);
+  if (!value.is_string()) fail(ErrorKind::bad_data, "model: merges[{}]: expected \"a b\" or [\"a\", \"b\"]", index);
   const std::string& text = value.get_ref<const std::string&>();
   const std::size_t space = text.find(' ');
   if (space == text.npos || text.find(' ', space + 1) != text.npos)
-    fail(ErrorKind::bad_data, "{}: '{}' must be two tokens with one space between", where, text);
+    fail(ErrorKind::bad_data, "model: merges[{}]: '{}' must be two tokens with one space between", index, text);
   return {text.substr(0, space), text.substr(space + 1)};
 }
 
-std::int32_t id_in_vocab(const BpeModel& model, const std::string& text, const std::string& where) {
+std::int32_t id_in_merge(const BpeModel& model, const std::string& text, std::size_t index) {
   const auto found = model.vocab.find(text);
-  if (found == model.vocab.end()) fail(ErrorKind::bad_data, "{}: '{}' is not in the vocabulary", where, text);
+  if (found == model.vocab.end())
+    fail(ErrorKind::bad_data, "model: merges[{}]: '{}' is not in the vocabulary", index, text);
+  return found->second;
+}
+
+std::int32_t id_of_unknown(const BpeModel& model, const std::string& text) {
+  const auto found = model.vocab.find(text);
+  if (found == model.vocab.end()) fail(ErrorKind::bad_data, "model: unk_token: '{}' is not in the vocabulary", text);
   return found->second;
 }
 
@@ -94,11 +103,9 @@ bool is_version_line(const json& value) {
 void parse_merges(const json& merges, BpeModel& model) {
   for (std::size_t i = 0; i < merges.size(); ++i) {
     if (is_version_line(merges[i])) continue;
-    const std::string where = fmt::format("model: merges[{}]", i);
-    auto [left, right] = halves_of(merges[i], where);
-    const std::int32_t left_id = id_in_vocab(model, left, where);
-    const std::int32_t right_id = id_in_vocab(model, right, where);
-    model.rules.merges.push_back({left_id, right_id, id_in_vocab(model, left + right, where)});
+    auto [left, right] = halves_of(merges[i], i);
+    model.rules.merges.push_back(
+        {id_in_merge(model, left, i), id_in_merge(model, right, i), id_in_merge(model, left + right, i)});
     model.merges.emplace_back(std::move(left), std::move(right));
   }
 }
@@ -113,6 +120,7 @@ void fill_bytes(BpeModel& model) {
 }
 
 void fill_whole_words(BpeModel& model) {
+  model.rules.whole_words.reserve(model.vocab.size());
   for (const auto& [text, id] : model.vocab)
     if (auto bytes = from_byte_alphabet(text)) model.rules.whole_words.emplace(std::move(*bytes), id);
 }
@@ -142,7 +150,7 @@ BpeModel parse_bpe_model(const json& value) {
   parse_merges(fields.array("merges"), model);
   fill_bytes(model);
   const std::string unknown = fields.text_or("unk_token", "");
-  if (!unknown.empty()) model.rules.unknown_id = id_in_vocab(model, unknown, "model: unk_token");
+  if (!unknown.empty()) model.rules.unknown_id = id_of_unknown(model, unknown);
   model.rules.fuse_unknown = fields.flag("fuse_unk", false);
   model.ignore_merges = fields.flag("ignore_merges", false);
   if (model.ignore_merges) fill_whole_words(model);
