@@ -125,13 +125,19 @@ void refuse_unsupported(const ConfigObject& config) {
     fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", config.origin(), rotated);
 }
 
-/// `layer_types` may name one kind of attention for all layers; a mixture is refused.
+/// `layer_types` may name one kind of attention for all layers, one that the family has; a mixture is refused.
+void check_layer_types(const ConfigObject& config, const Json& types, const FamilyInfo& family) {
+  if (!types.is_array() || types.empty()) config.wrong("layer_types", "a list of names", types);
+  for (const Json& type : types)
+    if (type != types.front()) config.wrong("layer_types", "the same for all layers", types);
+  const bool has_window = !family.sliding_window_key.empty();
+  if (types.front() != "full_attention" && !(has_window && types.front() == "sliding_attention"))
+    config.wrong("layer_types", "an attention that the family has", types);
+}
+
 std::size_t parse_sliding_window(const ConfigObject& config, const FamilyInfo& family) {
   const Json* types = config.find("layer_types");
-  if (types && (!types->is_array() || types->empty())) config.wrong("layer_types", "a list of names", *types);
-  if (types)
-    for (const Json& type : *types)
-      if (type != types->front()) config.wrong("layer_types", "the same for all layers", *types);
+  if (types) check_layer_types(config, *types, family);
   const bool all_full = types && types->front() == "full_attention";
   if (family.sliding_window_key.empty() || all_full) return 0;
   const std::size_t when_absent = config.has(family.sliding_window_key) ? 0 : family.sliding_window_default;

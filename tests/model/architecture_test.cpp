@@ -185,6 +185,8 @@ TEST(Architecture, RefusesHostileValues) {
       {"architectures", Json::array(), "'architectures' must be a list of one class name"},
       {"hidden_act", 3, "'hidden_act' must be a string"},
       {"layer_types", Json::array(), "'layer_types' must be a list of names"},
+      {"layer_types", {"sliding_attention"}, "'layer_types' must be an attention that the family has"},
+      {"layer_types", {"linear_attention"}, "'layer_types' must be an attention that the family has"},
   };
   for (const HostileCase& hostile : cases)
     EXPECT_THAT(error_of(with(llama_config(), hostile.key, hostile.value)), HasSubstr(hostile.message)) << hostile.key;
