@@ -56,21 +56,24 @@ std::string suggestion(std::string_view word, std::span<const std::string> candi
 }
 
 bool glob_match(std::string_view pattern, std::string_view name) {
-  if (pattern.empty()) return name.empty();
-  if (pattern.starts_with("**")) {
-    for (std::size_t skip = 0; skip <= name.size(); ++skip)
-      if (glob_match(pattern.substr(2), name.substr(skip))) return true;
-    return false;
-  }
-  if (pattern[0] == '*') {
-    for (std::size_t skip = 0; skip <= name.size(); ++skip) {
-      if (glob_match(pattern.substr(1), name.substr(skip))) return true;
-      if (skip < name.size() && name[skip] == '.') return false;
+  // reach[i]: the pattern so far matches the first i characters of the name. Linear in both, however many stars.
+  std::vector<bool> reach(name.size() + 1, false);
+  reach[0] = true;
+  while (!pattern.empty()) {
+    std::vector<bool> next(name.size() + 1, false);
+    const bool star = pattern[0] == '*';
+    const bool any = pattern.starts_with("**");
+    for (std::size_t i = 0; i <= name.size(); ++i) {
+      if (star) {
+        next[i] = reach[i] || (i > 0 && next[i - 1] && (any || name[i - 1] != '.'));
+      } else if (i > 0) {
+        next[i] = reach[i - 1] && (pattern[0] == '?' || pattern[0] == name[i - 1]);
+      }
     }
-    return false;
+    reach = std::move(next);
+    pattern.remove_prefix(any ? 2 : 1);
   }
-  return !name.empty() && (pattern[0] == '?' || pattern[0] == name[0]) &&
-         glob_match(pattern.substr(1), name.substr(1));
+  return reach[name.size()];
 }
 
 std::string bytes_in_words(std::uint64_t bytes) {

@@ -229,7 +229,7 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
   const CalibrationSpec& calibration = recipe.calibration;
   check_context(model, calibration.tokens, "calibration");
   const Tokenizer& tokenizer = model.require_tokenizer();
-  run.provenance = {{"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.source->text()}};
+  run.provenance = {{"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}};
   run.plan = make_plan(recipe, model, run.provenance);
   run.windows =
       load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});

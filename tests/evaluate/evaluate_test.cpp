@@ -174,7 +174,7 @@ TEST_P(DemoPerplexity, AgreesWithLlamaCppAndPyTorch) {
   const std::string reference_file = shared + "/models/demo-llama/reference/perplexity.json";
   const std::string text_file = shared + "/corpora/eval/" + GetParam() + ".txt";
   if (!std::filesystem::exists(reference_file) || !std::filesystem::exists(text_file))
-    GTEST_SKIP() << "no reference perplexities at " << shared;
+    GTEST_SKIP() << "extra: no reference perplexities at " << shared;
   const std::string folder = ADZE_SOURCE_DIR "/tests/models/demo-llama";
   const auto model = open_checkpoint_model(folder);
   const auto ids = Tokenizer::from_file(folder + "/tokenizer.json").encode(read_file(text_file), false);

@@ -57,7 +57,7 @@ TEST(DemoModel, GivesTheGoldenLogits) {
 
 TEST(DemoModel, AgreesWithTheReferenceAtEveryPosition) {
   const std::string folder = source_path("../shared/models/demo-llama");
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no reference logits at " << folder;
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "extra: no reference logits at " << folder;
   const auto ids = read_json(folder + "/reference/ids.json").at("windows");
   const std::string bytes = read_file(folder + "/reference/logits.f32");
   const auto model = open_checkpoint_model(folder);

@@ -170,7 +170,7 @@ TEST_F(TokenizerOracle, TellsSplitFamiliesApart) {
 
 TEST_F(TokenizerOracle, AgreesOnWholeFilesOfEveryDomain) {
   const std::filesystem::path folder = ADZE_SOURCE_DIR "/../shared/corpora/eval";
-  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "no evaluation corpora beside the source tree";
+  if (!std::filesystem::exists(folder)) GTEST_SKIP() << "extra: no evaluation corpora beside the source tree";
   Texts texts;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) texts.push_back(read_file(entry.path()));
   expect_agreement(test::bundled_json(), texts, "corpora");

@@ -198,8 +198,8 @@ TEST(Oniguruma, RefusesWhatHasNoSameMeaning) {
       {"\\u12", "a malformed code point escape"},
       {"\\x4", "a malformed code point escape"},
   };
-  for (const auto& [pattern, reason] : cases)
-    EXPECT_THAT(message_of([&] { oniguruma_to_pcre2(pattern); }), HasSubstr(reason)) << pattern;
+  for (const auto& row : cases)
+    EXPECT_THAT(message_of([&] { oniguruma_to_pcre2(row.first); }), HasSubstr(row.second)) << row.first;
 }
 
 TEST(Regex, ReportsPatternsThatPcre2Refuses) {

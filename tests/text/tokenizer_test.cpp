@@ -311,7 +311,7 @@ TEST(Tokenizer, GivesTheSameIdsForPiecesAsForTheWhole) {
 TEST(Tokenizer, ReproducesTheReferenceIdsOfTheDemoModel) {
   const std::string shared = ADZE_SOURCE_DIR "/../shared/";
   if (!std::filesystem::exists(shared + "models/demo-llama"))
-    GTEST_SKIP() << "no reference checkpoints beside the source tree";
+    GTEST_SKIP() << "extra: no reference checkpoints beside the source tree";
   const Tokenizer tokenizer = Tokenizer::from_file(shared + "models/demo-llama/tokenizer.json");
   const json reference = parse_json(read_file(shared + "models/demo-llama/reference/ids.json"), "ids.json");
   for (const char* name : {"wiki", "code"}) {

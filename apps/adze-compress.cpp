@@ -1,0 +1,151 @@
+// adze-compress: the main job.
+#include <sys/resource.h>
+
+#include <chrono>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/matrix.h"
+#include "base/parallel.h"
+#include "base/words.h"
+#include "linalg/gemm.h"
+#include "pipeline/compress.h"
+#include "pipeline/manifest.h"
+#include "pipeline/run_tables.h"
+#include "report/run_report.h"
+#include "tool.h"
+
+namespace {
+
+using namespace adze;
+
+struct Options {
+  std::string recipe;
+  std::string model;
+  std::string out;
+  std::string source;
+  std::string memory;
+  bool dry_run = false;
+  bool restart = false;
+  bool overwrite = false;
+  bool force = false;
+  bool trust = false;
+};
+
+/// Seconds that the run will take, roughly: its operations at half of what this machine's SGEMM reaches now.
+double predict_seconds(const PreparedRun& run) {
+  constexpr std::size_t kSize = 512;
+  const MatrixF a(kSize, kSize);
+  MatrixF c(kSize, kSize);
+  multiply_nt(a, a, c);  // loads the library
+  const auto start = std::chrono::steady_clock::now();
+  constexpr int kRepeats = 4;
+  for (int i = 0; i < kRepeats; ++i) multiply_nt(a, a, c);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double rate = kRepeats * 2.0 * kSize * kSize * kSize / seconds * thread_count();
+  constexpr double kShareOfPeak = 0.5;  // what whole runs of the bundled model reach
+  return run_flops(run) / (kShareOfPeak * rate);
+}
+
+std::string prediction(const PreparedRun& run) {
+  const CompressionPlan& plan = run.plan;
+  std::string text = fmt::format(
+      "\n{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\ncalibration: {} windows of {} tokens\n",
+      run.model->name(), plan.original_bytes, plan.stored_bytes, plan.bits_per_weight(), run.windows.count(),
+      run.windows.tokens);
+  for (const ExportJob& job : plan.exports) {
+    text += fmt::format("{} ({}): {} bytes\n", job.file.string(), job.info->name, job.bytes);
+    for (const std::string& remark : job.remarks) text += fmt::format("  note: {}\n", remark);
+  }
+  return text + fmt::format("predicted: peak memory {}, temporary disk {}, about {:.0f} s\n",
+                            bytes_in_words(plan.peak_memory), bytes_in_words(plan.temporary_disk),
+                            std::max(1.0, predict_seconds(run)));
+}
+
+nlohmann::json prediction_json(const PreparedRun& run) {
+  nlohmann::json json{{"bytes", run.plan.stored_bytes},
+                      {"bits_per_weight", run.plan.bits_per_weight()},
+                      {"original_bytes", run.plan.original_bytes},
+                      {"peak_memory", run.plan.peak_memory},
+                      {"temporary_disk", run.plan.temporary_disk},
+                      {"seconds", predict_seconds(run)}};
+  for (const ExportJob& job : run.plan.exports)
+    json["exports"].push_back({{"file", job.file.string()}, {"format", job.info->name}, {"bytes", job.bytes}});
+  for (const ModulePlan& module : run.plan.modules)
+    json["modules"].push_back({{"module", module.spec.module}, {"format", module.format}, {"bytes", module.bytes}});
+  return json;
+}
+
+void check_memory(const Options& options, const PreparedRun& run) {
+  if (options.memory.empty()) return;
+  const auto limit = parse_bytes(options.memory);
+  if (!limit) fail(ErrorKind::usage, "--memory {}: write a number and a unit, such as 2GiB", options.memory);
+  if (run.plan.peak_memory > *limit)
+    fail(ErrorKind::out_of_memory, "the run needs about {}, --memory allows {}; lower calibration windows or tokens",
+         bytes_in_words(run.plan.peak_memory), bytes_in_words(*limit));
+}
+
+std::string outcome(const PreparedRun& run, const CompressResult& result, const std::string& out) {
+  std::string text = loss_table(result);
+  if (result.evaluation)
+    text += "\n" + judgement_table({{out, run.plan.stored_bytes, run.plan.bits_per_weight(), *result.evaluation}});
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  text += fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds,
+                      bytes_in_words(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024));
+  text += fmt::format("made {}/:\n", out);
+  for (const LedgerFile& file : result.files)
+    if (!file.path.starts_with("store/")) text += fmt::format("  {:<14} {} bytes\n", file.path, file.bytes);
+  return text + "  store/         the compressed model, for adze eval and adze export\n"
+                "  manifest.json  what was done, with losses and hashes; report.json: timings\n";
+}
+
+void run_compress(const Options& options, Tool& tool) {
+  if (options.out.empty() && !options.dry_run) fail(ErrorKind::usage, "-o OUT is required (or --dry-run)");
+  const Recipe recipe = load_recipe(options.recipe);
+  OpenModelOptions open_options;
+  if (!options.source.empty()) open_options.source = options.source;
+  open_options.trust = options.trust;
+  const OpenedModel model = open_model(options.model, open_options);
+  const PreparedRun run = prepare_run(recipe, model);
+  for (const std::string& warning : run.plan.warnings) tool.progress().warn(warning);
+  const bool json = tool.options().json;
+  if (options.dry_run) {
+    Tool::print(json ? prediction_json(run).dump(1) + "\n" : match_table(run) + prediction(run));
+    return;
+  }
+  check_memory(options, run);
+  if (!json) Tool::print(match_table(run) + prediction(run) + "\n");
+  CompressOptions how;
+  how.out = options.out;
+  how.force = options.force;
+  how.if_exists = options.overwrite ? IfExists::overwrite : options.restart ? IfExists::restart : IfExists::resume;
+  const CompressResult result = compress(run, how, tool.progress());
+  Tool::print(json ? read_file(std::filesystem::path(options.out) / kManifestName) : outcome(run, result, options.out));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  Tool tool("adze-compress",
+            "Compresses a checkpoint as a recipe says, block by block, exports it and judges it. Killed anywhere, the "
+            "same\ncommand goes on where it stopped and gives the same bytes.",
+            "  adze compress recipes/q4_k.yaml MODEL -o OUT --dry-run\n"
+            "  adze compress recipes/q4_k.yaml MODEL -o OUT\n"
+            "  adze compress my.yaml model.h5 --source /moved/MODEL -o OUT --threads 8 --memory 12GiB");
+  CLI::App& app = tool.app();
+  app.add_option("recipe", options.recipe, "a YAML recipe; recipes/*.yaml teach by example")->required();
+  app.add_option("model", options.model, "a Hugging Face folder or a model store")->required();
+  app.add_option("-o,--output", options.out, "the folder to make");
+  app.add_flag("--dry-run", options.dry_run, "check everything, print the match table, exact sizes, memory, time");
+  app.add_option("--memory", options.memory, "refuse a run that is predicted to need more, e.g. 12GiB");
+  app.add_option("--source", options.source, "where the checkpoint of a model store lies now");
+  app.add_flag("--restart", options.restart, "throw an unfinished run in OUT away");
+  app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT");
+  app.add_flag("--force", options.force, "go on although the run was begun on another kind of CPU");
+  app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
+  return tool.run(argc, argv, [&] { run_compress(options, tool); });
+}

@@ -1,0 +1,71 @@
+// adze-import: a checkpoint becomes a model store.
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/words.h"
+#include "checkpoint/model_store.h"
+#include "model/tensors.h"
+#include "pipeline/open_model.h"
+#include "tool.h"
+
+namespace {
+
+using namespace adze;
+
+struct Options {
+  std::string model;
+  std::string out;
+  bool copy = false;
+  bool overwrite = false;
+};
+
+/// "layers.0.self_attn.q_proj.weight": the module and the kind of tensor.
+std::string canonical_name(const TensorSpec& spec) {
+  const std::size_t dot = spec.hf_name.rfind('.');
+  return spec.module + spec.hf_name.substr(dot);
+}
+
+void import(const Options& options, Tool& tool) {
+  if (std::filesystem::path(options.out).extension() != ".h5")
+    fail(ErrorKind::usage, "{}: a model store is a .h5 file", options.out);
+  if (!options.overwrite && std::filesystem::exists(options.out))
+    fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
+  const OpenedModel model = open_model(options.model);
+  const TensorSource& source = model.require_source();
+  ModelStoreContents contents{model.files, {}};
+  for (const TensorSpec& spec : expected_tensors(model.architecture()))
+    contents.canonical[spec.hf_name] = canonical_name(spec);
+  write_model_store(options.out, contents, source, options.copy, tool.progress());
+  std::uint64_t bytes = 0;
+  for (const TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
+  const std::uint64_t store_bytes = std::filesystem::file_size(options.out);
+  if (tool.options().json) {
+    Tool::print(nlohmann::json{{"store", options.out},
+                               {"family", model.architecture().family},
+                               {"tensors", source.tensors().size()},
+                               {"tensor_bytes", bytes},
+                               {"store_bytes", store_bytes},
+                               {"copy", options.copy}}
+                    .dump(1) +
+                "\n");
+    return;
+  }
+  Tool::print(fmt::format("{}: {}, {} tensors of {} checked, {}; the store takes {}\n", options.out,
+                          model.architecture().family, source.tensors().size(), bytes_in_words(bytes),
+                          options.copy ? "copied" : "referred to", bytes_in_words(store_bytes)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  Tool tool("adze-import",
+            "Checks every tensor of a checkpoint (shape, type, finite values) and writes a model store: architecture,\n"
+            "tokenizer, names, places and content hashes. The weights stay where they are unless --copy is given.",
+            "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy");
+  tool.app().add_option("model", options.model, "a Hugging Face folder")->required();
+  tool.app().add_option("-o,--output", options.out, "the store, a .h5 file")->required();
+  tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
+  tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");
+  return tool.run(argc, argv, [&] { import(options, tool); });
+}

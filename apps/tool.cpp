@@ -1,0 +1,155 @@
+#include "tool.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <new>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace adze {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::string in_words(double seconds) {
+  const auto whole = static_cast<long>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  return fmt::format("{} h {:02} min", whole / 3600, whole / 60 % 60);
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+class ConsoleProgress final : public Progress {
+ public:
+  explicit ConsoleProgress(const CommonOptions& options)
+      : options_(options), terminal_(::isatty(STDERR_FILENO) == 1) {}
+  ~ConsoleProgress() override { end_line(); }
+
+  void start(std::string_view what, std::uint64_t total) override {
+    end_line();
+    what_ = what;
+    total_ = total;
+    started_ = Clock::now();
+    first_done_.reset();
+    shown_percent_ = -1;
+  }
+
+  void update(std::uint64_t done) override {
+    if (options_.quiet || total_ == 0) return;
+    if (!first_done_) first_done_ = done;  // a resumed run begins in the middle
+    const int percent = static_cast<int>(100 * done / total_);
+    const int step = terminal_ ? 1 : 10;
+    if (percent / step == shown_percent_ / step && shown_percent_ >= 0) return;
+    shown_percent_ = percent;
+    const std::string line = fmt::format("{} {:3}%{}", what_, percent, time_left(done));
+    if (terminal_) {
+      fmt::print(stderr, "\r\033[K{}", line);
+      line_open_ = true;
+    } else {
+      fmt::print(stderr, "{}\n", line);
+    }
+    std::fflush(stderr);
+  }
+
+  void warn(const std::string& message) override {
+    end_line();
+    fmt::print(stderr, "warning: {}\n", message);
+  }
+  void note(const std::string& message) override {
+    if (!options_.verbose) return;
+    end_line();
+    fmt::print(stderr, "{}\n", message);
+  }
+
+ private:
+  std::string time_left(std::uint64_t done) const {
+    if (done >= total_ || done <= *first_done_) return "";
+    const double elapsed = std::chrono::duration<double>(Clock::now() - started_).count();
+    const double left = elapsed / static_cast<double>(done - *first_done_) * static_cast<double>(total_ - done);
+    return fmt::format(", about {} left", in_words(left));
+  }
+  void end_line() {
+    if (line_open_) fmt::print(stderr, "\n");
+    line_open_ = false;
+  }
+
+  const CommonOptions& options_;
+  bool terminal_;
+  std::string what_;
+  std::uint64_t total_ = 0;
+  std::optional<std::uint64_t> first_done_;
+  Clock::time_point started_;
+  int shown_percent_ = -1;
+  bool line_open_ = false;
+};
+
+/// Everything that matters is on disk before it counts, so leaving at once is safe.
+extern "C" void leave_on_signal(int) {
+  constexpr char kMessage[] = "\nadze: stopped; nothing is lost: run the same command again to go on\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  ::_exit(static_cast<int>(ErrorKind::stopped));
+}
+
+int report(const std::string& name, const std::string& message, ErrorKind kind) {
+  fmt::print(stderr, "{}: error: {}\n", name, message);
+  return static_cast<int>(kind);
+}
+
+}  // namespace
+
+Tool::Tool(const std::string& name, const std::string& purpose, const std::string& examples)
+    : app_(purpose, name), progress_(std::make_unique<ConsoleProgress>(options_)) {
+  app_.footer("Examples:\n" + examples +
+              "\n\nExit codes: 0 ok, 1 a gate failed, 64 usage, 65 bad input, 66 missing input, 70 a bug of ours, 71 out "
+              "of memory,\n73 cannot create output, 74 input/output error, 75 stopped safely (run again), 78 bad recipe.");
+  app_.set_version_flag("--version", "adze " ADZE_VERSION);
+  app_.add_option("--threads", options_.threads, "threads to use; 0: one per core")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app_.add_flag("--json", options_.json, "print the result as JSON");
+  app_.add_flag("-q,--quiet", options_.quiet, "no progress");
+  app_.add_flag("-v,--verbose", options_.verbose, "more detail on stderr");
+}
+
+Tool::~Tool() = default;
+
+void Tool::print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  if (std::fflush(stdout) != 0) fail(ErrorKind::io, "cannot write the result to stdout");
+}
+
+int Tool::run(int argc, char** argv, const std::function<void()>& body) {
+  try {
+    app_.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app_.exit(error);
+    return code == 0 ? 0 : static_cast<int>(ErrorKind::usage);
+  }
+  std::signal(SIGINT, leave_on_signal);
+  std::signal(SIGTERM, leave_on_signal);
+  const std::string name = app_.get_name();
+  try {
+    set_thread_count(options_.threads);
+    body();
+    progress_.reset();
+    return 0;
+  } catch (const Error& error) {
+    progress_.reset();
+    return report(name, error.message(), error.kind());
+  } catch (const std::bad_alloc&) {
+    progress_.reset();
+    return report(name, "out of memory", ErrorKind::out_of_memory);
+  } catch (const std::exception& error) {
+    progress_.reset();
+    return report(name, fmt::format("unexpected: {}", error.what()), ErrorKind::internal);
+  }
+}
+
+}  // namespace adze

@@ -1,0 +1,47 @@
+// What every program shares: common options, progress on stderr, exit codes, Ctrl-C.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "base/progress.h"
+
+namespace adze {
+
+struct CommonOptions {
+  int threads = 0;  ///< 0: one per core
+  bool json = false;
+  bool quiet = false;
+  bool verbose = false;
+};
+
+/// A program: declare options on app(), then run() the body with parsed values.
+///   Tool tool("adze-x", "Does x.", "adze x in -o out");
+///   tool.app().add_option(...);
+///   return tool.run(argc, argv, [&] { ... });
+class Tool {
+ public:
+  /// `examples`: command lines for --help, one per line.
+  Tool(const std::string& name, const std::string& purpose, const std::string& examples);
+  ~Tool();
+
+  CLI::App& app() { return app_; }
+  const CommonOptions& options() const { return options_; }
+  Progress& progress() { return *progress_; }
+
+  /// Parses and runs `body`; every error becomes one message on stderr and the exit code of its kind.
+  int run(int argc, char** argv, const std::function<void()>& body);
+
+  /// Results, to stdout.
+  static void print(const std::string& text);
+
+ private:
+  CLI::App app_;
+  CommonOptions options_;
+  std::unique_ptr<Progress> progress_;
+};
+
+}  // namespace adze

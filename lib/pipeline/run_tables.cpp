@@ -1,0 +1,88 @@
+#include "pipeline/run_tables.h"
+
+#include <algorithm>
+#include <map>
+
+#include "report/table.h"
+
+namespace adze {
+namespace {
+
+struct MatchLine {
+  std::size_t modules = 0;
+  std::uint64_t before = 0;
+  std::uint64_t after = 0;
+  std::uint64_t weights = 0;
+  std::string original_formats;
+};
+
+std::uint64_t count_of(const TensorSpec& spec) { return spec.shape[0] * spec.shape[1]; }
+
+}  // namespace
+
+std::string match_table(const PreparedRun& run) {
+  // Ordered by rule; modules without a rule come last.
+  std::map<std::pair<std::size_t, std::string>, MatchLine> lines;
+  for (const ModulePlan& module : run.plan.modules) {
+    MatchLine& line = lines[{module.rule.value_or(run.recipe->rules.size()), module.format}];
+    ++line.modules;
+    line.before += module.original_bytes;
+    line.after += module.bytes;
+    line.weights += count_of(module.spec);
+    line.original_formats = module.original_format;
+  }
+  Table table({{"rule", Align::left}, {"modules"}, {"from", Align::left}, {"to", Align::left}, {"bytes before"},
+               {"bytes after"}, {"bits/weight"}});
+  for (const auto& [key, line] : lines) {
+    const bool ruled = key.first < run.recipe->rules.size();
+    table.add_row({ruled ? run.recipe->rules[key.first].modules : "(no rule: kept)", fmt::format("{}", line.modules),
+                   line.original_formats, key.second, fmt::format("{}", line.before), fmt::format("{}", line.after),
+                   fmt::format("{:.3f}", 8.0 * static_cast<double>(line.after) / static_cast<double>(line.weights))});
+  }
+  return table.text();
+}
+
+std::string loss_table(const CompressResult& result) {
+  struct Line {
+    std::size_t count = 0;
+    double sum = 0;
+    double worst = -1;
+    std::string worst_module;
+  };
+  std::map<std::string, Line> lines;
+  for (const TensorRecord& record : result.tensors) {
+    const std::size_t dot = record.module.rfind('.');
+    Line& line = lines[dot == std::string::npos ? record.module : record.module.substr(dot + 1)];
+    ++line.count;
+    line.sum += record.report.relative_loss;
+    if (record.report.relative_loss > line.worst) {
+      line.worst = record.report.relative_loss;
+      line.worst_module = record.module;
+    }
+  }
+  Table table({{"linear", Align::left}, {"tensors"}, {"mean J / tr(WHW')"}, {"worst"}, {"worst module", Align::left}});
+  for (const auto& [name, line] : lines)
+    table.add_row({name, fmt::format("{}", line.count), fmt::format("{:.3e}", line.sum / static_cast<double>(line.count)),
+                   fmt::format("{:.3e}", line.worst), line.worst_module});
+  return table.empty() ? "" : table.text();
+}
+
+double run_flops(const PreparedRun& run) {
+  const auto tokens = static_cast<double>(run.windows.ids.size());
+  double flops = 0;
+  double all_weights = 0;
+  for (const ModulePlan& module : run.plan.modules) {
+    const auto count = static_cast<double>(count_of(module.spec));
+    const auto inputs = static_cast<double>(module.spec.shape[1]);
+    all_weights += count;
+    if (!module.spec.block) continue;
+    flops += 2 * 2 * tokens * count;                                       // forward, most stages twice
+    if (module.spec.slot != LinearSlot::k && module.spec.slot != LinearSlot::v && module.spec.slot != LinearSlot::up)
+      flops += tokens * inputs * inputs + inputs * inputs * inputs / 3;    // H and its factor, once per input
+    if (module.scheme) flops += 8 * count * inputs;                        // feedback, losses, in single and double
+  }
+  flops += 2 * 2 * all_weights * static_cast<double>(run.evaluation_ids.size());
+  return flops;
+}
+
+}  // namespace adze

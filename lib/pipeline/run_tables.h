@@ -1,0 +1,19 @@
+// Tables about a run for people: what each rule matches, what each solve lost.
+#pragma once
+
+#include <string>
+
+#include "pipeline/compress.h"
+
+namespace adze {
+
+/// One line per rule and resulting format: modules, format, bytes before and after; modules that no rule matches last.
+std::string match_table(const PreparedRun& run);
+
+/// Relative loss per kind of linear over all blocks: mean and worst.
+std::string loss_table(const CompressResult& result);
+
+/// Floating-point operations of the whole run, evaluation included, as SGEMM would count them.
+double run_flops(const PreparedRun& run);
+
+}  // namespace adze

@@ -1,0 +1,22 @@
+// What a person reads before and after a run: the match table, the prediction, the losses, the judgement.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "evaluate/evaluate.h"
+
+namespace adze {
+
+/// One judged model.
+struct JudgedModel {
+  std::string name;
+  std::uint64_t bytes = 0;
+  double bits_per_weight = 0;
+  EvaluationResult result;
+};
+
+/// model, bytes, bits per weight, perplexity and, with references, KL, same top, RMS dp, with standard errors.
+std::string judgement_table(const std::vector<JudgedModel>& models);
+
+}  // namespace adze
