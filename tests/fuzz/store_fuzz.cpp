@@ -24,7 +24,10 @@ namespace {
 class Workplace {
  public:
   Workplace() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "adze-fuzz-XXXXXX").string();
+    std::error_code ignored;
+    const std::filesystem::path memory = "/dev/shm";  // syncing every store to a disk would take most of the time
+    const bool in_memory = std::filesystem::is_directory(memory, ignored);
+    std::string pattern = ((in_memory ? memory : std::filesystem::temp_directory_path()) / "adze-fuzz-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     folder_ = pattern;
     adze::write_file(folder_ / "f", std::string(64, 'x'));
