@@ -283,6 +283,15 @@ TEST(GgufExport, WritesLlama3RopeAsDivisors) {
   EXPECT_EQ(GgufWeights(folder / "m.gguf").architecture().rope, a.rope);
 }
 
+TEST(GgufExport, DoesNotMindNumbersThatTheRopeKindDoesNotUse) {
+  for (const RopeKind kind : {RopeKind::none, RopeKind::linear}) {
+    Architecture a = with_rope(kind, 3);
+    a.rope.original_max_positions = 77;
+    const TempFolder folder;
+    EXPECT_NO_THROW(export_gguf(random_model(a), folder / "m.gguf"));
+  }
+}
+
 class Warnings final : public Progress {
  public:
   void warn(const std::string& message) override { messages.push_back(message); }

@@ -27,21 +27,37 @@ void compare_header(const GgufFile& file, const GgufContent& content) {
   }
 }
 
-/// What a GGUF does not say: the family of two with the same GGUF name, a window that the runtime does not have, and
-/// end-of-text tokens after the first.
-void compare_architecture(const Architecture& written, Architecture meant) {
-  meant.family = written.family;
-  meant.sliding_window = written.sliding_window;
-  meant.tied_stated = written.tied_stated;
-  meant.bos_id = written.bos_id;
-  meant.eos_ids = written.eos_ids;
-  meant.norm_eps = static_cast<float>(meant.norm_eps);
-  Architecture rounded = written;
-  rounded.norm_eps = static_cast<float>(written.norm_eps);
-  for (RopeSpec* const rope : {&meant.rope, &rounded.rope})
-    for (double* const value : {&rope->theta, &rope->factor, &rope->low_freq_factor, &rope->high_freq_factor})
-      *value = static_cast<float>(*value);
-  if (rounded != meant) fail(ErrorKind::internal, "the settings that were written describe another architecture");
+/// The rule without the numbers that it does not use, the others as the floats that a GGUF has.
+RopeSpec as_stored(const RopeSpec& rope) {
+  const auto rounded = [](double value) { return static_cast<double>(static_cast<float>(value)); };
+  RopeSpec result;
+  result.kind = rope.kind;
+  result.theta = rounded(rope.theta);
+  if (rope.kind == RopeKind::none) return result;
+  result.factor = rounded(rope.factor);
+  if (rope.kind == RopeKind::linear) return result;
+  result.low_freq_factor = rounded(rope.low_freq_factor);
+  result.high_freq_factor = rounded(rope.high_freq_factor);
+  result.original_max_positions = rope.original_max_positions;
+  return result;
+}
+
+/// What of an architecture a GGUF says: not which of two families with one GGUF name it is, no window that the runtime
+/// does not have, no special tokens beyond the tokenizer's (compared as metadata).
+Architecture as_stored(Architecture a) {
+  a.family = family_of(a.family).gguf_name;
+  a.sliding_window = 0;
+  a.tied_stated = false;
+  a.bos_id.reset();
+  a.eos_ids.clear();
+  a.norm_eps = static_cast<float>(a.norm_eps);
+  a.rope = as_stored(a.rope);
+  return a;
+}
+
+void compare_architecture(const Architecture& written, const Architecture& meant) {
+  if (as_stored(written) != as_stored(meant))
+    fail(ErrorKind::internal, "the settings that were written describe another architecture");
 }
 
 struct Difference {
