@@ -1,0 +1,286 @@
+// Models read from GGUF files that others wrote: what is understood, and what is refused by name.
+#include "model/gguf_weights.h"
+
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/dtype.h"
+#include "checkpoint/checkpoint_testing.h"
+#include "checkpoint/gguf_writer.h"
+#include "model/memory_source.h"
+#include "model/rope.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+TEST(GgufRowOrder, IsThatOfTheSheet) {
+  EXPECT_THAT(gguf_row_order(8, 1), ElementsAre(0, 4, 1, 5, 2, 6, 3, 7));
+  EXPECT_THAT(gguf_row_order(8, 2), ElementsAre(0, 2, 1, 3, 4, 6, 5, 7));
+  EXPECT_THAT(gguf_row_order(3, 0), ElementsAre(0, 1, 2));
+  expect_error(ErrorKind::internal, "9 rows are not 2 heads", [] { gguf_row_order(9, 2); });
+  expect_error(ErrorKind::internal, "6 rows are not 2 heads of an even number", [] { gguf_row_order(6, 2); });
+}
+
+/// A GGUF file as parts that a test may spoil. Every tensor is F32 at first.
+struct Parts {
+  std::vector<GgufKeyValue> metadata;
+  std::vector<GgufTensorSpec> tensors;
+  std::vector<std::vector<std::byte>> data;
+
+  GgufValue& value(std::string_view key) { return std::ranges::find(metadata, key, &GgufKeyValue::key)->value; }
+  void drop_key(std::string_view key) {
+    std::erase_if(metadata, [&](const GgufKeyValue& pair) { return pair.key == key; });
+  }
+  std::size_t index(std::string_view name) {
+    return static_cast<std::size_t>(std::ranges::find(tensors, name, &GgufTensorSpec::name) - tensors.begin());
+  }
+  void drop_tensor(std::string_view name) {
+    const auto at = static_cast<std::ptrdiff_t>(index(name));
+    tensors.erase(tensors.begin() + at);
+    data.erase(data.begin() + at);
+  }
+  void add(std::string name, std::vector<std::uint64_t> dims, std::span<const float> values) {
+    tensors.push_back({std::move(name), 0, std::move(dims)});
+    const auto bytes = std::as_bytes(values);
+    data.emplace_back(bytes.begin(), bytes.end());
+  }
+  void store_as(std::string_view name, std::string_view type) {
+    GgufTensorSpec& tensor = tensors[index(name)];
+    tensor.type = find_gguf_type(type)->id;
+    data[index(name)].assign(gguf_tensor_bytes(*find_gguf_type(type), tensor.dims), std::byte{0});
+  }
+  std::filesystem::path write(const TempFolder& folder) const {
+    const std::filesystem::path path = folder / "model.gguf";
+    GgufWriter writer(path, metadata, tensors);
+    for (std::size_t i = 0; i < tensors.size(); ++i) writer.write(tensors[i].name, data[i]);
+    writer.commit();
+    return path;
+  }
+};
+
+/// Small, with grouped queries and biases, as a converter of somebody else writes it: rows reordered, only the keys
+/// that the format requires.
+Architecture small() {
+  Architecture a = small_architecture();
+  a.qkv_bias = true;
+  return a;
+}
+
+Parts parts_of(const Architecture& a) {
+  Parts parts;
+  parts.metadata = {{"general.architecture", std::string("llama")},
+                    {"llama.context_length", static_cast<std::uint32_t>(a.max_positions)},
+                    {"llama.embedding_length", static_cast<std::uint32_t>(a.hidden)},
+                    {"llama.block_count", static_cast<std::uint32_t>(a.layers)},
+                    {"llama.feed_forward_length", static_cast<std::uint32_t>(a.ffn)},
+                    {"llama.attention.head_count", static_cast<std::uint32_t>(a.heads)},
+                    {"llama.attention.head_count_kv", static_cast<std::uint32_t>(a.kv_heads)},
+                    {"llama.attention.key_length", static_cast<std::uint32_t>(a.head_dim)},
+                    {"llama.attention.layer_norm_rms_epsilon", static_cast<float>(a.norm_eps)},
+                    {"llama.rope.freq_base", static_cast<float>(a.rope.theta)}};
+  const MemorySource source = random_source(a);
+  for (const TensorSpec& spec : expected_tensors(a)) {
+    const std::vector<float> values = source.values(spec.hf_name);
+    const std::size_t rows = spec.shape[0], cols = values.size() / rows;
+    const std::vector<std::size_t> order = gguf_row_order(rows, spec.permuted_heads);
+    std::vector<float> stored;
+    for (const std::size_t from : order)
+      stored.insert(stored.end(), values.begin() + static_cast<std::ptrdiff_t>(from * cols),
+                    values.begin() + static_cast<std::ptrdiff_t>((from + 1) * cols));
+    parts.add(spec.gguf_name, {spec.shape.rbegin(), spec.shape.rend()}, stored);
+  }
+  return parts;
+}
+
+TEST(GgufWeights, ReadTheModelOfACheckpointBack) {
+  const Architecture a = small();
+  const TempFolder folder;
+  const GgufWeights model(parts_of(a).write(folder));
+  EXPECT_EQ(model.architecture(), a);  // 1e-5 too, although the file has the float next to it
+  const CheckpointWeights original = random_model(a);
+  EXPECT_EQ(model.embedding()->decode(), original.embedding()->decode());
+  EXPECT_EQ(model.head()->decode(), original.head()->decode());
+  EXPECT_EQ(model.final_norm(), original.final_norm());
+  const BlockWeights block = model.block(1), expected = original.block(1);
+  EXPECT_EQ(block.input_norm, expected.input_norm);
+  EXPECT_EQ(block.post_attention_norm, expected.post_attention_norm);
+  for (const LinearInfo& info : block_linears()) {
+    EXPECT_EQ(block[info.slot].weight->decode(), expected[info.slot].weight->decode()) << info.module;
+    EXPECT_EQ(block[info.slot].bias, expected[info.slot].bias) << info.module;
+  }
+  expect_error(ErrorKind::internal, "block 2 of a model with 2", [&] { model.block(2); });
+}
+
+TEST(GgufWeights, KnowTheDefaultsOfTheFormat) {
+  Architecture a = small();
+  a.kv_heads = a.heads;
+  a.heads = a.kv_heads = 3;  // 24 / 3 = 8: the head_dim that is derived
+  Parts parts = parts_of(a);
+  for (const char* const key : {"attention.head_count_kv", "attention.key_length", "rope.freq_base"})
+    parts.drop_key(std::string("llama.") + key);
+  const TempFolder folder;
+  EXPECT_EQ(GgufWeights(parts.write(folder)).architecture(), a);
+}
+
+TEST(GgufWeights, TakeSpecialIdsFromTheTokenizerKeys) {
+  Parts parts = parts_of(small());
+  parts.metadata.push_back({"tokenizer.ggml.bos_token_id", std::uint32_t{3}});
+  parts.metadata.push_back({"tokenizer.ggml.eos_token_id", std::uint32_t{7}});
+  const TempFolder folder;
+  const GgufWeights model(parts.write(folder));
+  EXPECT_EQ(model.architecture().bos_id, 3);
+  EXPECT_THAT(model.architecture().eos_ids, ElementsAre(7));
+}
+
+TEST(GgufWeights, IgnoreTrailingDimensionsOfOne) {
+  Parts parts = parts_of(small());
+  parts.tensors[parts.index("blk.0.attn_q.bias")].dims.push_back(1);
+  parts.tensors[parts.index("output_norm.weight")].dims.push_back(1);
+  const TempFolder folder;
+  const GgufWeights model(parts.write(folder));
+  EXPECT_EQ(model.block(0)[LinearSlot::q].bias, random_model(small()).block(0)[LinearSlot::q].bias);
+  EXPECT_THAT(model.final_norm(), SizeIs(24));
+}
+
+TEST(GgufWeights, ReadBlocksOfTheGridsInGgufRowOrder) {
+  Architecture a = small();
+  a.hidden = 256;
+  Parts parts = parts_of(a);
+  const std::string name = "blk.0.attn_k.weight";  // 16 rows, 2 heads
+  parts.store_as(name, "Q8_0");
+  const std::size_t row_bytes = 256 / 32 * 34;
+  for (std::size_t row = 0; row < 16; ++row) {  // scale 1, first value = row
+    parts.data[parts.index(name)][row * row_bytes + 1] = std::byte{0x3C};
+    parts.data[parts.index(name)][row * row_bytes + 2] = static_cast<std::byte>(row);
+  }
+  parts.store_as("blk.0.ffn_up.weight", "Q4_K");
+  parts.store_as("blk.0.ffn_gate.weight", "Q4_0");
+  parts.store_as("blk.1.ffn_gate.weight", "F16");
+  parts.store_as("blk.1.ffn_up.weight", "BF16");
+  const TempFolder folder;
+  const GgufWeights model(parts.write(folder));
+  const BlockWeights block = model.block(0);
+  const MatrixF k = block[LinearSlot::k].weight->decode();
+  const std::vector<std::size_t> order = gguf_row_order(16, 2);
+  for (std::size_t row = 0; row < 16; ++row) EXPECT_EQ(k(order[row], 0), static_cast<float>(row));
+  EXPECT_EQ(block[LinearSlot::k].weight->format(), "gguf/q8_0");
+  EXPECT_EQ(block[LinearSlot::up].weight->format(), "gguf/q4_k");
+  EXPECT_EQ(block[LinearSlot::gate].weight->format(), "gguf/q4_0");
+  EXPECT_EQ(model.block(1)[LinearSlot::gate].weight->format(), "f16");
+  EXPECT_EQ(model.block(1)[LinearSlot::up].weight->format(), "bf16");
+}
+
+/// Divisors in float32, as converters compute them.
+std::vector<float> float_divisors(const RopeSpec& rope, std::size_t head_dim) {
+  std::vector<float> divisors;
+  for (const double d : rope_divisors(rope, head_dim)) divisors.push_back(static_cast<float>(d) * 1.000001f);
+  return divisors;
+}
+
+TEST(GgufWeights, RecogniseTheDivisorsOfPublishedLlama3Models) {
+  Architecture a = small();
+  a.head_dim = 64;
+  a.rope.theta = 500000;
+  a.rope.kind = RopeKind::llama3;
+  for (const double factor : {8.0, 32.0}) {  // Llama 3.1 and 3.2
+    a.rope.factor = factor;
+    Parts parts = parts_of(a);
+    parts.add(std::string(kGgufRopeDivisors), {32}, float_divisors(a.rope, 64));
+    const TempFolder folder;
+    const RopeSpec rope = GgufWeights(parts.write(folder)).architecture().rope;
+    EXPECT_EQ(rope.kind, RopeKind::llama3);
+    EXPECT_NEAR(rope.factor, factor, 1e-4);
+    EXPECT_EQ(rope.original_max_positions, 8192u);
+  }
+}
+
+TEST(GgufWeights, RefuseDivisorsOfAnotherRule) {
+  Architecture a = small();
+  a.head_dim = 64;
+  std::vector<float> divisors(32, 1.0f);
+  divisors[31] = 8.0f;
+  divisors[3] = 2.5f;
+  Parts parts = parts_of(a);
+  parts.add(std::string(kGgufRopeDivisors), {32}, divisors);
+  const TempFolder folder;
+  expect_error(ErrorKind::bad_data, "element 3 is 2.5, but the llama3 rule with factor 8, low 1, high 4, context 8192",
+               [&] { GgufWeights(parts.write(folder)); });
+  parts.drop_tensor(kGgufRopeDivisors);
+  parts.add(std::string(kGgufRopeDivisors), {16}, std::span(divisors).first(16));
+  expect_error(ErrorKind::bad_data, "has 16 values, heads have 32 pairs", [&] { GgufWeights(parts.write(folder)); });
+}
+
+TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
+  struct Case {
+    std::string words;
+    std::function<void(Parts&)> spoil;
+  };
+  const auto set = [](std::string key, GgufValue value) {
+    return [=](Parts& parts) {
+      parts.drop_key(key);
+      parts.metadata.push_back({key, value});
+    };
+  };
+  const std::vector<Case> cases = {
+      {"architecture 'qwen2' is not supported; known: llama", set("general.architecture", std::string("qwen2"))},
+      {"key 'general.architecture' is missing", [](Parts& p) { p.drop_key("general.architecture"); }},
+      {"key 'llama.block_count' is missing", [](Parts& p) { p.drop_key("llama.block_count"); }},
+      {"llama.block_count", set("llama.block_count", std::uint64_t{2})},
+      {"a mixture of 8 experts", set("llama.expert_count", std::uint32_t{8})},
+      {"RoPE scaling 'yarn' is not supported", set("llama.rope.scaling.type", std::string("yarn"))},
+      {"llama.rope.dimension_count is 4, but heads have 8", set("llama.rope.dimension_count", std::uint32_t{4})},
+      {"llama.attention.value_length is 16", set("llama.attention.value_length", std::uint32_t{16})},
+      {"num_attention_heads is 0", set("llama.attention.head_count", std::uint32_t{0})},
+      {"special token id 50 is outside", set("tokenizer.ggml.eos_token_id", std::uint32_t{50})},
+      {"no tensor 'token_embd.weight'", [](Parts& p) { p.drop_tensor("token_embd.weight"); }},
+      {"tensor 'blk.1.ffn_up.weight' is missing", [](Parts& p) { p.drop_tensor("blk.1.ffn_up.weight"); }},
+      {"tensor 'blk.1.attn_q.bias' is missing", [](Parts& p) { p.drop_tensor("blk.1.attn_q.bias"); }},
+      {"tensor 'blk.0.extra.weight' is not part of the architecture",
+       [](Parts& p) { p.add("blk.0.extra.weight", {1}, std::vector<float>(1)); }},
+      {"tensor 'blk.0.ffn_up.weight' has shape [24, 40], but the metadata ask for [40, 24]",
+       [](Parts& p) { std::ranges::reverse(p.tensors[p.index("blk.0.ffn_up.weight")].dims); }},
+      {"tensor 'blk.0.ffn_up.weight' has type I32, which is not supported; known: F32, F16, BF16, Q4_0, Q8_0 and Q4_K",
+       [](Parts& p) { p.store_as("blk.0.ffn_up.weight", "I32"); }},
+  };
+  for (const Case& c : cases) {
+    Parts parts = parts_of(small());
+    c.spoil(parts);
+    const TempFolder folder;
+    const std::filesystem::path path = parts.write(folder);
+    expect_error(ErrorKind::bad_data, c.words, [&] { GgufWeights model(path); });
+  }
+}
+
+TEST(GgufWeights, ShowOnlyTheFirstOfManyProblems) {
+  Parts parts = parts_of(small());
+  for (const LinearInfo& info : block_linears())
+    for (const char* const block : {"blk.0.", "blk.1."}) parts.drop_tensor(block + std::string(info.gguf) + ".weight");
+  const TempFolder folder;
+  expect_error(ErrorKind::bad_data, "; and 6 more", [&] { GgufWeights(parts.write(folder)); });
+}
+
+TEST(GgufWeights, RefuseValuesThatAreNotFinite) {
+  Parts parts = parts_of(small());
+  const float bad = NAN;
+  std::memcpy(parts.data[parts.index("blk.0.ffn_up.weight")].data() + 4 * 100, &bad, 4);
+  const TempFolder folder;
+  const GgufWeights model(parts.write(folder));
+  EXPECT_NO_THROW(model.block(1));
+  expect_error(ErrorKind::bad_data, "tensor 'blk.0.ffn_up.weight': non-finite value nan at element 100",
+               [&] { model.block(0); });
+}
+
+TEST(GgufWeights, SayWhenThereIsNoFile) {
+  expect_error(ErrorKind::missing_input, "nowhere.gguf", [] { GgufWeights("nowhere.gguf"); });
+}
+
+}  // namespace
+}  // namespace adze
