@@ -31,12 +31,6 @@ void add_windows(InputStatistics& statistics, ConstViewF inputs, std::size_t tok
     statistics.add(inputs.row_range(first, tokens), kSliceTokens);
 }
 
-/// Each thread's scratch, kept between windows.
-Workspace& workspace() {
-  thread_local Workspace work;
-  return work;
-}
-
 }  // namespace
 
 BlockPass::BlockPass(const Forward& forward, ViewF hidden, std::size_t tokens)
@@ -52,59 +46,70 @@ InputStatistics BlockPass::collect(std::size_t width, Body&& body) {
   MatrixF inputs(std::min(step, hidden_.rows()), width);
   for (std::size_t first = 0; first < hidden_.rows(); first += step) {
     const std::size_t rows = std::min(step, hidden_.rows() - first);
-    for_windows(hidden_.row_range(first, rows), tokens_, [&](std::size_t w, ViewF states) {
-      body(states, inputs.view().row_range(w * tokens_, tokens_));
-    });
+    for_windows(hidden_.row_range(first, rows), tokens_,
+                [&](std::size_t w, ViewF states) { body(states, inputs.view().row_range(w * tokens_, tokens_)); });
     add_windows(statistics, inputs.view().row_range(0, rows), tokens_);
   }
   return statistics;
 }
 
+void BlockPass::take_turn(std::size_t step) {
+  if (step != next_step_)
+    fail(ErrorKind::internal, "step {} of a block's pass is called when step {} is due", step, next_step_);
+  ++next_step_;
+}
+
 InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
+  take_turn(static_cast<std::size_t>(stage));
   const Architecture& architecture = forward_.architecture();
   const std::size_t ffn = weights[LinearSlot::down].weight->shape().cols;
   switch (stage) {
     case Stage::qkv:
-      return collect(architecture.hidden,
-                     [&](ViewF x, ViewF input) { forward_.stage_input_qkv(weights, x, input); });
+      return collect(architecture.hidden, [&](ViewF x, ViewF input) { forward_.stage_input_qkv(weights, x, input); });
     case Stage::o:
       return collect(architecture.q_width(), [&](ViewF x, ViewF input) {
+        const auto work = scratch_.borrow();
         MatrixF normed(x.shape());
         forward_.stage_input_qkv(weights, x, normed);
-        forward_.attention_mix(weights, normed, input, workspace());
+        forward_.attention_mix(weights, normed, input, *work);
       });
     case Stage::gate_up:
       return collect(architecture.hidden, [&](ViewF x, ViewF input) {
+        const auto work = scratch_.borrow();
         MatrixF normed(x.shape());
         MatrixF mix(x.rows(), architecture.q_width());
         forward_.stage_input_qkv(weights, x, normed);
-        forward_.attention_mix(weights, normed, mix, workspace());
-        forward_.add_attention(weights, mix, x, workspace());
+        forward_.attention_mix(weights, normed, mix, *work);
+        forward_.add_attention(weights, mix, x, *work);
         forward_.stage_input_mlp(weights, x, input);
       });
     case Stage::down:
       return collect(ffn, [&](ViewF x, ViewF input) {
+        const auto work = scratch_.borrow();
         MatrixF normed(x.shape());
         forward_.stage_input_mlp(weights, x, normed);
-        forward_.mlp_hidden(weights, normed, input, workspace());
+        forward_.mlp_hidden(weights, normed, input, *work);
       });
   }
   fail(ErrorKind::internal, "unknown stage");
 }
 
 void BlockPass::finish(const BlockWeights& weights) {
+  take_turn(kStages.size());
   const std::size_t ffn = weights[LinearSlot::down].weight->shape().cols;
   for_windows(hidden_, tokens_, [&](std::size_t, ViewF x) {
+    const auto work = scratch_.borrow();
     MatrixF normed(x.shape());
     MatrixF inner(x.rows(), ffn);
     forward_.stage_input_mlp(weights, x, normed);
-    forward_.mlp_hidden(weights, normed, inner, workspace());
-    forward_.add_mlp(weights, inner, x, workspace());
+    forward_.mlp_hidden(weights, normed, inner, *work);
+    forward_.add_mlp(weights, inner, x, *work);
   });
 }
 
 void run_block(const Forward& forward, const BlockWeights& weights, std::size_t tokens, ViewF hidden) {
-  for_windows(hidden, tokens, [&](std::size_t, ViewF x) { forward.run_block(weights, x, workspace()); });
+  Pool<Workspace> scratch;
+  for_windows(hidden, tokens, [&](std::size_t, ViewF x) { forward.run_block(weights, x, *scratch.borrow()); });
 }
 
 InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, std::size_t tokens,

@@ -7,15 +7,19 @@
 //   pass.measure(Stage::down, weights)
 //   pass.finish(weights)                                adds the FFN output: hidden is the next block's input
 //
-// Stages must come in this order, each once. Between two calls the caller may replace the weights of the stages already
-// measured by compressed ones: what follows then sees those. Memory: the hidden states, one H, one batch of windows.
+// Stages must come in this order, each once; anything else is an error of kind internal. Between two calls the caller
+// may replace the weights of the stages already measured by compressed ones: what follows then sees those. Memory: the
+// hidden states, one H, one batch of windows.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 #include "base/matrix.h"
 #include "calibrate/statistics.h"
 #include "model/forward.h"
+#include "model/pool.h"
 
 namespace adze {
 
@@ -29,10 +33,13 @@ class BlockPass {
  private:
   template <typename Body>
   InputStatistics collect(std::size_t width, Body&& body);
+  void take_turn(std::size_t step);
 
   const Forward& forward_;
   ViewF hidden_;
   std::size_t tokens_;
+  std::size_t next_step_ = 0;  ///< position in kStages, and after them finish()
+  Pool<Workspace> scratch_;
 };
 
 /// Runs a block over all windows without measuring: hidden becomes the next block's input.

@@ -147,6 +147,7 @@ TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const s
   if (rule.tokens <= prefix.size())
     fail(ErrorKind::bad_data, "{}: windows of {} tokens leave no room for text after {} special tokens", origin,
          rule.tokens, prefix.size());
+  if (rule.windows == 0) fail(ErrorKind::bad_data, "{}: 0 windows are asked for; ask for 1 or more", origin);
   const std::size_t text_tokens = rule.tokens - prefix.size();
   const std::size_t available = stream.size() / text_tokens;
   if (available < rule.windows)

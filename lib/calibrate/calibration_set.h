@@ -38,8 +38,8 @@ struct TokenWindows {
   std::string hash() const;
 };
 
-/// `prefix`: ids at the start of every window. Throws bad_data when the stream holds fewer windows than asked, with both
-/// numbers; `origin` names the set.
+/// `prefix`: ids at the start of every window. Throws bad_data when the stream holds fewer windows than asked, with
+/// both numbers; `origin` names the set.
 TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
                          const WindowRule& rule, const std::string& origin);
 

@@ -26,7 +26,8 @@ InputStatistics::InputStatistics(std::size_t inputs)
 
 void InputStatistics::add(ConstViewF x, std::size_t slice_tokens) {
   for (std::size_t t = 0; t < x.rows(); ++t)
-    if (!all_finite(x.row(t))) fail(ErrorKind::bad_data, "activations are not finite: the model overflows on this text");
+    if (!all_finite(x.row(t)))
+      fail(ErrorKind::bad_data, "activations are not finite: the model overflows on this text");
   parallel_for(divide_up(x.cols(), kColumnTile), [&](std::size_t tile) {
     const std::size_t end = std::min((tile + 1) * kColumnTile, x.cols());
     for (std::size_t t = 0; t < x.rows(); ++t)

@@ -13,10 +13,10 @@ namespace adze {
 
 /// Statistics of one input of n features over `tokens` tokens.
 struct InputStatistics {
-  MatrixD second_moment;         ///< H = sum x x^T: [n x n], symmetric, both triangles
-  std::vector<double> sum;       ///< sum x
-  std::vector<double> abs_sum;   ///< sum |x|
-  std::vector<float> abs_max;    ///< max |x|
+  MatrixD second_moment;        ///< H = sum x x^T: [n x n], symmetric, both triangles
+  std::vector<double> sum;      ///< sum x
+  std::vector<double> abs_sum;  ///< sum |x|
+  std::vector<float> abs_max;   ///< max |x|
   std::uint64_t tokens = 0;
 
   InputStatistics() = default;

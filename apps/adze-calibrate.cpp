@@ -1,0 +1,123 @@
+// adze-calibrate: measures the inputs of every linear layer on a text.
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/words.h"
+#include "calibrate/calibrate.h"
+#include "pipeline/inspect_statistics.h"
+#include "pipeline/open_model.h"
+#include "tool.h"
+
+namespace {
+
+using namespace adze;
+
+struct Options {
+  std::string model;
+  std::string set;
+  WindowRule rule;
+  std::vector<std::string> merge;
+  std::string out;
+  bool overwrite = false;
+  bool dry_run = false;
+};
+
+void check_usage(const Options& options) {
+  const bool merges = !options.merge.empty();
+  if (merges != options.model.empty())
+    fail(ErrorKind::usage, "give either a MODEL to measure, or --merge with folders of statistics");
+  if (!merges && options.set.empty()) fail(ErrorKind::usage, "--set TEXT is missing: what to measure the model on");
+  if (merges && (!options.set.empty() || options.dry_run))
+    fail(ErrorKind::usage, "--merge takes neither --set nor --dry-run");
+}
+
+/// The finished folder in one table or one JSON object.
+void print_statistics(const Options& options, const CalibrateResult& result, const Tool& tool) {
+  const StatisticsFolder folder(options.out);
+  const StatisticsInfo& info = folder.info();
+  const std::vector<InputSummary> inputs = folder.summarize();
+  if (tool.options().json) {
+    Tool::print(nlohmann::ordered_json{{"statistics", options.out},
+                                       {"model", info.model},
+                                       {"calibration", info.calibration},
+                                       {"windows", info.windows},
+                                       {"tokens", info.tokens},
+                                       {"measured_parts", result.measured},
+                                       {"kept_parts", result.kept},
+                                       {"inputs", statistics_json(inputs)}}
+                    .dump(1) +
+                "\n");
+    return;
+  }
+  Tool::print(fmt::format("{}: {}, {} windows, {} tokens\n\n{}", options.out, info.model, info.windows, info.tokens,
+                          statistics_table(inputs)));
+}
+
+void print_prediction(const Options& options, const TokenWindows& windows, const Architecture& architecture,
+                      const Tool& tool) {
+  const CalibratePrediction prediction = predict_calibration(architecture, windows.ids.size());
+  if (tool.options().json) {
+    Tool::print(nlohmann::ordered_json{{"windows", windows.count()},
+                                       {"tokens", windows.ids.size()},
+                                       {"calibration", windows.hash()},
+                                       {"disk_bytes", prediction.disk},
+                                       {"memory_bytes", prediction.memory}}
+                    .dump(1) +
+                "\n");
+    return;
+  }
+  Tool::print(fmt::format("{}: {} windows of {} tokens; {} on disk, about {} of memory\n", options.out, windows.count(),
+                          windows.tokens, bytes_in_words(prediction.disk), bytes_in_words(prediction.memory)));
+}
+
+void measure(const Options& options, Tool& tool) {
+  const OpenedModel model = open_model(options.model);
+  check_window_length(model.architecture(), options.rule.tokens);
+  const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
+  if (options.dry_run) {
+    const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name(), windows),
+                                 options.overwrite);
+    return print_prediction(options, windows, model.architecture(), tool);
+  }
+  print_statistics(options,
+                   calibrate(*model.weights, model.name(), windows, {options.out, options.overwrite}, tool.progress()),
+                   tool);
+}
+
+void merge(const Options& options, Tool& tool) {
+  merge_statistics(std::vector<std::filesystem::path>(options.merge.begin(), options.merge.end()), options.out,
+                   options.overwrite, tool.progress());
+  print_statistics(options, {}, tool);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  Tool tool("adze-calibrate",
+            "Runs a model over token windows of a text and writes, for the input of every linear layer, the second\n"
+            "moment H and the sums that solvers and allocation need. A run that was stopped goes on where it was.",
+            "  adze calibrate MODEL --set calibration_data/mixed.yaml --windows 64 --tokens 512 --seed 7 -o STATS\n"
+            "  adze calibrate --merge STATS1 STATS2 -o STATS");
+  tool.app().add_option("model", options.model, "a Hugging Face folder, a model store or a compressed model");
+  tool.app().add_option("--set", options.set, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file");
+  tool.app()
+      .add_option("--windows", options.rule.windows, "how many windows of the text")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  tool.app()
+      .add_option("--tokens", options.rule.tokens, "tokens per window")
+      ->check(CLI::Range(1, 10'000'000))
+      ->capture_default_str();
+  tool.app()
+      .add_option("--seed", options.rule.seed, "0: the first windows; any other: that many drawn at random")
+      ->capture_default_str();
+  tool.app().add_option("--merge", options.merge, "add these folders of statistics up instead of measuring");
+  tool.app().add_option("-o,--output", options.out, "the folder of statistics")->required();
+  tool.app().add_flag("--overwrite", options.overwrite, "replace statistics that are there");
+  tool.app().add_flag("--dry-run", options.dry_run, "check everything, say what it takes, write nothing");
+  return tool.run(argc, argv, [&] {
+    check_usage(options);
+    options.merge.empty() ? measure(options, tool) : merge(options, tool);
+  });
+}

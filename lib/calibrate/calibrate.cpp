@@ -1,0 +1,146 @@
+#include "calibrate/calibrate.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "calibrate/block_pass.h"
+
+namespace adze {
+namespace {
+
+void add_weights(Hasher& hasher, const CompressedTensor& tensor) {
+  hasher.add(fmt::format("{} {} {}\n", tensor.format(), tensor.shape().rows, tensor.shape().cols));
+  hasher.add(tensor.payload());
+}
+
+void add_weights(Hasher& hasher, std::span<const float> values) {
+  hasher.add(fmt::format("f32 {}\n", values.size()));
+  hasher.add(std::as_bytes(values));
+}
+
+void add_weights(Hasher& hasher, const BlockWeights& block) {
+  add_weights(hasher, block.input_norm);
+  add_weights(hasher, block.post_attention_norm);
+  for (const Linear& linear : block.linears) {
+    add_weights(hasher, *linear.weight);
+    add_weights(hasher, linear.bias);
+  }
+}
+
+class Calibration {
+ public:
+  Calibration(const ModelWeights& model, const std::string& name, const TokenWindows& windows,
+              const CalibrateOptions& options, Progress& progress)
+      : model_(model),
+        windows_(windows),
+        progress_(progress),
+        layers_(model.architecture().layers),
+        info_(describe_statistics(model.architecture(), name, windows)),
+        output_(options.out, info_, options.overwrite),
+        forward_(model.architecture(), windows.tokens) {}
+
+  CalibrateResult run() {
+    output_.begin();
+    const std::size_t missing = output_.missing();
+    progress_.start("calibrating", (layers_ + 1) * kStages.size());
+    embed_text();
+    for (std::size_t block = 0; block < layers_; ++block) do_block(block, measured_ < missing);
+    do_head();
+    progress_.update((layers_ + 1) * kStages.size());
+    return {measured_, layers_ + 1 - missing};
+  }
+
+ private:
+  void embed_text() {
+    const TensorPtr embedding = model_.embedding();
+    add_weights(hasher_, *embedding);
+    hidden_ = embed_windows(model_.architecture(), *embedding, windows_.ids);
+  }
+
+  /// needed: this or a later part has to be measured. Otherwise the block's weights are checked only.
+  void do_block(std::size_t block, bool needed) {
+    const BlockWeights weights = model_.block(block);
+    add_weights(hasher_, weights);
+    output_.check_weights(block, hasher_.hex());
+    if (!output_.is_done(block)) {
+      measure_block(block, weights);
+    } else if (needed) {
+      progress_.note(fmt::format("block {} is measured already", block));
+      run_block(forward_, weights, windows_.tokens, hidden_);
+    }
+    progress_.update((block + 1) * kStages.size());
+  }
+
+  void measure_block(std::size_t block, const BlockWeights& weights) {
+    StatisticsWriter writer(output_.folder(), info_, block, hasher_.hex());
+    BlockPass pass(forward_, hidden_, windows_.tokens);
+    std::size_t done = block * kStages.size();
+    for (const Stage stage : kStages) {
+      const std::string input(name_of(stage));
+      with_context(fmt::format("block {}, input of {}", block, input),
+                   [&] { writer.add(input, pass.measure(stage, weights)); });
+      progress_.update(++done);
+    }
+    pass.finish(weights);
+    writer.commit();
+    ++measured_;
+  }
+
+  void do_head() {
+    const std::vector<float> norm = model_.final_norm();
+    add_weights(hasher_, norm);
+    output_.check_weights(layers_, hasher_.hex());
+    if (output_.is_done(layers_)) return;
+    StatisticsWriter writer(output_.folder(), info_, layers_, hasher_.hex());
+    with_context("input of the head",
+                 [&] { writer.add("head", measure_head_input(forward_, norm, windows_.tokens, hidden_)); });
+    writer.commit();
+    ++measured_;
+  }
+
+  const ModelWeights& model_;
+  const TokenWindows& windows_;
+  Progress& progress_;
+  std::size_t layers_;
+  StatisticsInfo info_;
+  StatisticsOutput output_;
+  Forward forward_;
+  Hasher hasher_;   ///< of everything that decided hidden_
+  MatrixF hidden_;  ///< [windows * tokens x hidden]
+  std::size_t measured_ = 0;
+};
+
+std::uint64_t input_bytes(std::uint64_t n) {
+  return n * (n + 1) / 2 * sizeof(double) + n * (2 * sizeof(double) + sizeof(float));
+}
+
+}  // namespace
+
+void check_window_length(const Architecture& architecture, std::size_t tokens) {
+  if (tokens > architecture.max_positions)
+    fail(ErrorKind::usage, "windows of {} tokens do not fit the model's context of {}; lower --tokens", tokens,
+         architecture.max_positions);
+}
+
+CalibrateResult calibrate(const ModelWeights& model, const std::string& name, const TokenWindows& windows,
+                          const CalibrateOptions& options, Progress& progress) {
+  check_window_length(model.architecture(), windows.tokens);
+  if (windows.count() == 0) fail(ErrorKind::internal, "calibration without windows");
+  return Calibration(model, name, windows, options, progress).run();
+}
+
+CalibratePrediction predict_calibration(const Architecture& architecture, std::size_t tokens) {
+  const auto widest = std::max({architecture.hidden, architecture.q_width(), architecture.ffn});
+  CalibratePrediction prediction;
+  std::uint64_t block_weights = 0;
+  for (const Stage stage : kStages)
+    prediction.disk += input_bytes(shape_of(architecture, linears_of(stage)[0].slot).cols);
+  for (const LinearInfo& info : block_linears()) block_weights += shape_of(architecture, info.slot).count();
+  prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
+  prediction.memory = tokens * architecture.hidden * sizeof(float) + block_weights * sizeof(float) +
+                      std::uint64_t{widest} * widest * sizeof(double);
+  return prediction;
+}
+
+}  // namespace adze

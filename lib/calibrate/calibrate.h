@@ -1,0 +1,44 @@
+// Runs a model with its own weights over token windows and writes the statistics of every layer's input, block by block
+// (statistics_store.h). Memory: the hidden states of all windows, one block's weights, one H.
+//
+// A run that was stopped goes on: blocks whose files are there, intact and of this run are not measured again, only run
+// so that the next one's input exists. The bytes are the same however often it was stopped, for any number of threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "base/progress.h"
+#include "calibrate/calibration_set.h"
+#include "calibrate/statistics_folder.h"
+#include "model/weights.h"
+
+namespace adze {
+
+/// Throws usage when windows of `tokens` are longer than the model's context.
+void check_window_length(const Architecture& architecture, std::size_t tokens);
+
+struct CalibrateOptions {
+  std::filesystem::path out;
+  bool overwrite = false;
+};
+
+struct CalibrateResult {
+  std::size_t measured = 0;  ///< parts: blocks and the head
+  std::size_t kept = 0;      ///< parts that an earlier run had measured
+};
+
+/// Throws as check_window_length and StatisticsOutput do; bad_data when activations are not finite.
+CalibrateResult calibrate(const ModelWeights& model, const std::string& name, const TokenWindows& windows,
+                          const CalibrateOptions& options, Progress& progress);
+
+/// What a run will take, without running it.
+struct CalibratePrediction {
+  std::uint64_t disk = 0;    ///< bytes of the folder's datasets
+  std::uint64_t memory = 0;  ///< bytes at the peak: hidden states, a block decoded as stored in f32, one H
+};
+CalibratePrediction predict_calibration(const Architecture& architecture, std::size_t tokens);
+
+}  // namespace adze
