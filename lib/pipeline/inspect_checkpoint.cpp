@@ -1,0 +1,139 @@
+// Inspection of safetensors files, Hugging Face folders and model stores.
+#include <nlohmann/json.hpp>
+
+#include "base/json.h"
+#include "base/words.h"
+#include "checkpoint/folder_files.h"
+#include "checkpoint/model_store.h"
+#include "checkpoint/safetensors_folder.h"
+#include "model/weights.h"
+#include "pipeline/inspect_kinds.h"
+#include "text/tokenizer.h"
+
+namespace adze::inspecting {
+namespace {
+
+const std::string* text_of(std::span<const StoreFile> files, std::string_view name) {
+  const auto at = std::ranges::find(files, name, &StoreFile::name);
+  return at == files.end() ? nullptr : &at->text;
+}
+
+/// What adze makes of the model: its architecture, or why it cannot be compressed.
+void add_model(Inspection& inspection, std::span<const StoreFile> files, std::shared_ptr<const TensorSource> source) {
+  const std::string origin = (inspection.path / "config.json").string();
+  try {
+    const std::string* config = text_of(files, "config.json");
+    if (config == nullptr) fail(ErrorKind::bad_data, "there is no config.json");
+    const Architecture architecture = parse_architecture(parse_json(*config, origin), origin);
+    add_architecture(inspection, CheckpointWeights(architecture, std::move(source)).architecture());
+    add(inspection, "supported", true);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
+    add(inspection, "supported", false);
+    add(inspection, "reason", error.message());
+  }
+}
+
+void add_tokenizer(Inspection& inspection, std::span<const StoreFile> files) {
+  const std::string* json = text_of(files, "tokenizer.json");
+  if (json == nullptr) return add(inspection, "tokenizer", std::string("none"));
+  try {
+    const Tokenizer tokenizer = Tokenizer::from_json(*json, (inspection.path / "tokenizer.json").string());
+    add(inspection, "tokenizer", fmt::format("byte-level BPE, {} tokens", tokenizer.size()));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
+    add(inspection, "tokenizer", fmt::format("not supported: {}", error.message()));
+  }
+}
+
+void add_files(Inspection& inspection, std::span<const StoreFile> files) {
+  std::vector<std::string> names;
+  for (const StoreFile& file : files) names.push_back(file.name);
+  add(inspection, "files", std::move(names));
+}
+
+void add_tensors(Inspection& inspection, const TensorSource& source) {
+  std::uint64_t parameters = 0;
+  for (const TensorInfo& tensor : source.tensors()) {
+    inspection.tensors.push_back({tensor.name, std::string(name_of(tensor.dtype)), tensor.shape, tensor.bytes});
+    parameters += tensor.bytes / bytes_of(tensor.dtype);
+  }
+  add(inspection, "parameters", parameters);
+}
+
+/// A folder need not have a config.json to be described.
+std::vector<StoreFile> files_of(const Path& folder) {
+  return is_in_folder(folder, "config.json") ? read_folder_files(folder) : std::vector<StoreFile>();
+}
+
+void verify_source(const TensorSource& source, Inspection& inspection, Progress& progress) {
+  progress.start("verifying", source.tensors().size());
+  std::uint64_t done = 0;
+  for (const TensorInfo& tensor : source.tensors()) {
+    check(inspection, [&] {
+      with_context(fmt::format("tensor '{}'", tensor.name), [&] {
+        scan_tensor(tensor.bytes, tensor.dtype,
+                    [&](std::uint64_t offset, std::span<std::byte> out) { source.read(tensor, offset, out); });
+      });
+    });
+    progress.update(++done);
+  }
+}
+
+}  // namespace
+
+void describe_safetensors(const Path& path, Inspection& inspection) {
+  const SafetensorsFile file(path);
+  add(inspection, "file_bytes", file.file().size());
+  for (const auto& [key, value] : file.metadata()) inspection.metadata.push_back({key, "STRING", value});
+  for (const SafetensorsTensor& tensor : file.tensors())
+    inspection.tensors.push_back({tensor.name, std::string(name_of(tensor.type)), tensor.shape, tensor.bytes()});
+}
+
+void verify_safetensors(const Path& path, Inspection& inspection, Progress& progress) {
+  const SafetensorsFile file(path);
+  progress.start("verifying", file.tensors().size());
+  std::uint64_t done = 0;
+  for (const SafetensorsTensor& tensor : file.tensors()) {
+    check(inspection, [&] {
+      with_context(fmt::format("tensor '{}'", tensor.name), [&] {
+        scan_tensor(tensor.bytes(), dtype_of(tensor.type), [&](std::uint64_t offset, std::span<std::byte> out) {
+          file.file().read(file.data_start() + tensor.begin + offset, out);
+        });
+      });
+    });
+    progress.update(++done);
+  }
+}
+
+void describe_checkpoint(const Path& path, Inspection& inspection) {
+  const std::vector<StoreFile> files = files_of(path);
+  const std::shared_ptr<const TensorSource> source = open_checkpoint_folder(path);
+  add_model(inspection, files, source);
+  add_tensors(inspection, *source);
+  add_tokenizer(inspection, files);
+  add_files(inspection, files);
+}
+
+void verify_checkpoint(const Path& path, Inspection& inspection, Progress& progress) {
+  verify_source(*open_checkpoint_folder(path), inspection, progress);
+}
+
+void describe_model_store(const Path& path, Inspection& inspection) {
+  const std::shared_ptr<const ModelStore> store = ModelStore::open(path);
+  add_model(inspection, store->files(), store);
+  add_tensors(inspection, *store);
+  add_tokenizer(inspection, store->files());
+  add_files(inspection, store->files());
+  add(inspection, "weights", std::string(store->is_copy() ? "copied into the store" : "by reference"));
+  std::vector<std::string> sources;
+  for (const StoreSourceFile& source : store->source_files())
+    sources.push_back(fmt::format("{} ({})", source.path, bytes_in_words(source.bytes)));
+  if (!sources.empty()) add(inspection, "source_files", std::move(sources));
+}
+
+void verify_model_store(const Path& path, Inspection& inspection, Progress& progress) {
+  verify_source(*ModelStore::open(path), inspection, progress);
+}
+
+}  // namespace adze::inspecting
