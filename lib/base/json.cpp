@@ -61,6 +61,10 @@ class StrictBuilder : public nlohmann::detail::json_sax_dom_parser<json> {
 }  // namespace
 
 json parse_json(std::string_view text, std::string_view origin, std::size_t max_depth) {
+  // The parser would take a NUL for the end of the text and skip a byte order mark.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
+    fail(ErrorKind::bad_data, "{}: byte {}: NUL in JSON", origin, nul);
+  if (text.starts_with("\xEF\xBB\xBF")) fail(ErrorKind::bad_data, "{}: JSON with a byte order mark", origin);
   json root;
   StrictBuilder builder(root, origin, max_depth);
   if (!json::sax_parse(text.begin(), text.end(), &builder))

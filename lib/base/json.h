@@ -10,7 +10,7 @@
 namespace adze {
 
 /// Parses `text` whole. `origin` (a file name) leads the message. Throws bad_data: syntax, duplicate key, nesting
-/// deeper than `max_depth`, bytes after the value.
+/// deeper than `max_depth`, bytes after the value, a NUL or a byte order mark.
 nlohmann::json parse_json(std::string_view text, std::string_view origin, std::size_t max_depth = 64);
 
 }  // namespace adze

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstddef>
 
-#include "model/vector_math.h"
+#include "linalg/vector_math.h"
 
 namespace adze {
 namespace {

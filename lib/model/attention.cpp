@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "linalg/gemm.h"
-#include "model/vector_math.h"
+#include "linalg/vector_math.h"
 
 namespace adze {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "model/vector_math.h"
+#include "linalg/vector_math.h"
 
 namespace adze {
 

@@ -1,10 +1,10 @@
-#include "model/vector_math.h"
+#include "linalg/vector_math.h"
 
 #include <cassert>
 #include <cstddef>
 
 #undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "model/vector_math.cpp"
+#define HWY_TARGET_INCLUDE "linalg/vector_math.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 

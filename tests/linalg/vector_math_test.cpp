@@ -4,7 +4,7 @@
 
 #include "model/memory_source.h"
 #include "model/norm.h"
-#include "model/vector_math.h"
+#include "linalg/vector_math.h"
 
 namespace adze {
 namespace {
