@@ -1,0 +1,150 @@
+#include "linalg/rounding.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <gtest/gtest.h>
+
+#include "linalg/linalg_testing.h"
+
+namespace adze {
+namespace {
+
+using testing::random_matrix;
+
+constexpr std::size_t kMostLanes = 67;  // beyond twice the widest vector, and odd
+
+std::vector<float> random_row(std::size_t count, std::string_view name, float scale = 1.0f) {
+  const MatrixF row = random_matrix<float>({1, count}, name);
+  std::vector<float> values(row.values().begin(), row.values().end());
+  for (float& value : values) value *= scale;
+  return values;
+}
+
+std::vector<float> magnitudes(std::size_t count, std::string_view name) {
+  std::vector<float> values = random_row(count, name);
+  for (float& value : values) value = std::fabs(value);
+  return values;
+}
+
+float plain_code(float scaled, float lo, float hi) { return std::nearbyint(std::clamp(scaled, lo, hi)); }
+
+TEST(RoundHalfEven, IsNearbyint) {
+  for (int i = -1000; i <= 1000; ++i) {
+    const float x = static_cast<float>(i) / 8;  // quarters, eighths and all ties between -125 and 125
+    EXPECT_EQ(round_half_even(x), std::nearbyint(x)) << x;
+  }
+  for (const float x : {4194303.5f, -4194303.5f, 2097151.5f, 0.49999997f})
+    EXPECT_EQ(round_half_even(x), std::nearbyint(x));
+}
+
+TEST(RoundToGrid, IsThePlainLoopForEveryLength) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n) {
+    const std::vector<float> x = random_row(n, "x", 3.0f);
+    std::vector<float> step = magnitudes(n, "step");
+    for (std::size_t i = 0; i < n; i += 5) step[i] = -step[i];  // grids may have negative steps
+    const std::vector<float> offset = random_row(n, "offset");
+    const std::vector<float> lo(n, -4.0f);
+    const std::vector<float> hi(n, 3.0f);
+    std::vector<std::int16_t> codes(n + 1, 77);
+    std::vector<float> values(n + 1, 77.0f);
+    round_to_grid(x, {step, offset, lo, hi}, std::span(codes).first(n), std::span(values).first(n));
+    for (std::size_t i = 0; i < n; ++i) {
+      const float code = plain_code((x[i] - offset[i]) / step[i], -4.0f, 3.0f);
+      ASSERT_EQ(codes[i], static_cast<std::int16_t>(code)) << i << " of " << n;
+      ASSERT_EQ(values[i], step[i] * code + offset[i]) << i << " of " << n;
+    }
+    ASSERT_EQ(codes[n], 77);
+    ASSERT_EQ(values[n], 77.0f);
+  }
+}
+
+TEST(RoundToGrid, TiesGoToTheEvenCode) {
+  const std::vector<float> x = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 6.5f, 7.5f};
+  const std::vector<std::int16_t> expected = {0, 2, 2, 0, -2, -2, 6, 7};  // the last is clamped
+  const std::vector<float> one(8, 1.0f), zero(8, 0.0f), lo(8, -8.0f), hi(8, 7.0f);
+  std::vector<std::int16_t> codes(8);
+  std::vector<float> values(8);
+  round_to_grid(x, {one, zero, lo, hi}, codes, values);
+  EXPECT_EQ(codes, expected);
+}
+
+TEST(RoundToGrid, AStepOfZeroGivesTheCodeNearestToZero) {
+  const std::vector<float> x = {5.0f, -5.0f, 0.0f, 1e30f};
+  const std::vector<float> step(4, 0.0f);
+  const std::vector<float> offset = {0.0f, 1.0f, -2.0f, 0.5f};
+  const std::vector<float> lo = {-8.0f, 2.0f, -8.0f, 0.0f};
+  const std::vector<float> hi = {7.0f, 5.0f, -3.0f, 15.0f};
+  std::vector<std::int16_t> codes(4);
+  std::vector<float> values(4);
+  round_to_grid(x, {step, offset, lo, hi}, codes, values);
+  EXPECT_EQ(codes, (std::vector<std::int16_t>{0, 2, -3, 0}));
+  EXPECT_EQ(values, offset);
+}
+
+TEST(AddOuter, IsThePlainLoopForEveryLengthAndStride) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n) {
+    const std::vector<float> a = {1.0f, -0.5f, 0.0f, 3.0f};
+    const std::vector<float> x = random_row(n, "x");
+    MatrixF y = random_matrix<float>({4, n + 3}, "y");
+    const MatrixF start = y;
+    add_outer(a, x, y.view().col_range(1, n));
+    for (std::size_t r = 0; r < 4; ++r)
+      for (std::size_t c = 0; c < n + 3; ++c) {
+        const bool inside = c >= 1 && c < n + 1;
+        const double expected = start(r, c) + (inside ? static_cast<double>(a[r]) * x[c - 1] : 0.0);
+        ASSERT_NEAR(y(r, c), expected, inside ? 1e-6 : 0.0) << n << ": " << r << "," << c;
+      }
+  }
+}
+
+TEST(CodeMoments, AreThePlainSumsForEveryLength) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n) {
+    const std::vector<float> x = random_row(n, "x", 2.0f);
+    const std::vector<float> weight = magnitudes(n, "w");
+    double l = 0, ll = 0, xl = 0, size = 1e-30;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double code = plain_code(x[i] * 1.7f - 0.3f, -4.0f, 3.0f);
+      l += weight[i] * code;
+      ll += weight[i] * code * code;
+      xl += weight[i] * static_cast<double>(x[i]) * code;
+      size += weight[i] * 16;
+    }
+    const CodeMoments moments = code_moments(x, weight, 1.7f, 0.3f, -4.0f, 3.0f);
+    ASSERT_NEAR(moments.l, l, 1e-6 * size) << n;
+    ASSERT_NEAR(moments.ll, ll, 1e-6 * size) << n;
+    ASSERT_NEAR(moments.xl, xl, 1e-6 * size) << n;
+  }
+}
+
+TEST(CodeMoments, RoundTiesToTheEvenCode) {
+  const std::vector<float> x = {0.5f, 1.5f, 2.5f, -1.5f};  // codes 0, 2, 2, -2
+  const std::vector<float> weight = {1.0f, 2.0f, 4.0f, 8.0f};
+  const CodeMoments moments = code_moments(x, weight, 1.0f, 0.0f, -8.0f, 7.0f);
+  EXPECT_EQ(moments.l, 2 * 2.0f + 4 * 2.0f - 8 * 2.0f);
+  EXPECT_EQ(moments.ll, 4 * (2.0f + 4.0f + 8.0f));
+  EXPECT_EQ(moments.xl, 2 * 1.5f * 2 + 4 * 2.5f * 2 + 8 * 1.5f * 2);
+}
+
+TEST(RoundingError, IsThePlainSumForEveryLength) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n) {
+    const std::vector<float> x = random_row(n, "x", 2.0f);
+    const std::vector<float> weight = magnitudes(n, "w");
+    for (const float step : {0.25f, -0.4f}) {
+      double expected = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        const double value = step * plain_code((x[i] - 0.1f) / step, -8.0f, 7.0f) + 0.1f;
+        expected += weight[i] * (x[i] - value) * (x[i] - value);
+      }
+      ASSERT_NEAR(rounding_error(x, weight, step, 0.1f, -8.0f, 7.0f), expected, 1e-5 * (expected + 1e-3)) << n;
+    }
+  }
+}
+
+TEST(RoundingError, IsZeroOnTheGrid) {
+  const std::vector<float> x = {-2.0f, -0.25f, 0.0f, 0.75f, 1.75f};
+  EXPECT_EQ(rounding_error(x, std::vector<float>(5, 1.0f), 0.25f, 0.0f, -8.0f, 7.0f), 0.0f);
+}
+
+}  // namespace
+}  // namespace adze
