@@ -26,7 +26,7 @@ const ExporterInfo& exporter_named(const std::string& name) {
   if (const ExporterInfo* info = find_exporter(name)) return *info;
   std::vector<std::string> names;
   for (const ExporterInfo& info : exporters()) names.emplace_back(info.name);
-  fail(ErrorKind::usage, "unknown format '{}'; formats are {}", name, join_words(names));
+  fail(ErrorKind::usage, "unknown format '{}'{}; formats are {}", name, suggestion(name, names), join_words(names));
 }
 
 ExportPlan plan_export(const OpenedModel& model) {

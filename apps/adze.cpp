@@ -39,7 +39,11 @@ std::string help() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string verb = argc > 1 ? argv[1] : "--help";
+  if (argc < 2) {
+    std::fputs(help().c_str(), stderr);
+    return static_cast<int>(adze::ErrorKind::usage);
+  }
+  const std::string verb = argv[1];
   if (verb == "--help" || verb == "-h" || verb == "--version") {
     std::fputs(verb == "--version" ? "adze " ADZE_VERSION "\n" : help().c_str(), stdout);
     return 0;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <new>
 #include <optional>
 
@@ -97,9 +98,12 @@ extern "C" void leave_on_signal(int) {
   ::_exit(static_cast<int>(ErrorKind::stopped));
 }
 
-int report(const std::string& name, const std::string& message, ErrorKind kind) {
+/// Ends the program. Handlers that libraries have registered for the exit are not run: after a failed write (a full
+/// disk) HDF5's would touch the file that it could not close, and crash.
+[[noreturn]] void report(const std::string& name, const std::string& message, ErrorKind kind) {
   fmt::print(stderr, "{}: error: {}\n", name, message);
-  return static_cast<int>(kind);
+  std::fflush(nullptr);
+  ::_exit(static_cast<int>(kind));
 }
 
 }  // namespace
@@ -142,13 +146,16 @@ int Tool::run(int argc, char** argv, const std::function<void()>& body) {
     return 0;
   } catch (const Error& error) {
     progress_.reset();
-    return report(name, error.message(), error.kind());
+    report(name, error.message(), error.kind());
   } catch (const std::bad_alloc&) {
     progress_.reset();
-    return report(name, "out of memory", ErrorKind::out_of_memory);
+    report(name, "out of memory", ErrorKind::out_of_memory);
+  } catch (const std::filesystem::filesystem_error& error) {
+    progress_.reset();
+    report(name, fmt::format("{}: {}", error.path1().string(), error.code().message()), ErrorKind::io);
   } catch (const std::exception& error) {
     progress_.reset();
-    return report(name, fmt::format("unexpected: {}", error.what()), ErrorKind::internal);
+    report(name, fmt::format("unexpected: {}", error.what()), ErrorKind::internal);
   }
 }
 

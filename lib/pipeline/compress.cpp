@@ -214,10 +214,24 @@ class Run {
   CompressResult result_;
 };
 
-void check_context(const OpenedModel& model, std::size_t tokens, std::string_view what) {
-  const std::size_t most = model.architecture().max_positions;
-  if (tokens > most)
-    fail(ErrorKind::bad_recipe, "{}: {} tokens, but the model's context is {}", what, tokens, most);
+/// Window lengths and the protocol's name, which need the model and the registry of protocols to be judged.
+std::optional<Protocol> check_windows(const Recipe& recipe, const OpenedModel& model) {
+  Diagnostics problems(recipe.source);
+  const auto check_length = [&, most = model.architecture().max_positions](Mark where, std::size_t tokens) {
+    if (tokens > most) problems.report(where, "windows of {} tokens, but the model's context is {}", tokens, most);
+  };
+  check_length(recipe.calibration.where, recipe.calibration.tokens);
+  std::optional<Protocol> protocol;
+  if (const auto& spec = recipe.evaluate) {
+    check_length(spec->where, spec->context);
+    try {
+      protocol = parse_protocol(fmt::format("{}-{}", spec->protocol, spec->context));
+    } catch (const Error& error) {
+      problems.add(spec->protocol_where, error.message());
+    }
+  }
+  problems.throw_if_any();
+  return protocol;
 }
 
 }  // namespace
@@ -227,7 +241,7 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
   run.recipe = &recipe;
   run.model = &model;
   const CalibrationSpec& calibration = recipe.calibration;
-  check_context(model, calibration.tokens, "calibration");
+  run.protocol = check_windows(recipe, model);
   const Tokenizer& tokenizer = model.require_tokenizer();
   run.provenance = {{"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}};
   run.plan = make_plan(recipe, model, run.provenance);
@@ -237,8 +251,6 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
   const ExportPlan exported = export_plan(run.plan, model, run.provenance);
   for (ExportJob& job : run.plan.exports) job.bytes = job.exporter->predict_bytes(exported);
   if (recipe.evaluate) {
-    check_context(model, recipe.evaluate->context, "evaluate");
-    run.protocol = parse_protocol(fmt::format("{}-{}", recipe.evaluate->protocol, recipe.evaluate->context));
     run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
     if (run.evaluation_ids.size() < run.protocol->window)
       fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -21,9 +22,17 @@ constexpr std::uint64_t kLargestLedger = std::uint64_t{1} << 30;
 
 /// In front of every message, little-endian.
 struct Frame {
-  std::uint64_t bytes = 0;
-  std::uint64_t checksum = 0;  // hash64 of the message
+  std::uint32_t bytes = 0;
+  std::uint32_t bytes_check = 0;  // of `bytes` alone, so that a damaged length is not taken for a torn record
+  std::uint64_t checksum = 0;     // hash64 of the message
 };
+
+std::uint32_t check_of(std::uint32_t bytes) {
+  return static_cast<std::uint32_t>(hash64({reinterpret_cast<const char*>(&bytes), sizeof bytes}));
+}
+
+/// A crash of the machine may leave a file longer than what was written, filled with zeros.
+bool is_blank(std::string_view bytes) { return bytes.find_first_not_of('\0') == std::string_view::npos; }
 
 LedgerFile from_proto(const ledger::File& file) { return {file.path(), file.bytes(), file.hash()}; }
 
@@ -123,10 +132,16 @@ void Ledger::replay(const RunIngredients& ingredients, const std::set<std::strin
   const std::string bytes = read_file(path_, kLargestLedger);
   std::size_t position = 0;
   bool started = false;
+  const auto refuse = [&] {
+    fail(ErrorKind::bad_data, "{}: damaged record at byte {}; start anew with --restart, or choose another -o",
+         path_.string(), position);
+  };
   while (bytes.size() - position >= sizeof(Frame)) {
     Frame frame;
     std::memcpy(&frame, bytes.data() + position, sizeof frame);
     const std::size_t rest = bytes.size() - position - sizeof frame;
+    if (is_blank(std::string_view(bytes).substr(position))) break;
+    if (frame.bytes_check != check_of(frame.bytes)) refuse();
     if (frame.bytes > rest) break;  // torn
     const std::string_view message(bytes.data() + position + sizeof frame, frame.bytes);
     ledger::Record record;
@@ -134,7 +149,7 @@ void Ledger::replay(const RunIngredients& ingredients, const std::set<std::strin
                        record.ParseFromArray(message.data(), static_cast<int>(message.size()));
     const bool last = frame.bytes == rest;
     if (!whole && last) break;  // torn: the length arrived, the content did not
-    if (!whole) fail(ErrorKind::bad_data, "{}: damaged record at byte {}", path_.string(), position);
+    if (!whole) refuse();
     if (record.has_started()) {
       check_started(record.started(), ingredients, ignored, path_);
       started = true;
@@ -149,7 +164,8 @@ void Ledger::replay(const RunIngredients& ingredients, const std::set<std::strin
 }
 
 void Ledger::append(const std::string& message) {
-  const Frame frame{message.size(), hash64(message)};
+  const auto length = checked_cast<std::uint32_t>(message.size());
+  const Frame frame{length, check_of(length), hash64(message)};
   std::string bytes(reinterpret_cast<const char*>(&frame), sizeof frame);
   bytes += message;
   for (std::size_t done = 0; done < bytes.size();) {

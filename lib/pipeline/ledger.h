@@ -1,4 +1,4 @@
-// The append-only ledger of a run: the only truth about what is done. A record is length, checksum and a protobuf
+// The append-only ledger of a run: the only truth about what is done. A record is length, checksums and a protobuf
 // message (ledger.proto); it is appended and synced after the files it speaks of are durable. A torn last record, as a
 // crash leaves it, is cut off; a damaged one anywhere else is an error.
 #pragma once

@@ -1,5 +1,7 @@
 #include "pipeline/open_model.h"
 
+#include <system_error>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -8,6 +10,7 @@
 #include "checkpoint/safetensors_folder.h"
 #include "model/compressed_store.h"
 #include "model/gguf_weights.h"
+#include "pipeline/work_folder.h"
 
 namespace adze {
 namespace {
@@ -93,11 +96,14 @@ std::string OpenedModel::name() const {
 }
 
 ModelKind detect_model(const fs::path& path) {
-  if (!fs::exists(path)) fail(ErrorKind::missing_input, "{}: does not exist", path.string());
-  if (fs::is_directory(path)) {
-    if (fs::exists(path / "store" / kOuterFileName)) return ModelKind::compressed;
-    if (fs::exists(path / "work"))
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) fail(ErrorKind::missing_input, "{}: does not exist", path.string());
+  if (error) fail(ErrorKind::missing_input, "{}: {}", path.string(), error.message());
+  if (fs::is_directory(status)) {
+    if (fs::exists(path / "work" / "lock") && !fs::exists(path / kManifestName))
       fail(ErrorKind::bad_data, "{}: an unfinished run of adze-compress; run it again to finish it", path.string());
+    if (fs::exists(path / "store" / kOuterFileName)) return ModelKind::compressed;
     return ModelKind::checkpoint_folder;
   }
   if (path.extension() == ".gguf") return ModelKind::gguf;

@@ -1,6 +1,7 @@
 #include "pipeline/plan.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 
 #include "base/checked.h"
@@ -8,6 +9,7 @@
 #include "base/parallel.h"
 #include "base/words.h"
 #include "grid/quantized_tensor.h"
+#include "pipeline/work_folder.h"
 
 namespace adze {
 namespace {
@@ -22,6 +24,12 @@ std::vector<std::string> solver_names() {
   std::vector<std::string> names;
   for (const SolverInfo& info : solvers()) names.emplace_back(info.name);
   return names;
+}
+
+/// What a run keeps in its output folder (work_folder.h): no export may lie there.
+bool belongs_to_run(const std::filesystem::path& file) {
+  constexpr std::array<std::string_view, 5> kNames{"store", "work", kManifestName, "report.json", "recipe.yaml"};
+  return !file.empty() && std::ranges::find(kNames, file.begin()->string()) != kNames.end();
 }
 
 /// Works through the recipe and collects problems; nothing is thrown before the end.
@@ -187,6 +195,8 @@ class Planner {
                          suggestion_or_list(spec.format, names, "formats are"));
         continue;
       }
+      if (belongs_to_run(spec.file))
+        problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
       ExportJob job{info, info->make(), spec.file, 0, {}};
       for (const ModulePlan& module : plan_.modules) check_held(spec, job, module);
       plan_.exports.push_back(std::move(job));

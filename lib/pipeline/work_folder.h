@@ -34,9 +34,10 @@ class WorkFolder {
 
  private:
   void lock();
+  void unlock();
 
   std::filesystem::path out_;
-  int lock_ = -1;
+  int lock_ = -1;  ///< descriptor
 };
 
 inline constexpr const char* kManifestName = "manifest.json";
