@@ -12,23 +12,41 @@ namespace adze {
 namespace {
 
 constexpr std::size_t kTileRows = 64;  // fixed, so that every product has a shape of the problem
+constexpr std::size_t kBlockCols = 256;
+
+MatrixD difference_tile(ConstViewF weights, const ConstViewF* approximation, std::size_t first) {
+  const std::size_t rows = std::min(kTileRows, weights.rows() - first);
+  MatrixD difference(kTileRows, weights.cols());
+  for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t c = 0; c < weights.cols(); ++c)
+      difference(r, c) = static_cast<double>(weights(first + r, c)) -
+                         (approximation ? static_cast<double>((*approximation)(first + r, c)) : 0.0);
+  return difference;
+}
+
+/// sum over blocks j of columns of D_j . (D_j H_jj + 2 D_<j H_<j,j): H is symmetric, so half of it will do.
+double tile_form(ConstViewD d, ConstViewD h) {
+  double sum = 0;
+  for (std::size_t first = 0; first < d.cols(); first += kBlockCols) {
+    const std::size_t cols = std::min(kBlockCols, d.cols() - first);
+    const ConstViewD block = d.col_range(first, cols);
+    MatrixD own(kTileRows, cols);
+    MatrixD before(kTileRows, cols);
+    multiply_nn(block, h.row_range(first, cols).col_range(first, cols), own);
+    if (first > 0) multiply_nn(d.col_range(0, first), h.row_range(0, first).col_range(first, cols), before);
+    for (std::size_t r = 0; r < kTileRows; ++r)
+      for (std::size_t c = 0; c < cols; ++c) sum += block(r, c) * (own(r, c) + 2 * before(r, c));
+  }
+  return sum;
+}
 
 /// tr(D H D^T) with D = weights - approximation, or D = weights when there is no approximation.
 double quadratic_form(ConstViewF weights, const ConstViewF* approximation, ConstViewD h) {
   const std::size_t tiles = divide_up(weights.rows(), kTileRows);
   std::vector<double> tile_sums(tiles);
   parallel_for(tiles, [&](std::size_t t) {
-    const std::size_t first = t * kTileRows;
-    const std::size_t rows = std::min(kTileRows, weights.rows() - first);
-    MatrixD difference(kTileRows, weights.cols());
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = 0; c < weights.cols(); ++c)
-        difference(r, c) = static_cast<double>(weights(first + r, c)) -
-                           (approximation ? static_cast<double>((*approximation)(first + r, c)) : 0.0);
-    MatrixD product(kTileRows, weights.cols());
-    multiply_nn(difference, h, product);
-    tile_sums[t] = std::inner_product(difference.values().begin(), difference.values().end(),
-                                      product.values().begin(), 0.0);
+    const MatrixD difference = difference_tile(weights, approximation, t * kTileRows);
+    tile_sums[t] = tile_form(difference, h);
   });
   return std::accumulate(tile_sums.begin(), tile_sums.end(), 0.0);
 }
