@@ -11,7 +11,7 @@
 namespace adze {
 namespace {
 
-constexpr std::size_t kTileRows = 64;  // fixed, so that every product has a shape of the problem
+constexpr std::size_t kTileRows = 128;  // fixed, so that every product has a shape of the problem
 constexpr std::size_t kBlockCols = 256;
 
 MatrixD difference_tile(ConstViewF weights, const ConstViewF* approximation, std::size_t first) {
