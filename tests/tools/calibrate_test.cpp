@@ -115,8 +115,10 @@ TEST(CalibrateTool, RefusesCommandLinesThatMakeNoSense) {
   expect_exit(calibrate({"--merge", "x", "y", "--dry-run", "-o", place.out()}), 64, {"neither --set nor --dry-run"});
   expect_exit(calibrate({"--merge", "x", "-o", place.out()}), 64, {"two or more folders of statistics, 1 given"});
   expect_exit(calibrate({model, "--set", "x.txt"}), 64, {"--output is required"});
-  expect_exit(calibrate(measuring(place.out(), {"--windows", "0"})), 64);
-  expect_exit(calibrate(measuring(place.out(), {"--tokens", "513"})), 64, {"the model's context of 512"});
+  const std::string text = bundled_text("code.yaml");
+  expect_exit(calibrate({model, "--set", text, "--windows", "0", "-o", place.out()}), 64, {"--windows: Value 0"});
+  expect_exit(calibrate({model, "--set", text, "--tokens", "513", "-o", place.out()}), 64,
+              {"windows of 513 tokens do not fit the model's context of 512"});
   EXPECT_FALSE(fs::exists(place.out()));
 }
 
