@@ -1,11 +1,13 @@
 #include "pipeline/compress.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
 #include "model/compressed_store.h"
@@ -50,7 +52,7 @@ class Run {
     do_outer();
     do_exports();
     collect();
-    if (run_.protocol) evaluate_result();
+    if (run_.plan.protocol) evaluate_result();
     result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     write_file(folder_.out() / "report.json", report_text(run_, result_));
     write_file(folder_.out() / kManifestName, manifest_text(run_, result_));
@@ -194,7 +196,7 @@ class Run {
     const CompressedStore compressed(folder_.store());
     result_.evaluation =
         evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
-                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.protocol, progress_);
+                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol, progress_);
   }
 
   void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
@@ -214,24 +216,13 @@ class Run {
   CompressResult result_;
 };
 
-/// Window lengths and the protocol's name, which need the model and the registry of protocols to be judged.
-std::optional<Protocol> check_windows(const Recipe& recipe, const OpenedModel& model) {
-  Diagnostics problems(recipe.source);
-  const auto check_length = [&, most = model.architecture().max_positions](Mark where, std::size_t tokens) {
-    if (tokens > most) problems.report(where, "windows of {} tokens, but the model's context is {}", tokens, most);
-  };
-  check_length(recipe.calibration.where, recipe.calibration.tokens);
-  std::optional<Protocol> protocol;
-  if (const auto& spec = recipe.evaluate) {
-    check_length(spec->where, spec->context);
-    try {
-      protocol = parse_protocol(fmt::format("{}-{}", spec->protocol, spec->context));
-    } catch (const Error& error) {
-      problems.add(spec->protocol_where, error.message());
-    }
-  }
-  problems.throw_if_any();
-  return protocol;
+/// Both models' states of all windows, their tables, and each thread's logits.
+std::uint64_t evaluation_memory(const PreparedRun& run) {
+  const Architecture& architecture = run.model->architecture();
+  const std::uint64_t states = 2 * run.evaluation_ids.size() * architecture.hidden * sizeof(float);
+  const std::uint64_t tables = 2 * 2 * architecture.vocab * architecture.hidden * sizeof(float);
+  constexpr std::uint64_t kLogitRows = 2 * 64;  // of both models, a slice at a time
+  return states + tables + static_cast<std::uint64_t>(thread_count()) * kLogitRows * architecture.vocab * sizeof(float);
 }
 
 }  // namespace
@@ -241,20 +232,21 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
   run.recipe = &recipe;
   run.model = &model;
   const CalibrationSpec& calibration = recipe.calibration;
-  run.protocol = check_windows(recipe, model);
   const Tokenizer& tokenizer = model.require_tokenizer();
-  run.provenance = {{"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}};
-  run.plan = make_plan(recipe, model, run.provenance);
+  run.plan = make_plan(recipe, model);
   run.windows =
       load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
-  run.provenance.emplace_back("adze.calibration", run.windows.hash());
+  run.provenance = {{"adze.version", ADZE_VERSION},
+                    {"adze.recipe", recipe.text_hash},
+                    {"adze.calibration", run.windows.hash()}};
   const ExportPlan exported = export_plan(run.plan, model, run.provenance);
   for (ExportJob& job : run.plan.exports) job.bytes = job.exporter->predict_bytes(exported);
-  if (recipe.evaluate) {
+  if (run.plan.protocol) {
     run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
-    if (run.evaluation_ids.size() < run.protocol->window)
+    if (run.evaluation_ids.size() < run.plan.protocol->window)
       fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),
-           run.evaluation_ids.size(), run.protocol->window);
+           run.evaluation_ids.size(), run.plan.protocol->window);
+    run.plan.peak_memory = std::max(run.plan.peak_memory, evaluation_memory(run));
   }
   run.ingredients = {{"recipe", recipe.text_hash},
                      {"model", model_identity(model)},

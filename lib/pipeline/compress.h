@@ -30,7 +30,6 @@ struct PreparedRun {
   CompressionPlan plan;
   TokenWindows windows;
   std::vector<std::int32_t> evaluation_ids;  ///< empty: the recipe does not evaluate
-  std::optional<Protocol> protocol;
   std::vector<std::pair<std::string, std::string>> provenance;
   RunIngredients ingredients;
 };

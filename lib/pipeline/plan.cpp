@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -37,8 +38,9 @@ class Planner {
  public:
   Planner(const Recipe& recipe, const OpenedModel& model) : recipe_(recipe), model_(model), problems_(recipe.source) {}
 
-  CompressionPlan run(const std::vector<std::pair<std::string, std::string>>& provenance) {
+  CompressionPlan run() {
     check_unsupported();
+    check_windows();
     for (const SchemeSpec& scheme : recipe_.schemes) resolve_scheme(scheme);
     list_modules();
     match_rules();
@@ -46,8 +48,6 @@ class Planner {
     problems_.throw_if_any();
     for (const Diagnostic& warning : recipe_.warnings.found()) plan_.warnings.push_back(recipe_.warnings.format(warning));
     add_up();
-    for (ExportJob& job : plan_.exports)
-      job.bytes = job.exporter->predict_bytes(export_plan(plan_, model_, provenance));
     predict_resources();
     return std::move(plan_);
   }
@@ -59,6 +59,24 @@ class Planner {
     for (const RuleSpec& rule : recipe_.rules)
       if (!rule.choose.empty())
         problems_.report(rule.treatment_where, "choose: this version does not allocate; name one scheme");
+  }
+
+  /// Window lengths and the protocol's name, which need the model and the registry of protocols to be judged.
+  void check_windows() {
+    check_length(recipe_.calibration.where, recipe_.calibration.tokens);
+    if (!recipe_.evaluate) return;
+    const EvaluateSpec& spec = *recipe_.evaluate;
+    check_length(spec.where, spec.context);
+    try {
+      plan_.protocol = parse_protocol(fmt::format("{}-{}", spec.protocol, spec.context));
+    } catch (const Error& error) {
+      problems_.add(spec.protocol_where, error.message());
+    }
+  }
+
+  void check_length(Mark where, std::size_t tokens) {
+    const std::size_t most = model_.architecture().max_positions;
+    if (tokens > most) problems_.report(where, "windows of {} tokens, but the model's context is {}", tokens, most);
   }
 
   void resolve_scheme(const SchemeSpec& spec) {
@@ -157,8 +175,8 @@ class Planner {
     if (!rule.scheme) return;  // choose: reported already
     if (const auto reason = use_scheme(*rule.scheme, module)) {
       if (!rule.fallback) {
-        if (reported_.insert({*reason, true}).second)
-          problems_.report(rule.treatment_where, "{}: {}, or name a fallback:", module.spec.module, *reason);
+        if (reported_.insert(*reason).second)
+          problems_.report(rule.treatment_where, "{}: {}; or give the rule a fallback", module.spec.module, *reason);
       } else if (rule.fallback->store) {
         store_as(*rule.fallback->store, module);
       } else if (const auto still = use_scheme(*rule.fallback->scheme, module)) {
@@ -198,17 +216,29 @@ class Planner {
       if (belongs_to_run(spec.file))
         problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
       ExportJob job{info, info->make(), spec.file, 0, {}};
-      for (const ModulePlan& module : plan_.modules) check_held(spec, job, module);
+      std::map<std::string, Remark> remarks;
+      for (const ModulePlan& module : plan_.modules) check_held(spec, job, module, remarks);
+      for (const auto& [format, remark] : remarks)
+        job.remarks.push_back(remark.others == 0 ? remark.text
+                                                 : fmt::format("{}; so are {} others", remark.text, remark.others));
       plan_.exports.push_back(std::move(job));
     }
   }
 
-  void check_held(const ExportSpec& spec, ExportJob& job, const ModulePlan& module) {
+  /// What an exporter says of the first tensor in a format, and how many more are in it.
+  struct Remark {
+    std::string text;
+    std::size_t others = 0;
+  };
+
+  void check_held(const ExportSpec& spec, const ExportJob& job, const ModulePlan& module,
+                  std::map<std::string, Remark>& remarks) {
     const PlannedTensor tensor{module.spec, module.format};
     if (const auto reason = job.exporter->cannot_hold(model_.architecture(), tensor)) {
-      if (reported_.insert({spec.format + module.format, true}).second) problems_.report(spec.where, "{}", *reason);
+      if (reported_.insert(spec.format + module.format).second) problems_.report(spec.where, "{}", *reason);
     } else if (const auto remark = job.exporter->remark(model_.architecture(), tensor)) {
-      if (std::ranges::find(job.remarks, *remark) == job.remarks.end()) job.remarks.push_back(*remark);
+      const auto [at, is_new] = remarks.insert({module.format, {*remark}});
+      if (!is_new) ++at->second.others;
     }
   }
 
@@ -260,7 +290,7 @@ class Planner {
   Diagnostics problems_;
   CompressionPlan plan_;
   std::vector<bool> rule_matches_;
-  std::map<std::string, bool> reported_;  ///< one message per reason, not one per module
+  std::set<std::string> reported_;  ///< one message per reason, not one per module
 };
 
 }  // namespace
@@ -271,10 +301,7 @@ const ModulePlan* CompressionPlan::find(std::string_view module) const {
   return nullptr;
 }
 
-CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model,
-                          const std::vector<std::pair<std::string, std::string>>& provenance) {
-  return Planner(recipe, model).run(provenance);
-}
+CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { return Planner(recipe, model).run(); }
 
 ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
                        std::vector<std::pair<std::string, std::string>> provenance) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluate/protocol.h"
 #include "export/exporter.h"
 #include "pipeline/open_model.h"
 #include "recipe/recipe.h"
@@ -40,7 +41,7 @@ struct ExportJob {
   const ExporterInfo* info = nullptr;
   std::shared_ptr<const Exporter> exporter;
   std::filesystem::path file;  ///< relative to the output folder
-  std::uint64_t bytes = 0;     ///< exact
+  std::uint64_t bytes = 0;     ///< exact; known once the calibration is (prepare_run)
   std::vector<std::string> remarks;
 };
 
@@ -48,6 +49,7 @@ struct CompressionPlan {
   std::vector<ResolvedScheme> schemes;
   std::vector<ModulePlan> modules;  ///< embedding, linears in order, head unless tied
   std::vector<ExportJob> exports;
+  std::optional<Protocol> protocol;  ///< nothing: the recipe does not evaluate
   std::vector<std::string> warnings;
   std::uint64_t stored_bytes = 0;    ///< all tensors, norms included
   std::uint64_t original_bytes = 0;
@@ -61,9 +63,7 @@ struct CompressionPlan {
 };
 
 /// Throws bad_recipe with every problem of the recipe in one message, bad_data when the model cannot be compressed.
-/// `provenance`: as ExportPlan::provenance.
-CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model,
-                          const std::vector<std::pair<std::string, std::string>>& provenance);
+CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model);
 
 /// The export plan that belongs to a compression plan; references `model`.
 ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/words.h"
 #include "report/table.h"
 
 namespace adze {
@@ -17,6 +18,19 @@ struct MatchLine {
 };
 
 std::uint64_t count_of(const TensorSpec& spec) { return spec.shape[0] * spec.shape[1]; }
+
+/// "kept as they are: embed_tokens, ..."; "" when every module has a rule.
+std::string kept_modules(const PreparedRun& run) {
+  constexpr std::size_t kShown = 20;
+  std::vector<std::string> names;
+  for (const ModulePlan& module : run.plan.modules)
+    if (!module.rule) names.push_back(module.spec.module);
+  if (names.empty()) return "";
+  const std::size_t more = names.size() > kShown ? names.size() - kShown : 0;
+  names.resize(names.size() - more);
+  if (more > 0) names.push_back(fmt::format("{} more", more));
+  return fmt::format("kept as they are: {}\n", join_words(names));
+}
 
 }  // namespace
 
@@ -39,7 +53,7 @@ std::string match_table(const PreparedRun& run) {
                    line.original_formats, key.second, fmt::format("{}", line.before), fmt::format("{}", line.after),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(line.after) / static_cast<double>(line.weights))});
   }
-  return table.text();
+  return table.text() + kept_modules(run);
 }
 
 std::string loss_table(const CompressResult& result) {
