@@ -28,6 +28,9 @@ void add_weights(Hasher& hasher, const BlockWeights& block) {
   }
 }
 
+constexpr std::uint64_t kProgramBytes = std::uint64_t{24} << 20;  // libraries, tokenizer, text: as measured
+constexpr std::uint64_t kBatchTokens = 4096;                      // rows that a BlockPass holds inputs and scratch of
+
 class Calibration {
  public:
   Calibration(const ModelWeights& model, const std::string& name, const TokenWindows& windows,
@@ -138,8 +141,8 @@ CalibratePrediction predict_calibration(const Architecture& architecture, std::s
     prediction.disk += input_bytes(shape_of(architecture, linears_of(stage)[0].slot).cols);
   for (const LinearInfo& info : block_linears()) block_weights += shape_of(architecture, info.slot).count();
   prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
-  prediction.memory = tokens * architecture.hidden * sizeof(float) + block_weights * sizeof(float) +
-                      std::uint64_t{widest} * widest * sizeof(double);
+  prediction.memory = kProgramBytes + tokens * architecture.hidden * sizeof(float) + block_weights * sizeof(float) +
+                      kBatchTokens * widest * 2 * sizeof(float) + std::uint64_t{widest} * widest * sizeof(double);
   return prediction;
 }
 

@@ -37,7 +37,7 @@ CalibrateResult calibrate(const ModelWeights& model, const std::string& name, co
 /// What a run will take, without running it.
 struct CalibratePrediction {
   std::uint64_t disk = 0;    ///< bytes of the folder's datasets
-  std::uint64_t memory = 0;  ///< bytes at the peak: hidden states, a block decoded as stored in f32, one H
+  std::uint64_t memory = 0;  ///< bytes at the peak, roughly: program, hidden states, a block in f32, a batch, one H
 };
 CalibratePrediction predict_calibration(const Architecture& architecture, std::size_t tokens);
 

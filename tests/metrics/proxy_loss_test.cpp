@@ -26,7 +26,7 @@ double trace_form(const testing::EigenRows<double>& d, const MatrixD& h) {
 }
 
 TEST(ProxyLoss, IsTheTraceThatEigenComputes) {
-  for (const std::size_t rows : {1, 63, 64, 65, 200})  // around the tiles of 64 rows
+  for (const std::size_t rows : {1, 63, 64, 65, 127, 128, 129, 300})  // around tiles of 64 and 128 rows
     for (const std::size_t cols : {1, 17, 96}) {
       const MatrixD h = second_moment(cols);
       Strided weights(random_matrix<float>({rows, cols}, "w"), 3);
