@@ -1,0 +1,278 @@
+// Whole runs on a tiny random model: what is measured with what, tied and untied tables, conversions, the manifest.
+#include "pipeline/compress.h"
+
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "base/parallel.h"
+#include "calibrate/block_pass.h"
+#include "pipeline/block_step.h"
+#include "pipeline/manifest.h"
+#include "pipeline/pipeline_testing.h"
+
+namespace adze::testing {
+namespace {
+
+using Json = nlohmann::json;
+
+const std::string kSchemes = "schemes: { w4: { grid: int4, group: 32, solver: gptq } }\n";
+const std::string kBlocks = kSchemes + "rules: [ { modules: \"layers.**\", scheme: w4 } ]\n";
+
+/// What solving one stage against these inputs gives, without the pipeline.
+std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatistics& statistics, std::size_t block,
+                                   Stage stage) {
+  Problem problem;
+  std::vector<MatrixF> weights;
+  const BlockWeights original = prepared.model.weights->block(block);
+  for (const LinearInfo& info : linears_of(stage)) weights.push_back(original[info.slot].weight->decode());
+  problem.weights.assign(weights.begin(), weights.end());
+  problem.hessian = statistics.second_moment;
+  problem.grid = prepared.run.plan.schemes.at(0).grid;
+  std::vector<TensorPtr> tensors;
+  for (const Solution& solution : prepared.run.plan.schemes.at(0).solver->solve(problem))
+    tensors.push_back(solution.tensor);
+  return tensors;
+}
+
+/// With what the linears of block 1 may have been measured.
+struct Inputs {
+  bool compressed_block_zero;  ///< the states come from block 0 as compressed
+  bool sees_itself;            ///< later stages see the compressed earlier ones
+  bool operator==(const Inputs&) const = default;
+};
+
+/// True when the store holds what solving block 1 by hand with these inputs gives.
+bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs inputs) {
+  const ModelWeights& original = *prepared.model.weights;
+  const std::size_t tokens = prepared.run.windows.tokens;
+  const Forward forward(original.architecture(), tokens);
+  MatrixF states = embed_windows(original.architecture(), *original.embedding(), prepared.run.windows.ids);
+  run_block(forward, inputs.compressed_block_zero ? store.block(0) : original.block(0), tokens, states);
+  const BlockWeights stored = store.block(1);
+  BlockWeights seen = original.block(1);
+  BlockPass pass(forward, states, tokens);
+  bool same = true;
+  for (const Stage stage : kStages) {
+    const InputStatistics statistics = pass.measure(stage, seen);
+    const std::vector<TensorPtr> solved = solve_stage(prepared, statistics, 1, stage);
+    for (std::size_t i = 0; i < solved.size(); ++i) {
+      const LinearSlot slot = linears_of(stage)[i].slot;
+      same = same && std::ranges::equal(stored[slot].weight->payload(), solved[i]->payload());
+      if (inputs.sees_itself) seen[slot].weight = solved[i];
+    }
+  }
+  return same;
+}
+
+/// Of all inputs that might have been used, a run with these modes used `expected` and no others.
+void expect_inputs(const std::string& modes, Inputs expected) {
+  const Site site(true);
+  const std::string text = recipe_of(kBlocks + modes);
+  run_recipe(text, site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  const Prepared prepared(text, site.model());
+  for (const Inputs inputs : {Inputs{true, true}, Inputs{true, false}, Inputs{false, true}, Inputs{false, false}})
+    EXPECT_EQ(block_one_is(store, prepared, inputs), inputs == expected)
+        << modes << inputs.compressed_block_zero << inputs.sees_itself;
+}
+
+TEST(Propagate, CompressedIsTheDefaultAndSeesEverythingDoneSoFar) { expect_inputs("", {true, true}); }
+
+TEST(Propagate, CompressedMeasuredOnceSeesTheBlocksBeforeButNotItself) { expect_inputs("stages: 1\n", {true, false}); }
+
+TEST(Propagate, OriginalSeesNothingOfTheCompression) {
+  expect_inputs("propagate: original\n", {false, false});
+  expect_inputs("propagate: original\nstages: 1\n", {false, false});
+}
+
+TEST(Head, OfATiedTableIsSolvedWithTheHeadsInputs) {
+  const Site site(true);
+  const std::string text = recipe_of(kSchemes + "rules: [ { modules: \"lm_head\", scheme: w4 } ]\n");
+  const CompressResult result = run_recipe(text, site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  EXPECT_TRUE(store.architecture().tied);
+  EXPECT_EQ(store.embedding()->format(), "int4 g32 sym");
+  EXPECT_GT(record_of(result, "embed_tokens").report.damping, 0.0);  // gptq saw an H
+
+  const Prepared prepared(text, site.model());
+  const ModelWeights& original = *prepared.model.weights;
+  const Forward forward(original.architecture(), 16);
+  MatrixF states = embed_windows(original.architecture(), *original.embedding(), prepared.run.windows.ids);
+  for (std::size_t b = 0; b < 2; ++b) run_block(forward, original.block(b), 16, states);
+  const InputStatistics h = measure_head_input(forward, original.final_norm(), 16, states);
+  const MatrixF table = original.embedding()->decode();
+  Problem problem{{table}, h.second_moment, prepared.run.plan.schemes[0].grid};
+  expect_same_payload(*store.embedding(), *prepared.run.plan.schemes[0].solver->solve(problem).front().tensor);
+}
+
+TEST(Head, UntiedIsSolvedWithItsInputsAndTheEmbeddingWithTheIdentity) {
+  const Site site(false);
+  const std::string text = recipe_of(
+      kSchemes + "rules: [ { modules: \"lm_head\", scheme: w4 }, { modules: \"embed_tokens\", scheme: w4 } ]\n");
+  const CompressResult result = run_recipe(text, site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  EXPECT_FALSE(store.architecture().tied);
+  EXPECT_EQ(store.head()->format(), "int4 g32 sym");
+  EXPECT_GT(record_of(result, "lm_head").report.loss, 0.0);
+  const Prepared prepared(text, site.model());
+  const MatrixF table = prepared.model.weights->embedding()->decode();
+  Problem problem{{table}, {}, prepared.run.plan.schemes[0].grid};
+  expect_same_payload(*store.embedding(), *prepared.run.plan.schemes[0].solver->solve(problem).front().tensor);
+}
+
+TEST(Head, UntiedMayBeKeptWhileTheEmbeddingIsConverted) {
+  const Site site(false);
+  run_recipe(recipe_of("rules: [ { modules: \"embed_tokens\", store: f32 } ]\n"), site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  EXPECT_EQ(store.embedding()->format(), "f32");
+  EXPECT_EQ(store.head()->format(), "bf16");
+  const OpenedModel original = open_model(site.model());
+  EXPECT_EQ(store.embedding()->decode(), original.weights->embedding()->decode());
+  expect_same_payload(*store.head(), *original.weights->head());
+}
+
+TEST(Store, ConvertsBetweenDtypesExactlyWhereTheyHoldTheValues) {
+  const Site site(true);
+  run_recipe(
+      recipe_of("rules: [ { modules: \"layers.0.**\", store: f32 }, { modules: \"layers.1.**\", store: f16 } ]\n"),
+      site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  const OpenedModel original = open_model(site.model());
+  for (const LinearInfo& info : block_linears()) {
+    const MatrixF before = original.weights->block(0)[info.slot].weight->decode();
+    EXPECT_EQ(store.block(0)[info.slot].weight->format(), "f32");
+    EXPECT_EQ(store.block(0)[info.slot].weight->decode(), before);
+    const MatrixF rounded = original.weights->block(1)[info.slot].weight->decode();
+    const MatrixF halves = store.block(1)[info.slot].weight->decode();
+    EXPECT_EQ(store.block(1)[info.slot].weight->format(), "f16");
+    for (std::size_t i = 0; i < halves.values().size(); ++i)
+      ASSERT_EQ(halves.values()[i], f16_to_float(float_to_f16(rounded.values()[i]))) << i;
+  }
+}
+
+TEST(Store, AnOverflowingConversionStopsTheRunWithTheModulesName) {
+  Site site(true);
+  std::vector<float> values(32 * 32, 0.0f);
+  values[77] = 1e6f;  // fits bf16, not f16
+  site.source.put("model.layers.1.self_attn.o_proj.weight", DType::bf16, {32, 32}, values);
+  fs::remove_all(site.model());
+  write_checkpoint(site.model(), site.architecture, site.source);
+  expect_error(ErrorKind::bad_data, "layers.1.self_attn.o_proj: ", [&] {
+    run_recipe(recipe_of("rules: [ { modules: \"layers.**\", store: f16 } ]\n"), site.model(), site / "out");
+  });
+  EXPECT_FALSE(fs::exists(site / "out" / kManifestName));
+}
+
+TEST(Store, KeepsWhatNoRuleMatchesBitForBit) {
+  const Site site(true, DType::f16);
+  run_recipe(recipe_of(kSchemes + "rules: [ { modules: \"layers.0.mlp.*\", scheme: w4 } ]\n"), site.model(),
+             site / "out");
+  const CompressedStore store(site / "out/store");
+  const OpenedModel original = open_model(site.model());
+  expect_same_payload(*store.embedding(), *original.weights->embedding());
+  EXPECT_EQ(store.final_norm(), original.weights->final_norm());
+  for (const LinearInfo& info : block_linears())
+    expect_same_payload(*store.block(1)[info.slot].weight, *original.weights->block(1)[info.slot].weight);
+}
+
+TEST(Manifest, IsTheSameForTwoRunsWhereverAndOnHoweverManyThreads) {
+  const Site site(true);
+  const std::string text = recipe_of(kBlocks +
+                                     "export: [ { format: gguf, file: m.gguf } ]\n"
+                                     "evaluate: { text: " +
+                                     calibration_text() + ", context: 32 }\n");
+  run_recipe(text, site.model(), site / "first");
+  set_thread_count(3);
+  run_recipe(text, site.model(), site / "elsewhere/second");
+  set_thread_count(0);
+  const std::string manifest = read_file(site / "first" / kManifestName);
+  EXPECT_EQ(manifest, read_file(site / "elsewhere/second" / kManifestName));
+  EXPECT_EQ(manifest.find(site.path().string()), std::string::npos) << "a path of this machine";
+  EXPECT_EQ(manifest.find("seconds"), std::string::npos);
+  EXPECT_NE(read_file(site / "first/report.json").find("seconds"), std::string::npos);
+}
+
+TEST(Manifest, ListsEveryFileWithItsHashAndEveryTensorWithItsBytes) {
+  const Site site(true);
+  run_recipe(recipe_of(kBlocks + "export: [ { format: gguf, file: sub/m.gguf } ]\n"), site.model(), site / "out");
+  const Json manifest = Json::parse(read_file(site / "out" / kManifestName));
+  std::set<std::string> listed;
+  for (const Json& file : manifest.at("files")) {
+    const LedgerFile entry{file.at("path"), file.at("bytes"), file.at("xxh3")};
+    EXPECT_TRUE(is_intact(site / "out", entry)) << entry.path;
+    listed.insert(entry.path);
+  }
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(site / "out")) {
+    const std::string name = entry.path().lexically_relative(site / "out").string();
+    const bool unlisted = !entry.is_regular_file() || name == "manifest.json" || name == "report.json";
+    EXPECT_TRUE(unlisted || listed.contains(name)) << name;
+  }
+  EXPECT_EQ(manifest.at("tensors").size(), 14u);
+  for (const Json& tensor : manifest.at("tensors")) {
+    EXPECT_EQ(tensor.at("format"), "int4 g32 sym");
+    EXPECT_GT(tensor.at("loss").get<double>(), 0.0);
+  }
+  EXPECT_EQ(manifest.at("stored").at("bytes"), stored_size(CompressedStore(site / "out/store")).bytes);
+}
+
+TEST(Manifest, HoldsTheJudgementWhenTheRecipeAsksForOne) {
+  const Site site(true);
+  const std::string text =
+      recipe_of(kBlocks + "evaluate: { text: " + calibration_text() + ", context: 32, protocol: gptq }\n");
+  const CompressResult result = run_recipe(text, site.model(), site / "out");
+  ASSERT_TRUE(result.evaluation && result.evaluation->reference);
+  EXPECT_GT(result.evaluation->reference->kl_mean, 0.0);
+  const Json manifest = Json::parse(read_file(site / "out" / kManifestName));
+  EXPECT_EQ(manifest.at("evaluation").at("protocol"), "gptq-32");
+  EXPECT_EQ(manifest.at("evaluation").at("perplexity"), result.evaluation->perplexity);
+}
+
+TEST(Compress, ARuleForNothingButStorageNeedsNoSolver) {
+  const Site site(true);
+  const CompressResult result =
+      run_recipe(recipe_of("rules: [ { modules: \"**\", store: bf16 } ]\n"), site.model(), site / "out");
+  EXPECT_TRUE(result.tensors.empty());
+  expect_same_payload(*CompressedStore(site / "out/store").embedding(), *open_model(site.model()).weights->embedding());
+}
+
+TEST(Compress, LeavesNoWorkBehind) {
+  const Site site(true);
+  run_recipe(recipe_of(kBlocks), site.model(), site / "out");
+  EXPECT_FALSE(fs::exists(site / "out/work"));
+  EXPECT_EQ(read_file(site / "out/recipe.yaml"), recipe_of(kBlocks));
+}
+
+TEST(Compress, AChangedCheckpointIsAnotherRun) {
+  const Site site(true);
+  {
+    const Prepared prepared(recipe_of(kBlocks), site.model());
+    const WorkFolder folder(site / "out", IfExists::resume);
+    const Ledger ledger(folder.ledger(), prepared.run.ingredients);
+  }
+  fs::last_write_time(site.model() / "model.safetensors", fs::file_time_type::clock::now() + std::chrono::seconds(5));
+  expect_error(ErrorKind::cannot_create, "an unfinished run with another model;",
+               [&] { run_recipe(recipe_of(kBlocks), site.model(), site / "out"); });
+  run_recipe(recipe_of(kBlocks), site.model(), site / "out", IfExists::restart);
+  EXPECT_TRUE(fs::exists(site / "out" / kManifestName));
+}
+
+TEST(Compress, AnotherKindOfCpuNeedsForce) {
+  const Site site(true);
+  const Prepared prepared(recipe_of(kBlocks), site.model());
+  {
+    RunIngredients other = prepared.run.ingredients;
+    other["kernels"] = "another";
+    const WorkFolder folder(site / "out", IfExists::resume);
+    const Ledger ledger(folder.ledger(), other);
+  }
+  CompressOptions options;
+  options.out = site / "out";
+  expect_error(ErrorKind::cannot_create, "an unfinished run with another kernels;",
+               [&] { compress(prepared.run, options, silent_progress()); });
+  options.force = true;
+  EXPECT_EQ(compress(prepared.run, options, silent_progress()).tensors.size(), 14u);
+}
+
+}  // namespace
+}  // namespace adze::testing
