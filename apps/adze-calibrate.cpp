@@ -75,12 +75,12 @@ void measure(const Options& options, Tool& tool) {
   check_window_length(model.architecture(), options.rule.tokens);
   const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
   if (options.dry_run) {
-    const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name(), windows),
+    const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name, windows),
                                  options.overwrite);
     return print_prediction(options, windows, model.architecture(), tool);
   }
   print_statistics(options,
-                   calibrate(*model.weights, model.name(), windows, {options.out, options.overwrite}, tool.progress()),
+                   calibrate(*model.weights, model.name, windows, {options.out, options.overwrite}, tool.progress()),
                    tool);
 }
 

@@ -31,7 +31,7 @@ const ExporterInfo& exporter_named(const std::string& name) {
 
 ExportPlan plan_export(const OpenedModel& model) {
   ExportPlan plan{model.architecture(), planned_tensors(*model.weights),
-                  model.tokenizer ? &*model.tokenizer : nullptr, model.files, model.name(), {}};
+                  model.tokenizer ? &*model.tokenizer : nullptr, model.files, model.name, {}};
   plan.provenance.emplace_back("adze.version", ADZE_VERSION);
   if (model.kind != ModelKind::compressed) return plan;
   // The same keys as the run itself writes, so that exporting again gives the same bytes.

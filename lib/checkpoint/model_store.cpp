@@ -58,7 +58,14 @@ ModelStore::ModelStore(const std::filesystem::path& path) : reader_(path) {}
 ModelStore::~ModelStore() = default;
 
 std::unique_ptr<ModelStore> ModelStore::open(const std::filesystem::path& path, const ModelStoreOptions& options) {
-  if (!options.trust) check_sidecar(path);
+  if (!options.trust) {
+    try {
+      check_sidecar(path);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::bad_data) throw;
+      throw Error(error.kind(), error.message() + ", or open it with --trust");
+    }
+  }
   std::unique_ptr<ModelStore> store(new ModelStore(path));
   with_context(path.string(), [&] {
     const Hdf5Reader& reader = store->reader_;

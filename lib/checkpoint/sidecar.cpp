@@ -28,13 +28,13 @@ void check_sidecar(const std::filesystem::path& file) {
   const std::filesystem::path sidecar = sidecar_path(file);
   std::error_code error;
   if (!std::filesystem::exists(sidecar, error))
-    fail(ErrorKind::bad_data, "{}: its checksum file {} is missing; make the file again, or open it with --trust",
+    fail(ErrorKind::bad_data, "{}: its checksum file {} is missing; make the file again",
          file.string(), sidecar.filename().string());
   const std::string expected = read_file(sidecar, kMaxSidecarBytes).substr(0, kHashDigits);
   const std::string actual = hash_file(file);
   if (expected != actual)
     fail(ErrorKind::bad_data,
-         "{}: its hash is {}, {} says {}: damaged or changed; make it again, or open it with --trust", file.string(),
+         "{}: its hash is {}, {} says {}: damaged or changed; make it again", file.string(),
          actual, sidecar.filename().string(), expected);
 }
 

@@ -36,7 +36,7 @@ std::string manifest_text(const PreparedRun& run, const CompressResult& result) 
   json["adze"] = 1;
   json["version"] = ADZE_VERSION;
   json["recipe"] = {{"hash", run.recipe->text_hash}};
-  json["model"] = {{"name", run.model->name()},
+  json["model"] = {{"name", run.model->name},
                    {"family", run.model->architecture().family},
                    {"bytes", run.plan.original_bytes},
                    {"weights", run.plan.weights}};

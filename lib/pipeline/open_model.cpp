@@ -17,6 +17,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// The last part of a folder's name, of "MODEL/" too.
+std::string folder_name(const fs::path& folder) {
+  const fs::path absolute = fs::absolute(folder).lexically_normal();
+  return (absolute.has_filename() ? absolute.filename() : absolute.parent_path().filename()).string();
+}
+
 void load_tokenizer(OpenedModel& model) {
   if (const std::string* text = model.file("tokenizer.json"))
     model.tokenizer = Tokenizer::from_json(*text, (model.path / "tokenizer.json").string());
@@ -39,6 +45,9 @@ void open_folder(OpenedModel& model, const OpenModelOptions&) {
 void open_store(OpenedModel& model, const OpenModelOptions& options) {
   std::shared_ptr<ModelStore> store = ModelStore::open(model.path, {options.source, options.trust});
   model.files.assign(store->files().begin(), store->files().end());
+  model.name = store->source_files().empty()
+                   ? model.path.stem().string()
+                   : folder_name((fs::absolute(model.path).parent_path() / store->source_files()[0].path).parent_path());
   model.source = std::move(store);
   load_weights(model);
 }
@@ -51,6 +60,7 @@ void open_compressed(OpenedModel& model, const OpenModelOptions&) {
 
 void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
   model.weights = std::make_shared<GgufWeights>(model.path);
+  model.name = model.path.stem().string();
 }
 
 struct KindRow {
@@ -69,9 +79,9 @@ const KindRow& row_of(ModelKind kind) { return kKinds[static_cast<std::size_t>(k
 
 std::string_view name_of(ModelKind kind) { return row_of(kind).name; }
 
-const std::string* OpenedModel::file(std::string_view name) const {
+const std::string* OpenedModel::file(std::string_view file_name) const {
   for (const StoreFile& kept : files)
-    if (kept.name == name) return &kept.text;
+    if (kept.name == file_name) return &kept.text;
   return nullptr;
 }
 
@@ -87,12 +97,6 @@ const TensorSource& OpenedModel::require_source() const {
     fail(ErrorKind::bad_data, "{}: is a {}; what can be compressed is a Hugging Face folder or a model store",
          path.string(), name_of(kind));
   return *source;
-}
-
-std::string OpenedModel::name() const {
-  const fs::path absolute = fs::absolute(path).lexically_normal();
-  const fs::path last = absolute.has_filename() ? absolute.filename() : absolute.parent_path().filename();
-  return kind == ModelKind::model_store || kind == ModelKind::gguf ? last.stem().string() : last.string();
 }
 
 ModelKind detect_model(const fs::path& path) {
@@ -118,6 +122,7 @@ OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {
   OpenedModel model;
   model.path = path;
   model.kind = detect_model(path);
+  model.name = folder_name(path);
   row_of(model.kind).open(model, options);
   load_tokenizer(model);
   return model;

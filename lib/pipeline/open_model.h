@@ -26,6 +26,7 @@ struct OpenModelOptions {
 
 struct OpenedModel {
   std::filesystem::path path;
+  std::string name;  ///< "demo-llama": the folder's name; of a model store the checkpoint's, if it lies in a folder
   ModelKind kind = ModelKind::checkpoint_folder;
   std::shared_ptr<const ModelWeights> weights;
   std::shared_ptr<const TensorSource> source;  ///< of checkpoints and model stores; null for the others
@@ -34,13 +35,11 @@ struct OpenedModel {
 
   const Architecture& architecture() const { return weights->architecture(); }
   /// The text of a kept file; nullptr when there is none.
-  const std::string* file(std::string_view name) const;
+  const std::string* file(std::string_view file_name) const;
   /// The tokenizer, or bad_data that says how to get one.
   const Tokenizer& require_tokenizer() const;
   /// The source, or bad_data that names what can be compressed.
   const TensorSource& require_source() const;
-  /// "demo-llama": the folder's or file's name.
-  std::string name() const;
 };
 
 /// Throws missing_input when there is nothing at `path`, bad_data when it is no model of these kinds or a broken one.

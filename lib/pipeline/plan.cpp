@@ -291,6 +291,7 @@ class Planner {
   CompressionPlan plan_;
   std::vector<bool> rule_matches_;
   std::set<std::string> reported_;  ///< one message per reason, not one per module
+  std::set<std::string> remarked_;  ///< likewise, one remark per format
 };
 
 }  // namespace
@@ -306,7 +307,7 @@ CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { retu
 ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
                        std::vector<std::pair<std::string, std::string>> provenance) {
   ExportPlan exported{model.architecture(), {}, model.tokenizer ? &*model.tokenizer : nullptr, model.files,
-                      model.name(), std::move(provenance)};
+                      model.name, std::move(provenance)};
   for (const TensorSpec& spec : expected_tensors(model.architecture())) {
     const ModulePlan* module = plan.find(spec.module);
     exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});

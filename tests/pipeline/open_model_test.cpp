@@ -47,11 +47,11 @@ TEST(OpenModel, GivesEachKindItsNameFilesAndSource) {
     std::size_t files;
     bool has_source;
   };
-  for (const Expected& e : {Expected{f.site.model(), "model", 3, true}, Expected{f.store, "tiny", 3, true},
+  for (const Expected& e : {Expected{f.site.model(), "model", 3, true}, Expected{f.store, "model", 3, true},
                             Expected{f.out, "run", 3, false}, Expected{f.gguf, "small", 0, false}}) {
     SCOPED_TRACE(e.path);
     const OpenedModel model = open_model(e.path);
-    EXPECT_EQ(model.name(), e.name);
+    EXPECT_EQ(model.name, e.name);
     EXPECT_EQ(model.files.size(), e.files);
     EXPECT_EQ(model.source != nullptr, e.has_source);
     EXPECT_EQ(model.tokenizer.has_value(), e.files > 0);
@@ -61,8 +61,8 @@ TEST(OpenModel, GivesEachKindItsNameFilesAndSource) {
 }
 
 TEST(OpenModel, ATrailingSlashDoesNotChangeTheName) {
-  EXPECT_EQ(open_model(forms().site.model() / "").name(), "model");
-  EXPECT_EQ(open_model(forms().site.model() / ".." / "model").name(), "model");
+  EXPECT_EQ(open_model(forms().site.model() / "").name, "model");
+  EXPECT_EQ(open_model(forms().site.model() / ".." / "model").name, "model");
 }
 
 TEST(OpenModel, AllKindsHoldTheSameWeights) {

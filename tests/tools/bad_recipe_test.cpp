@@ -66,7 +66,7 @@ TEST(BadRecipe, HasAGroupThatDoesNotDivideARow) {
   expect_recipe_refused(changed("grid: gguf/q4_k", "grid: int4, group: 96"),
                         {"recipe.yaml:7:",
                          "layers.0.self_attn.q_proj: int4 g96 sym: rows of 256 columns do not divide "
-                         "into groups of 96; group: "});
+                         "into groups of 96; group: 64 does"});
 }
 
 TEST(BadRecipe, NamesAnUnknownGrid) {

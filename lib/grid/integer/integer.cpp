@@ -47,7 +47,7 @@ class IntegerGrid final : public Grid {
 
   std::optional<std::string> cannot_hold(std::size_t cols) const override {
     if (spec_.scope != ScaleScope::group || (cols > 0 && cols % spec_.group == 0)) return std::nullopt;
-    std::size_t nearest = spec_.group;
+    std::size_t nearest = std::bit_floor(spec_.group);
     while (nearest > 1 && cols % nearest != 0) nearest /= 2;
     return fmt::format("{}: rows of {} columns do not divide into groups of {}; group: {} does", name(), cols,
                        spec_.group, nearest);

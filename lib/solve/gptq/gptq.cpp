@@ -201,7 +201,7 @@ std::unique_ptr<Solver> make_gptq(const GptqOptions& options) { return std::make
 
 std::unique_ptr<Solver> configure_gptq(MapReader& options) {
   GptqOptions read;
-  read.damp = options.optional("damp").real(0, 1).value_or(read.damp);
+  read.damp = options.optional("damp").real(0, 0.99).value_or(read.damp);
   read.order = options.optional("order").one_of<ColumnOrder>(kOrders).value_or(read.order);
   const Value fixed = options.optional("static_scales");
   read.static_scales = fixed.boolean().value_or(read.order == ColumnOrder::activation);
