@@ -44,6 +44,15 @@ TEST(Json, RefusesBytesAfterTheValue) {
   for (const char* const text : {"{} x", "{}{}", "1 2", "[] ]", "null,"}) expect_refused(text, "a.json: byte");
 }
 
+/// The parser underneath takes a NUL for the end of the text.
+TEST(Json, RefusesBytesAfterANul) {
+  expect_refused(std::string("{}\0garbage", 10), "a.json: byte 2");
+  expect_refused(std::string("{}\0", 3), "a.json: byte 2");
+  expect_refused(std::string("\0", 1), "a.json: byte 0");
+}
+
+TEST(Json, RefusesAByteOrderMark) { expect_refused("\xEF\xBB\xBF{}", "a.json: JSON with a byte order mark"); }
+
 TEST(Json, RefusesNumbersThatJsonDoesNotHave) {
   for (const char* const text : {"NaN", "[nan]", "Infinity", "-Infinity", "[-inf]", "0x10", "1.", ".5"})
     expect_refused(text, "a.json: byte");
