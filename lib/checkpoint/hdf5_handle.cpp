@@ -1,6 +1,7 @@
 #include "checkpoint/hdf5_handle.h"
 
 #include <string>
+#include <string_view>
 
 namespace adze {
 namespace {
@@ -18,12 +19,27 @@ std::string last_reason() {
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_description, &text);  // downward ends at the innermost call
   std::string reason = text;
   H5Eclear2(H5E_DEFAULT);
-  return reason;
+  // Descriptions of failed system calls hold time stamps and pointers around the one part that says something.
+  constexpr std::string_view kMessage = "error message = '";
+  const std::size_t start = reason.find(kMessage);
+  if (start == std::string::npos) return reason;
+  const std::size_t from = start + kMessage.size();
+  return reason.substr(from, reason.find('\'', from) - from);
+}
+
+/// Without the library's handler at exit: after a failed write it would touch the file that it could not close.
+bool prepare_library() {
+  H5dont_atexit();
+  return true;
 }
 
 }  // namespace
 
-Hdf5Lock::Hdf5Lock() : guard_(g_hdf5_mutex) { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
+Hdf5Lock::Hdf5Lock() : guard_(g_hdf5_mutex) {
+  static const bool prepared = prepare_library();  // before the first call of anything else
+  static_cast<void>(prepared);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 void fail_hdf5(ErrorKind kind, const std::filesystem::path& file, std::string_view what) {
   fail(kind, "{}: cannot {}: {}", file.string(), what, last_reason());

@@ -49,8 +49,8 @@ class IntegerGrid final : public Grid {
     if (spec_.scope != ScaleScope::group || (cols > 0 && cols % spec_.group == 0)) return std::nullopt;
     std::size_t nearest = std::bit_floor(spec_.group);
     while (nearest > 1 && cols % nearest != 0) nearest /= 2;
-    return fmt::format("{}: rows of {} columns do not divide into groups of {}; group: {} does", name(), cols,
-                       spec_.group, nearest);
+    return fmt::format("{}: rows of {} columns do not divide into groups of {}; {}", name(), cols, spec_.group,
+                       nearest > 1 ? fmt::format("group: {} does", nearest) : "scope: channel does");
   }
 
   std::uint64_t row_bytes(std::size_t cols) const override {
