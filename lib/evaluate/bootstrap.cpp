@@ -19,13 +19,29 @@ double mean_of(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
+/// The windows of one resample after the other. Every statistic asks here, so that all see the same resamples.
+class Resamples {
+ public:
+  Resamples(std::size_t windows, std::uint64_t seed) : random_(seed, "evaluate/bootstrap"), drawn_(windows) {}
+
+  /// Indices of the next resample, valid until the next call.
+  std::span<const std::size_t> next() {
+    for (std::size_t& window : drawn_) window = random_.below(drawn_.size());
+    return drawn_;
+  }
+
+ private:
+  RandomStream random_;
+  std::vector<std::size_t> drawn_;
+};
+
 /// Means of the resamples, sorted.
 std::vector<double> resampled_means(std::span<const double> values, std::uint64_t seed, std::size_t resamples) {
-  RandomStream random(seed, "evaluate/bootstrap");
+  Resamples draws(values.size(), seed);
   std::vector<double> means(resamples);
   for (double& mean : means) {
     double sum = 0;
-    for (std::size_t i = 0; i < values.size(); ++i) sum += values[random.below(values.size())];
+    for (const std::size_t window : draws.next()) sum += values[window];
     mean = sum / static_cast<double>(values.size());
   }
   std::ranges::sort(means);
@@ -63,6 +79,40 @@ double share_below(std::span<const double> sorted, double estimate) {
   return std::clamp((below + 0.5 * equal) / n, 0.5 / n, 1 - 0.5 / n);
 }
 
+struct WindowValue {
+  double value;
+  std::uint32_t window;
+};
+
+std::vector<WindowValue> sorted_values(MatrixView<const double> values) {
+  std::vector<WindowValue> sorted;
+  sorted.reserve(values.shape().count());
+  for (std::size_t w = 0; w < values.rows(); ++w)
+    for (const double value : values.row(w)) sorted.push_back({value, static_cast<std::uint32_t>(w)});
+  std::ranges::sort(sorted, {}, &WindowValue::value);
+  return sorted;
+}
+
+/// percentile() of a resample without sorting it: `copies` says how often each window was drawn.
+double resampled_percentile(std::span<const WindowValue> sorted, std::span<const std::uint32_t> copies,
+                            double fraction) {
+  const double place = fraction * static_cast<double>(sorted.size() - 1);
+  const auto below = static_cast<std::size_t>(place);
+  std::size_t next = 0, passed = 0;
+  while ((passed += copies[sorted[next].window]) <= below) ++next;
+  const double low = sorted[next].value;
+  if (below + 1 < sorted.size())
+    while (passed <= below + 1) passed += copies[sorted[++next].window];
+  return low + (place - static_cast<double>(below)) * (sorted[next].value - low);
+}
+
+double deviation_of(std::span<const double> values) {
+  const double mean = mean_of(values);
+  double square = 0;
+  for (const double value : values) square += (value - mean) * (value - mean);
+  return std::sqrt(square / static_cast<double>(values.size() - 1));
+}
+
 }  // namespace
 
 double percentile(std::span<const double> sorted, double fraction) {
@@ -86,6 +136,21 @@ std::optional<Interval> bootstrap_mean(std::span<const double> window_means, std
     return percentile(means, normal_cdf(bias + z / (1 - a * z)));
   };
   return Interval{corrected(kLowTail), corrected(1 - kLowTail)};
+}
+
+std::optional<double> bootstrap_percentile_error(MatrixView<const double> values, double fraction, std::uint64_t seed,
+                                                 std::size_t resamples) {
+  assert(fraction >= 0 && fraction <= 1 && resamples > 1 && values.cols() > 0);
+  if (values.rows() < 2) return std::nullopt;
+  const std::vector<WindowValue> sorted = sorted_values(values);
+  Resamples draws(values.rows(), seed);
+  std::vector<double> percentiles(resamples);
+  for (double& result : percentiles) {
+    std::vector<std::uint32_t> copies(values.rows());
+    for (const std::size_t window : draws.next()) ++copies[window];
+    result = resampled_percentile(sorted, copies, fraction);
+  }
+  return deviation_of(percentiles);
 }
 
 }  // namespace adze

@@ -6,6 +6,8 @@
 #include <optional>
 #include <span>
 
+#include "base/matrix.h"
+
 namespace adze {
 
 struct Interval {
@@ -24,5 +26,15 @@ inline constexpr std::uint64_t kBootstrapSeed = 1;
 /// same windows are resampled alike. Nothing for fewer than 2 windows.
 std::optional<Interval> bootstrap_mean(std::span<const double> window_means, std::uint64_t seed = kBootstrapSeed,
                                        std::size_t resamples = kBootstrapResamples);
+
+inline constexpr std::size_t kPercentileResamples = 1000;  // a standard error needs 200 (Efron, Tibshirani 1993, ch. 6)
+
+/// Standard error of percentile() over the tokens of all windows: the standard deviation over the first of the same
+/// resamples of whole windows that bootstrap_mean draws. `values`: [windows x tokens], finite. Rough where few tokens
+/// lie beyond `fraction`: a resample can only repeat the tail that was seen, so the error of the 99.9 % percentile of
+/// some thousand tokens is an order of magnitude and tends to be too small. Nothing for fewer than 2 windows.
+std::optional<double> bootstrap_percentile_error(MatrixView<const double> values, double fraction,
+                                                 std::uint64_t seed = kBootstrapSeed,
+                                                 std::size_t resamples = kPercentileResamples);
 
 }  // namespace adze

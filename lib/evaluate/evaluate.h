@@ -22,13 +22,15 @@
 
 namespace adze {
 
-/// Distances from the reference. Every `_se` treats tokens as independent (llama.cpp's formulas) and so understates;
-/// the intervals resample windows.
+/// Distances from the reference. Every `_se` but those of percentiles treats tokens as independent (llama.cpp's
+/// formulas) and so understates; the intervals and the errors of percentiles resample windows. That of the 99.9 % one
+/// is rough: see bootstrap_percentile_error.
 struct ReferenceResult {
   double perplexity_base = 0, perplexity_base_se = 0;
   double ln_ppl_ratio = 0, ln_ppl_ratio_se = 0;  ///< ln(perplexity / perplexity_base), paired
   double kl_mean = 0, kl_mean_se = 0;
   double kl_median = 0, kl_99 = 0, kl_999 = 0, kl_max = 0;  ///< kl_999: 99.9 %
+  std::optional<double> kl_median_se, kl_999_se;            ///< nothing with a single window
   double same_top = 0, same_top_se = 0;                     ///< share of positions
   double mean_dp = 0, rms_dp = 0, rms_dp_se = 0;            ///< change of the true token's probability
   std::optional<Interval> kl_mean_95;                       ///< nothing with a single window
@@ -54,7 +56,8 @@ EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* referen
                           std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress);
 
 /// Flat object: protocol, windows, tokens, perplexity, perplexity_se and, with a reference, perplexity_base, kl_mean,
-/// kl_mean_se, kl_mean_95 ([low, high] or null), kl_median, kl_99, kl_999, kl_max, same_top, rms_dp, ln_ppl_ratio, ...
+/// kl_mean_se, kl_mean_95 ([low, high] or null), kl_median, kl_median_se (or null), kl_99, kl_999, kl_999_se (or null),
+/// kl_max, same_top, rms_dp, ln_ppl_ratio, ...
 nlohmann::json to_json(const EvaluationResult& result);
 
 }  // namespace adze

@@ -48,16 +48,21 @@ Mean mean_of(std::span<const double> values) {
 
 Mean mean_of(Scores scores, const Quantity& quantity) { return mean_of(all_values(scores, quantity)); }
 
+constexpr double kHighPercentile = 0.999;
+
 void put_kl(Scores scores, ReferenceResult& result) {
   const Quantity kl = [](const TokenScore& s) { return s.kl; };
   std::vector<double> values = all_values(scores, kl);
+  const MatrixView<const double> by_window(values.data(), scores.shape());
+  result.kl_median_se = bootstrap_percentile_error(by_window, 0.5);
+  result.kl_999_se = bootstrap_percentile_error(by_window, kHighPercentile);
   const Mean mean = mean_of(values);
   result.kl_mean = mean.value;
   result.kl_mean_se = mean.error;
   std::ranges::sort(values);
   result.kl_median = percentile(values, 0.5);
   result.kl_99 = percentile(values, 0.99);
-  result.kl_999 = percentile(values, 0.999);
+  result.kl_999 = percentile(values, kHighPercentile);
   result.kl_max = values.back();
   result.window_kl = window_means(scores, kl);
   result.kl_mean_95 = bootstrap_mean(result.window_kl);
@@ -91,6 +96,8 @@ nlohmann::json to_json(const std::optional<Interval>& interval) {
   return nlohmann::json::array({interval->low, interval->high});
 }
 
+nlohmann::json to_json(const std::optional<double>& value) { return value ? nlohmann::json(*value) : nullptr; }
+
 void put_reference(const ReferenceResult& reference, nlohmann::json& json) {
   json["perplexity_base"] = reference.perplexity_base;
   json["perplexity_base_se"] = reference.perplexity_base_se;
@@ -101,8 +108,10 @@ void put_reference(const ReferenceResult& reference, nlohmann::json& json) {
   json["kl_mean_se"] = reference.kl_mean_se;
   json["kl_mean_95"] = to_json(reference.kl_mean_95);
   json["kl_median"] = reference.kl_median;
+  json["kl_median_se"] = to_json(reference.kl_median_se);
   json["kl_99"] = reference.kl_99;
   json["kl_999"] = reference.kl_999;
+  json["kl_999_se"] = to_json(reference.kl_999_se);
   json["kl_max"] = reference.kl_max;
   json["same_top"] = reference.same_top;
   json["same_top_se"] = reference.same_top_se;

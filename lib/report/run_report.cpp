@@ -1,5 +1,9 @@
 #include "report/run_report.h"
 
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
 #include <fmt/format.h>
 
 #include "report/table.h"
@@ -7,8 +11,17 @@
 namespace adze {
 namespace {
 
-/// Digits as the error allows: "0.00456 ± 0.00003".
-std::string with_error(double value, double error) { return fmt::format("{:.6f} ± {:.6f}", value, error); }
+constexpr int kMostDecimals = 8;
+
+/// As many decimals as show two digits of the error: "0.00456±0.00013", "12.50±0.25". Without an error four digits.
+std::string with_error(double value, std::optional<double> error) {
+  if (!error) return fmt::format("{:.4g}", value);
+  if (!(*error > 0)) return fmt::format("{:.4g}±0", value);
+  const int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(*error))), 0, kMostDecimals);
+  return fmt::format("{:.{}f}±{:.{}f}", value, decimals, *error, decimals);
+}
+
+std::string percent(double share, double error) { return with_error(100 * share, 100 * error); }
 
 }  // namespace
 
@@ -17,20 +30,23 @@ std::string judgement_table(const std::vector<JudgedModel>& models) {
                {"bytes"},
                {"bits/weight"},
                {"perplexity"},
+               {"ln PPL ratio"},
                {"mean KL"},
                {"median KL"},
                {"99.9% KL"},
-               {"same top"},
-               {"RMS dp"}});
+               {"same top %"},
+               {"RMS dp %"}});
   for (const JudgedModel& model : models) {
-    std::vector<std::string> cells{model.name, fmt::format("{}", model.bytes), fmt::format("{:.3f}", model.bits_per_weight),
-                                   fmt::format("{:.4f} ± {:.4f}", model.result.perplexity, model.result.perplexity_se)};
+    std::vector<std::string> cells{model.name, fmt::format("{}", model.bytes),
+                                   fmt::format("{:.3f}", model.bits_per_weight),
+                                   with_error(model.result.perplexity, model.result.perplexity_se)};
     if (const auto& r = model.result.reference) {
+      cells.push_back(with_error(r->ln_ppl_ratio, r->ln_ppl_ratio_se));
       cells.push_back(with_error(r->kl_mean, r->kl_mean_se));
-      cells.push_back(fmt::format("{:.6f}", r->kl_median));
-      cells.push_back(fmt::format("{:.4f}", r->kl_999));
-      cells.push_back(fmt::format("{:.2f} %", 100 * r->same_top));
-      cells.push_back(fmt::format("{:.3f} %", 100 * r->rms_dp));
+      cells.push_back(with_error(r->kl_median, r->kl_median_se));
+      cells.push_back(with_error(r->kl_999, r->kl_999_se));
+      cells.push_back(percent(r->same_top, r->same_top_se));
+      cells.push_back(percent(r->rms_dp, r->rms_dp_se));
     }
     table.add_row(std::move(cells));
   }

@@ -16,7 +16,9 @@ struct JudgedModel {
   EvaluationResult result;
 };
 
-/// model, bytes, bits per weight, perplexity and, with references, KL, same top, RMS dp, with standard errors.
+/// model, bytes, bits per weight, perplexity and, with references, ln(perplexity / the reference's), mean, median and
+/// 99.9 % of KL, same top and RMS dp in percent. Each ± its standard error, which is missing for percentiles of a
+/// single window; the error sets the number of decimals.
 std::string judgement_table(const std::vector<JudgedModel>& models);
 
 }  // namespace adze

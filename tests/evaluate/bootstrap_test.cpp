@@ -83,5 +83,52 @@ TEST(Bootstrap, DependsOnTheSeedOnly) {
   EXPECT_NE(bootstrap_mean(values, 5)->low, bootstrap_mean(values, 6)->low);
 }
 
+MatrixView<const double> windows_of(const std::vector<double>& values, std::size_t tokens) {
+  return {values.data(), {values.size() / tokens, tokens}};
+}
+
+TEST(PercentileError, OfTwoFlatWindowsIsComputedByHand) {
+  // Both windows are drawn with probability 1/2, each twice with 1/4. Of 0 0 0 1 1 1 the median is 1/2 and the 99.9 %
+  // percentile 1: medians are 0, 1/2, 1 (variance 1/8), high percentiles 0, 1, 1 (variance 3/16).
+  const std::vector<double> values = {0, 0, 0, 1, 1, 1};
+  constexpr std::size_t kMany = 100'000;
+  EXPECT_NEAR(*bootstrap_percentile_error(windows_of(values, 3), 0.5, 1, kMany), std::sqrt(1.0 / 8), 5e-3);
+  EXPECT_NEAR(*bootstrap_percentile_error(windows_of(values, 3), 0.999, 1, kMany), std::sqrt(3.0 / 16), 5e-3);
+  EXPECT_NEAR(*bootstrap_percentile_error(windows_of(values, 3), 0.5), std::sqrt(1.0 / 8), 0.03);
+}
+
+TEST(PercentileError, IsZeroForWindowsOfTheSameTokensAndNothingForOneWindow) {
+  EXPECT_NEAR(*bootstrap_percentile_error(windows_of({3, 1, 2, 2, 3, 1, 1, 2, 3}, 3), 0.7), 0.0, 1e-12);
+  EXPECT_EQ(bootstrap_percentile_error(windows_of({1, 2, 3}, 3), 0.5), std::nullopt);
+}
+
+TEST(PercentileError, IsTheDeviationOfPercentilesOfResamplesThatWereSorted) {
+  const auto values = normal_values(35, "brute");  // 7 windows of 5
+  for (const double fraction : {0.0, 0.25, 0.5, 0.999, 1.0}) {
+    RandomStream random(9, "evaluate/bootstrap");
+    double sum = 0, square = 0;
+    for (int resample = 0; resample < 200; ++resample) {
+      std::vector<double> drawn;
+      for (int w = 0; w < 7; ++w) {
+        const auto first = values.begin() + static_cast<std::ptrdiff_t>(5 * random.below(7));
+        drawn.insert(drawn.end(), first, first + 5);
+      }
+      std::ranges::sort(drawn);
+      const double value = percentile(drawn, fraction);
+      sum += value;
+      square += value * value;
+    }
+    const double expected = std::sqrt((square - sum * sum / 200) / 199);
+    EXPECT_NEAR(*bootstrap_percentile_error(windows_of(values, 5), fraction, 9, 200), expected, 1e-9) << fraction;
+  }
+}
+
+TEST(PercentileError, OfTheMedianOfManyNormalTokensIsTheKnownOne) {
+  // sigma sqrt(pi / (2 n)), with sigma = 2; independent tokens, so that windows play no part.
+  const auto values = normal_values(8000, "median");
+  const double expected = 2 * std::sqrt(std::acos(-1.0) / (2 * 8000));
+  EXPECT_NEAR(*bootstrap_percentile_error(windows_of(values, 20), 0.5), expected, 0.15 * expected);
+}
+
 }  // namespace
 }  // namespace adze

@@ -1,4 +1,5 @@
 // Known cases of specs of perplexity and KL: synthetic models whose probabilities are given.
+#include <array>
 #include <cmath>
 
 #include <gtest/gtest.h>
@@ -104,15 +105,16 @@ TEST(ScoreToken, TiesOfTheTopCountForTheLowestId) {
   EXPECT_FALSE(score_token(Logits{3, 3, 0}, Logits{0, 2, 1}, 0, scratch).same_top);
 }
 
+constexpr std::array kKl = {0.0, 0.1, 0.2, 0.3, 0.4, 2.0};
+
 /// 2 windows of 3 scored positions.
 Matrix<TokenScore> paired_scores() {
   Matrix<TokenScore> scores(2, 3);
-  const double kl[] = {0.0, 0.1, 0.2, 0.3, 0.4, 2.0};
   for (std::size_t i = 0; i < 6; ++i) {
     TokenScore& score = scores.values()[i];
     score.nll_base = 1.0 + static_cast<double>(i);
     score.nll = score.nll_base + 0.5 + 0.01 * static_cast<double>(i % 2);
-    score.kl = kl[i];
+    score.kl = kKl[i];
     score.dp = i % 2 == 0 ? 0.1 : -0.3;
     score.same_top = i != 2;
   }
@@ -125,6 +127,10 @@ TEST(Summary, AgreesWithHandComputedStatistics) {
   EXPECT_NEAR(r.kl_mean, 0.5, 1e-12);
   EXPECT_NEAR(r.kl_mean_se, std::sqrt(((0.25 + 0.16 + 0.09 + 0.04 + 0.01 + 2.25) / 6) / 5), 1e-12);
   EXPECT_NEAR(r.kl_median, 0.25, 1e-12);
+  EXPECT_EQ(r.kl_median_se, bootstrap_percentile_error({kKl.data(), {2, 3}}, 0.5));
+  EXPECT_EQ(r.kl_999_se, bootstrap_percentile_error({kKl.data(), {2, 3}}, 0.999));
+  // The windows' own medians are 0.1 and 0.4, that of both is 0.25: half of the resamples lie 0.15 away.
+  EXPECT_NEAR(*r.kl_median_se, 0.15 * std::sqrt(0.5), 0.01);
   EXPECT_NEAR(r.kl_999, 0.4 + (0.999 * 5 - 4) * 1.6, 1e-12);
   EXPECT_EQ(r.kl_max, 2.0);
   EXPECT_NEAR(r.same_top, 5.0 / 6, 1e-12);
@@ -147,16 +153,21 @@ TEST(Summary, AgreesWithHandComputedStatistics) {
 
 TEST(Summary, BecomesAFlatJsonObject) {
   const auto json = to_json(summarize(paired_scores(), parse_protocol("lcpp-8"), true));
-  for (const char* key : {"protocol", "windows", "tokens", "perplexity", "perplexity_se", "perplexity_base", "kl_mean",
-                          "kl_mean_se", "kl_mean_95", "kl_median", "kl_99", "kl_999", "kl_max", "same_top",
-                          "same_top_se", "rms_dp", "rms_dp_se", "ln_ppl_ratio", "ln_ppl_ratio_se"})
+  for (const char* key :
+       {"protocol",  "windows",      "tokens",         "perplexity", "perplexity_se", "perplexity_base",
+        "kl_mean",   "kl_mean_se",   "kl_mean_95",     "kl_median",  "kl_median_se",  "kl_99",
+        "kl_999",    "kl_999_se",    "kl_max",         "same_top",   "same_top_se",   "rms_dp",
+        "rms_dp_se", "ln_ppl_ratio", "ln_ppl_ratio_se"})
     EXPECT_TRUE(json.contains(key)) << key;
   EXPECT_EQ(json["protocol"], "lcpp-8");
   EXPECT_EQ(json["kl_mean_95"].size(), 2u);
   const auto alone = to_json(summarize(paired_scores(), parse_protocol("lcpp-8"), false));
   EXPECT_FALSE(alone.contains("kl_mean"));
   Matrix<TokenScore> one(1, 3);
-  EXPECT_TRUE(to_json(summarize(one, parse_protocol("lcpp-8"), true))["kl_mean_95"].is_null());
+  const auto single = to_json(summarize(one, parse_protocol("lcpp-8"), true));
+  for (const char* key : {"kl_mean_95", "kl_median_se", "kl_999_se"}) EXPECT_TRUE(single[key].is_null()) << key;
+  EXPECT_TRUE(json["kl_median_se"].is_number());
+  EXPECT_TRUE(json["kl_999_se"].is_number());
 }
 
 }  // namespace
