@@ -2,17 +2,21 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <new>
 #include <optional>
+#include <string_view>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/temporaries.h"
 
 namespace adze {
 namespace {
@@ -91,10 +95,16 @@ class ConsoleProgress final : public Progress {
   bool line_open_ = false;
 };
 
+constexpr std::string_view kStopped = "\nadze: stopped; run the same command again\n";
+constexpr std::string_view kInterrupted = "\nadze: stopped; nothing is lost: run the same command again to go on\n";
+constexpr std::array<std::string_view, 2> kResuming = {"adze-calibrate", "adze-compress"};  // keep what is finished
+
+const std::string_view* g_farewell = &kStopped;
+
 /// Everything that matters is on disk before it counts, so leaving at once is safe.
 extern "C" void leave_on_signal(int) {
-  constexpr char kMessage[] = "\nadze: stopped; nothing is lost: run the same command again to go on\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kMessage, sizeof kMessage - 1);
+  unlink_temporaries();
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, g_farewell->data(), g_farewell->size());
   ::_exit(static_cast<int>(ErrorKind::stopped));
 }
 
@@ -136,6 +146,7 @@ int Tool::run(int argc, char** argv, const std::function<void()>& body) {
     const int code = app_.exit(error);
     return code == 0 ? 0 : static_cast<int>(ErrorKind::usage);
   }
+  if (std::ranges::find(kResuming, app_.get_name()) != kResuming.end()) g_farewell = &kInterrupted;
   std::signal(SIGINT, leave_on_signal);
   std::signal(SIGTERM, leave_on_signal);
   const std::string name = app_.get_name();

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/temporaries.h"
 
 namespace adze {
 namespace {
@@ -84,14 +85,19 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t limit) {
 }
 
 OutputFile::OutputFile(std::filesystem::path path) : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
+  register_temporary(temporary_);
   descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) fail(ErrorKind::cannot_create, "{}: cannot create: {}", path_.string(), reason(errno));
+  if (descriptor_ >= 0) return;
+  const int error = errno;
+  forget_temporary(temporary_);
+  fail(ErrorKind::cannot_create, "{}: cannot create: {}", path_.string(), reason(error));
 }
 
 OutputFile::~OutputFile() {
   if (descriptor_ < 0) return;
   ::close(descriptor_);
   ::unlink(temporary_.c_str());
+  forget_temporary(temporary_);
 }
 
 void OutputFile::put(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -121,6 +127,7 @@ void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes
 void OutputFile::commit() {
   sync_descriptor(descriptor_, temporary_);
   rename_file(temporary_, path_);
+  forget_temporary(temporary_);
   ::close(std::exchange(descriptor_, -1));
 }
 

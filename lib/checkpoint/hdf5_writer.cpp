@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <system_error>
 
+#include "base/temporaries.h"
 #include "checkpoint/hdf5_handle.h"
 
 namespace adze {
@@ -55,8 +56,11 @@ Hdf5Writer::Hdf5Writer(std::filesystem::path path) : path_(std::move(path)), tem
   const Hdf5Lock lock;
   const Hdf5Handle creation = timeless(H5P_FILE_CREATE);
   const Hdf5Handle access = file_access();
+  register_temporary(temporary_);
   file_ = H5Fcreate(temporary_.c_str(), H5F_ACC_TRUNC, creation, access);
-  if (file_ < 0) fail_hdf5(ErrorKind::cannot_create, path_, "create the file");
+  if (file_ >= 0) return;
+  forget_temporary(temporary_);
+  fail_hdf5(ErrorKind::cannot_create, path_, "create the file");
 }
 
 Hdf5Writer::~Hdf5Writer() {
@@ -67,6 +71,7 @@ Hdf5Writer::~Hdf5Writer() {
   }
   std::error_code ignored;
   std::filesystem::remove(temporary_, ignored);
+  forget_temporary(temporary_);
 }
 
 void Hdf5Writer::make_group(const std::string& path) {
@@ -147,6 +152,7 @@ void Hdf5Writer::commit() {
     file_ = -1;
   }
   publish_file(temporary_, path_);
+  forget_temporary(temporary_);
 }
 
 }  // namespace adze

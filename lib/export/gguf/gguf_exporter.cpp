@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporaries.h"
 #include "export/gguf/metadata.h"
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
@@ -20,10 +21,13 @@ constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // encoded at a time
 class UnverifiedFile {
  public:
   explicit UnverifiedFile(const std::filesystem::path& final_path)
-      : final_(final_path), path_(final_path.string() + ".unverified") {}
+      : final_(final_path), path_(final_path.string() + ".unverified") {
+    register_temporary(path_);
+  }
   ~UnverifiedFile() {
     std::error_code ignored;
     std::filesystem::remove(path_, ignored);
+    forget_temporary(path_);
   }
   UnverifiedFile(const UnverifiedFile&) = delete;
   UnverifiedFile& operator=(const UnverifiedFile&) = delete;
