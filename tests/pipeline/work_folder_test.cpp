@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <optional>
+#include <set>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -19,8 +21,15 @@ namespace fs = std::filesystem;
 using testing::expect_error;
 using testing::TempFolder;
 
+constexpr const char* kManifest =
+    R"({"adze":1,"version":"0","files":[{"path":"model.gguf"},{"path":"more/b.gguf"},{"path":"../beside"},{}]})";
+
 /// An output folder with files of a run in it.
 struct Place {
+  static constexpr const char* recipe =
+      "adze: 1\ncalibration: { set: a.txt }\nschemes: { s: { grid: int4 } }\n"
+      "rules: [ { modules: \"**\", scheme: s } ]\n"
+      "export: [ { format: gguf, file: model.gguf }, { format: gguf, file: more/b.gguf } ]\n";
   TempFolder folder;
   fs::path out = folder / "out";
 
@@ -28,13 +37,26 @@ struct Place {
     const WorkFolder work(out, IfExists::resume);
     write_file(work.ledger(), "ledger");
     write_file(work.store() / "block-0000.h5", "block");
-    write_file(out / "model.gguf", "export");
+    write_file(work.work() / "states-0001.f32", "states");
+    write_file(out / "recipe.yaml", recipe);
+    make_folder(out / "more");
+    for (const char* const name : {"model.gguf", "more/b.gguf"}) write_file(out / name, "export");
   }
   void finish() const {
     begin();
-    write_file(out / kManifestName, "{}");
-    WorkFolder(out, IfExists::overwrite).finish();
-    write_file(out / kManifestName, "{}");
+    write_file(out / kManifestName, kManifest);
+    write_file(out / "report.json", "{}");
+    expect_refused_as_finished();
+  }
+  void expect_refused_as_finished() const {
+    expect_error(ErrorKind::cannot_create, "a finished run", [&] { WorkFolder(out, IfExists::resume); });
+    EXPECT_FALSE(fs::exists(out / "work"));
+  }
+  std::set<std::string> names() const {
+    std::set<std::string> all;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder.path()))
+      all.insert(entry.path().lexically_relative(folder.path()).string());
+    return all;
   }
 };
 
@@ -58,14 +80,18 @@ TEST(WorkFolder, ResumingKeepsEverything) {
   EXPECT_EQ(read_file(work.store() / "block-0000.h5"), "block");
 }
 
+/// What is left once a run was cleared and another begun.
+const std::set<std::string> kFresh{"out", "out/store", "out/work", "out/work/lock"};
+
 TEST(WorkFolder, RestartingAndOverwritingRemoveEverythingOfAnUnfinishedRun) {
   for (const IfExists if_exists : {IfExists::restart, IfExists::overwrite}) {
     const Place place;
     place.begin();
+    for (const char* const name : {"model.gguf.tmp", "model.gguf.unverified.tmp", "recipe.yaml.tmp", "report.json.tmp",
+                                   "store/block-0000.h5.tmp", "store/model.h5.xxh3", "work/states-0002.f32.tmp"})
+      write_file(place.out / name, "half");
     const WorkFolder work(place.out, if_exists);
-    EXPECT_FALSE(fs::exists(work.ledger()));
-    EXPECT_FALSE(fs::exists(place.out / "model.gguf"));
-    EXPECT_TRUE(fs::is_empty(work.store()));
+    EXPECT_EQ(place.names(), kFresh);
   }
 }
 
@@ -77,7 +103,126 @@ TEST(WorkFolder, AFinishedRunIsOverwrittenOnlyWhenAsked) {
   expect_refused(place.out, IfExists::restart, "a finished run");
   EXPECT_TRUE(fs::exists(place.out / kManifestName));
   const WorkFolder work(place.out, IfExists::overwrite);
-  EXPECT_FALSE(fs::exists(place.out / kManifestName));
+  EXPECT_EQ(place.names(), kFresh);
+}
+
+/// Every name at which somebody may have put something of his own.
+TEST(WorkFolder, OneForeignFileAndNothingIsRemoved) {
+  for (const char* const name : {"letter", "model.gguf.bak", "store/letter", "more/letter", "letters/one", "aaa"}) {
+    SCOPED_TRACE(name);
+    for (const bool finished : {false, true}) {
+      const Place place;
+      finished ? place.finish() : place.begin();
+      make_folder((place.out / name).parent_path());
+      write_file(place.out / name, "mine");
+      const auto before = place.names();
+      const std::string words = fmt::format("/out: holds '{}', which no run made",
+                                            fs::path(name).parent_path() == "letters" ? "letters" : name);
+      expect_refused(place.out, IfExists::overwrite, words);
+      if (!finished) expect_refused(place.out, IfExists::restart, words);
+      EXPECT_EQ(place.names(), before);
+    }
+  }
+}
+
+TEST(WorkFolder, AManifestCannotNameFilesOutsideTheFolder) {
+  const Place place;
+  place.finish();
+  write_file(place.folder / "beside", "mine");
+  const WorkFolder work(place.out, IfExists::overwrite);
+  EXPECT_EQ(read_file(place.folder / "beside"), "mine");
+}
+
+TEST(WorkFolder, ALinkIsRemovedAndNotWhatItPointsTo) {
+  const Place place;
+  place.finish();
+  fs::create_directory(place.folder / "elsewhere");
+  write_file(place.folder / "elsewhere/letter", "mine");
+  fs::remove(place.out / "model.gguf");
+  fs::create_directory_symlink(place.folder / "elsewhere", place.out / "model.gguf");
+  const WorkFolder work(place.out, IfExists::overwrite);
+  EXPECT_FALSE(fs::is_symlink(place.out / "model.gguf"));
+  EXPECT_EQ(read_file(place.folder / "elsewhere/letter"), "mine");
+}
+
+TEST(WorkFolder, AManifestOfAnotherProgramIsForeign) {
+  for (const char* const text :
+       {"{}", "{\"version\":1}", "{\"adze\":1}", "[\"adze\",\"version\"]", "adze version", ""}) {
+    SCOPED_TRACE(text);
+    const Place place;
+    fs::create_directory(place.out);
+    write_file(place.out / kManifestName, text);
+    write_file(place.out / "app.js", "mine");
+    for (const IfExists if_exists : {IfExists::resume, IfExists::restart, IfExists::overwrite})
+      expect_refused(place.out, if_exists, "exists and holds other files");
+    EXPECT_EQ(read_file(place.out / "app.js"), "mine");
+    const Place begun;  // in the folder of a run it is no sign that the run is finished, and not replaced either
+    begun.begin();
+    write_file(begun.out / kManifestName, text);
+    for (const IfExists if_exists : {IfExists::resume, IfExists::restart, IfExists::overwrite})
+      expect_refused(begun.out, if_exists, "holds 'manifest.json', which no run made");
+    EXPECT_EQ(read_file(begun.out / kManifestName), text);
+  }
+}
+
+TEST(WorkFolder, AWorkFolderOfAnotherProgramIsForeign) {
+  const Place place;
+  fs::create_directories(place.out / "work");
+  write_file(place.out / "work/lock", "");
+  write_file(place.out / "work/letter", "mine");
+  for (const IfExists if_exists : {IfExists::resume, IfExists::restart, IfExists::overwrite})
+    expect_refused(place.out, if_exists, "exists and holds other files");
+  write_file(place.out / kManifestName, kManifest);
+  expect_refused(place.out, IfExists::resume, "a finished run");
+  expect_refused(place.out, IfExists::overwrite, "holds 'work', which no run made");
+  EXPECT_EQ(read_file(place.out / "work/letter"), "mine");
+}
+
+TEST(WorkFolder, CheckingRefusesTheSameAndChangesNothing) {
+  const Place place;
+  WorkFolder::check(place.out, IfExists::resume);
+  EXPECT_FALSE(fs::exists(place.out));
+  place.begin();
+  for (const IfExists if_exists : {IfExists::resume, IfExists::restart, IfExists::overwrite})
+    WorkFolder::check(place.out, if_exists);
+  write_file(place.out / kManifestName, kManifest);
+  const auto before = place.names();
+  expect_error(ErrorKind::cannot_create, "a finished run", [&] { WorkFolder::check(place.out, IfExists::resume); });
+  WorkFolder::check(place.out, IfExists::overwrite);
+  EXPECT_EQ(place.names(), before);
+  const WorkFolder busy(place.out, IfExists::overwrite);
+  expect_error(ErrorKind::cannot_create, "another run is at work",
+               [&] { WorkFolder::check(place.out, IfExists::resume); });
+}
+
+/// Killed at any point of finish(): before the lock is gone, after it.
+TEST(WorkFolder, AnInterruptedFinishLeavesNothingForGood) {
+  for (const char* const left : {"states", "lock", "nothing"}) {
+    SCOPED_TRACE(left);
+    const Place place;
+    place.finish();
+    fs::create_directory(place.out / "work");
+    if (std::string(left) != "nothing") write_file(place.out / "work/lock", "");
+    if (std::string(left) == "states") write_file(place.out / "work/states-0006.f32", "x");
+    place.expect_refused_as_finished();
+  }
+}
+
+/// Killed at any point of clear(): what is left is still recognised and cleared.
+TEST(WorkFolder, AnInterruptedClearCanBeRepeated) {
+  const std::vector<std::string> order{
+      "manifest.json", "store/block-0000.h5",  "store",       "report.json", "more/b.gguf", "more",
+      "model.gguf",    "work/states-0001.f32", "work/ledger", "recipe.yaml"};
+  for (std::size_t removed = 0; removed <= order.size(); ++removed) {
+    SCOPED_TRACE(removed);
+    const Place place;
+    place.begin();
+    write_file(place.out / kManifestName, kManifest);
+    write_file(place.out / "report.json", "{}");
+    for (std::size_t i = 0; i < removed; ++i) ASSERT_TRUE(fs::remove(place.out / order[i]));
+    const WorkFolder work(place.out, IfExists::overwrite);
+    EXPECT_EQ(place.names(), kFresh);
+  }
 }
 
 TEST(WorkFolder, ForeignFilesAreNeverTouched) {
@@ -129,7 +274,7 @@ TEST(WorkFolder, FinishingRemovesTheWorkAndKeepsTheResult) {
 TEST(WorkFolder, LeftoversOfAFinishedRunGoAwayUnlessSomebodyHoldsThem) {
   const Place place;
   place.begin();
-  write_file(place.out / kManifestName, "{}");
+  write_file(place.out / kManifestName, kManifest);
   {
     const int holder = ::open((place.out / "work/lock").c_str(), O_RDWR);
     ASSERT_EQ(::flock(holder, LOCK_EX), 0);
