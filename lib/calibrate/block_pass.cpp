@@ -8,12 +8,9 @@
 namespace adze {
 namespace {
 
-/// Rows that are measured together: enough to keep the cores busy, a function of the window length only.
 constexpr std::size_t kBatchTokens = 4096;
 /// Tokens per single-precision product; a longer sum loses digits, a slice never spans two windows.
 constexpr std::size_t kSliceTokens = 512;
-
-std::size_t batch_windows(std::size_t tokens) { return std::max<std::size_t>(kBatchTokens / tokens, 1); }
 
 /// Calls body(window, states of that window) for all windows in parallel.
 template <typename Body>
@@ -32,6 +29,10 @@ void add_windows(InputStatistics& statistics, ConstViewF inputs, std::size_t tok
 }
 
 }  // namespace
+
+std::size_t batch_windows(std::size_t tokens) {
+  return std::max<std::size_t>(kBatchTokens / tokens, static_cast<std::size_t>(thread_count()));
+}
 
 BlockPass::BlockPass(const Forward& forward, ViewF hidden, std::size_t tokens)
     : forward_(forward), hidden_(hidden), tokens_(tokens) {
@@ -75,12 +76,7 @@ InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
       });
     case Stage::gate_up:
       return collect(architecture.hidden, [&](ViewF x, ViewF input) {
-        const auto work = scratch_.borrow();
-        MatrixF normed(x.shape());
-        MatrixF mix(x.rows(), architecture.q_width());
-        forward_.stage_input_qkv(weights, x, normed);
-        forward_.attention_mix(weights, normed, mix, *work);
-        forward_.add_attention(weights, mix, x, *work);
+        add_attention(weights, x);
         forward_.stage_input_mlp(weights, x, input);
       });
     case Stage::down:
@@ -92,6 +88,21 @@ InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
       });
   }
   fail(ErrorKind::internal, "unknown stage");
+}
+
+void BlockPass::add_attention(const BlockWeights& weights, ViewF x) {
+  const auto work = scratch_.borrow();
+  MatrixF normed(x.shape());
+  MatrixF mix(x.rows(), forward_.architecture().q_width());
+  forward_.stage_input_qkv(weights, x, normed);
+  forward_.attention_mix(weights, normed, mix, *work);
+  forward_.add_attention(weights, mix, x, *work);
+}
+
+void BlockPass::pass_by(Stage stage, const BlockWeights& weights) {
+  take_turn(static_cast<std::size_t>(stage));
+  if (stage != Stage::gate_up) return;
+  for_windows(hidden_, tokens_, [&](std::size_t, ViewF x) { add_attention(weights, x); });
 }
 
 void BlockPass::finish(const BlockWeights& weights) {

@@ -23,16 +23,23 @@
 
 namespace adze {
 
+/// Windows whose inputs are held together: at least 4096 tokens, and one window per thread. How many there are changes
+/// no bit of the result: sums are taken window by window in any case.
+std::size_t batch_windows(std::size_t tokens);
+
 class BlockPass {
  public:
   BlockPass(const Forward& forward, ViewF hidden, std::size_t tokens);
 
   InputStatistics measure(Stage stage, const BlockWeights& weights);
+  /// Takes the stage's turn without measuring: for stages that no solver needs an H of.
+  void pass_by(Stage stage, const BlockWeights& weights);
   void finish(const BlockWeights& weights);
 
  private:
   template <typename Body>
   InputStatistics collect(std::size_t width, Body&& body);
+  void add_attention(const BlockWeights& weights, ViewF x);
   void take_turn(std::size_t step);
 
   const Forward& forward_;

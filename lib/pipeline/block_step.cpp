@@ -1,5 +1,6 @@
 #include "pipeline/block_step.h"
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 
@@ -71,13 +72,18 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
   BlockPass pass(job.forward, copy.empty() ? states.view() : copy.view(), job.tokens);
   const BlockWeights& seen = sees_itself ? outcome.weights : original;
   for (const Stage stage : kStages) {
-    const InputStatistics statistics = with_context(
-        fmt::format("block {}, input of {}", block, name_of(stage)), [&] { return pass.measure(stage, seen); });
     std::vector<const ModulePlan*> modules;
     std::vector<TensorPtr> originals;
     for (const LinearInfo& info : linears_of(stage)) {
       modules.push_back(job.plan.find(module_name(block, info.slot)));
       originals.push_back(original[info.slot].weight);
+    }
+    InputStatistics statistics;
+    if (std::ranges::any_of(modules, [](const ModulePlan* module) { return module->scheme.has_value(); })) {
+      statistics = with_context(fmt::format("block {}, input of {}", block, name_of(stage)),
+                                [&] { return pass.measure(stage, seen); });
+    } else {
+      pass.pass_by(stage, seen);
     }
     const std::vector<TensorPtr> solved =
         solve_modules(job.plan, modules, originals, &statistics, outcome.tensors);

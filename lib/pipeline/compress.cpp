@@ -7,12 +7,13 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/parallel.h"
+#include "checkpoint/model_store.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
 #include "model/compressed_store.h"
 #include "pipeline/block_step.h"
 #include "pipeline/manifest.h"
+#include "pipeline/resources.h"
 
 namespace adze {
 namespace {
@@ -21,12 +22,16 @@ namespace fs = std::filesystem;
 
 std::string model_identity(const OpenedModel& model) {
   Hasher hasher;
+  const auto* store = dynamic_cast<const ModelStore*>(&model.require_source());  // knows its tensors' hashes
   for (const StoreFile& file : model.files) hasher.add(file.name).add(file.text);
   for (const TensorInfo& tensor : model.require_source().tensors()) {
     hasher.add(fmt::format("{} {} {}\n", tensor.name, name_of(tensor.dtype), tensor.bytes));
-    // The content is not read for this: size and time of the files stand for it, as for every build tool.
-    if (const auto place = model.require_source().place(tensor))
+    if (store != nullptr) {
+      hasher.add(store->content_hash(tensor));
+    } else if (const auto place = model.require_source().place(tensor)) {
+      // The content is not read for this: size and time of the files stand for it, as for every build tool.
       hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
+    }
   }
   return hasher.hex();
 }
@@ -74,30 +79,42 @@ class Run {
     return ledger_.steps().at(static_cast<std::uint32_t>(step));
   }
 
-  /// The first block that must be solved: everything before it is committed, and its input states are whole.
-  std::size_t first_block() {
+  std::size_t blocks_done() const {
     std::size_t done = 0;
     while (done < layers_ && is_done(done)) ++done;
-    for (; done > 0; --done) {
-      const auto& states = committed(done - 1).states;
-      if (states && is_intact(folder_.out(), *states)) break;
-    }
     return done;
   }
 
+  /// States before `block`, where the blocks before it are committed: the latest generation that is whole, run through
+  /// the blocks after it. The same bits as when those blocks were solved.
   void load_states(std::size_t block) {
-    if (block == 0) {
-      states_ = embed_windows(model_.architecture(), *model_.weights->embedding(), run_.windows.ids);
-      return;
+    std::size_t from = block;
+    for (; from > 0; --from) {
+      const auto& states = committed(from - 1).states;
+      if (states && is_intact(folder_.out(), *states)) break;
     }
-    states_ = MatrixF(run_.windows.ids.size(), model_.architecture().hidden);
-    InputFile(folder_.out() / states_name(block)).read(0, std::as_writable_bytes(states_.values()));
+    if (from == 0) {
+      states_ = embed_windows(model_.architecture(), *model_.weights->embedding(), run_.windows.ids);
+    } else {
+      states_ = MatrixF(run_.windows.ids.size(), model_.architecture().hidden);
+      InputFile(folder_.out() / states_name(from)).read(0, std::as_writable_bytes(states_.values()));
+    }
+    for (; from < block; ++from) {
+      progress_.note(fmt::format("hidden states after block {} are missing: computed again", from));
+      const bool compressed = run_.recipe->propagate == PropagateMode::compressed;
+      run_block(forward_,
+                compressed ? read_block_file(folder_.store() / block_file_name(from), model_.architecture())
+                           : model_.weights->block(from),
+                run_.windows.tokens, states_);
+    }
   }
 
   void do_blocks() {
-    const std::size_t first = first_block();
+    const std::size_t first = blocks_done();
     result_.resumed_steps = first;
+    if (first == layers_ && is_done(layers_)) return;
     if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
+    solved_anything_ = first < layers_;
     load_states(first);
     progress_.start("compressing", layers_ * kStages.size());
     for (std::size_t block = first; block < layers_; ++block) do_block(block);
@@ -138,7 +155,9 @@ class Run {
 
   /// Embedding, final norm and head. The head's H is that of the compressed blocks' output; an untied embedding has none.
   void do_outer() {
-    if (is_done(layers_)) return;
+    // A step is made from those before it: when a block was solved now, what is committed after it is out of date.
+    if (!solved_anything_ && is_done(layers_)) return;
+    solved_anything_ = true;
     progress_.start("embedding and head", 1);
     const Architecture& architecture = model_.architecture();
     const std::vector<float> norm = model_.weights->final_norm();
@@ -158,6 +177,7 @@ class Run {
     write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
+    states_ = {};
     progress_.update(1);
   }
 
@@ -168,7 +188,7 @@ class Run {
 
   void do_exports() {
     for (std::size_t e = 0; e < run_.plan.exports.size(); ++e) {
-      if (is_done(layers_ + 1 + e)) continue;
+      if (!solved_anything_ && is_done(layers_ + 1 + e)) continue;
       const ExportJob& job = run_.plan.exports[e];
       const std::string name = job.file.string();
       make_folder((folder_.out() / job.file).parent_path());
@@ -200,9 +220,13 @@ class Run {
   }
 
   void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
-    for (const TensorRecord& record : tensors)
+    for (const TensorRecord& record : tensors) {
       if (!record.report.fallback.empty())
         progress_.warn(fmt::format("{}: {}", record.module, record.report.fallback));
+      if (record.report.dead_inputs > 0)
+        progress_.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
+                                   record.report.dead_inputs));
+    }
   }
 
   const PreparedRun& run_;
@@ -212,18 +236,10 @@ class Run {
   Ledger ledger_;
   Forward forward_;
   std::size_t layers_;
+  bool solved_anything_ = false;  ///< by this process
   MatrixF states_;  ///< [windows * tokens x hidden], input of the next block
   CompressResult result_;
 };
-
-/// Both models' states of all windows, their tables, and each thread's logits.
-std::uint64_t evaluation_memory(const PreparedRun& run) {
-  const Architecture& architecture = run.model->architecture();
-  const std::uint64_t states = 2 * run.evaluation_ids.size() * architecture.hidden * sizeof(float);
-  const std::uint64_t tables = 2 * 2 * architecture.vocab * architecture.hidden * sizeof(float);
-  constexpr std::uint64_t kLogitRows = 2 * 64;  // of both models, a slice at a time
-  return states + tables + static_cast<std::uint64_t>(thread_count()) * kLogitRows * architecture.vocab * sizeof(float);
-}
 
 }  // namespace
 
@@ -246,7 +262,8 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
     if (run.evaluation_ids.size() < run.plan.protocol->window)
       fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),
            run.evaluation_ids.size(), run.plan.protocol->window);
-    run.plan.peak_memory = std::max(run.plan.peak_memory, evaluation_memory(run));
+    run.plan.peak_memory = 
+        std::max(run.plan.peak_memory, evaluation_memory(model.architecture(), run.plan, run.evaluation_ids.size()));
   }
   run.ingredients = {{"recipe", recipe.text_hash},
                      {"model", model_identity(model)},

@@ -7,9 +7,9 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/parallel.h"
 #include "base/words.h"
 #include "grid/quantized_tensor.h"
+#include "pipeline/resources.h"
 #include "pipeline/work_folder.h"
 
 namespace adze {
@@ -48,7 +48,9 @@ class Planner {
     problems_.throw_if_any();
     for (const Diagnostic& warning : recipe_.warnings.found()) plan_.warnings.push_back(recipe_.warnings.format(warning));
     add_up();
-    predict_resources();
+    const Resources resources = predict_resources(recipe_, model_.architecture(), plan_);
+    plan_.peak_memory = resources.peak_memory;
+    plan_.temporary_disk = resources.temporary_disk;
     return std::move(plan_);
   }
 
@@ -81,10 +83,9 @@ class Planner {
 
   void resolve_scheme(const SchemeSpec& spec) {
     MapReader options = read_options(spec, problems_);
-    ResolvedScheme scheme{spec.name, make_scheme_grid(spec, options), nullptr, false};
+    ResolvedScheme scheme{spec.name, make_scheme_grid(spec, options), nullptr};
     if (const SolverInfo* info = find_solver(spec.solver)) {
       scheme.solver = info->configure(options);
-      scheme.uses_hessian = info->uses_hessian;
       options.finish();
     } else {
       const std::vector<std::string> names = solver_names();
@@ -250,48 +251,12 @@ class Planner {
     }
   }
 
-  /// Peak memory: states, one block as stored and as compressed, and the largest stage: its H three times over (sum,
-  /// permuted copy, single-precision factor), its weights as float with their approximation, a batch of its inputs.
-  void predict_resources() {
-    const std::uint64_t tokens = checked_mul(recipe_.calibration.windows, recipe_.calibration.tokens);
-    const std::uint64_t hidden = model_.architecture().hidden;
-    const std::uint64_t states = checked_mul(checked_mul(tokens, hidden), sizeof(float));
-    std::map<std::size_t, std::uint64_t> block_bytes;
-    std::map<std::pair<std::size_t, Stage>, std::uint64_t> stage_weights;
-    std::uint64_t largest_h = 0;
-    std::uint64_t outside = 0;
-    for (const ModulePlan& module : plan_.modules) {
-      if (!module.spec.block) {
-        outside += module.original_bytes + module.bytes;
-        continue;
-      }
-      block_bytes[*module.spec.block] += module.original_bytes + module.bytes;
-      const std::uint64_t inputs = module.spec.shape[1];
-      const std::uint64_t batch = std::max<std::uint64_t>(4096, recipe_.calibration.tokens);
-      largest_h = std::max(largest_h, inputs * inputs * (2 * sizeof(double) + sizeof(float)) + batch * inputs * sizeof(float));
-      stage_weights[{*module.spec.block, *module.spec.stage()}] += 2 * matrix_shape(module.spec).count() * sizeof(float);
-    }
-    const auto largest = [](const auto& map) {
-      std::uint64_t most = 0;
-      for (const auto& [key, value] : map) most = std::max(most, value);
-      return most;
-    };
-    const std::uint64_t per_thread = recipe_.calibration.tokens *
-                                     (3 * model_.architecture().ffn + 4 * hidden) * sizeof(float);
-    constexpr std::uint64_t kPrograms = std::uint64_t{64} << 20;  // code, libraries, BLAS buffers
-    plan_.peak_memory = kPrograms + states + outside + largest(block_bytes) + largest(stage_weights) + largest_h +
-                        static_cast<std::uint64_t>(thread_count()) * per_thread;
-    if (recipe_.stages == StageMode::once) plan_.peak_memory += states + 3 * largest_h;
-    plan_.temporary_disk = 2 * states;
-  }
-
   const Recipe& recipe_;
   const OpenedModel& model_;
   Diagnostics problems_;
   CompressionPlan plan_;
   std::vector<bool> rule_matches_;
   std::set<std::string> reported_;  ///< one message per reason, not one per module
-  std::set<std::string> remarked_;  ///< likewise, one remark per format
 };
 
 }  // namespace

@@ -23,7 +23,6 @@ struct ResolvedScheme {
   std::string name;
   std::shared_ptr<const Grid> grid;
   std::shared_ptr<const Solver> solver;
-  bool uses_hessian = false;
 };
 
 /// What becomes of one weight matrix: a scheme solves it, or it is stored in a dtype.

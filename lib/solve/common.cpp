@@ -79,6 +79,11 @@ Solution finish_solution(const Problem& problem, std::size_t index, const Encodi
   return solution;
 }
 
+void add_remark(std::string& remarks, std::string_view remark) {
+  if (!remarks.empty()) remarks += "; ";
+  remarks += remark;
+}
+
 ScaleRule read_scale_rule(MapReader& options) {
   return options.optional("scale_rule").one_of<ScaleRule>(kScaleRules).value_or(ScaleRule::search);
 }

@@ -21,6 +21,9 @@ void round_row(ConstViewF weights, std::size_t row, Encoding& encoding);
 /// The stored tensor with its losses filled in; other fields of `report` are kept.
 Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report);
 
+/// Adds to a report's text, parts joined by "; ".
+void add_remark(std::string& remarks, std::string_view remark);
+
 /// `scale_rule: search | minmax` of a scheme; search is the default.
 ScaleRule read_scale_rule(MapReader& options);
 std::string_view name_of(ScaleRule rule);

@@ -8,8 +8,8 @@ namespace adze {
 namespace {
 
 constexpr std::array kSolvers{
-    SolverInfo{"rtn", "round to nearest, scales by weighted search or by the extremes", false, &configure_rtn},
-    SolverInfo{"gptq", "second-order error feedback, column by column (GPTQ)", true, &configure_gptq},
+    SolverInfo{"rtn", "round to nearest, scales by weighted search or by the extremes", &configure_rtn},
+    SolverInfo{"gptq", "second-order error feedback, column by column (GPTQ)", &configure_gptq},
 };
 
 }  // namespace

@@ -55,7 +55,6 @@ class Solver {
 struct SolverInfo {
   std::string_view name;
   std::string_view summary;
-  bool uses_hessian;
   /// Reads the options it knows from a scheme's map; problems go to the map's Diagnostics.
   std::unique_ptr<Solver> (*configure)(MapReader& options);
 };

@@ -279,6 +279,33 @@ TEST(Gptq, FallsBackToRoundingWhenHCannotBeFactoredAndSaysSo) {
   EXPECT_THAT(solution[0].tensor->payload(), testing::ElementsAreArray(configured("rtn")->solve(problem)[0].tensor->payload()));
 }
 
+TEST(Gptq, GivesDeadInputsNoSayInTheirGroupsScales) {
+  MatrixF w = gaussian({64, 128}, 30, 0.05);
+  MatrixD h = correlated_hessian(128, 31);
+  for (std::size_t dead = 3; dead < 128; dead += 32) {
+    for (std::size_t j = 0; j < 128; ++j) h(dead, j) = h(j, dead) = 0;
+    for (std::size_t r = 0; r < 64; ++r) w(r, dead) = 2.0f;  // forty times the others
+  }
+  const auto grid = grid_from_name("int4 g32 sym");
+  const double with_large = configured("gptq")->solve(make_problem(w, h, grid))[0].report.loss;
+  for (std::size_t dead = 3; dead < 128; dead += 32)
+    for (std::size_t r = 0; r < 64; ++r) w(r, dead) = 0.0f;
+  const double without = configured("gptq")->solve(make_problem(w, h, grid))[0].report.loss;
+  EXPECT_NEAR(with_large / without, 1.0, 1e-6);
+}
+
+TEST(Gptq, FallsBackWhenFeedbackOverflowsAndSaysSo) {
+  const MatrixF w = gaussian({64, 128}, 32, 0.05);
+  MatrixD h = correlated_hessian(128, 33);
+  for (double& value : h.values()) value *= 1e90;  // its factor does not fit single precision
+  const Problem problem = make_problem(w, h, grid_from_name("int4 g32 sym"));
+  const auto solution = configured("gptq")->solve(problem);
+  EXPECT_THAT(solution[0].report.fallback, testing::HasSubstr("overflowed"));
+  EXPECT_LT(solution[0].report.relative_loss, 0.1);
+  EXPECT_THAT(solution[0].tensor->payload(),
+              testing::ElementsAreArray(configured("rtn")->solve(problem)[0].tensor->payload()));
+}
+
 std::string error_of(const Problem& problem) {
   try {
     configured("gptq")->solve(problem);

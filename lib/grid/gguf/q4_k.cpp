@@ -106,7 +106,7 @@ void choose_integers(const Target& target, SuperBlock& block) {
   for (std::size_t k = 0; k < kGroups; ++k) {
     const int scale = block.scale[k];
     const int min = block.min[k];
-    double best = INFINITY;
+    double best = target.group_error(k, block.step(k), block.offset(k));  // ties keep what is there
     for (int s = std::max(scale - 1, 0); s <= std::min(scale + 1, kLargestScale); ++s) {
       for (int m = std::max(min - 1, 0); m <= std::min(min + 1, kLargestScale); ++m) {
         const double error =

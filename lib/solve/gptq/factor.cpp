@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "linalg/factor.h"
+#include "solve/common.h"
 
 namespace adze {
 namespace {
@@ -96,6 +97,15 @@ MatrixF to_single(const MatrixD& matrix) {
   return single;
 }
 
+std::vector<float> pivot_importance(const GptqFactor& factor, const std::vector<bool>& dead) {
+  std::vector<float> importance(factor.order.size());
+  for (std::size_t p = 0; p < importance.size(); ++p) {
+    const std::size_t col = factor.order[p];
+    importance[col] = dead[col] ? 0.0f : factor.r(p, p) * factor.r(p, p);
+  }
+  return importance;
+}
+
 }  // namespace
 
 GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::size_t unit_cols) {
@@ -109,9 +119,10 @@ GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::s
       MatrixD damped = permuted(hessian, diagonal, factor.order, damp * diagonal.mean, floor);
       if (reverse_cholesky(damped)) continue;
       factor.damping = damp;
-      if (damp > options.damp) factor.trouble = fmt::format("damping raised from {} to {:.2f}", options.damp, damp);
-      if (floor > 0) factor.trouble += fmt::format("; diagonal raised to {:.2g}", floor);
+      if (damp > options.damp) add_remark(factor.trouble, fmt::format("damping raised from {} to {:.2f}", options.damp, damp));
+      if (floor > 0) add_remark(factor.trouble, fmt::format("diagonal raised to {:.2g}", floor));
       factor.r = to_single(damped);
+      factor.importance = pivot_importance(factor, diagonal.dead);
       return factor;
     }
   }

@@ -13,6 +13,10 @@ namespace adze {
 
 struct GptqFactor {
   std::vector<std::size_t> order;  ///< order[p]: the stored column that is rounded at position p
+  /// Per stored column, what a rounding error of it costs once feedback is done: J_d = sum_j (t_j - q_j)^2 R_jj^2, so
+  /// R_jj^2; zero for dead inputs. Against diag(H), mean KL on the demo model: Q4_0 0.00278 to 0.00282, Q4_K 0.00224 to
+  /// 0.00223, int4 g128 the same.
+  std::vector<float> importance;
   MatrixF r;                       ///< upper triangular, R R^T = H permuted and damped; empty when nothing worked
   double damping = 0;              ///< used, as a fraction of mean(diag H)
   std::size_t dead_inputs = 0;
