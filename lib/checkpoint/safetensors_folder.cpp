@@ -43,7 +43,7 @@ std::vector<std::string> shard_names(const std::map<std::string, std::string>& w
   std::vector<std::string> names;
   for (const auto& [tensor, shard] : weight_map) names.push_back(shard);
   std::ranges::sort(names);
-  names.erase(std::ranges::unique(names).begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
   return names;
 }
 

@@ -72,7 +72,7 @@ double acceleration(std::span<const double> values, double mean) {
 
 /// Share of the resamples below the estimate; half of the ties count. Kept off 0 and 1.
 double share_below(std::span<const double> sorted, double estimate) {
-  const auto [first, last] = std::ranges::equal_range(sorted, estimate);
+  const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), estimate);
   const auto below = static_cast<double>(first - sorted.begin());
   const auto equal = static_cast<double>(last - first);
   const auto n = static_cast<double>(sorted.size());

@@ -157,8 +157,9 @@ std::span<const LinearInfo, kLinearCount> block_linears() { return kLinears; }
 const LinearInfo& info_of(LinearSlot slot) { return kLinears[static_cast<std::size_t>(slot)]; }
 
 std::span<const LinearInfo> linears_of(Stage stage) {
-  const auto range = std::ranges::equal_range(kLinears, stage, {}, &LinearInfo::stage);
-  return {range.begin(), range.end()};
+  const auto* const first = std::ranges::lower_bound(kLinears, stage, {}, &LinearInfo::stage);
+  const auto* const last = std::ranges::upper_bound(kLinears, stage, {}, &LinearInfo::stage);
+  return {first, last};
 }
 
 std::string module_name(std::size_t block, LinearSlot slot) { return block_module(block, info_of(slot).module); }
