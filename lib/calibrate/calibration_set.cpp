@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <unordered_set>
 
 #include <nlohmann/json.hpp>
 
@@ -167,6 +168,23 @@ TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const s
 TokenWindows load_windows(const std::filesystem::path& path, const Tokenizer& tokenizer, const WindowRule& rule) {
   const TextSet set = load_text_set(path);
   return cut_windows(tokenize_set(set, tokenizer), tokenizer.vocabulary().prefix_ids, rule, path.string());
+}
+
+double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text) {
+  constexpr std::size_t kPiece = 64;
+  const auto hash_of = [](std::span<const std::int32_t> piece) {
+    const auto bytes = std::as_bytes(piece);
+    return hash64({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  };
+  std::unordered_set<std::uint64_t> known;  // looked up only: its order reaches no result
+  for (std::size_t w = 0; w < windows.count(); ++w)
+    for (std::size_t first = 0; first + kPiece <= windows.tokens; ++first)
+      known.insert(hash_of(windows.window(w).subspan(first, kPiece)));
+  std::size_t shared = 0;
+  std::size_t pieces = 0;
+  for (std::size_t first = 0; first + kPiece <= text.size(); ++first, ++pieces)
+    shared += known.contains(hash_of(text.subspan(first, kPiece)));
+  return pieces == 0 ? 0 : static_cast<double>(shared) / static_cast<double>(pieces);
 }
 
 }  // namespace adze

@@ -46,4 +46,8 @@ TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const s
 /// The three steps: load_text_set, tokenize_set, cut_windows with the tokenizer's prefix.
 TokenWindows load_windows(const std::filesystem::path& set, const Tokenizer& tokenizer, const WindowRule& rule);
 
+/// Share of the 64-token pieces of `text` that occur in the windows too: 0 for texts that have nothing in common. A judgement
+/// on text that was calibrated with is worthless; above 0.1 % the specification (evaluation, rule 5) calls it an error.
+double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text);
+
 }  // namespace adze

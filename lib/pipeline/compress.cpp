@@ -262,6 +262,11 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
     if (run.evaluation_ids.size() < run.plan.protocol->window)
       fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),
            run.evaluation_ids.size(), run.plan.protocol->window);
+    constexpr double kMostShared = 0.001;
+    if (const double share = shared_text(run.windows, run.evaluation_ids); share > kMostShared)
+      run.plan.warnings.push_back(
+          fmt::format("{:.1f} % of the evaluation text was calibrated with: the judgement flatters; evaluate on other text",
+                      100 * share));
     run.plan.peak_memory = 
         std::max(run.plan.peak_memory, evaluation_memory(model.architecture(), run.plan, run.evaluation_ids.size()));
   }

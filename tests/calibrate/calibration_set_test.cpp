@@ -212,5 +212,17 @@ TEST(LoadWindows, CutsWithTheTokenizersPrefix) {
   });
 }
 
+TEST(SharedText, IsTheShareOfPiecesThatBothHave) {
+  std::vector<std::int32_t> stream(1000);
+  for (std::size_t i = 0; i < stream.size(); ++i) stream[i] = static_cast<std::int32_t>(i * i % 997);
+  const TokenWindows windows{250, {stream.begin(), stream.begin() + 500}};
+  EXPECT_EQ(shared_text(windows, std::span(stream).first(250)), 1.0);
+  std::vector<std::int32_t> other(500, 7);
+  EXPECT_EQ(shared_text(windows, other), 0.0);
+  other.insert(other.end(), stream.begin(), stream.begin() + 128);  // 65 pieces of 128 - 63, in 628 - 63 in all
+  EXPECT_NEAR(shared_text(windows, other), 65.0 / 565.0, 1e-12);
+  EXPECT_EQ(shared_text(windows, std::span(stream).first(63)), 0.0) << "shorter than a piece";
+}
+
 }  // namespace
 }  // namespace adze
