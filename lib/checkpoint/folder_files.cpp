@@ -25,6 +25,18 @@ constexpr std::array kKnownFiles{KnownFile{"config.json", 16 * kMiB, true},
                                  KnownFile{"chat_template.jinja", 16 * kMiB, false},
                                  KnownFile{"special_tokens_map.json", 16 * kMiB, false}};
 
+constexpr std::string_view kReadme = "README.md";
+constexpr std::uint64_t kReadmeLimit = 1 * kMiB;
+
+/// For its front matter only: one that is too large or no file is done without.
+bool has_readme(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::path path = folder / kReadme;
+  if (!std::filesystem::is_regular_file(path, error)) return false;
+  const std::uintmax_t bytes = std::filesystem::file_size(path, error);
+  return !error && bytes <= kReadmeLimit;
+}
+
 }  // namespace
 
 std::filesystem::path real_path(const std::filesystem::path& path) {
@@ -64,6 +76,8 @@ std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder) {
     if (!known.required && !is_in_folder(folder, known.name)) continue;
     files.push_back({std::string(known.name), read_file(path_in_folder(folder, known.name), known.limit)});
   }
+  if (has_readme(folder))
+    files.push_back({std::string(kReadme), read_file(path_in_folder(folder, kReadme), kReadmeLimit)});
   return files;
 }
 

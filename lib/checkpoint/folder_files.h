@@ -34,7 +34,8 @@ bool is_in_folder(const std::filesystem::path& folder, std::string_view name);
 std::filesystem::path path_in_folder(const std::filesystem::path& folder, std::string_view name);
 
 /// config.json and, when present, generation_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja,
-/// special_tokens_map.json, in this order. Throws missing_input without config.json, bad_data above a file's limit.
+/// special_tokens_map.json and README.md (which states the licence), in this order. Throws missing_input without
+/// config.json, bad_data above a file's limit; a README.md above 1 MiB is left out.
 std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder);
 
 }  // namespace adze

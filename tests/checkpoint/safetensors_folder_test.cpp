@@ -172,13 +172,28 @@ TEST(FolderFiles, KeepsTheKnownFilesVerbatimInOrder) {
   const TempFolder folder;
   folder.put("tokenizer.json", "{\"a\" :1}\n");
   folder.put("config.json", "{ }");
-  folder.put("README.md", "not kept");
+  folder.put("README.md", "---\nlicense: mit\n---\n");
+  folder.put("LICENSE", "not kept");
   folder.put("chat_template.jinja", std::string("\0\xFF", 2));
   const auto files = read_folder_files(folder.path());
-  ASSERT_EQ(files.size(), 3u);
+  ASSERT_EQ(files.size(), 4u);
   EXPECT_EQ(files[0].name, "config.json");
   EXPECT_EQ(files[1].text, "{\"a\" :1}\n");
   EXPECT_EQ(files[2].text, std::string("\0\xFF", 2));
+  EXPECT_EQ(files[3].text, "---\nlicense: mit\n---\n");
+}
+
+TEST(FolderFiles, LeavesOutAReadmeThatIsTooLargeOrNoFile) {
+  const TempFolder folder;
+  folder.put("config.json", "{}");
+  folder.put("README.md", "");
+  std::filesystem::resize_file(folder / "README.md", 1 << 20);
+  EXPECT_EQ(read_folder_files(folder.path()).size(), 2u);
+  std::filesystem::resize_file(folder / "README.md", (1 << 20) + 1);
+  EXPECT_EQ(read_folder_files(folder.path()).size(), 1u);
+  std::filesystem::remove(folder / "README.md");
+  std::filesystem::create_directory(folder / "README.md");
+  EXPECT_EQ(read_folder_files(folder.path()).size(), 1u);
 }
 
 TEST(FolderFiles, RefusesAMissingConfigLinksOutsideAndOversizedFiles) {

@@ -241,6 +241,37 @@ TEST(GgufExport, KeepsTheLicenceOfTheConfig) {
   EXPECT_EQ(GgufFile(folder / "m.gguf").get<std::string>("general.license"), "apache-2.0");
 }
 
+std::string exported_licence(const std::string& config, const std::string& readme) {
+  const std::vector<StoreFile> files = {{"config.json", config}, {"README.md", readme}};
+  ExportPlan plan = plan_of(*demo().model);
+  plan.files = files;
+  const TempFolder folder;
+  exporter().write(plan, *demo().model, folder / "m.gguf", silent_progress());
+  const GgufFile file(folder / "m.gguf");
+  return file.find_value("general.license") == nullptr ? "none" : file.get<std::string>("general.license");
+}
+
+TEST(GgufExport, TakesTheLicenceFromTheReadmesFrontMatter) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"---\nlanguage: en\nlicense: apache-2.0\n---\n# Model\n", "apache-2.0"},
+      {"---\r\nlicense: \"mit\"  # see LICENSE\r\n---\r\n", "mit"},
+      {"---\nlicense: 'llama3.2'\n---", "llama3.2"},
+      {"# Model\n---\nlicense: mit\n---\n", "none"},
+      {"---\nlicense: mit\nnever closed\n", "none"},
+      {"---\nlicense:\n  - mit\n---\n", "none"},
+      {"---\nlicense: [mit, bsd]\n---\n", "none"},
+      {"---\ntags: x\n---\nlicense: mit\n", "none"},
+      {"---\nmore:\n  license: mit\n---\n", "none"},
+      {"", "none"}};
+  for (const auto& [readme, licence] : cases)
+    EXPECT_EQ(exported_licence(R"({"eos_token_id": 1})", readme), licence) << readme;
+}
+
+TEST(GgufExport, PrefersTheLicenceOfTheConfig) {
+  EXPECT_EQ(exported_licence(R"({"license": "apache-2.0", "eos_token_id": 1})", "---\nlicense: mit\n---\n"),
+            "apache-2.0");
+}
+
 Architecture with_rope(RopeKind kind, double factor) {
   Architecture a = small_architecture();
   a.vocab = 4096;
@@ -355,6 +386,28 @@ TEST(GgufExport, RemarksOnGridsThatAreRepacked) {
   EXPECT_EQ(exporter().remark(small_architecture(), planned("int8 channel sym", 512)),
             "layers.3.mlp.down_proj: int8 channel sym is stored exactly as Q8_0 at 8.5 bits per weight");
   EXPECT_EQ(exporter().remark(small_architecture(), planned("gguf/q4_k", 512)), std::nullopt);
+}
+
+TEST(GgufExport, RemarksOnTheSlidingWindowOnceAndOnlyWhereItMatters) {
+  Architecture a = small_architecture();
+  const auto remarks = [&](const char* format) {
+    std::vector<std::string> all;
+    for (const TensorSpec& spec : expected_tensors(a))
+      if (const auto remark = exporter().remark(a, {spec, spec.shape.size() == 1 ? "f32" : format}))
+        all.push_back(*remark);
+    return all;
+  };
+  a.sliding_window = a.max_positions / 2;
+  ASSERT_EQ(remarks("f16").size(), 1u);
+  EXPECT_THAT(remarks("f16")[0], HasSubstr(fmt::format("beyond {} tokens", a.sliding_window)));
+  PlannedTensor embedding = planned("int4 g128 sym", 512);
+  embedding.spec.role = TensorRole::embedding;
+  EXPECT_THAT(exporter().remark(a, embedding).value_or(""),
+              ::testing::AllOf(HasSubstr("sliding window"), HasSubstr("stored exactly as Q4_0")));
+  for (const std::size_t window : {std::size_t{0}, a.max_positions}) {
+    a.sliding_window = window;
+    EXPECT_THAT(remarks("f16"), IsEmpty()) << window;
+  }
 }
 
 TEST(GgufExport, RefusesAPlanWithATensorItCannotHoldBeforeWriting) {

@@ -16,9 +16,13 @@ struct FolderSettings {
   nlohmann::json generation_config = nlohmann::json::object();
   nlohmann::json tokenizer_config = nlohmann::json::object();
   std::string chat_template;  ///< chat_template.jinja
+  std::string readme;         ///< README.md
 
   /// Throws bad_data when a file is no JSON object.
   static FolderSettings from(std::span<const StoreFile> files);
+
+  /// `license` of config.json, else of the README's front matter, where Hugging Face states it; empty: not stated.
+  std::string license() const;
 };
 
 }  // namespace adze

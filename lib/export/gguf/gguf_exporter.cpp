@@ -90,6 +90,14 @@ void stream_file(const std::filesystem::path& path, const ExportPlan& plan, cons
   writer.commit();
 }
 
+/// Empty when the window, if there is one, covers all positions: then it changes nothing.
+std::string window_remark(const Architecture& architecture) {
+  if (architecture.sliding_window == 0 || architecture.sliding_window >= architecture.max_positions) return "";
+  return fmt::format(
+      "the runtime has no sliding window for this architecture; beyond {} tokens it attends to all of them",
+      architecture.sliding_window);
+}
+
 class GgufExporter final : public Exporter {
  public:
   std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
@@ -97,11 +105,14 @@ class GgufExporter final : public Exporter {
     return storage.type ? std::nullopt : std::optional(std::move(storage.reason));
   }
 
-  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    // Of the whole file, but said once: with the embedding, which every model has.
+    std::string text = tensor.spec.role == TensorRole::embedding ? window_remark(architecture) : "";
     const GgufStorage storage = gguf_storage(tensor);
-    if (!storage.repack) return std::nullopt;
-    return fmt::format("{}: {} is stored exactly as {} at {} bits per weight", tensor.spec.module, tensor.format,
-                       storage.type->name, storage.type->bits_per_weight());
+    if (storage.repack)
+      text += fmt::format("{}{}: {} is stored exactly as {} at {} bits per weight", text.empty() ? "" : "; ",
+                          tensor.spec.module, tensor.format, storage.type->name, storage.type->bits_per_weight());
+    return text.empty() ? std::nullopt : std::optional(std::move(text));
   }
 
   std::uint64_t predict_bytes(const ExportPlan& plan) const override {
@@ -112,11 +123,8 @@ class GgufExporter final : public Exporter {
   void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
              Progress& progress) const override {
     const GgufContent content = with_context(path.string(), [&] { return gguf_content(plan); });
-    if (plan.architecture.sliding_window > 0)
-      progress.warn(
-          fmt::format("{}: the runtime has no sliding window for this architecture; beyond {} tokens it "
-                      "attends to all of them",
-                      path.string(), plan.architecture.sliding_window));
+    if (const std::string remark = window_remark(plan.architecture); !remark.empty())
+      progress.warn(fmt::format("{}: {}", path.string(), remark));
     UnverifiedFile file(path);
     stream_file(file.path(), plan, content, model, progress);
     verify_gguf(file.path(), plan, content, model, progress);

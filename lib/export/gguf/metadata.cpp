@@ -92,7 +92,7 @@ class MetadataBuilder {
     put("general.type", std::string("model"));
     put_text("general.name", plan.name);
     put_text("general.size_label", size_label(plan.tensors));
-    put_text("general.license", license(settings));
+    put_text("general.license", settings.license());
     put("general.file_type", type);
     put("general.quantization_version", kQuantizationVersion);
   }
@@ -133,11 +133,6 @@ class MetadataBuilder {
   }
   void put_number(std::string_view suffix, double number) {
     put(fmt::format("{}.{}", name_, suffix), static_cast<float>(number));
-  }
-
-  static std::string license(const FolderSettings& settings) {
-    const auto at = settings.config.find("license");
-    return at != settings.config.end() && at->is_string() ? at->get<std::string>() : "";
   }
 
   /// llama3: the runtime takes the divisors from their tensor; the keys of ours say which rule made them.
