@@ -192,7 +192,7 @@ TEST_P(DemoPerplexity, AgreesWithLlamaCppAndPyTorch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Texts, DemoPerplexity, ::testing::Values("wiki", "code"));
+INSTANTIATE_TEST_SUITE_P(Texts, DemoPerplexity, ::testing::Values("wiki", "code", "math", "speech"));
 
 }  // namespace
 }  // namespace adze
