@@ -1,6 +1,7 @@
 // adze-bench: runs pairs under Google Benchmark and prints their ratios, as a table or as JSON lines.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -71,6 +72,16 @@ void report(const Pair& pair, const BestTimes& times, bool json, Table& table) {
   std::fflush(stdout);
 }
 
+std::string group_names() {
+  std::set<std::string> names;  // sorted: the order of registration is the linker's
+  for (const Group& group : groups()) names.insert(group.name);
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+bool is_group(const std::string& name) {
+  return std::ranges::any_of(groups(), [&](const Group& group) { return group.name == name; });
+}
+
 int run(const std::set<std::string>& wanted, bool json) {
   Table table({{"name", Align::left}, {"ours s"}, {"yardstick", Align::left}, {"yardstick s"}, {"ratio"}, {"target"}, {"ok"}});
   for (const Group& group : groups()) {
@@ -120,13 +131,16 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--help") {
-      std::puts("adze-bench [--json] [GROUP...]: groups are linalg, model, solve, text");
+      fmt::print("adze-bench [--json] [GROUP...]: groups are {}\n", adze::bench::group_names());
       return 0;
     }
     if (argument == "--json") {
       json = true;
-    } else {
+    } else if (adze::bench::is_group(argument)) {
       wanted.insert(argument);
+    } else {
+      fmt::print(stderr, "adze-bench: '{}' is no group; groups are {}\n", argument, adze::bench::group_names());
+      return 64;
     }
   }
   adze::set_thread_count(0);
