@@ -20,6 +20,7 @@ struct Options {
   std::string out;
   bool overwrite = false;
   bool dry_run = false;
+  OpenModelOptions open;
 };
 
 void check_usage(const Options& options) {
@@ -71,7 +72,7 @@ void print_prediction(const Options& options, const TokenWindows& windows, const
 }
 
 void measure(const Options& options, Tool& tool) {
-  const OpenedModel model = open_model(options.model);
+  const OpenedModel model = open_model(options.model, options.open);
   check_window_length(model.architecture(), options.rule.tokens);
   const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
   if (options.dry_run) {
@@ -79,9 +80,8 @@ void measure(const Options& options, Tool& tool) {
                                  options.overwrite);
     return print_prediction(options, windows, model.architecture(), tool);
   }
-  print_statistics(options,
-                   calibrate(*model.weights, model.name, windows, {options.out, options.overwrite}, tool.progress()),
-                   tool);
+  print_statistics(
+      options, calibrate(*model.weights, model.name, windows, {options.out, options.overwrite}, tool.progress()), tool);
 }
 
 void merge(const Options& options, Tool& tool) {
@@ -116,6 +116,7 @@ int main(int argc, char** argv) {
   tool.app().add_option("-o,--output", options.out, "the folder of statistics")->required();
   tool.app().add_flag("--overwrite", options.overwrite, "replace statistics that are there");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, say what it takes, write nothing");
+  add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] {
     check_usage(options);
     options.merge.empty() ? measure(options, tool) : merge(options, tool);

@@ -25,13 +25,12 @@ struct Options {
   std::string recipe;
   std::string model;
   std::string out;
-  std::string source;
   std::string memory;
   bool dry_run = false;
   bool restart = false;
   bool overwrite = false;
   bool force = false;
-  bool trust = false;
+  OpenModelOptions open;
 };
 
 /// Seconds that the run will take, roughly: its operations at half of what this machine's SGEMM reaches now.
@@ -98,30 +97,33 @@ std::string outcome(const PreparedRun& run, const CompressResult& result, const 
   text += fmt::format("made {}/:\n", out);
   for (const LedgerFile& file : result.files)
     if (!file.path.starts_with("store/")) text += fmt::format("  {:<14} {} bytes\n", file.path, file.bytes);
-  return text + "  store/         the compressed model, for adze eval and adze export\n"
-                "  manifest.json  what was done, with losses and hashes; report.json: timings\n";
+  return text +
+         "  store/         the compressed model, for adze eval and adze export\n"
+         "  manifest.json  what was done, with losses and hashes; report.json: timings\n";
+}
+
+IfExists if_exists(const Options& options) {
+  return options.overwrite ? IfExists::overwrite : options.restart ? IfExists::restart : IfExists::resume;
 }
 
 void run_compress(const Options& options, Tool& tool) {
   if (options.out.empty() && !options.dry_run) fail(ErrorKind::usage, "-o OUT is required (or --dry-run)");
   const Recipe recipe = load_recipe(options.recipe);
-  OpenModelOptions open_options;
-  if (!options.source.empty()) open_options.source = options.source;
-  open_options.trust = options.trust;
-  const OpenedModel model = open_model(options.model, open_options);
+  const OpenedModel model = open_model(options.model, options.open);
   const PreparedRun run = prepare_run(recipe, model);
   for (const std::string& warning : run.plan.warnings) tool.progress().warn(warning);
   const bool json = tool.options().json;
+  check_memory(options, run);
   if (options.dry_run) {
+    if (!options.out.empty()) WorkFolder::check(options.out, if_exists(options));
     Tool::print(json ? prediction_json(run).dump(1) + "\n" : match_table(run) + prediction(run));
     return;
   }
-  check_memory(options, run);
   if (!json) Tool::print(match_table(run) + prediction(run) + "\n");
   CompressOptions how;
   how.out = options.out;
   how.force = options.force;
-  how.if_exists = options.overwrite ? IfExists::overwrite : options.restart ? IfExists::restart : IfExists::resume;
+  how.if_exists = if_exists(options);
   const CompressResult result = compress(run, how, tool.progress());
   Tool::print(json ? read_file(std::filesystem::path(options.out) / kManifestName) : outcome(run, result, options.out));
 }
@@ -142,10 +144,9 @@ int main(int argc, char** argv) {
   app.add_option("-o,--output", options.out, "the folder to make");
   app.add_flag("--dry-run", options.dry_run, "check everything, print the match table, exact sizes, memory, time");
   app.add_option("--memory", options.memory, "refuse a run that is predicted to need more, e.g. 12GiB");
-  app.add_option("--source", options.source, "where the checkpoint of a model store lies now");
   app.add_flag("--restart", options.restart, "throw an unfinished run in OUT away");
   app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT");
   app.add_flag("--force", options.force, "go on although the run was begun on another kind of CPU");
-  app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
+  add_model_options(app, options.open);
   return tool.run(argc, argv, [&] { run_compress(options, tool); });
 }

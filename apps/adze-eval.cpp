@@ -1,4 +1,7 @@
 // adze-eval: judges models on a text.
+#include <algorithm>
+#include <span>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -18,16 +21,42 @@ struct Options {
   std::string text;
   std::string tokenizer;
   std::string protocol = "lcpp-512";
+  OpenModelOptions open;
+};
+
+struct NamedTokenizer {
+  std::string of;  ///< where it comes from, for messages
+  Tokenizer tokenizer;
 };
 
 /// The first of --tokenizer, --reference and the models that has one.
-Tokenizer find_tokenizer(const Options& options, const std::vector<OpenedModel>& models,
-                         const std::optional<OpenedModel>& reference) {
-  if (!options.tokenizer.empty()) return Tokenizer::from_file(options.tokenizer);
-  if (reference && reference->tokenizer) return *reference->tokenizer;
+NamedTokenizer find_tokenizer(const Options& options, const std::vector<OpenedModel>& models) {
+  if (!options.tokenizer.empty()) return {options.tokenizer, Tokenizer::from_file(options.tokenizer)};
   for (const OpenedModel& model : models)
-    if (model.tokenizer) return *model.tokenizer;
+    if (model.tokenizer) return {model.path.string(), *model.tokenizer};
   fail(ErrorKind::usage, "no model given has a tokenizer.json; name one with --tokenizer FILE or a --reference folder");
+}
+
+/// The first id that does not stand for the same token in both; nothing when all do.
+std::optional<std::size_t> first_difference(const Vocabulary& a, const Vocabulary& b) {
+  const auto [in_a, in_b] = std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end());
+  if (in_a == a.tokens.end() && in_b == b.tokens.end()) return std::nullopt;
+  return in_a - a.tokens.begin();
+}
+
+/// The text is read with one tokenizer: a model with another would be judged on ids that mean something else to it.
+void check_vocabularies(const NamedTokenizer& used, const std::vector<OpenedModel>& models) {
+  const Vocabulary& vocabulary = used.tokenizer.vocabulary();
+  for (const OpenedModel& model : models) {
+    if (vocabulary.tokens.size() > model.architecture().vocab)
+      fail(ErrorKind::bad_data, "{}: a model of {} tokens; the tokenizer of {} has {}", model.path.string(),
+           model.architecture().vocab, used.of, vocabulary.tokens.size());
+    if (!model.tokenizer) continue;
+    if (const auto id = first_difference(vocabulary, model.tokenizer->vocabulary()))
+      fail(ErrorKind::bad_data,
+           "{}: its vocabulary differs from that of {} at id {}; models are compared on the same tokens only",
+           model.path.string(), used.of, *id);
+  }
 }
 
 std::optional<std::int32_t> bos_of(const Tokenizer& tokenizer) {
@@ -45,19 +74,20 @@ nlohmann::json to_json(const JudgedModel& model) {
 
 void judge(const Options& options, Tool& tool) {
   const Protocol protocol = parse_protocol(options.protocol);
-  std::vector<OpenedModel> models;
-  for (const std::string& path : options.models) models.push_back(open_model(path));
-  std::optional<OpenedModel> reference;
-  if (!options.reference.empty()) reference = open_model(options.reference);
-  const Tokenizer tokenizer = find_tokenizer(options, models, reference);
-  const std::vector<std::int32_t> ids = tokenize_set(load_text_set(options.text), tokenizer);
+  std::vector<OpenedModel> models;  // the reference, if there is one, comes first
+  if (!options.reference.empty()) models.push_back(open_model(options.reference, options.open));
+  const std::size_t references = models.size();
+  for (const std::string& path : options.models) models.push_back(open_model(path, options.open));
+  const ModelWeights* reference = references > 0 ? models.front().weights.get() : nullptr;
+  const NamedTokenizer used = find_tokenizer(options, models);
+  check_vocabularies(used, models);
+  const std::vector<std::int32_t> ids = tokenize_set(load_text_set(options.text), used.tokenizer);
   std::vector<JudgedModel> judged;
-  for (const OpenedModel& model : models) {
+  for (const OpenedModel& model : std::span(models).subspan(references)) {
     tool.progress().note(model.path.string());
     const StoredSize size = stored_size(*model.weights);
     judged.push_back({model.path.string(), size.bytes, size.bits_per_weight(),
-                      evaluate(*model.weights, reference ? reference->weights.get() : nullptr, ids, bos_of(tokenizer),
-                               protocol, tool.progress())});
+                      evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress())});
   }
   if (tool.options().json) {
     nlohmann::json json;
@@ -74,18 +104,22 @@ void judge(const Options& options, Tool& tool) {
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool("adze-eval",
-            "Judges models on a text: perplexity and, against a reference, the divergence of every next-token "
-            "distribution.\nModels are Hugging Face folders, model stores, output folders of adze-compress and GGUF files.",
-            "  adze eval OUT --reference MODEL --text calibration_data/heldout.yaml\n"
-            "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json");
+  Tool tool(
+      "adze-eval",
+      "Judges models on a text: perplexity and, against a reference, the divergence of every next-token "
+      "distribution.\nModels are Hugging Face folders, model stores, output folders of adze-compress and GGUF files.",
+      "  adze eval OUT --reference MODEL --text calibration_data/heldout.yaml\n"
+      "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json");
   tool.app().add_option("models", options.models, "models to judge")->required();
   tool.app().add_option("--reference", options.reference, "the model they should resemble, usually the original");
-  tool.app().add_option("--text", options.text, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file")->required();
+  tool.app()
+      .add_option("--text", options.text, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file")
+      ->required();
   tool.app().add_option("--tokenizer", options.tokenizer, "a tokenizer.json, when no model given has one");
   tool.app()
       .add_option("--protocol", options.protocol,
                   "lcpp-N: second half of windows of N tokens, as llama.cpp; gptq-N: whole windows, as most papers")
       ->capture_default_str();
+  add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] { judge(options, tool); });
 }

@@ -20,6 +20,7 @@ struct Options {
   std::string out;
   bool overwrite = false;
   bool dry_run = false;
+  OpenModelOptions open;
 };
 
 const ExporterInfo& exporter_named(const std::string& name) {
@@ -29,22 +30,35 @@ const ExporterInfo& exporter_named(const std::string& name) {
   fail(ErrorKind::usage, "unknown format '{}'{}; formats are {}", name, suggestion(name, names), join_words(names));
 }
 
+/// A text of the manifest. It is foreign bytes by now: anybody may have edited it.
+std::string manifest_member(const nlohmann::json& manifest, const std::string& path, const char* section,
+                            const char* key) {
+  const nlohmann::json::json_pointer place(fmt::format("/{}/{}", section, key));
+  if (!manifest.is_object() || !manifest.contains(place) || !manifest.at(place).is_string())
+    fail(ErrorKind::bad_data, "{}: '{}.{}' is missing or no text; the manifest is damaged", path, section, key);
+  return manifest.at(place).get<std::string>();
+}
+
 ExportPlan plan_export(const OpenedModel& model) {
-  ExportPlan plan{model.architecture(), planned_tensors(*model.weights),
-                  model.tokenizer ? &*model.tokenizer : nullptr, model.files, model.name, {}};
+  ExportPlan plan{model.architecture(),
+                  planned_tensors(*model.weights),
+                  model.tokenizer ? &*model.tokenizer : nullptr,
+                  model.files,
+                  model.name,
+                  {}};
   plan.provenance.emplace_back("adze.version", ADZE_VERSION);
   if (model.kind != ModelKind::compressed) return plan;
   // The same keys as the run itself writes, so that exporting again gives the same bytes.
-  const std::filesystem::path path = model.path / kManifestName;
-  const nlohmann::json manifest = parse_json(read_file(path), path.string());
-  plan.name = manifest.at("model").at("name").get<std::string>();
-  plan.provenance.emplace_back("adze.recipe", manifest.at("recipe").at("hash").get<std::string>());
-  plan.provenance.emplace_back("adze.calibration", manifest.at("calibration").at("hash").get<std::string>());
+  const std::string path = (model.path / kManifestName).string();
+  const nlohmann::json manifest = parse_json(read_file(path), path);
+  plan.name = manifest_member(manifest, path, "model", "name");
+  plan.provenance.emplace_back("adze.recipe", manifest_member(manifest, path, "recipe", "hash"));
+  plan.provenance.emplace_back("adze.calibration", manifest_member(manifest, path, "calibration", "hash"));
   return plan;
 }
 
 void run_export(const Options& options, Tool& tool) {
-  const OpenedModel model = open_model(options.model);
+  const OpenedModel model = open_model(options.model, options.open);
   const auto exporter = exporter_named(options.format).make();
   if (!options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
@@ -74,5 +88,6 @@ int main(int argc, char** argv) {
   tool.app().add_option("-o,--output", options.out, "the file to write")->required();
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, print the exact size, write nothing");
+  add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] { run_export(options, tool); });
 }

@@ -1,4 +1,4 @@
-// What every program shares: common options, progress on stderr, exit codes, Ctrl-C.
+// What every program shares: common options, progress on stderr, exit codes, Ctrl-C; and how models are opened.
 #pragma once
 
 #include <functional>
@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/progress.h"
+#include "pipeline/open_model.h"
 
 namespace adze {
 
@@ -43,5 +44,14 @@ class Tool {
   CommonOptions options_;
   std::unique_ptr<Progress> progress_;
 };
+
+/// Declares --source and --trust, the same in every tool that opens models. `options` must outlive the parsing.
+inline void add_model_options(CLI::App& app, OpenModelOptions& options) {
+  app.add_option_function<std::string>(
+         "--source", [&options](const std::string& folder) { options.source = folder; },
+         "where the checkpoint of a model store lies now")
+      ->type_name("DIR");
+  app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
+}
 
 }  // namespace adze

@@ -4,7 +4,8 @@
 namespace adze::testing {
 namespace {
 
-const std::vector<std::string> kTools{"adze-compress", "adze-eval", "adze-export", "adze-import"};
+const std::vector<std::string> kTools{"adze-calibrate", "adze-compress", "adze-eval",
+                                      "adze-export",    "adze-import",   "adze-inspect"};
 
 TEST(CommandLine, EveryToolExplainsItselfWithAnExample) {
   for (const std::string& tool : kTools) {
@@ -46,10 +47,13 @@ TEST(CommandLine, WithoutArgumentsItSaysWhatIsMissing) {
 }
 
 TEST(CommandLine, UnknownOptionsAreNamed) {
-  const std::pair<const char*, std::vector<std::string>> kComplete[] = {{"adze-compress", {"a", "b", "-o", "c"}},
-                                                                        {"adze-eval", {"a", "--text", "b"}},
-                                                                        {"adze-export", {"a", "-o", "b"}},
-                                                                        {"adze-import", {"a", "-o", "b"}}};
+  const std::pair<const char*, std::vector<std::string>> kComplete[] = {
+      {"adze-calibrate", {"a", "--set", "b", "-o", "c"}},
+      {"adze-inspect", {"a"}},
+      {"adze-compress", {"a", "b", "-o", "c"}},
+      {"adze-eval", {"a", "--text", "b"}},
+      {"adze-export", {"a", "-o", "b"}},
+      {"adze-import", {"a", "-o", "b"}}};
   for (auto [tool, arguments] : kComplete) {
     arguments.push_back("--frobnicate");
     expect_exit(run_program(tool, arguments), 64, {"--frobnicate"});
@@ -81,6 +85,40 @@ TEST(CommandLine, MemoryThatIsTooSmallStopsTheRunBeforeItMakesAnything) {
   expect_exit(compress(place.recipe(small_recipe()), demo_model(), place.out(), {"--memory", "20MiB"}), 71,
               {"the run needs about ", "--memory allows 20.00 MiB"});
   EXPECT_FALSE(fs::exists(place.out()));
+}
+
+TEST(CommandLine, ADryRunRefusesWhatTheRunWouldRefuse) {
+  const Workplace place;
+  const std::string recipe = place.recipe(small_recipe());
+  expect_exit(compress(recipe, demo_model(), place.out(), {"--dry-run", "--memory", "20MiB"}), 71, {"--memory allows"});
+  EXPECT_FALSE(fs::exists(place.out()));
+  fs::create_directory(place.out());
+  place.put("out/letter.txt", "mine");
+  expect_exit(compress(recipe, demo_model(), place.out(), {"--dry-run"}), 73, {"/out: exists and holds other files"});
+  EXPECT_EQ(files_below(place.out()), std::vector<std::string>{"letter.txt"});
+}
+
+/// A store whose checkpoint has moved, opened by every tool that opens models.
+TEST(CommandLine, EveryToolTakesTheSourceOfAStore) {
+  const Workplace place;
+  const fs::path model = place.model();
+  const std::string store = (place / "model.h5").string();
+  expect_exit(run_program("adze-import", {model.string(), "-o", store}), 0);
+  fs::rename(model, place / "moved");
+  const std::string recipe = place.recipe(small_recipe());
+  place.put("text.txt", read_file(bundled_text("heldout/code.txt")).substr(0, 3000));
+  const std::string text = (place / "text.txt").string();
+  const std::pair<const char*, std::vector<std::string>> kCalls[] = {
+      {"adze-compress", {recipe, store, "--dry-run"}},
+      {"adze-eval", {store, "--text", text, "--protocol", "lcpp-128"}},
+      {"adze-export", {store, "-o", place.out(), "--dry-run"}},
+      {"adze-calibrate", {store, "--set", text, "--windows", "2", "--tokens", "32", "-o", place.out(), "--dry-run"}}};
+  for (auto [tool, arguments] : kCalls) {
+    SCOPED_TRACE(tool);
+    expect_exit(run_program(tool, arguments), 66, {"model.safetensors"});
+    arguments.insert(arguments.end(), {"--source", (place / "moved").string(), "--trust"});
+    expect_exit(run_program(tool, arguments), 0);
+  }
 }
 
 TEST(CommandLine, MemoryNeedsAUnitThatExists) {
