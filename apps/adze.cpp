@@ -31,7 +31,8 @@ constexpr std::array kVerbs{
 };
 
 std::string help() {
-  std::string text = "adze " ADZE_VERSION ": compresses trained models, without a GPU, Python or a network.\n\nadze VERB [OPTIONS]\n\n";
+  std::string text = "adze " ADZE_VERSION
+                     ": compresses trained models, without a GPU, Python or a network.\n\nadze VERB [OPTIONS]\n\n";
   for (const Verb& verb : kVerbs) text += fmt::format("  {:<10} {}\n", verb.name, verb.purpose);
   return text + "\nadze VERB --help says more. Start with:\n  adze compress recipes/q4_k.yaml MODEL -o OUT\n";
 }

@@ -45,7 +45,7 @@ INSTANTIATE_TEST_SUITE_P(Tools, SignalCleanup,
                                            Stop{"adze-export", "m.gguf", ".unverified", {}},
                                            Stop{"adze-import", "m.h5", ".tmp", {}},
                                            Stop{"adze-import", "m.h5", ".tmp", {"--copy"}}),
-                         [](const auto& info) { return fmt::format("{}_{}", info.index, info.param.tool.substr(5)); });
+                         [](const auto& given) { return fmt::format("{}_{}", given.index, given.param.tool.substr(5)); });
 
 }  // namespace
 }  // namespace adze
