@@ -39,7 +39,8 @@ std::string judgement_table(const std::vector<JudgedModel>& models) {
   for (const JudgedModel& model : models) {
     std::vector<std::string> cells{model.name, fmt::format("{}", model.bytes),
                                    fmt::format("{:.3f}", model.bits_per_weight),
-                                   with_error(model.result.perplexity, model.result.perplexity_se)};
+                                   // Four decimals whatever the error: models are paired, and differ by far less.
+                                   fmt::format("{:.4f}±{:.2f}", model.result.perplexity, model.result.perplexity_se)};
     if (const auto& r = model.result.reference) {
       cells.push_back(with_error(r->ln_ppl_ratio, r->ln_ppl_ratio_se));
       cells.push_back(with_error(r->kl_mean, r->kl_mean_se));

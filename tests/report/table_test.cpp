@@ -99,12 +99,12 @@ TEST(JudgementTable, ShowsEveryDistanceWithItsErrorWhereThereIsAReference) {
   const std::string table =
       judgement_table({{"plain", 1000, 16.0, result_with(10)}, {"small", 250, 4.0, judged_result()}});
   EXPECT_EQ(table,
-            "model  bytes  bits/weight  perplexity    ln PPL ratio            mean KL        median KL  99.9% KL  "
+            "model  bytes  bits/weight    perplexity    ln PPL ratio            mean KL        median KL  99.9% KL  "
             "same top %  RMS dp %\n"
-            "-----  -----  -----------  ----------  --------------  -----------------  ---------------  --------  "
+            "-----  -----  -----------  ------------  --------------  -----------------  ---------------  --------  "
             "----------  --------\n"
-            "plain   1000       16.000  10.00±0.25\n"
-            "small    250        4.000  12.50±0.25  -0.0012±0.0024  0.004560±0.000031  0.00100±0.00012   3.2±1.5  "
+            "plain   1000       16.000  10.0000±0.25\n"
+            "small    250        4.000  12.5000±0.25  -0.0012±0.0024  0.004560±0.000031  0.00100±0.00012   3.2±1.5  "
             "98.76±0.21   3.2±1.1\n");
 }
 
