@@ -114,7 +114,6 @@ class Run {
     result_.resumed_steps = first;
     if (first == layers_ && is_done(layers_)) return;
     if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
-    solved_anything_ = first < layers_;
     load_states(first);
     progress_.start("compressing", layers_ * kStages.size());
     for (std::size_t block = first; block < layers_; ++block) do_block(block);
@@ -155,9 +154,7 @@ class Run {
 
   /// Embedding, final norm and head. The head's H is that of the compressed blocks' output; an untied embedding has none.
   void do_outer() {
-    // A step is made from those before it: when a block was solved now, what is committed after it is out of date.
-    if (!solved_anything_ && is_done(layers_)) return;
-    solved_anything_ = true;
+    if (is_done(layers_)) return;
     progress_.start("embedding and head", 1);
     const Architecture& architecture = model_.architecture();
     const std::vector<float> norm = model_.weights->final_norm();
@@ -188,7 +185,7 @@ class Run {
 
   void do_exports() {
     for (std::size_t e = 0; e < run_.plan.exports.size(); ++e) {
-      if (!solved_anything_ && is_done(layers_ + 1 + e)) continue;
+      if (is_done(layers_ + 1 + e)) continue;
       const ExportJob& job = run_.plan.exports[e];
       const std::string name = job.file.string();
       make_folder((folder_.out() / job.file).parent_path());
@@ -236,7 +233,6 @@ class Run {
   Ledger ledger_;
   Forward forward_;
   std::size_t layers_;
-  bool solved_anything_ = false;  ///< by this process
   MatrixF states_;  ///< [windows * tokens x hidden], input of the next block
   CompressResult result_;
 };

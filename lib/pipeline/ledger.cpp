@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -154,7 +155,7 @@ void Ledger::replay(const RunIngredients& ingredients, const std::set<std::strin
       check_started(record.started(), ingredients, ignored, path_);
       started = true;
     }
-    if (record.has_committed()) steps_[record.committed().step()] = from_proto(record.committed());
+    if (record.has_committed()) accept(from_proto(record.committed()));
     position += sizeof frame + frame.bytes;
   }
   if (::ftruncate(descriptor_, static_cast<off_t>(position)) != 0 ||
@@ -182,7 +183,13 @@ void Ledger::commit(const CommittedStep& step) {
   ledger::Record record;
   to_proto(step, *record.mutable_committed());
   append(record.SerializeAsString());
-  steps_[step.step] = step;
+  accept(step);
+}
+
+void Ledger::accept(CommittedStep step) {
+  steps_.erase(steps_.upper_bound(step.step), steps_.end());
+  const std::uint32_t number = step.step;
+  steps_[number] = std::move(step);
 }
 
 }  // namespace adze

@@ -54,13 +54,15 @@ class Ledger {
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  /// The last record of each step, by step.
+  /// The last record of each step, by step. A step is made from those before it: a record takes back all later steps
+  /// that were committed before it, in this process or another.
   const std::map<std::uint32_t, CommittedStep>& steps() const { return steps_; }
   void commit(const CommittedStep& step);
 
  private:
   void replay(const RunIngredients& ingredients, const std::set<std::string>& ignored);
   void append(const std::string& message);
+  void accept(CommittedStep step);
 
   std::filesystem::path path_;
   int descriptor_ = -1;

@@ -69,6 +69,19 @@ TEST(Ledger, RemembersWhatWasCommitted) {
   EXPECT_EQ(record.report.fallback, "damped more");
 }
 
+TEST(Ledger, AStepThatIsDoneAgainTakesTheLaterOnesBackForLaterProcessesToo) {
+  const Written written;
+  {
+    Ledger ledger(written.path, kIngredients);
+    ledger.commit(step_of(1));
+    EXPECT_EQ(ledger.steps().size(), 2u);
+  }
+  const Ledger again(written.path, kIngredients);
+  EXPECT_EQ(again.steps().size(), 2u);
+  EXPECT_TRUE(again.steps().contains(1));
+  EXPECT_FALSE(again.steps().contains(2));
+}
+
 TEST(Ledger, OpeningItChangesNothing) {
   const Written written;
   const std::string before = read_file(written.path);
@@ -90,7 +103,7 @@ TEST(Ledger, TheLastRecordOfAStepCounts) {
   again.stored[0].hash = "changed";
   Ledger(written.path, kIngredients).commit(again);
   const Ledger ledger(written.path, kIngredients);
-  EXPECT_EQ(ledger.steps().size(), 3u);
+  EXPECT_EQ(ledger.steps().size(), 2u);  // step 2 was made from the step 1 that is no more
   EXPECT_EQ(ledger.steps().at(1).stored[0].hash, "changed");
 }
 
