@@ -126,7 +126,30 @@ SplitFamily family_of(const Parts& parts) {
   return is_deepseek(parts.steps) ? SplitFamily::deepseek_v3 : SplitFamily::other;
 }
 
+json isolating_split(std::string_view pattern) {
+  const json regex = {{"Regex", std::string(pattern)}};
+  return {{"type", "Split"}, {"pattern", regex}, {"behavior", "Isolated"}, {"invert", false}};
+}
+
+json byte_level_step(bool use_regex) {
+  return {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", use_regex}};
+}
+
 }  // namespace
+
+json pre_tokenizer_json(SplitFamily family) {
+  if (family == SplitFamily::gpt2) return byte_level_step(/*use_regex=*/true);
+  json steps = json::array();
+  if (family == SplitFamily::digits_gpt2) {
+    steps.push_back({{"type", "Digits"}, {"individual_digits", true}});
+  } else if (family == SplitFamily::deepseek_v3) {
+    for (const std::string_view pattern : kDeepSeekPatterns) steps.push_back(isolating_split(pattern));
+  } else {
+    steps.push_back(isolating_split(split_pattern(family)));
+  }
+  steps.push_back(byte_level_step(/*use_regex=*/family == SplitFamily::digits_gpt2));
+  return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
+}
 
 PreTokenizer parse_pre_tokenizer(const json* value) {
   if (value == nullptr) fail(ErrorKind::bad_data, "pre_tokenizer is null; byte-level BPE needs ByteLevel there");

@@ -39,22 +39,45 @@ constexpr std::array kFamilies = {
     FamilyInfo{SplitFamily::other, "other", ""},
 };
 
+/// One name that runtimes know, and the rules it stands for there. Read in both directions: a family is written under
+/// its first name (the one whose other defaults are the plainest), any of the names is read.
 struct PreName {
   SplitFamily family;
-  std::optional<bool> ignore_merges;  ///< nothing: either
+  bool ignore_merges;   ///< what the runtime does
+  bool either_written;  ///< written for vocabularies with and without ignore_merges
   std::string_view name;
 };
-/// Several names have the rules of one family; this is the one whose other defaults are the plainest.
 constexpr std::array kPreNames = {
-    PreName{SplitFamily::gpt2, false, "gpt-2"},
-    PreName{SplitFamily::digits_gpt2, false, "smollm"},
-    PreName{SplitFamily::llama3, true, "llama-bpe"},
-    PreName{SplitFamily::llama3, false, "smaug-bpe"},
-    PreName{SplitFamily::qwen2, false, "qwen2"},
-    PreName{SplitFamily::qwen35, false, "qwen35"},
-    PreName{SplitFamily::tekken, std::nullopt, "tekken"},
-    PreName{SplitFamily::o200k, std::nullopt, "gpt-4o"},
-    PreName{SplitFamily::deepseek_v3, false, "deepseek-v3"},
+    PreName{SplitFamily::gpt2, false, false, "gpt-2"},
+    PreName{SplitFamily::digits_gpt2, false, false, "smollm"},
+    PreName{SplitFamily::llama3, true, false, "llama-bpe"},
+    PreName{SplitFamily::llama3, false, false, "smaug-bpe"},
+    PreName{SplitFamily::qwen2, false, false, "qwen2"},
+    PreName{SplitFamily::qwen35, false, false, "qwen35"},
+    PreName{SplitFamily::tekken, true, true, "tekken"},
+    PreName{SplitFamily::o200k, false, true, "gpt-4o"},
+    PreName{SplitFamily::deepseek_v3, false, false, "deepseek-v3"},
+    // Other names of the same rules.
+    PreName{SplitFamily::gpt2, false, false, "phi-2"},
+    PreName{SplitFamily::gpt2, false, false, "mpt"},
+    PreName{SplitFamily::gpt2, false, false, "olmo"},
+    PreName{SplitFamily::gpt2, false, false, "jais"},
+    PreName{SplitFamily::gpt2, false, false, "gigachat"},
+    PreName{SplitFamily::digits_gpt2, false, false, "starcoder"},
+    PreName{SplitFamily::digits_gpt2, false, false, "refact"},
+    PreName{SplitFamily::digits_gpt2, false, false, "command-r"},
+    PreName{SplitFamily::digits_gpt2, false, false, "codeshell"},
+    PreName{SplitFamily::digits_gpt2, false, false, "exaone"},
+    PreName{SplitFamily::llama3, true, false, "llama3"},
+    PreName{SplitFamily::llama3, true, false, "llama-v3"},
+    PreName{SplitFamily::llama3, true, false, "falcon3"},
+    PreName{SplitFamily::llama3, true, false, "pixtral"},
+    PreName{SplitFamily::llama3, false, false, "dbrx"},
+    PreName{SplitFamily::llama3, false, false, "chatglm-bpe"},
+    PreName{SplitFamily::llama3, false, false, "glm4"},
+    PreName{SplitFamily::qwen2, false, false, "stablelm2"},
+    PreName{SplitFamily::qwen2, false, false, "deepseek-r1-qwen"},
+    PreName{SplitFamily::o200k, false, false, "llama4"},
 };
 
 }  // namespace
@@ -94,10 +117,21 @@ std::optional<SplitFamily> family_of_pattern(std::string_view pattern) {
 
 std::optional<std::string_view> gguf_pre_name(const Vocabulary& vocabulary) {
   for (const PreName& row : kPreNames)
-    if (row.family == vocabulary.split &&
-        row.ignore_merges.value_or(vocabulary.ignore_merges) == vocabulary.ignore_merges)
+    if (row.family == vocabulary.split && (row.either_written || row.ignore_merges == vocabulary.ignore_merges))
       return row.name;
   return std::nullopt;
+}
+
+std::optional<SplitRules> rules_of_gguf_pre(std::string_view name) {
+  for (const PreName& row : kPreNames)
+    if (row.name == name) return SplitRules{row.family, row.ignore_merges};
+  return std::nullopt;
+}
+
+std::string known_gguf_pre_names() {
+  std::string names;
+  for (const PreName& row : kPreNames) names.append(names.empty() ? "" : ", ").append(row.name);
+  return names;
 }
 
 }  // namespace adze
