@@ -1,7 +1,8 @@
 // What is stored for one weight matrix [out x in], whoever made it: it knows its exact size in bytes and how to
 // dequantize itself, and nothing else needs to know more.
 //
-// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid). All are immutable and thread-safe to read.
+// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid). All are immutable and thread-safe to
+// read.
 #pragma once
 
 #include <cstddef>

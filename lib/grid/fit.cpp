@@ -44,7 +44,8 @@ ScaleFit fit_scale(std::span<const float> weights, std::span<const float> import
   const Reach reach = reach_for(range);
   ScaleFit best{0, INFINITY};
   for (int i = 0; i < reach.count; ++i) {
-    const float at = reach.first + (reach.last - reach.first) * static_cast<float>(i) / static_cast<float>(reach.count - 1);
+    const float at =
+        reach.first + (reach.last - reach.first) * static_cast<float>(i) / static_cast<float>(reach.count - 1);
     const float inverse = sign * at / std::fabs(top);
     const CodeMoments m = code_moments(weights, importance, inverse, 0.0f, lo, hi);
     // No important weight leaves a code: any scale is as good, keep the candidate itself.
@@ -74,7 +75,8 @@ AffineFit fit_step_and_offset(std::span<const float> weights, std::span<const fl
   double best_error = INFINITY;
   const Reach reach = reach_for(hi);
   for (int i = 0; i < reach.count; ++i) {
-    const float at = reach.first + (reach.last - reach.first) * static_cast<float>(i) / static_cast<float>(reach.count - 1);
+    const float at =
+        reach.first + (reach.last - reach.first) * static_cast<float>(i) / static_cast<float>(reach.count - 1);
     const float inverse = at / (high - low);
     const CodeMoments m = code_moments(weights, importance, inverse, low * inverse, 0.0f, hi);
     const double determinant = sum_w * m.ll - static_cast<double>(m.l) * m.l;

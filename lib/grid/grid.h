@@ -1,12 +1,13 @@
 // A grid says which values a weight may take and how they are stored. Solvers only see this interface, so that GPTQ
 // rounds to GGUF's nested scales exactly as it rounds to plain integers.
 //
-// Every grid here is affine inside a step group: value = step * code + offset with lo <= code <= hi. Columns of a row
-// are cut into units: the columns whose side data (scales, minima, zero points) are chosen and stored together; a unit
-// holds one or more step groups. The life of a unit in a solver:
+// Inside a step group a grid is affine, value = step * code + offset with lo <= code <= hi, or has a codebook, value =
+// step * levels()[code] + offset. Columns of a row are cut into units: the columns whose side data (scales, minima,
+// zero points) are chosen and stored together; a unit holds one or more step groups. The life of a unit in a solver:
 //   fit()        chooses the side data from the weights as they are now, and writes their stored bytes
 //   read_side()  gives the effective steps and offsets, exactly as a runtime decodes them from the stored bytes
-//   round        (linalg/rounding.h) to those; the side data never change afterwards
+//   round        (linalg/rounding.h) to those
+//   slopes(), set_parameter()  may then improve the side data for the codes chosen, one stored number at a time
 //   pack_row()   side data and codes -> the stored bytes of a row
 #pragma once
 
@@ -21,7 +22,7 @@
 
 namespace adze {
 
-/// One step group: value = step * code + offset, lo <= code <= hi.
+/// One step group: value = step * code + offset, lo <= code <= hi; with a codebook, step * levels()[code] + offset.
 struct StepGroup {
   float step = 0;
   float offset = 0;
@@ -53,6 +54,9 @@ class Grid {
   virtual int code_bits() const = 0;
   /// True when zero is a value of every step group.
   virtual bool holds_zero() const = 0;
+  /// Levels of a codebook grid, ascending: value = step * levels()[code] + offset, code an index (0 .. size - 1, lo =
+  /// 0, hi = size - 1). Empty for affine grids, where value = step * code + offset.
+  virtual std::span<const float> levels() const { return {}; }
 
   /// Nothing when rows of `cols` columns can be stored, else the reason and the nearest choice that fits.
   virtual std::optional<std::string> cannot_hold(std::size_t cols) const = 0;
@@ -66,6 +70,30 @@ class Grid {
                    std::span<std::byte> side) const = 0;
   /// Effective steps of a unit from its stored side data. groups: unit_cols / step_cols entries.
   virtual void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const = 0;
+
+  /// A stored number of a unit's side data. With everything else fixed, the values of `groups` step groups from
+  /// `first_group` depend on it linearly; other groups do not depend on it. Solvers improve side data through these
+  /// once codes are fixed.
+  struct ScaleParameter {
+    std::size_t first_group = 0;
+    std::size_t groups = 1;
+  };
+  /// How step and offset of a group move when a parameter grows by one.
+  struct Slope {
+    float step = 0;
+    float offset = 0;
+  };
+  /// The unit's parameters; empty when side data cannot be moved (one side per tensor). The functions after it take an
+  /// index into these; a grid without parameters throws internal.
+  virtual std::span<const ScaleParameter> parameters(std::size_t cols) const;
+  /// The current value.
+  virtual float parameter(std::span<const std::byte> side, std::size_t index) const;
+  /// Stores the nearest value to `value` that the format can hold (f16, an integer range, a power of two ...), within
+  /// the limits of the format's convention: a scale that must not be negative and is not zero stays above zero. A value
+  /// that is not a number changes nothing.
+  virtual void set_parameter(std::span<std::byte> side, std::size_t index, float value) const;
+  /// slopes[k]: of group first_group + k of the parameter; `groups` entries.
+  virtual void slopes(std::span<const std::byte> side, std::size_t index, std::span<Slope> slopes) const;
 
   /// codes: cols entries; side: all units of the row one after the other (the tensor's, where there is one per tensor);
   /// out: row_bytes(cols).

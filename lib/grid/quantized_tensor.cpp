@@ -1,20 +1,30 @@
 #include "grid/quantized_tensor.h"
 
 #include <algorithm>
+#include <cassert>
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "linalg/rounding.h"
 
 namespace adze {
 namespace {
 
 std::size_t tensor_side_bytes(const Grid& grid) { return grid.one_side_per_tensor() ? grid.side_bytes() : 0; }
 
-}  // namespace
-
-std::uint64_t Grid::bytes(Shape shape) const {
-  return tensor_side_bytes(*this) + shape.rows * row_bytes(shape.cols);
+/// Nearest codes of one step group.
+void round_group(std::span<const float> x, const StepGroup& group, std::span<const float> levels,
+                 std::span<std::int16_t> codes) {
+  if (levels.empty()) return round_to_step(x, group.step, group.offset, group.lo, group.hi, codes);
+  round_to_levels(x, group.step, group.offset, levels, codes);
 }
+
+float value_of(const StepGroup& group, std::span<const float> levels, std::int16_t code) {
+  const float level = levels.empty() ? static_cast<float>(code) : levels[static_cast<std::size_t>(code)];
+  return group.step * level + group.offset;
+}
+
+}  // namespace
 
 Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
     : grid_(std::move(grid)),
@@ -22,6 +32,7 @@ Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
       unit_cols_(grid_->unit_cols(shape.cols)),
       step_cols_(grid_->step_cols(shape.cols)),
       units_(grid_->units(shape.cols)),
+      side_bytes_(grid_->side_bytes()),
       groups_per_row_(shape.cols / step_cols_),
       codes_(shape.count()),
       side_((grid_->one_side_per_tensor() ? 1 : shape.rows * units_) * grid_->side_bytes()),
@@ -29,9 +40,37 @@ Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
   if (const auto reason = grid_->cannot_hold(shape.cols)) fail(ErrorKind::bad_data, "{}", *reason);
 }
 
+std::size_t Encoding::side_start(std::size_t row, std::size_t unit) const {
+  return (grid_->one_side_per_tensor() ? 0 : row * units_ + unit) * side_bytes_;
+}
+
 std::span<std::byte> Encoding::side(std::size_t row, std::size_t unit) {
-  const std::size_t index = grid_->one_side_per_tensor() ? 0 : row * units_ + unit;
-  return std::span(side_).subspan(index * grid_->side_bytes(), grid_->side_bytes());
+  return std::span(side_).subspan(side_start(row, unit), side_bytes_);
+}
+
+std::span<const std::byte> Encoding::side_of(std::size_t row, std::size_t unit) const {
+  return std::span(side_).subspan(side_start(row, unit), side_bytes_);
+}
+
+void Encoding::require_own_side() const {
+  if (grid_->one_side_per_tensor()) fail(ErrorKind::internal, "{}: side data are fitted once", grid_->name());
+}
+
+void Encoding::set_side(std::size_t row, std::size_t unit, std::span<const std::byte> bytes) {
+  require_own_side();
+  assert(bytes.size() == side_bytes_);
+  std::ranges::copy(bytes, side(row, unit).begin());
+  refresh_groups(row, unit);
+}
+
+float Encoding::parameter(std::size_t row, std::size_t unit, std::size_t index) const {
+  return grid_->parameter(side_of(row, unit), index);
+}
+
+void Encoding::set_parameter(std::size_t row, std::size_t unit, std::size_t index, float value) {
+  require_own_side();
+  grid_->set_parameter(side(row, unit), index, value);
+  refresh_groups(row, unit);
 }
 
 void Encoding::refresh_groups(std::size_t row, std::size_t unit) {
@@ -41,7 +80,7 @@ void Encoding::refresh_groups(std::size_t row, std::size_t unit) {
 
 void Encoding::fit_unit(std::size_t row, std::size_t unit, std::span<const float> weights,
                         std::span<const float> importance, ScaleRule rule) {
-  if (grid_->one_side_per_tensor()) fail(ErrorKind::internal, "{}: side data are fitted once", grid_->name());
+  require_own_side();
   grid_->fit(weights, importance, rule, side(row, unit));
   refresh_groups(row, unit);
 }
@@ -60,14 +99,19 @@ void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, Sc
   }
   parallel_for(weights.rows(), [&](std::size_t r) {
     for (std::size_t u = 0; u < units_; ++u)
-      fit_unit(r, u, weights.row(r).subspan(u * unit_cols_, unit_cols_),
-               importance.subspan(u * unit_cols_, unit_cols_), rule);
+      fit_unit(r, u, weights.row(r).subspan(u * unit_cols_, unit_cols_), importance.subspan(u * unit_cols_, unit_cols_),
+               rule);
   });
 }
 
 float Encoding::value(std::size_t row, std::size_t col) const {
-  const StepGroup& g = group(row, col);
-  return g.step * static_cast<float>(codes_[row * shape_.cols + col]) + g.offset;
+  return value_of(group(row, col), grid_->levels(), codes_[row * shape_.cols + col]);
+}
+
+void Encoding::round_row(std::size_t row, std::span<const float> weights) {
+  assert(weights.size() == shape_.cols);
+  for (std::size_t c = 0; c < shape_.cols; c += step_cols_)
+    round_group(weights.subspan(c, step_cols_), group(row, c), grid_->levels(), codes(row).subspan(c, step_cols_));
 }
 
 std::shared_ptr<const CompressedTensor> Encoding::finish() const {
@@ -111,15 +155,13 @@ void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::
 void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::span<float> out) const {
   assert(first + count <= shape_.rows && out.size() == count * shape_.cols);
   const std::size_t step_cols = grid_->step_cols(shape_.cols);
+  const std::span<const float> levels = grid_->levels();
   std::vector<std::int16_t> codes(shape_.cols);
   std::vector<StepGroup> groups(shape_.cols / step_cols);
   for (std::size_t r = 0; r < count; ++r) {
     unpack(first + r, codes, groups);
     float* row_out = out.data() + r * shape_.cols;
-    for (std::size_t c = 0; c < shape_.cols; ++c) {
-      const StepGroup& g = groups[c / step_cols];
-      row_out[c] = g.step * static_cast<float>(codes[c]) + g.offset;
-    }
+    for (std::size_t c = 0; c < shape_.cols; ++c) row_out[c] = value_of(groups[c / step_cols], levels, codes[c]);
   }
 }
 

@@ -34,15 +34,25 @@ class Encoding {
   const StepGroup& group(std::size_t row, std::size_t col) const {
     return groups_[row * groups_per_row_ + col / step_cols_];
   }
-  std::span<std::int16_t> codes(std::size_t row) {
-    return std::span(codes_).subspan(row * shape_.cols, shape_.cols);
-  }
+  std::span<std::int16_t> codes(std::size_t row) { return std::span(codes_).subspan(row * shape_.cols, shape_.cols); }
   /// The value that a code stands for.
   float value(std::size_t row, std::size_t col) const;
+  /// Sets the codes of a row to those nearest to `weights` (cols values).
+  void round_row(std::size_t row, std::span<const float> weights);
+
+  /// Stored side data of a unit; what Grid::parameters and Grid::slopes take.
+  std::span<const std::byte> side_of(std::size_t row, std::size_t unit) const;
+  /// Puts back side data read before. Not for grids with one side per tensor.
+  void set_side(std::size_t row, std::size_t unit, std::span<const std::byte> bytes);
+  /// As in Grid; after set_parameter the unit's step groups are current. Not for grids with one side per tensor.
+  float parameter(std::size_t row, std::size_t unit, std::size_t index) const;
+  void set_parameter(std::size_t row, std::size_t unit, std::size_t index, float value);
 
   std::shared_ptr<const CompressedTensor> finish() const;
 
  private:
+  std::size_t side_start(std::size_t row, std::size_t unit) const;
+  void require_own_side() const;
   std::span<std::byte> side(std::size_t row, std::size_t unit);
   void refresh_groups(std::size_t row, std::size_t unit);
 
@@ -51,6 +61,7 @@ class Encoding {
   std::size_t unit_cols_;
   std::size_t step_cols_;
   std::size_t units_;
+  std::size_t side_bytes_;
   std::size_t groups_per_row_;
   std::vector<std::int16_t> codes_;
   std::vector<std::byte> side_;

@@ -20,12 +20,15 @@ struct GridRow {
   std::shared_ptr<const Grid> (*make)();
 };
 
-constexpr std::array kGrids{
-    GridRow{"int2", 2, nullptr},           GridRow{"int3", 3, nullptr},
-    GridRow{"int4", 4, nullptr},           GridRow{"int5", 5, nullptr},
-    GridRow{"int6", 6, nullptr},           GridRow{"int8", 8, nullptr},
-    GridRow{"gguf/q4_0", 0, &make_q4_0_grid}, GridRow{"gguf/q8_0", 0, &make_q8_0_grid},
-    GridRow{"gguf/q4_k", 0, &make_q4_k_grid}};
+constexpr std::array kGrids{GridRow{"int2", 2, nullptr},
+                            GridRow{"int3", 3, nullptr},
+                            GridRow{"int4", 4, nullptr},
+                            GridRow{"int5", 5, nullptr},
+                            GridRow{"int6", 6, nullptr},
+                            GridRow{"int8", 8, nullptr},
+                            GridRow{"gguf/q4_0", 0, &make_q4_0_grid},
+                            GridRow{"gguf/q8_0", 0, &make_q8_0_grid},
+                            GridRow{"gguf/q4_k", 0, &make_q4_k_grid}};
 
 const GridRow* find_row(std::string_view name) {
   for (const GridRow& row : kGrids)

@@ -1,6 +1,7 @@
 #include "linalg/rounding.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 
 #undef HWY_TARGET_INCLUDE
@@ -21,9 +22,7 @@ HWY_INLINE V RoundHalfEven(F d, V x) {
   return hn::Sub(hn::Add(x, magic), magic);
 }
 
-HWY_INLINE V ClampedCode(F d, V scaled, V lo, V hi) {
-  return RoundHalfEven(d, hn::Min(hn::Max(scaled, lo), hi));
-}
+HWY_INLINE V ClampedCode(F d, V scaled, V lo, V hi) { return RoundHalfEven(d, hn::Min(hn::Max(scaled, lo), hi)); }
 
 /// Works on whole vectors; the last, partial one is padded by `Masked` loads of zero.
 template <class Body>
@@ -45,12 +44,74 @@ void RoundToGrid(std::size_t count, const float* x, const float* step, const flo
     const V o = hn::MaskedLoad(mask, d, offset + i);
     const V scaled = hn::Div(hn::Sub(hn::MaskedLoad(mask, d, x + i), o), s);
     const V usable = hn::IfThenElse(hn::Eq(s, zero), zero, scaled);
-    const V code =
-        ClampedCode(d, usable, hn::MaskedLoad(mask, d, lo + i), hn::MaskedLoad(mask, d, hi + i));
+    const V code = ClampedCode(d, usable, hn::MaskedLoad(mask, d, lo + i), hn::MaskedLoad(mask, d, hi + i));
     hn::BlendedStore(hn::Add(hn::Mul(s, code), o), mask, d, values + i);
     hn::Store(code, d, code_buffer);
     const std::size_t n = std::min(hn::Lanes(d), count - i);
     for (std::size_t k = 0; k < n; ++k) codes[i + k] = static_cast<std::int16_t>(code_buffer[k]);
+  });
+}
+
+/// Stores codes that lanes hold as floats.
+HWY_INLINE void StoreCodes(F d, V code, std::size_t count, std::int16_t* out) {
+  const hn::Rebind<std::int16_t, F> d16;
+  const auto narrow = hn::DemoteTo(d16, hn::ConvertTo(hn::RebindToSigned<F>(), code));
+  if (count >= hn::Lanes(d)) return hn::StoreU(narrow, d16, out);
+  hn::BlendedStore(narrow, hn::FirstN(d16, count), d16, out);
+}
+
+/// Index of the level nearest to `scaled`, ties to the upper; `level` becomes the level itself.
+HWY_INLINE V NearestLevel(F d, V scaled, const float* levels, const float* midpoints, std::size_t level_count,
+                          V& level) {
+  V code = hn::Zero(d);
+  const V one = hn::Set(d, 1.0f);
+  level = hn::Set(d, levels[0]);
+  for (std::size_t k = 0; k + 1 < level_count; ++k) {
+    const auto above = hn::Ge(scaled, hn::Set(d, midpoints[k]));
+    code = hn::Add(code, hn::IfThenElseZero(above, one));
+    level = hn::IfThenElse(above, hn::Set(d, levels[k + 1]), level);
+  }
+  return code;
+}
+
+HWY_INLINE V Scaled(F d, V x, V step, V offset) {
+  return hn::IfThenElse(hn::Eq(step, hn::Zero(d)), hn::Zero(d), hn::Div(hn::Sub(x, offset), step));
+}
+
+void RoundToCodebook(std::size_t count, const float* x, const float* step, const float* offset, const float* levels,
+                     const float* midpoints, std::size_t level_count, std::int16_t* codes, float* values) {
+  const F d;
+  ForVectors(d, count, [&](std::size_t i, auto mask) {
+    const V s = hn::MaskedLoad(mask, d, step + i);
+    const V o = hn::MaskedLoad(mask, d, offset + i);
+    V level = hn::Zero(d);
+    const V code =
+        NearestLevel(d, Scaled(d, hn::MaskedLoad(mask, d, x + i), s, o), levels, midpoints, level_count, level);
+    hn::BlendedStore(hn::Add(hn::Mul(s, level), o), mask, d, values + i);
+    StoreCodes(d, code, count - i, codes + i);
+  });
+}
+
+void RoundToLevels(std::size_t count, const float* x, float step, float offset, const float* levels,
+                   const float* midpoints, std::size_t level_count, std::int16_t* codes) {
+  const F d;
+  const V s = hn::Set(d, step);
+  const V o = hn::Set(d, offset);
+  ForVectors(d, count, [&](std::size_t i, auto mask) {
+    V level = hn::Zero(d);
+    const V scaled = Scaled(d, hn::MaskedLoad(mask, d, x + i), s, o);
+    StoreCodes(d, NearestLevel(d, scaled, levels, midpoints, level_count, level), count - i, codes + i);
+  });
+}
+
+void RoundToStep(std::size_t count, const float* x, float step, float offset, float lo, float hi, std::int16_t* codes) {
+  const F d;
+  const V s = hn::Set(d, step);
+  const V o = hn::Set(d, offset);
+  const V vlo = hn::Set(d, lo);
+  const V vhi = hn::Set(d, hi);
+  ForVectors(d, count, [&](std::size_t i, auto mask) {
+    StoreCodes(d, ClampedCode(d, Scaled(d, hn::MaskedLoad(mask, d, x + i), s, o), vlo, vhi), count - i, codes + i);
   });
 }
 
@@ -112,6 +173,25 @@ HWY_AFTER_NAMESPACE();
 namespace adze {
 
 HWY_EXPORT(RoundToGrid);
+HWY_EXPORT(RoundToCodebook);
+HWY_EXPORT(RoundToLevels);
+HWY_EXPORT(RoundToStep);
+
+namespace {
+
+constexpr std::size_t kMostLevels = 256;
+
+/// Half way between neighbouring levels.
+struct Midpoints {
+  std::array<float, kMostLevels> values;
+
+  explicit Midpoints(std::span<const float> levels) {
+    assert(!levels.empty() && levels.size() <= kMostLevels);
+    for (std::size_t k = 0; k + 1 < levels.size(); ++k) values[k] = 0.5f * (levels[k] + levels[k + 1]);
+  }
+};
+
+}  // namespace
 HWY_EXPORT(AddOuter);
 HWY_EXPORT(Moments);
 HWY_EXPORT(RoundingError);
@@ -123,6 +203,30 @@ void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::spa
   HWY_DYNAMIC_DISPATCH(RoundToGrid)
   (x.size(), x.data(), grid.step.data(), grid.offset.data(), grid.lo.data(), grid.hi.data(), codes.data(),
    values.data());
+}
+
+void round_to_codebook(std::span<const float> x, const AffineColumns& grid, std::span<const float> levels,
+                       std::span<std::int16_t> codes, std::span<float> values) {
+  assert(grid.step.size() == x.size() && grid.offset.size() == x.size() && codes.size() == x.size() &&
+         values.size() == x.size());
+  const Midpoints midpoints(levels);
+  HWY_DYNAMIC_DISPATCH(RoundToCodebook)
+  (x.size(), x.data(), grid.step.data(), grid.offset.data(), levels.data(), midpoints.values.data(), levels.size(),
+   codes.data(), values.data());
+}
+
+void round_to_step(std::span<const float> x, float step, float offset, float lo, float hi,
+                   std::span<std::int16_t> codes) {
+  assert(codes.size() == x.size());
+  HWY_DYNAMIC_DISPATCH(RoundToStep)(x.size(), x.data(), step, offset, lo, hi, codes.data());
+}
+
+void round_to_levels(std::span<const float> x, float step, float offset, std::span<const float> levels,
+                     std::span<std::int16_t> codes) {
+  assert(codes.size() == x.size());
+  const Midpoints midpoints(levels);
+  HWY_DYNAMIC_DISPATCH(RoundToLevels)
+  (x.size(), x.data(), step, offset, levels.data(), midpoints.values.data(), levels.size(), codes.data());
 }
 
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y) {

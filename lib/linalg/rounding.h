@@ -28,6 +28,18 @@ struct AffineColumns {
 void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::span<std::int16_t> codes,
                    std::span<float> values);
 
+/// The same for a codebook: value[i] = step[i] * levels[code[i]] + offset[i], code[i] the index of the level nearest to
+/// (x[i] - offset[i]) / step[i]; half way between two, the upper. levels: ascending, 1 to 256; lo and hi are not looked
+/// at. A step of zero gives the level nearest to zero.
+void round_to_codebook(std::span<const float> x, const AffineColumns& grid, std::span<const float> levels,
+                       std::span<std::int16_t> codes, std::span<float> values);
+
+/// Codes alone, for one step and offset: as round_to_grid and round_to_codebook give them.
+void round_to_step(std::span<const float> x, float step, float offset, float lo, float hi,
+                   std::span<std::int16_t> codes);
+void round_to_levels(std::span<const float> x, float step, float offset, std::span<const float> levels,
+                     std::span<std::int16_t> codes);
+
 /// y[i, :] += a[i] x for every row i: one column's error passed on to the columns after it.  y: [a.size() x x.size()].
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y);
 

@@ -7,59 +7,17 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "grid/grid_testing.h"
 #include "grid/quantized_tensor.h"
-#include "linalg/rounding.h"
 
 namespace adze {
 namespace {
 
-std::vector<GridRequest> all_grids() {
-  std::vector<GridRequest> requests;
-  for (const std::string& name : grid_names()) {
-    if (name.starts_with("gguf/")) {
-      requests.push_back({name, std::nullopt, "group", std::nullopt, "f16"});
-      continue;
-    }
-    for (const bool symmetric : {true, false}) {
-      requests.push_back({name, 64, "group", symmetric, "f16"});
-      requests.push_back({name, 32, "group", symmetric, "bf16"});
-      requests.push_back({name, std::nullopt, "channel", symmetric, "f32"});
-      requests.push_back({name, std::nullopt, "tensor", symmetric, "f16"});
-    }
-  }
-  return requests;
-}
-
-MatrixF random_weights(Shape shape, std::string_view name) {
-  RandomStream random(1, name);
-  MatrixF weights(shape);
-  for (float& w : weights.values()) w = static_cast<float>(0.05 * random.normal());
-  return weights;
-}
-
-void round_all(Encoding& encoding, const MatrixF& weights) {
-  for (std::size_t r = 0; r < weights.rows(); ++r)
-    for (std::size_t c = 0; c < weights.cols(); ++c) {
-      const StepGroup& g = encoding.group(r, c);
-      float value = 0;
-      round_to_grid(std::span(&weights(r, c), 1), {{&g.step, 1}, {&g.offset, 1}, {&g.lo, 1}, {&g.hi, 1}},
-                    encoding.codes(r).subspan(c, 1), {&value, 1});
-    }
-}
-
-Encoding encode(const std::shared_ptr<const Grid>& grid, const MatrixF& weights, ScaleRule rule) {
-  Encoding encoding(grid, weights.shape());
-  const std::vector<float> importance(weights.cols(), 1.0f);
-  encoding.fit_all(weights, importance, rule);
-  round_all(encoding, weights);
-  return encoding;
-}
-
-double squared_error(const MatrixF& a, const MatrixF& b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.values().size(); ++i) sum += std::pow(double{a.values()[i]} - b.values()[i], 2);
-  return sum;
-}
+using grid_testing::all_grids;
+using grid_testing::encode;
+using grid_testing::random_weights;
+using grid_testing::round_all;
+using grid_testing::squared_error;
 
 class EveryGrid : public testing::TestWithParam<GridRequest> {
  protected:
@@ -88,7 +46,8 @@ TEST_P(EveryGrid, UnpacksTheCodesThatWerePacked) {
   for (std::size_t r = 0; r < shape.rows; ++r)
     for (std::size_t c = 0; c < shape.cols; ++c) {
       const StepGroup& g = encoding.group(r, c);
-      encoding.codes(r)[c] = static_cast<std::int16_t>(g.lo + static_cast<float>(random.below(static_cast<std::uint64_t>(g.hi - g.lo) + 1)));
+      encoding.codes(r)[c] = static_cast<std::int16_t>(
+          g.lo + static_cast<float>(random.below(static_cast<std::uint64_t>(g.hi - g.lo) + 1)));
     }
   const auto stored = std::dynamic_pointer_cast<const QuantizedTensor>(encoding.finish());
   std::vector<std::int16_t> codes(shape.cols);
@@ -209,16 +168,7 @@ TEST_P(EveryGrid, RefusesRowsThatDoNotDivide) {
   }
 }
 
-
-
-std::string test_name(const testing::TestParamInfo<GridRequest>& info) {
-  std::string name = make_grid(info.param)->name();
-  for (char& c : name)
-    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
-  return name;
-}
-
-INSTANTIATE_TEST_SUITE_P(Grids, EveryGrid, testing::ValuesIn(all_grids()), test_name);
+INSTANTIATE_TEST_SUITE_P(Grids, EveryGrid, testing::ValuesIn(all_grids()), grid_testing::grid_test_name);
 
 }  // namespace
 }  // namespace adze

@@ -82,6 +82,75 @@ TEST(RoundToGrid, AStepOfZeroGivesTheCodeNearestToZero) {
   EXPECT_EQ(values, offset);
 }
 
+const std::vector<float> kUneven = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+
+/// The plain search: the last of the nearest levels.
+std::int16_t nearest_level(double scaled, const std::vector<float>& levels) {
+  std::size_t best = 0;
+  for (std::size_t k = 1; k < levels.size(); ++k)
+    if (std::fabs(scaled - levels[k]) <= std::fabs(scaled - levels[best])) best = k;
+  return static_cast<std::int16_t>(best);
+}
+
+TEST(RoundToCodebook, IsThePlainSearchForEveryLengthAndSign) {
+  const std::vector<std::vector<float>> codebooks = {kUneven, {-1.5f, 0.0f, 0.25f}, {2.0f}};
+  for (std::size_t n = 0; n <= kMostLanes; ++n) {
+    const std::vector<float>& levels = codebooks[n % codebooks.size()];
+    const std::vector<float> x = random_row(n, "x", 3.0f);
+    std::vector<float> step = magnitudes(n, "step");
+    for (std::size_t i = 0; i < n; i += 5) step[i] = -step[i];
+    const std::vector<float> offset = random_row(n, "offset");
+    std::vector<std::int16_t> codes(n + 1, 77);
+    std::vector<float> values(n + 1, 77.0f);
+    round_to_codebook(x, {step, offset, {}, {}}, levels, std::span(codes).first(n), std::span(values).first(n));
+    for (std::size_t i = 0; i < n; ++i) {
+      ASSERT_EQ(codes[i], nearest_level((x[i] - offset[i]) / step[i], levels)) << i << " of " << n;
+      ASSERT_EQ(values[i], step[i] * levels[static_cast<std::size_t>(codes[i])] + offset[i]) << i << " of " << n;
+    }
+    ASSERT_EQ(codes[n], 77);
+    ASSERT_EQ(values[n], 77.0f);
+  }
+}
+
+TEST(RoundToCodebook, TiesGoToTheUpperLevelAndAStepOfZeroToTheLevelNearestZero) {
+  const std::vector<float> x = {-4.5f, 7.0f, -115.5f, 5.0f, 1e30f, -1e30f};
+  const std::vector<float> step = {1.0f, 1.0f, 1.0f, 0.0f, 1e-30f, 1e-30f};
+  const std::vector<float> offset(6, 0.0f);
+  std::vector<std::int16_t> codes(6);
+  std::vector<float> values(6);
+  round_to_codebook(x, {step, offset, {}, {}}, kUneven, codes, values);
+  EXPECT_EQ(codes, (std::vector<std::int16_t>{8, 9, 1, 8, 15, 0}));
+  EXPECT_EQ(values[3], 0.0f);
+}
+
+TEST(RoundToStep, GivesTheCodesOfRoundToGrid) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n)
+    for (const float step : {0.3f, -0.2f, 0.0f}) {
+      const std::vector<float> x = random_row(n, "x", 3.0f);
+      const std::vector<float> steps(n, step), offset(n, 0.1f), lo(n, -8.0f), hi(n, 7.0f);
+      std::vector<std::int16_t> expected(n), codes(n + 1, 77);
+      std::vector<float> values(n);
+      round_to_grid(x, {steps, offset, lo, hi}, expected, values);
+      round_to_step(x, step, 0.1f, -8.0f, 7.0f, std::span(codes).first(n));
+      expected.push_back(77);
+      ASSERT_EQ(codes, expected);
+    }
+}
+
+TEST(RoundToLevels, GivesTheCodesOfRoundToCodebook) {
+  for (std::size_t n = 0; n <= kMostLanes; ++n)
+    for (const float step : {0.03f, -0.02f, 0.0f}) {
+      const std::vector<float> x = random_row(n, "x", 3.0f);
+      const std::vector<float> steps(n, step), offset(n, 0.1f);
+      std::vector<std::int16_t> expected(n), codes(n + 1, 77);
+      std::vector<float> values(n);
+      round_to_codebook(x, {steps, offset, {}, {}}, kUneven, expected, values);
+      round_to_levels(x, step, 0.1f, kUneven, std::span(codes).first(n));
+      expected.push_back(77);
+      ASSERT_EQ(codes, expected);
+    }
+}
+
 TEST(AddOuter, IsThePlainLoopForEveryLengthAndStride) {
   for (std::size_t n = 0; n <= kMostLanes; ++n) {
     const std::vector<float> a = {1.0f, -0.5f, 0.0f, 3.0f};

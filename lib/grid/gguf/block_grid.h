@@ -2,12 +2,17 @@
 // its codes.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/dtype.h"
 #include "grid/grid.h"
+#include "linalg/rounding.h"
 
 namespace adze {
 
@@ -24,7 +29,8 @@ struct BlockLayout {
 
 class BlockGrid : public Grid {
  public:
-  explicit BlockGrid(const BlockLayout& layout) : layout_(layout) {}
+  BlockGrid(const BlockLayout& layout, std::vector<ScaleParameter> parameters)
+      : layout_(layout), parameters_(std::move(parameters)) {}
 
   std::string name() const final { return layout_.name; }
   std::size_t unit_cols(std::size_t) const final { return layout_.block_cols; }
@@ -39,6 +45,7 @@ class BlockGrid : public Grid {
     return fmt::format("{}: rows of {} columns do not divide into blocks of {}; {}", name(), cols, layout_.block_cols,
                        smaller_fits ? fmt::format("grid: {} fits", layout_.smaller_name) : "keep it with store: f16");
   }
+  std::span<const ScaleParameter> parameters(std::size_t) const final { return parameters_; }
   std::uint64_t row_bytes(std::size_t cols) const final { return cols / layout_.block_cols * layout_.block_bytes; }
 
   void pack_row(std::span<const std::int16_t> codes, std::span<const std::byte> side,
@@ -48,8 +55,7 @@ class BlockGrid : public Grid {
                  side.subspan(b * layout_.side_bytes, layout_.side_bytes),
                  out.subspan(b * layout_.block_bytes, layout_.block_bytes));
   }
-  void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes,
-                  std::span<std::byte> side) const final {
+  void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes, std::span<std::byte> side) const final {
     for (std::size_t b = 0; b * layout_.block_cols < codes.size(); ++b)
       unpack_block(in.subspan(b * layout_.block_bytes, layout_.block_bytes),
                    codes.subspan(b * layout_.block_cols, layout_.block_cols),
@@ -64,12 +70,31 @@ class BlockGrid : public Grid {
 
  private:
   BlockLayout layout_;
+  std::vector<ScaleParameter> parameters_;
 };
+
+/// The offset of grids that have none: x + -0.0f is x even where x is a negative zero, as a runtime decodes it.
+constexpr float kNoOffset = -0.0f;
 
 /// A scale as f16 keeps it; beyond its range, the largest finite value.
 inline float round_to_f16(float scale) {
   const float largest = 65504.0f;
   return f16_to_float(float_to_f16(scale > largest ? largest : scale < -largest ? -largest : scale));
+}
+
+/// What Grid::set_parameter stores in place of the f16 `current`.
+inline float moved_f16(float current, float value) { return std::isnan(value) ? current : round_to_f16(value); }
+
+/// The same for a scale that is not negative, and stays positive when it is.
+inline float moved_positive_f16(float current, float value) {
+  constexpr float kSmallest = 0x1p-24f;
+  return std::max(moved_f16(current, value), current > 0 ? kSmallest : 0.0f);
+}
+
+/// The same for an integer from lo to hi.
+inline int moved_integer(int current, float value, int lo, int hi) {
+  if (std::isnan(value)) return current;
+  return static_cast<int>(round_half_even(std::clamp(value, static_cast<float>(lo), static_cast<float>(hi))));
 }
 
 inline void write_f16(std::span<std::byte> out, float value) {

@@ -11,7 +11,7 @@ namespace {
 
 class Q4Grid final : public BlockGrid {
  public:
-  Q4Grid() : BlockGrid({"gguf/q4_0", nullptr, 32, 32, 18, 2, 4, true}) {}
+  Q4Grid() : BlockGrid({"gguf/q4_0", nullptr, 32, 32, 18, 2, 4, true}, {{0, 1}}) {}
 
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
@@ -25,8 +25,13 @@ class Q4Grid final : public BlockGrid {
     write_f16(side, round_to_f16(extreme / -8.0f));
   }
   void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
-    groups[0] = {read_f16(side), 0.0f, -8.0f, 7.0f};
+    groups[0] = {read_f16(side), kNoOffset, -8.0f, 7.0f};
   }
+  float parameter(std::span<const std::byte> side, std::size_t) const override { return read_f16(side); }
+  void set_parameter(std::span<std::byte> side, std::size_t, float value) const override {
+    write_f16(side, moved_f16(read_f16(side), value));
+  }
+  void slopes(std::span<const std::byte>, std::size_t, std::span<Slope> slopes) const override { slopes[0] = {1, 0}; }
 
  protected:
   void pack_block(std::span<const std::int16_t> codes, std::span<const std::byte> side,

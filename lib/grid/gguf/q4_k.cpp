@@ -2,7 +2,8 @@
 // value = (d * sc_k) * q - (dmin * m_k), q in 0 .. 15, k the group of 32 columns.
 //
 // Fitting: each group's own best step and offset first; then d and dmin, and the six-bit integers chosen by the true
-// weighted error near the rounded values; then d and dmin refitted to the codes. Every step keeps the better of the two.
+// weighted error near the rounded values; then d and dmin refitted to the codes. Every step keeps the better of the
+// two.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -179,9 +180,17 @@ SuperBlock minmax(std::span<const float> weights) {
   return quantize_scales(fits);
 }
 
+/// d, dmin, then the eight scales, then the eight minima.
+std::vector<Grid::ScaleParameter> all_parameters() {
+  std::vector<Grid::ScaleParameter> all(2, {0, kGroups});
+  for (int i = 0; i < 2; ++i)
+    for (std::size_t k = 0; k < kGroups; ++k) all.push_back({k, 1});
+  return all;
+}
+
 class Q4KGrid final : public BlockGrid {
  public:
-  Q4KGrid() : BlockGrid({"gguf/q4_k", "gguf/q4_0", 256, kGroupCols, 144, 16, 4, false}) {}
+  Q4KGrid() : BlockGrid({"gguf/q4_k", "gguf/q4_0", 256, kGroupCols, 144, 16, 4, false}, all_parameters()) {}
 
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
@@ -190,6 +199,31 @@ class Q4KGrid final : public BlockGrid {
   void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
     const SuperBlock block = read_super_block(side);
     for (std::size_t k = 0; k < kGroups; ++k) groups[k] = {block.step(k), block.offset(k), 0.0f, kLargestCode};
+  }
+  float parameter(std::span<const std::byte> side, std::size_t index) const override {
+    const SuperBlock block = read_super_block(side);
+    if (index < 2) return index == 0 ? block.d : block.dmin;
+    return static_cast<float>(index < 2 + kGroups ? block.scale[index - 2] : block.min[index - 2 - kGroups]);
+  }
+  void set_parameter(std::span<std::byte> side, std::size_t index, float value) const override {
+    SuperBlock block = read_super_block(side);
+    if (index == 0) {
+      block.d = moved_positive_f16(block.d, value);
+    } else if (index == 1) {
+      block.dmin = std::max(moved_f16(block.dmin, value), 0.0f);
+    } else {
+      int& integer = index < 2 + kGroups ? block.scale[index - 2] : block.min[index - 2 - kGroups];
+      integer = moved_integer(integer, value, 0, kLargestScale);
+    }
+    write_super_block(block, side);
+  }
+  void slopes(std::span<const std::byte> side, std::size_t index, std::span<Slope> slopes) const override {
+    const SuperBlock block = read_super_block(side);
+    for (std::size_t k = 0; k < slopes.size(); ++k) {
+      if (index == 0) slopes[k] = {static_cast<float>(block.scale[k]), 0};
+      if (index == 1) slopes[k] = {0, -static_cast<float>(block.min[k])};
+      if (index >= 2) slopes[k] = index < 2 + kGroups ? Slope{block.d, 0} : Slope{0, -block.dmin};
+    }
   }
 
  protected:

@@ -13,7 +13,7 @@ constexpr float kLargestCode = 127;
 
 class Q8Grid final : public BlockGrid {
  public:
-  Q8Grid() : BlockGrid({"gguf/q8_0", nullptr, 32, 32, 34, 2, 8, true}) {}
+  Q8Grid() : BlockGrid({"gguf/q8_0", nullptr, 32, 32, 34, 2, 8, true}, {{0, 1}}) {}
 
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
@@ -26,8 +26,13 @@ class Q8Grid final : public BlockGrid {
     write_f16(side, round_to_f16(largest / kLargestCode));
   }
   void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
-    groups[0] = {read_f16(side), 0.0f, -kLargestCode, kLargestCode};
+    groups[0] = {read_f16(side), kNoOffset, -kLargestCode, kLargestCode};
   }
+  float parameter(std::span<const std::byte> side, std::size_t) const override { return read_f16(side); }
+  void set_parameter(std::span<std::byte> side, std::size_t, float value) const override {
+    write_f16(side, moved_positive_f16(read_f16(side), value));
+  }
+  void slopes(std::span<const std::byte>, std::size_t, std::span<Slope> slopes) const override { slopes[0] = {1, 0}; }
 
  protected:
   void pack_block(std::span<const std::int16_t> codes, std::span<const std::byte> side,

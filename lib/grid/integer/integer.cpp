@@ -1,6 +1,7 @@
 #include "grid/integer/integer.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -23,6 +24,12 @@ float store_scale(DType dtype, float scale) {
   if (dtype == DType::f16) return f16_to_float(float_to_f16(clamped));
   if (dtype == DType::bf16) return bf16_to_float(float_to_bf16(clamped));
   return clamped;
+}
+
+/// The smallest positive number of the dtype.
+float smallest_scale(DType dtype) {
+  if (dtype == DType::f16) return 0x1p-24f;
+  return dtype == DType::bf16 ? 0x1p-133f : 0x1p-149f;
 }
 
 class IntegerGrid final : public Grid {
@@ -69,9 +76,36 @@ class IntegerGrid final : public Grid {
   }
 
   void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
-    const float zero = spec_.symmetric ? 0.0f : static_cast<float>(zero_of(side, 0));
-    const float lo = spec_.symmetric ? -half() : -zero;
-    groups[0] = {read_scale(side), 0.0f, lo, lo + levels() - 1.0f};
+    const float scale = read_scale(side);
+    if (spec_.symmetric) {
+      groups[0] = {scale, 0.0f, -half(), half() - 1.0f};
+    } else {
+      groups[0] = {scale, -(scale * static_cast<float>(zero_of(side, 0))), 0.0f, count_of_codes() - 1.0f};
+    }
+  }
+
+  std::span<const ScaleParameter> parameters(std::size_t) const override {
+    static constexpr std::array<ScaleParameter, 2> kScaleAndZero{};
+    if (one_side_per_tensor()) return {};
+    return std::span(kScaleAndZero).first(spec_.symmetric ? 1 : 2);
+  }
+  float parameter(std::span<const std::byte> side, std::size_t index) const override {
+    return index == 0 ? read_scale(side) : static_cast<float>(zero_of(side, 0));
+  }
+  void set_parameter(std::span<std::byte> side, std::size_t index, float value) const override {
+    if (std::isnan(value)) return;
+    if (index == 1) {
+      side[scale_bytes()] = static_cast<std::byte>(round_half_even(std::clamp(value, 0.0f, count_of_codes() - 1.0f)));
+    } else {
+      write_scale(side, std::max(stored(value), read_scale(side) > 0 ? smallest_scale(spec_.scale_dtype) : 0.0f));
+    }
+  }
+  void slopes(std::span<const std::byte> side, std::size_t index, std::span<Slope> slopes) const override {
+    if (index == 1) {
+      slopes[0] = {0, -read_scale(side)};
+    } else {
+      slopes[0] = {1, spec_.symmetric ? 0.0f : -static_cast<float>(zero_of(side, 0))};
+    }
   }
 
   void pack_row(std::span<const std::int16_t> codes, std::span<const std::byte> side,
@@ -84,9 +118,7 @@ class IntegerGrid final : public Grid {
       for (std::size_t u = 0; u < count; ++u) zeros.put(zero_of(side, u));
     }
     BitWriter writer(out.subspan(row_side_bytes(codes.size())), spec_.bits);
-    const std::size_t unit = unit_cols(codes.size());
-    for (std::size_t c = 0; c < codes.size(); ++c)
-      writer.put(static_cast<unsigned>(codes[c] + code_shift(side, c / unit)));
+    for (const std::int16_t code : codes) writer.put(static_cast<unsigned>(code + code_shift()));
   }
 
   void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes,
@@ -100,13 +132,11 @@ class IntegerGrid final : public Grid {
         side[u * side_bytes() + scale_bytes()] = static_cast<std::byte>(zeros.get());
     }
     BitReader reader(in.subspan(row_side_bytes(codes.size())), spec_.bits);
-    const std::size_t unit = unit_cols(codes.size());
-    for (std::size_t c = 0; c < codes.size(); ++c)
-      codes[c] = static_cast<std::int16_t>(static_cast<int>(reader.get()) - code_shift(side, c / unit));
+    for (std::int16_t& code : codes) code = static_cast<std::int16_t>(static_cast<int>(reader.get()) - code_shift());
   }
 
  private:
-  float levels() const { return static_cast<float>(1 << spec_.bits); }
+  float count_of_codes() const { return static_cast<float>(1 << spec_.bits); }
   float half() const { return static_cast<float>(1 << (spec_.bits - 1)); }
   std::size_t scale_bytes() const { return bytes_of(spec_.scale_dtype); }
   std::uint64_t row_side_bytes(std::size_t cols) const {
@@ -116,10 +146,8 @@ class IntegerGrid final : public Grid {
   unsigned zero_of(std::span<const std::byte> side, std::size_t unit) const {
     return std::to_integer<unsigned>(side[unit * side_bytes() + scale_bytes()]);
   }
-  /// Stored code minus signed code.
-  int code_shift(std::span<const std::byte> side, std::size_t unit) const {
-    return spec_.symmetric ? static_cast<int>(half()) : static_cast<int>(zero_of(side, unit));
-  }
+  /// Stored code minus code.
+  int code_shift() const { return spec_.symmetric ? static_cast<int>(half()) : 0; }
 
   void write_scale(std::span<std::byte> side, float scale) const {
     from_float(spec_.scale_dtype, std::span(&scale, 1), side.first(scale_bytes()));
@@ -150,14 +178,13 @@ class IntegerGrid final : public Grid {
 
   /// The grid whose range is `shrink` times [lo, hi].
   ScaleAndZero asymmetric_at(float lo, float hi, float shrink) const {
-    const float scale = stored(shrink * (hi - lo) / (levels() - 1.0f));
+    const float scale = stored(shrink * (hi - lo) / (count_of_codes() - 1.0f));
     if (scale == 0) return {};
-    const float zero = std::clamp(round_half_even(-shrink * lo / scale), 0.0f, levels() - 1.0f);
+    const float zero = std::clamp(round_half_even(-shrink * lo / scale), 0.0f, count_of_codes() - 1.0f);
     return {scale, static_cast<unsigned>(zero)};
   }
 
-  ScaleAndZero fit_asymmetric(std::span<const float> weights, std::span<const float> importance,
-                              ScaleRule rule) const {
+  ScaleAndZero fit_asymmetric(std::span<const float> weights, std::span<const float> importance, ScaleRule rule) const {
     const bool searching = rule == ScaleRule::search;
     const auto [lo, hi] = extremes_of(weights, searching ? importance : std::span<const float>());
     ScaleAndZero best = asymmetric_at(lo, hi, 1.0f);
@@ -169,7 +196,7 @@ class IntegerGrid final : public Grid {
       if (candidate.scale == 0) break;
       const auto zero = static_cast<float>(candidate.zero);
       const CodeMoments m =
-          code_moments(weights, importance, 1.0f / candidate.scale, 0.0f, -zero, levels() - 1.0f - zero);
+          code_moments(weights, importance, 1.0f / candidate.scale, 0.0f, -zero, count_of_codes() - 1.0f - zero);
       if (const float refined = m.ll > 0 ? stored(m.xl / m.ll) : 0.0f; refined > 0) candidate.scale = refined;
       if (const double error = error_of(weights, importance, candidate); error < best_error) {
         best_error = error;
@@ -181,7 +208,7 @@ class IntegerGrid final : public Grid {
 
   double error_of(std::span<const float> weights, std::span<const float> importance, ScaleAndZero grid) const {
     const auto zero = static_cast<float>(grid.zero);
-    return rounding_error(weights, importance, grid.scale, 0.0f, -zero, levels() - 1.0f - zero);
+    return rounding_error(weights, importance, grid.scale, 0.0f, -zero, count_of_codes() - 1.0f - zero);
   }
 
   IntegerGridSpec spec_;

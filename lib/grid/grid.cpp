@@ -1,0 +1,26 @@
+#include "grid/grid.h"
+
+#include "base/error.h"
+
+namespace adze {
+namespace {
+
+[[noreturn]] void refuse(const Grid& grid) {
+  fail(ErrorKind::internal, "{}: side data have no parameters that can be moved", grid.name());
+}
+
+}  // namespace
+
+std::uint64_t Grid::bytes(Shape shape) const {
+  return (one_side_per_tensor() ? side_bytes() : 0) + shape.rows * row_bytes(shape.cols);
+}
+
+std::span<const Grid::ScaleParameter> Grid::parameters(std::size_t) const { return {}; }
+
+float Grid::parameter(std::span<const std::byte>, std::size_t) const { refuse(*this); }
+
+void Grid::set_parameter(std::span<std::byte>, std::size_t, float) const { refuse(*this); }
+
+void Grid::slopes(std::span<const std::byte>, std::size_t, std::span<Slope>) const { refuse(*this); }
+
+}  // namespace adze
