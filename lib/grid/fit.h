@@ -1,39 +1,54 @@
 // Scale searches shared by the grids: weighted least squares over candidate scales, closed form given the codes.
+// Weights below kNegligible in magnitude count as zeros: no f16 scale is that small, and their inverses overflow.
 #pragma once
 
-#include <functional>
 #include <span>
+
+#include "base/dtype.h"
 
 namespace adze {
 
-/// Rounds a scale to what the grid stores (f16, bf16 ...); monotone, odd, maps 0 to 0.
-using StoreScale = std::function<float(float)>;
+constexpr float kNegligible = 1e-30f;
+
+/// A scale as a dtype (f32, f16, bf16) keeps it; beyond the dtype's range, its largest value.
+float store_scale(DType dtype, float scale);
 
 struct Extremes {
   float lo = 0;
   float hi = 0;
+
+  /// The one of larger magnitude.
+  float top() const { return hi >= -lo ? hi : lo; }
 };
 /// The smallest and largest of zero and the weights that matter: those of positive importance, or all when none has.
 Extremes extremes_of(std::span<const float> weights, std::span<const float> importance);
 
-struct ScaleFit {
-  float step = 0;
-  double error = 0;
+/// The codes of value = step * code, lo <= code <= hi. `either_sign`: the step may be negative.
+struct CodeRange {
+  float lo = 0;
+  float hi = 0;
+  bool either_sign = false;
 };
 
-/// The scale s >= 0 (any sign when `either_sign`) of value = s * code, lo <= code <= hi, with the least
-/// sum importance (w - value)^2 among candidates refined in closed form (s = sum h w l / sum h l^2 given codes l;
-/// specification 1.4). Errors are those after storing the scale. Zero for all-zero weights.
-ScaleFit fit_scale(std::span<const float> weights, std::span<const float> importance, float lo, float hi,
-                   bool either_sign, const StoreScale& store);
+/// The step with the least sum importance (w - value)^2 among candidates refined in closed form (s = sum h w l /
+/// sum h l^2 given codes l; specification 1.4), before it is stored. Zero for all-zero weights.
+float fit_scale(std::span<const float> weights, std::span<const float> importance, CodeRange range);
+/// The same among stored steps, by their own codes and errors; `plain`, a stored step, is a candidate too.
+float fit_stored_scale(std::span<const float> weights, std::span<const float> importance, CodeRange range, DType dtype,
+                       float plain);
+
+/// The step of value = step * level with the least weighted squared error; either sign, not stored yet.
+float fit_level_scale(std::span<const float> weights, std::span<const float> importance, std::span<const float> levels);
 
 struct AffineFit {
   float step = 0;    ///< >= 0
-  float offset = 0;  ///< <= 0: value = step * code + offset, code >= 0
+  float offset = 0;  ///< value = step * code + offset, code >= 0
 };
+enum class OffsetSign { any, not_positive };  ///< GGUF's K grids have offsets of at most zero
 
-/// Step and offset for codes 0 .. hi by a 2 x 2 weighted least squares per candidate; offset <= 0 as GGUF's K grids
-/// need. In float, before any rounding of step and offset.
-AffineFit fit_step_and_offset(std::span<const float> weights, std::span<const float> importance, float hi);
+/// Step and offset for codes 0 .. hi by a 2 x 2 weighted least squares per candidate. In float, before any rounding of
+/// step and offset.
+AffineFit fit_step_and_offset(std::span<const float> weights, std::span<const float> importance, float hi,
+                              OffsetSign sign);
 
 }  // namespace adze

@@ -27,8 +27,20 @@ constexpr std::array kGrids{GridRow{"int2", 2, nullptr},
                             GridRow{"int6", 6, nullptr},
                             GridRow{"int8", 8, nullptr},
                             GridRow{"gguf/q4_0", 0, &make_q4_0_grid},
+                            GridRow{"gguf/q4_1", 0, &make_q4_1_grid},
+                            GridRow{"gguf/q5_0", 0, &make_q5_0_grid},
+                            GridRow{"gguf/q5_1", 0, &make_q5_1_grid},
                             GridRow{"gguf/q8_0", 0, &make_q8_0_grid},
-                            GridRow{"gguf/q4_k", 0, &make_q4_k_grid}};
+                            GridRow{"gguf/q2_k", 0, &make_q2_k_grid},
+                            GridRow{"gguf/q3_k", 0, &make_q3_k_grid},
+                            GridRow{"gguf/q4_k", 0, &make_q4_k_grid},
+                            GridRow{"gguf/q5_k", 0, &make_q5_k_grid},
+                            GridRow{"gguf/q6_k", 0, &make_q6_k_grid},
+                            GridRow{"gguf/iq4_nl", 0, &make_iq4_nl_grid},
+                            GridRow{"gguf/iq4_xs", 0, &make_iq4_xs_grid},
+                            GridRow{"gguf/mxfp4", 0, &make_mxfp4_grid},
+                            GridRow{"gguf/tq1_0", 0, &make_tq1_0_grid},
+                            GridRow{"gguf/tq2_0", 0, &make_tq2_0_grid}};
 
 const GridRow* find_row(std::string_view name) {
   for (const GridRow& row : kGrids)

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "linalg/rounding.cpp"
@@ -187,7 +188,11 @@ struct Midpoints {
 
   explicit Midpoints(std::span<const float> levels) {
     assert(!levels.empty() && levels.size() <= kMostLevels);
-    for (std::size_t k = 0; k + 1 < levels.size(); ++k) values[k] = 0.5f * (levels[k] + levels[k + 1]);
+    float previous = -INFINITY;
+    for (std::size_t k = 0; k + 1 < levels.size(); ++k) {
+      const bool equal = levels[k] == levels[k + 1];  // then the lower one is never chosen
+      values[k] = previous = equal ? previous : 0.5f * (levels[k] + levels[k + 1]);
+    }
   }
 };
 

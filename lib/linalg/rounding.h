@@ -29,7 +29,7 @@ void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::spa
                    std::span<float> values);
 
 /// The same for a codebook: value[i] = step[i] * levels[code[i]] + offset[i], code[i] the index of the level nearest to
-/// (x[i] - offset[i]) / step[i]; half way between two, the upper. levels: ascending, 1 to 256; lo and hi are not looked
+/// (x[i] - offset[i]) / step[i]; half way between two, or of equal ones, the upper. levels: ascending, 1 to 256; lo and hi are not looked
 /// at. A step of zero gives the level nearest to zero.
 void round_to_codebook(std::span<const float> x, const AffineColumns& grid, std::span<const float> levels,
                        std::span<std::int16_t> codes, std::span<float> values);

@@ -30,6 +30,18 @@ constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{"BF16", DType::bf16, ""},
                                        ReadableType{"Q4_0", std::nullopt, "gguf/q4_0"},
                                        ReadableType{"Q8_0", std::nullopt, "gguf/q8_0"},
+                                       ReadableType{"Q4_1", std::nullopt, "gguf/q4_1"},
+                                       ReadableType{"Q5_0", std::nullopt, "gguf/q5_0"},
+                                       ReadableType{"Q5_1", std::nullopt, "gguf/q5_1"},
+                                       ReadableType{"Q2_K", std::nullopt, "gguf/q2_k"},
+                                       ReadableType{"Q3_K", std::nullopt, "gguf/q3_k"},
+                                       ReadableType{"Q5_K", std::nullopt, "gguf/q5_k"},
+                                       ReadableType{"Q6_K", std::nullopt, "gguf/q6_k"},
+                                       ReadableType{"IQ4_NL", std::nullopt, "gguf/iq4_nl"},
+                                       ReadableType{"IQ4_XS", std::nullopt, "gguf/iq4_xs"},
+                                       ReadableType{"TQ1_0", std::nullopt, "gguf/tq1_0"},
+                                       ReadableType{"TQ2_0", std::nullopt, "gguf/tq2_0"},
+                                       ReadableType{"MXFP4", std::nullopt, "gguf/mxfp4"},
                                        ReadableType{"Q4_K", std::nullopt, "gguf/q4_k"}};
 constexpr std::string_view kArchitecture = "llama";
 constexpr std::string_view kEmbedding = "token_embd.weight";

@@ -93,7 +93,7 @@ std::int16_t nearest_level(double scaled, const std::vector<float>& levels) {
 }
 
 TEST(RoundToCodebook, IsThePlainSearchForEveryLengthAndSign) {
-  const std::vector<std::vector<float>> codebooks = {kUneven, {-1.5f, 0.0f, 0.25f}, {2.0f}};
+  const std::vector<std::vector<float>> codebooks = {kUneven, {-1.5f, -0.0f, 0.0f, 0.25f}, {2.0f}};
   for (std::size_t n = 0; n <= kMostLanes; ++n) {
     const std::vector<float>& levels = codebooks[n % codebooks.size()];
     const std::vector<float> x = random_row(n, "x", 3.0f);

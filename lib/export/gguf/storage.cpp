@@ -24,7 +24,14 @@ struct SameBytes {
 };
 constexpr std::array kSameBytes = {SameBytes{"f32", "F32"},        SameBytes{"f16", "F16"},
                                    SameBytes{"bf16", "BF16"},      SameBytes{"gguf/q4_0", "Q4_0"},
-                                   SameBytes{"gguf/q8_0", "Q8_0"}, SameBytes{"gguf/q4_k", "Q4_K"}};
+                                   SameBytes{"gguf/q4_1", "Q4_1"},
+                                   SameBytes{"gguf/q5_0", "Q5_0"}, SameBytes{"gguf/q5_1", "Q5_1"},
+                                   SameBytes{"gguf/q8_0", "Q8_0"}, SameBytes{"gguf/q2_k", "Q2_K"},
+                                   SameBytes{"gguf/q3_k", "Q3_K"}, SameBytes{"gguf/q4_k", "Q4_K"},
+                                   SameBytes{"gguf/q5_k", "Q5_K"}, SameBytes{"gguf/q6_k", "Q6_K"},
+                                   SameBytes{"gguf/iq4_nl", "IQ4_NL"}, SameBytes{"gguf/iq4_xs", "IQ4_XS"},
+                                   SameBytes{"gguf/tq1_0", "TQ1_0"}, SameBytes{"gguf/tq2_0", "TQ2_0"},
+                                   SameBytes{"gguf/mxfp4", "MXFP4"}};
 
 /// Integer grids of up to this many bits fit the codes of a type. Q8_0 has codes -128 .. 127; the reference encoder
 /// never makes a -128, but every decoder reads it as the signed byte it is, and int8 may have it.

@@ -1,20 +1,35 @@
 // What all GGUF grids share: a row is a run of blocks, a block is one unit, and the block's bytes are its side data and
-// its codes.
+// its codes. A layout says where both are; grids differ in how side data are read and fitted.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "base/dtype.h"
+#include "grid/fit.h"
 #include "grid/grid.h"
 #include "linalg/rounding.h"
 
 namespace adze {
+
+/// Bits of all codes of a block. Runs of `run` bytes: byte j of a run has bits of the run's elements j, j + run,
+/// j + 2 run ..., lowest bits first, 8 / bits elements a byte.
+struct CodeField {
+  std::size_t offset = 0;  ///< first byte in the block
+  int bits = 0;            ///< 1, 2, 4 or 8; 0: no field
+  std::size_t run = 1;
+  int shift = 0;  ///< place of the bits in the code
+};
+
+/// Bytes of side data that lie together in the block.
+struct SidePart {
+  std::size_t offset = 0;
+  std::size_t bytes = 0;
+};
 
 struct BlockLayout {
   const char* name;          ///< "gguf/q4_k"
@@ -22,9 +37,14 @@ struct BlockLayout {
   std::size_t block_cols;
   std::size_t step_cols;
   std::size_t block_bytes;
-  std::size_t side_bytes;
   int code_bits;
   bool holds_zero;
+  std::array<SidePart, 2> side;
+  std::array<CodeField, 2> fields;
+  int bias = 0;  ///< stored code minus code
+
+  std::size_t groups() const { return block_cols / step_cols; }
+  std::size_t side_bytes() const { return side[0].bytes + side[1].bytes; }
 };
 
 class BlockGrid : public Grid {
@@ -35,38 +55,21 @@ class BlockGrid : public Grid {
   std::string name() const final { return layout_.name; }
   std::size_t unit_cols(std::size_t) const final { return layout_.block_cols; }
   std::size_t step_cols(std::size_t) const final { return layout_.step_cols; }
-  std::size_t side_bytes() const final { return layout_.side_bytes; }
+  std::size_t side_bytes() const final { return layout_.side_bytes(); }
   int code_bits() const final { return layout_.code_bits; }
   bool holds_zero() const final { return layout_.holds_zero; }
-
-  std::optional<std::string> cannot_hold(std::size_t cols) const final {
-    if (cols > 0 && cols % layout_.block_cols == 0) return std::nullopt;
-    const bool smaller_fits = layout_.smaller_name != nullptr && cols % 32 == 0;
-    return fmt::format("{}: rows of {} columns do not divide into blocks of {}; {}", name(), cols, layout_.block_cols,
-                       smaller_fits ? fmt::format("grid: {} fits", layout_.smaller_name) : "keep it with store: f16");
-  }
+  std::optional<std::string> cannot_hold(std::size_t cols) const final;
   std::span<const ScaleParameter> parameters(std::size_t) const final { return parameters_; }
   std::uint64_t row_bytes(std::size_t cols) const final { return cols / layout_.block_cols * layout_.block_bytes; }
-
   void pack_row(std::span<const std::int16_t> codes, std::span<const std::byte> side,
-                std::span<std::byte> out) const final {
-    for (std::size_t b = 0; b * layout_.block_cols < codes.size(); ++b)
-      pack_block(codes.subspan(b * layout_.block_cols, layout_.block_cols),
-                 side.subspan(b * layout_.side_bytes, layout_.side_bytes),
-                 out.subspan(b * layout_.block_bytes, layout_.block_bytes));
-  }
-  void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes, std::span<std::byte> side) const final {
-    for (std::size_t b = 0; b * layout_.block_cols < codes.size(); ++b)
-      unpack_block(in.subspan(b * layout_.block_bytes, layout_.block_bytes),
-                   codes.subspan(b * layout_.block_cols, layout_.block_cols),
-                   side.subspan(b * layout_.side_bytes, layout_.side_bytes));
-  }
+                std::span<std::byte> out) const final;
+  void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes, std::span<std::byte> side) const final;
 
  protected:
-  virtual void pack_block(std::span<const std::int16_t> codes, std::span<const std::byte> side,
-                          std::span<std::byte> block) const = 0;
-  virtual void unpack_block(std::span<const std::byte> block, std::span<std::int16_t> codes,
-                            std::span<std::byte> side) const = 0;
+  const BlockLayout& layout() const { return layout_; }
+  /// Codes of one block into its bytes, which are zero where the codes go; side data are there already.
+  virtual void pack_codes(std::span<const std::int16_t> codes, std::span<std::byte> block) const;
+  virtual void unpack_codes(std::span<const std::byte> block, std::span<std::int16_t> codes) const;
 
  private:
   BlockLayout layout_;
@@ -77,10 +80,7 @@ class BlockGrid : public Grid {
 constexpr float kNoOffset = -0.0f;
 
 /// A scale as f16 keeps it; beyond its range, the largest finite value.
-inline float round_to_f16(float scale) {
-  const float largest = 65504.0f;
-  return f16_to_float(float_to_f16(scale > largest ? largest : scale < -largest ? -largest : scale));
-}
+inline float round_to_f16(float scale) { return store_scale(DType::f16, scale); }
 
 /// What Grid::set_parameter stores in place of the f16 `current`.
 inline float moved_f16(float current, float value) { return std::isnan(value) ? current : round_to_f16(value); }

@@ -13,18 +13,10 @@
 #include "grid/fit.h"
 #include "linalg/convert.h"
 #include "linalg/rounding.h"
+#include "linalg/scale_search.h"
 
 namespace adze {
 namespace {
-
-/// A scale as it will be stored: rounded to the dtype, kept inside its finite range.
-float store_scale(DType dtype, float scale) {
-  const float largest = dtype == DType::f16 ? 65504.0f : 3.0e38f;
-  const float clamped = std::clamp(scale, -largest, largest);
-  if (dtype == DType::f16) return f16_to_float(float_to_f16(clamped));
-  if (dtype == DType::bf16) return bf16_to_float(float_to_bf16(clamped));
-  return clamped;
-}
 
 /// The smallest positive number of the dtype.
 float smallest_scale(DType dtype) {
@@ -166,9 +158,8 @@ class IntegerGrid final : public Grid {
   }
 
   float searched_scale(std::span<const float> weights, std::span<const float> importance) const {
-    return fit_scale(weights, importance, -half(), half() - 1.0f, /*either_sign=*/false,
-                     [this](float s) { return stored(s); })
-        .step;
+    return fit_stored_scale(weights, importance, {-half(), half() - 1.0f, false}, spec_.scale_dtype,
+                            minmax_scale(weights));
   }
 
   struct ScaleAndZero {
@@ -187,29 +178,67 @@ class IntegerGrid final : public Grid {
   ScaleAndZero fit_asymmetric(std::span<const float> weights, std::span<const float> importance, ScaleRule rule) const {
     const bool searching = rule == ScaleRule::search;
     const auto [lo, hi] = extremes_of(weights, searching ? importance : std::span<const float>());
-    ScaleAndZero best = asymmetric_at(lo, hi, 1.0f);
-    if (!searching || best.scale == 0) return best;
-    double best_error = error_of(weights, importance, best);
-    constexpr int kCandidates = 40;  // range 1.04 down to 0.26 of the extremes
-    for (int i = 0; i < kCandidates; ++i) {
-      ScaleAndZero candidate = asymmetric_at(lo, hi, 1.04f - 0.02f * static_cast<float>(i));
-      if (candidate.scale == 0) break;
-      const auto zero = static_cast<float>(candidate.zero);
-      const CodeMoments m =
-          code_moments(weights, importance, 1.0f / candidate.scale, 0.0f, -zero, count_of_codes() - 1.0f - zero);
-      if (const float refined = m.ll > 0 ? stored(m.xl / m.ll) : 0.0f; refined > 0) candidate.scale = refined;
-      if (const double error = error_of(weights, importance, candidate); error < best_error) {
-        best_error = error;
-        best = candidate;
-      }
-    }
-    return best;
+    if (hi - lo < kNegligible) return {};
+    BestOfSixteen best(*this, weights, importance);
+    best.add(asymmetric_at(lo, hi, 1.0f));
+    if (!searching || best.first().scale == 0) return best.first();
+    constexpr int kRounds = 3;
+    constexpr int kLast = kRounds * static_cast<int>(kCandidates) - 2;  // range 1.04 down to 0.26 of the extremes
+    for (int i = 0; i <= kLast; ++i) best.add(asymmetric_at(lo, hi, 1.04f - 0.78f * static_cast<float>(i) / kLast));
+    return best.best();
   }
 
-  double error_of(std::span<const float> weights, std::span<const float> importance, ScaleAndZero grid) const {
-    const auto zero = static_cast<float>(grid.zero);
-    return rounding_error(weights, importance, grid.scale, 0.0f, -zero, count_of_codes() - 1.0f - zero);
-  }
+  /// Evaluates grids sixteen at a time: each with its scale refitted to its codes and stored, by its own error.
+  class BestOfSixteen {
+   public:
+    BestOfSixteen(const IntegerGrid& grid, std::span<const float> weights, std::span<const float> importance)
+        : grid_(grid), weights_(weights), importance_(importance) {}
+
+    void add(ScaleAndZero candidate) {
+      grids_[count_++] = candidate;
+      if (count_ < kCandidates) return;
+      evaluate();
+      refit();
+      evaluate();
+      count_ = 0;
+    }
+    const ScaleAndZero& first() const { return grids_[0]; }
+    const ScaleAndZero& best() const { return best_; }
+
+   private:
+    void evaluate() {
+      Candidates candidates;
+      for (std::size_t c = 0; c < kCandidates; ++c) {
+        const auto zero = static_cast<float>(grids_[c].zero);
+        candidates.inverse[c] = grids_[c].scale > 0 ? 1.0f / grids_[c].scale : 0.0f;
+        candidates.lo[c] = -zero;
+        candidates.hi[c] = grid_.count_of_codes() - 1.0f - zero;
+      }
+      moments_ = candidate_moments(weights_, importance_, candidates, false);
+      for (std::size_t c = 0; c < kCandidates; ++c) {
+        const double error = double{moments_.ee[c]} * grids_[c].scale * grids_[c].scale;
+        if (grids_[c].scale == 0 || !(error < error_)) continue;
+        error_ = error;
+        best_ = grids_[c];
+      }
+    }
+    void refit() {
+      for (std::size_t c = 0; c < kCandidates; ++c) {
+        const float growth = moments_.ll[c] > 0 ? moments_.el[c] / moments_.ll[c] : 0.0f;
+        const float refined = grid_.stored(grids_[c].scale * (1.0f + growth));
+        if (refined > 0) grids_[c].scale = refined;
+      }
+    }
+
+    const IntegerGrid& grid_;
+    std::span<const float> weights_;
+    std::span<const float> importance_;
+    std::array<ScaleAndZero, kCandidates> grids_{};
+    std::size_t count_ = 0;
+    CandidateMoments moments_{};
+    ScaleAndZero best_;
+    double error_ = INFINITY;
+  };
 
   IntegerGridSpec spec_;
 };
