@@ -5,6 +5,8 @@
 #include <queue>
 #include <span>
 
+#include "text/utf8.h"
+
 namespace adze {
 namespace {
 
@@ -108,6 +110,15 @@ class LongMerger {
 
 }  // namespace
 
+void CharacterIds::insert(char32_t character, std::int32_t id) {
+  if (character >= kLowEnd) {
+    high_[character] = id;
+    return;
+  }
+  if (character >= low_.size()) low_.resize(character + 1, kNone);
+  low_[character] = id;
+}
+
 MergeTable::MergeTable(const std::vector<MergeRule>& rules) {
   const std::size_t size = std::bit_ceil(std::max<std::size_t>(2 * rules.size(), 2));
   slots_.resize(size);
@@ -124,7 +135,7 @@ MergeTable::MergeTable(const std::vector<MergeRule>& rules) {
 void Bpe::encode_word(std::string_view word, Ids& ids) const {
   if (const auto id = whole_word(word)) return ids.push_back(*id);
   const std::size_t first = ids.size();
-  append_symbols(word, ids);
+  rules_.unit == SymbolUnit::byte ? append_bytes(word, ids) : append_characters(word, ids);
   const std::size_t count = ids.size() - first;
   if (count < 2) return;
   const std::span<std::int32_t> symbols(ids.data() + first, count);
@@ -133,16 +144,43 @@ void Bpe::encode_word(std::string_view word, Ids& ids) const {
   ids.resize(first + left);
 }
 
-void Bpe::append_symbols(std::string_view word, Ids& ids) const {
+void Bpe::append_unknown(bool after_unknown, Ids& ids) const {
+  if (rules_.unknown_id != BpeRules::kNone && !(rules_.fuse_unknown && after_unknown)) ids.push_back(rules_.unknown_id);
+}
+
+void Bpe::append_bytes(std::string_view word, Ids& ids) const {
   bool after_unknown = false;
   for (const char byte : word) {
     const std::int32_t id = rules_.id_of_byte[static_cast<unsigned char>(byte)];
     const bool unknown = id == BpeRules::kNone;
-    if (!unknown)
-      ids.push_back(id);
-    else if (rules_.unknown_id != BpeRules::kNone && !(rules_.fuse_unknown && after_unknown))
-      ids.push_back(rules_.unknown_id);
+    unknown ? append_unknown(after_unknown, ids) : ids.push_back(id);
     after_unknown = unknown;
+  }
+}
+
+/// True when every byte of a missing character has an id.
+bool Bpe::append_fallback(std::string_view character, Ids& ids) const {
+  if (!rules_.byte_fallback) return false;
+  const auto id_of = [&](char byte) { return rules_.id_of_byte[static_cast<unsigned char>(byte)]; };
+  if (!std::ranges::all_of(character, [&](char byte) { return id_of(byte) != BpeRules::kNone; })) return false;
+  for (const char byte : character) ids.push_back(id_of(byte));
+  return true;
+}
+
+void Bpe::append_characters(std::string_view word, Ids& ids) const {
+  bool after_unknown = false;
+  for (std::size_t pos = 0; pos < word.size();) {
+    const CodePoint point = code_point_at(word, pos);
+    const std::int32_t id = rules_.id_of_character.find(point.value);
+    bool unknown = false;
+    if (id != BpeRules::kNone) {
+      ids.push_back(id);
+    } else if (!append_fallback(word.substr(pos, point.length), ids)) {
+      unknown = true;
+      append_unknown(after_unknown, ids);
+    }
+    after_unknown = unknown;
+    pos += point.length;
   }
 }
 

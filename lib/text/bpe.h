@@ -1,6 +1,6 @@
-// Byte-pair merging on ids: a word (bytes) becomes one symbol per byte, then the adjacent pair with the lowest rank is
-// merged, leftmost first among equals, until no pair has a rule. Short words by scanning, long ones with a heap, so
-// that a megabyte of one letter costs n log n.
+// Byte-pair merging on ids: a word becomes one symbol per byte or per character, then the adjacent pair with the lowest
+// rank is merged, leftmost first among equals, until no pair has a rule. Short words by scanning, long ones with a
+// heap, so that a megabyte of one letter costs n log n.
 #pragma once
 
 #include <array>
@@ -56,14 +56,38 @@ class MergeTable {
   int shift_ = 0;
 };
 
+/// Ids of the tokens that are one character.
+class CharacterIds {
+ public:
+  static constexpr std::int32_t kNone = -1;
+
+  void insert(char32_t character, std::int32_t id);
+  std::int32_t find(char32_t character) const {
+    if (character < low_.size()) return low_[character];
+    const auto found = high_.find(character);
+    return found == high_.end() ? kNone : found->second;
+  }
+
+ private:
+  static constexpr char32_t kLowEnd = 0x10000;
+  std::vector<std::int32_t> low_;  ///< by character, as far as needed
+  std::unordered_map<char32_t, std::int32_t> high_;
+};
+
+/// What the first symbols of a word are.
+enum class SymbolUnit : std::uint8_t { byte, character };
+
 /// What a BPE model consists of.
 struct BpeRules {
   static constexpr std::int32_t kNone = -1;
+  SymbolUnit unit = SymbolUnit::byte;
   std::array<std::int32_t, 256> id_of_byte{};  ///< kNone where the vocabulary lacks the byte
+  CharacterIds id_of_character;                ///< for SymbolUnit::character
+  bool byte_fallback = false;                  ///< a missing character becomes its bytes, if all of them have ids
   std::vector<MergeRule> merges;               ///< by rank
-  std::int32_t unknown_id = kNone;             ///< stands for a missing byte; kNone drops it
-  bool fuse_unknown = false;                   ///< one unknown_id for several missing bytes in a row
-  /// ignore_merges: whole words (as bytes) that are tokens by themselves. Empty otherwise.
+  std::int32_t unknown_id = kNone;             ///< stands for a missing symbol; kNone drops it
+  bool fuse_unknown = false;                   ///< one unknown_id for several missing symbols in a row
+  /// ignore_merges: whole words (as text) that are tokens by themselves. Empty otherwise.
   std::unordered_map<std::string, std::int32_t> whole_words;
 };
 
@@ -72,11 +96,14 @@ class Bpe {
  public:
   explicit Bpe(BpeRules rules) : rules_(std::move(rules)), table_(rules_.merges) {}
 
-  /// Appends the ids of one word, given as bytes. word.size() < 2^31.
+  /// Appends the ids of one word, given as bytes; well-formed UTF-8 for characters. word.size() < 2^31.
   void encode_word(std::string_view word, std::vector<std::int32_t>& ids) const;
 
  private:
-  void append_symbols(std::string_view word, std::vector<std::int32_t>& ids) const;
+  void append_bytes(std::string_view word, std::vector<std::int32_t>& ids) const;
+  void append_characters(std::string_view word, std::vector<std::int32_t>& ids) const;
+  bool append_fallback(std::string_view character, std::vector<std::int32_t>& ids) const;
+  void append_unknown(bool after_unknown, std::vector<std::int32_t>& ids) const;
   std::optional<std::int32_t> whole_word(std::string_view word) const;
 
   BpeRules rules_;

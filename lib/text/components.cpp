@@ -11,17 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-/// Calls visit(fields, type) for a component, or for each part when it is a Sequence of parts under `list`.
-template <typename Visit>
-void each_part(const json& value, const std::string& where, std::string_view list, const Visit& visit) {
-  const JsonFields fields(value, where);
-  const std::string type = fields.text("type");
-  if (type != "Sequence") return visit(fields, type);
-  const json& parts = fields.array(list);
-  for (std::size_t i = 0; i < parts.size(); ++i)
-    each_part(parts[i], fmt::format("{}: {}[{}]", where, list, i), list, visit);
-}
-
 using Ids = std::vector<std::int32_t>;
 
 void put_before(Ids& ids, const Ids& more) { ids.insert(ids.begin(), more.begin(), more.end()); }
@@ -83,20 +72,10 @@ constexpr std::array kProcessorTypes = {
 
 }  // namespace
 
-bool parse_normalizer(const json* value) {
-  if (value == nullptr) return false;
-  bool nfc = false;
-  each_part(*value, "normalizer", "normalizers", [&](const JsonFields& fields, const std::string& type) {
-    if (type != "NFC") fields.refuse(fmt::format("normalizer type '{}' is not supported", type));
-    nfc = true;
-  });
-  return nfc;
-}
-
 Affixes parse_post_processor(const json* value) {
   Affixes affixes;
   if (value == nullptr) return affixes;
-  each_part(*value, "post_processor", "processors", [&](const JsonFields& fields, const std::string& type) {
+  for_each_part(*value, "post_processor", "processors", [&](const JsonFields& fields, const std::string& type) {
     for (const ProcessorType& known : kProcessorTypes)
       if (known.name == type) return known.add(fields, affixes);
     fields.refuse(fmt::format("post-processor type '{}' is not supported", type));
@@ -104,10 +83,10 @@ Affixes parse_post_processor(const json* value) {
   return affixes;
 }
 
-void check_decoder(const json* value) {
+void check_byte_level_decoder(const json* value) {
   if (value == nullptr) fail(ErrorKind::bad_data, "decoder is null; byte-level BPE needs ByteLevel there");
   bool byte_level = false;
-  each_part(*value, "decoder", "decoders", [&](const JsonFields& fields, const std::string& type) {
+  for_each_part(*value, "decoder", "decoders", [&](const JsonFields& fields, const std::string& type) {
     if (type != "ByteLevel" && type != "Fuse") fields.refuse(fmt::format("decoder type '{}' is not supported", type));
     byte_level = byte_level || type == "ByteLevel";
   });

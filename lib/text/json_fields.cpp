@@ -58,6 +58,21 @@ std::int32_t JsonFields::token_id(std::string_view name) const {
   return token_id_from(required(name), fmt::format("{}: '{}'", where_, name));
 }
 
+std::uint64_t JsonFields::count(std::string_view name) const {
+  const json& field = required(name);
+  if (!field.is_number_integer() || (!field.is_number_unsigned() && field.get<std::int64_t>() < 0))
+    refuse(fmt::format("'{}' must be an integer from 0 on, not {}", name, field.dump()));
+  return field.get<std::uint64_t>();
+}
+
+std::string literal_pattern(const JsonFields& fields) {
+  const JsonFields pattern(fields.required("pattern"), fields.where() + ": 'pattern'");
+  if (pattern.find("Regex") != nullptr) pattern.refuse("a regular expression is not supported here");
+  std::string text = pattern.text("String");
+  if (text.empty()) pattern.refuse("'String' is empty");
+  return text;
+}
+
 bool is_token_id(const json& value) {
   if (!value.is_number_integer()) return false;
   const bool too_large = value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{kMaxTokenId};

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace adze {
@@ -26,12 +27,30 @@ class JsonFields {
   /// Required token id: an integer in [0, kMaxTokenId].
   std::int32_t token_id(std::string_view name) const;
 
+  /// Required: an integer from 0 on.
+  std::uint64_t count(std::string_view name) const;
+
   [[noreturn]] void refuse(std::string_view what) const;
 
  private:
   const nlohmann::json& value_;
   std::string where_;
 };
+
+/// Calls visit(fields, type) for a component of a tokenizer.json, or for each part when it is a Sequence of parts
+/// under `list`.
+template <typename Visit>
+void for_each_part(const nlohmann::json& value, const std::string& where, std::string_view list, const Visit& visit) {
+  const JsonFields fields(value, where);
+  const std::string type = fields.text("type");
+  if (type != "Sequence") return visit(fields, type);
+  const nlohmann::json& parts = fields.array(list);
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    for_each_part(parts[i], fmt::format("{}: {}[{}]", where, list, i), list, visit);
+}
+
+/// "pattern": {"String": ...}, not empty. Throws bad_data, also for a regular expression.
+std::string literal_pattern(const JsonFields& fields);
 
 inline constexpr std::int32_t kMaxTokenId = 1 << 24;  // the largest vocabularies in use have 2^18 tokens
 

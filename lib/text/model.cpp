@@ -34,20 +34,13 @@ bool mentions_type(const json& value, std::string_view type) {
   return false;
 }
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kSentencePieceSigns = {{
-    {"normalizer", "Prepend"},
-    {"normalizer", "Precompiled"},
-    {"pre_tokenizer", "Metaspace"},
-    {"decoder", "ByteFallback"},
-}};
-
 [[noreturn]] void refuse_kind(std::string_view kind) {
-  fail(ErrorKind::bad_data, "this is {}; byte-level BPE is what is supported so far", kind);
+  fail(ErrorKind::bad_data, "this is {}; BPE is what is supported", kind);
 }
 
 void require_absent(const JsonFields& model, std::string_view name) {
   if (!model.text_or(name, "").empty())
-    model.refuse(fmt::format("'{}' is set; byte-level BPE models do not have it", name));
+    model.refuse(fmt::format("'{}' is set; no BPE model that is supported has it", name));
 }
 
 void check_dropout(const JsonFields& model) {
@@ -110,37 +103,51 @@ void parse_merges(const json& merges, BpeModel& model) {
   }
 }
 
-void fill_bytes(BpeModel& model) {
+std::int32_t id_or_none(const BpeModel& model, const std::string& text) {
+  const auto found = model.vocab.find(text);
+  return found == model.vocab.end() ? BpeRules::kNone : found->second;
+}
+
+void fill_byte_alphabet(BpeModel& model) {
   for (unsigned byte = 0; byte < 256; ++byte) {
     std::string symbol;
     append_utf8(symbol, byte_symbol(static_cast<std::uint8_t>(byte)));
-    const auto found = model.vocab.find(symbol);
-    model.rules.id_of_byte[byte] = found == model.vocab.end() ? BpeRules::kNone : found->second;
+    model.rules.id_of_byte[byte] = id_or_none(model, symbol);
   }
 }
 
-void fill_whole_words(BpeModel& model) {
-  model.rules.whole_words.reserve(model.vocab.size());
+void fill_characters(BpeModel& model) {
+  model.rules.unit = SymbolUnit::character;
+  for (unsigned byte = 0; byte < 256; ++byte)
+    model.rules.id_of_byte[byte] = id_or_none(model, fmt::format("<0x{:02X}>", byte));
   for (const auto& [text, id] : model.vocab)
-    if (auto bytes = from_byte_alphabet(text)) model.rules.whole_words.emplace(std::move(*bytes), id);
+    if (const CodePoint point = code_point_at(text, 0); point.length == text.size())
+      model.rules.id_of_character.insert(point.value, id);
+}
+
+void fill_whole_words(BpeModel& model, ModelKind kind) {
+  model.rules.whole_words.reserve(model.vocab.size());
+  for (const auto& [text, id] : model.vocab) {
+    auto word = kind == ModelKind::bytes ? from_byte_alphabet(text) : std::optional(text);
+    if (word) model.rules.whole_words.emplace(std::move(*word), id);
+  }
 }
 
 }  // namespace
 
-void require_byte_level_bpe(const json& root) {
+ModelKind require_bpe(const json& root) {
   const JsonFields fields(root, "top level");
   const JsonFields model(fields.required("model"), "model");
   const std::string type = model_type(model);
   if (type != "BPE") refuse_kind(fmt::format("a {} tokenizer", type));
-  if (model.flag("byte_fallback", false)) refuse_kind("a SentencePiece-style BPE tokenizer (byte_fallback)");
-  for (const auto& [part, sign] : kSentencePieceSigns) {
+  for (const std::string_view part : {"pre_tokenizer", "decoder"}) {
     const json* component = fields.find(part);
-    if (component != nullptr && mentions_type(*component, sign))
-      refuse_kind(fmt::format("a SentencePiece-style BPE tokenizer ({} {})", part, sign));
+    if (component != nullptr && mentions_type(*component, "ByteLevel")) return ModelKind::bytes;
   }
+  return ModelKind::characters;
 }
 
-BpeModel parse_bpe_model(const json& value) {
+BpeModel parse_bpe_model(const json& value, ModelKind kind) {
   const JsonFields fields(value, "model");
   require_absent(fields, "continuing_subword_prefix");
   require_absent(fields, "end_of_word_suffix");
@@ -148,12 +155,15 @@ BpeModel parse_bpe_model(const json& value) {
   BpeModel model;
   parse_vocab(fields.object("vocab"), model);
   parse_merges(fields.array("merges"), model);
-  fill_bytes(model);
-  const std::string unknown = fields.text_or("unk_token", "");
-  if (!unknown.empty()) model.rules.unknown_id = id_of_unknown(model, unknown);
+  model.rules.byte_fallback = fields.flag("byte_fallback", false);
+  if (model.rules.byte_fallback && kind == ModelKind::bytes)
+    fields.refuse("'byte_fallback' is set, but the tokenizer is ByteLevel: no byte is ever missing");
+  kind == ModelKind::bytes ? fill_byte_alphabet(model) : fill_characters(model);
+  model.unknown = fields.text_or("unk_token", "");
+  if (!model.unknown.empty()) model.rules.unknown_id = id_of_unknown(model, model.unknown);
   model.rules.fuse_unknown = fields.flag("fuse_unk", false);
   model.ignore_merges = fields.flag("ignore_merges", false);
-  if (model.ignore_merges) fill_whole_words(model);
+  if (model.ignore_merges) fill_whole_words(model, kind);
   return model;
 }
 

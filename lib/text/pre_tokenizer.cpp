@@ -7,6 +7,8 @@
 #include "base/error.h"
 #include "text/char_class.h"
 #include "text/json_fields.h"
+#include "text/normalizer.h"
+#include "text/space_boundary.h"
 #include "text/split_family.h"
 
 namespace adze {
@@ -24,6 +26,7 @@ struct Step {
 
 struct Parts {
   std::vector<Step> steps;
+  std::optional<Metaspace> metaspace;
   bool byte_level = false, use_regex = true, prefix_space = false;
 };
 
@@ -78,29 +81,58 @@ void add_byte_level(const JsonFields& fields, Parts& parts) {
   parts.prefix_space = fields.flag("add_prefix_space", false);
 }
 
-void add_sequence(const JsonFields& fields, Parts& parts);
+struct SchemeName {
+  std::string_view name;
+  SpacePrefix prefix;
+};
+constexpr std::array kSchemes = {SchemeName{"always", SpacePrefix::always_if_missing},
+                                 SchemeName{"first", SpacePrefix::first_if_missing},
+                                 SchemeName{"never", SpacePrefix::never}};
+
+/// Older files have add_prefix_space instead of prepend_scheme; newer ones may have both.
+SpacePrefix parse_scheme(const JsonFields& fields) {
+  const bool prefixes = fields.flag("add_prefix_space", true);
+  const std::string name = fields.text_or("prepend_scheme", prefixes ? "always" : "never");
+  if (!prefixes && name != "never")
+    fields.refuse(fmt::format("add_prefix_space is false, but prepend_scheme is '{}'", name));
+  for (const SchemeName& scheme : kSchemes)
+    if (scheme.name == name) return scheme.prefix;
+  fields.refuse(fmt::format("unknown prepend_scheme '{}'", name));
+}
+
+void add_metaspace(const JsonFields& fields, Parts& parts) {
+  Metaspace metaspace;
+  metaspace.replacement = fields.text_or("replacement", kMetaspace);
+  if (metaspace.replacement.empty()) fields.refuse("'replacement' is empty");
+  metaspace.prefix = parse_scheme(fields);
+  metaspace.split = fields.flag("split", true);
+  parts.metaspace = std::move(metaspace);
+}
 
 struct StepType {
   std::string_view name;
+  bool bytes, characters;  ///< kinds of model that may have it
   void (*add)(const JsonFields&, Parts&);
 };
 constexpr std::array kStepTypes = {
-    StepType{"Sequence", add_sequence},       StepType{"Split", add_split},          StepType{"Digits", add_digits},
-    StepType{"Punctuation", add_punctuation}, StepType{"ByteLevel", add_byte_level},
+    StepType{"Split", true, true, add_split},
+    StepType{"Digits", true, true, add_digits},
+    StepType{"Punctuation", true, true, add_punctuation},
+    StepType{"ByteLevel", true, false, add_byte_level},
+    StepType{"Metaspace", false, true, add_metaspace},
 };
 
-void add_step(const JsonFields& fields, Parts& parts) {
-  const std::string type = fields.text("type");
-  if (parts.byte_level) fields.refuse(fmt::format("'{}' after ByteLevel is not supported", type));
-  for (const StepType& known : kStepTypes)
-    if (known.name == type) return known.add(fields, parts);
-  fields.refuse(fmt::format("pre-tokenizer type '{}' is not supported", type));
-}
-
-void add_sequence(const JsonFields& fields, Parts& parts) {
-  const json& list = fields.array("pretokenizers");
-  for (std::size_t i = 0; i < list.size(); ++i)
-    add_step(JsonFields(list[i], fmt::format("{}: pretokenizers[{}]", fields.where(), i)), parts);
+Parts parse_parts(const json& value, ModelKind kind) {
+  Parts parts;
+  for_each_part(value, "pre_tokenizer", "pretokenizers", [&](const JsonFields& fields, const std::string& type) {
+    if (parts.byte_level) fields.refuse(fmt::format("'{}' after ByteLevel is not supported", type));
+    if (parts.metaspace) fields.refuse(fmt::format("'{}' after Metaspace is not supported", type));
+    for (const StepType& known : kStepTypes)
+      if (known.name == type && (kind == ModelKind::bytes ? known.bytes : known.characters))
+        return known.add(fields, parts);
+    fields.refuse(fmt::format("pre-tokenizer type '{}' is not supported for {} BPE", type, name_of(kind)));
+  });
+  return parts;
 }
 
 constexpr std::array<std::string_view, 3> kDeepSeekPatterns = {
@@ -151,18 +183,37 @@ json pre_tokenizer_json(SplitFamily family) {
   return {{"type", "Sequence"}, {"pretokenizers", std::move(steps)}};
 }
 
-PreTokenizer parse_pre_tokenizer(const json* value) {
+std::string Metaspace::apply(std::string_view piece, bool is_first) const {
+  std::string text = replace_all(piece, " ", replacement);
+  const bool wanted = prefix == SpacePrefix::always_if_missing || (prefix == SpacePrefix::first_if_missing && is_first);
+  if (wanted && !text.starts_with(replacement)) text.insert(0, replacement);
+  return text;
+}
+
+PreTokenizer parse_byte_level_pre_tokenizer(const json* value) {
   if (value == nullptr) fail(ErrorKind::bad_data, "pre_tokenizer is null; byte-level BPE needs ByteLevel there");
-  Parts parts;
-  add_step(JsonFields(*value, "pre_tokenizer"), parts);
-  if (!parts.byte_level)
-    fail(ErrorKind::bad_data, "pre_tokenizer has no ByteLevel step; only byte-level BPE is supported so far");
+  Parts parts = parse_parts(*value, ModelKind::bytes);
+  if (!parts.byte_level) fail(ErrorKind::bad_data, "pre_tokenizer has no ByteLevel step; byte-level BPE needs one");
   PreTokenizer result;
   result.family = family_of(parts);
   result.adds_prefix_space = parts.prefix_space;
   for (Step& step : parts.steps) result.steps.push_back(std::move(step.splitter));
   if (parts.prefix_space) result.steps.push_back(make_space_prefixer());
   if (parts.use_regex) result.steps.push_back(make_scanner(SplitFamily::gpt2));
+  return result;
+}
+
+PreTokenizer parse_character_pre_tokenizer(const json* value) {
+  PreTokenizer result;
+  if (value == nullptr) return result;
+  Parts parts = parse_parts(*value, ModelKind::characters);
+  if (parts.metaspace && !parts.steps.empty())
+    fail(ErrorKind::bad_data, "pre_tokenizer: Metaspace after other steps is not supported");
+  result.metaspace = std::move(parts.metaspace);
+  for (Step& step : parts.steps) result.steps.push_back(std::move(step.splitter));
+  if (result.metaspace && result.metaspace->split)
+    result.steps.push_back(
+        make_literal_splitter(result.metaspace->replacement, {SplitBehavior::merged_with_next, false}));
   return result;
 }
 

@@ -82,6 +82,8 @@ constexpr std::array kPreNames = {
 
 }  // namespace
 
+std::string_view name_of(ModelKind kind) { return kind == ModelKind::bytes ? "byte-level" : "SentencePiece-style"; }
+
 std::string_view name_of(SplitFamily family) {
   for (const FamilyInfo& info : kFamilies)
     if (info.family == family) return info.name;

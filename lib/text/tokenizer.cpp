@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <list>
 #include <utility>
 
@@ -11,9 +12,11 @@
 #include "text/added_tokens.h"
 #include "text/byte_alphabet.h"
 #include "text/components.h"
+#include "text/decoder.h"
 #include "text/json_fields.h"
 #include "text/model.h"
-#include "text/nfc.h"
+#include "text/normalizer.h"
+#include "text/space_boundary.h"
 #include "text/utf8.h"
 #include "text/word_cache.h"
 
@@ -72,6 +75,10 @@ void place_added_token(const AddedToken& added, const BpeModel& model, std::vect
   entry = {added.content, added.special ? TokenKind::control : TokenKind::user_defined};
 }
 
+TokenKind kind_of(const BpeModel& model, const std::string& text) {
+  return model.rules.byte_fallback && byte_of_token(text) >= 0 ? TokenKind::byte : TokenKind::normal;
+}
+
 std::vector<TokenEntry> token_table(const BpeModel& model, const std::vector<AddedToken>& added_tokens) {
   std::size_t size = 0;
   for (const auto& [text, id] : model.vocab) size = std::max(size, static_cast<std::size_t>(id) + 1);
@@ -80,28 +87,89 @@ std::vector<TokenEntry> token_table(const BpeModel& model, const std::vector<Add
   if (size > 2 * known + kMaxGaps)
     fail(ErrorKind::bad_data, "the largest token id is {}, but there are only {} tokens", size - 1, known);
   std::vector<TokenEntry> tokens(size);
-  for (const auto& [text, id] : model.vocab) tokens[static_cast<std::size_t>(id)] = {text, TokenKind::normal};
+  for (const auto& [text, id] : model.vocab) tokens[static_cast<std::size_t>(id)] = {text, kind_of(model, text)};
   for (const AddedToken& token : added_tokens) place_added_token(token, model, tokens);
   return tokens;
 }
 
-std::vector<std::string> bytes_of_tokens(const std::vector<TokenEntry>& tokens) {
-  std::vector<std::string> bytes;
-  bytes.reserve(tokens.size());
-  for (const TokenEntry& token : tokens) {
-    const bool is_model_token = token.kind == TokenKind::normal;
-    bytes.push_back(is_model_token ? from_byte_alphabet(token.text).value_or(token.text) : token.text);
-  }
-  return bytes;
+std::string bytes_of(const TokenEntry& token, ModelKind kind, const Decoder& decoder) {
+  if (token.kind == TokenKind::byte) return std::string(1, static_cast<char>(byte_of_token(token.text)));
+  if (kind == ModelKind::characters) return decoder.inside(token.text);
+  return token.kind == TokenKind::normal ? from_byte_alphabet(token.text).value_or(token.text) : token.text;
 }
 
 /// Finder of the added tokens that are looked for in the raw or in the normalized text.
-AddedTokenFinder finder_of(const std::vector<AddedToken>& added_tokens, bool normalized, bool nfc) {
+AddedTokenFinder finder_of(const std::vector<AddedToken>& added_tokens, bool normalized, const Normalizer& normalizer) {
   std::vector<std::pair<std::string, AddedToken>> patterns;
+  std::string buffer;
   for (const AddedToken& token : added_tokens)
     if (token.normalized == normalized)
-      patterns.emplace_back(normalized && nfc ? to_nfc(token.content) : token.content, token);
+      patterns.emplace_back(normalized ? normalizer.apply(token.content, buffer) : token.content, token);
   return AddedTokenFinder(patterns);
+}
+
+bool marks_spaces(const NormalizerStep& step) {
+  return step.kind == NormalizerKind::replace && step.pattern == " " && step.content == kMetaspace;
+}
+bool puts_mark(const NormalizerStep& step) {
+  return step.kind == NormalizerKind::prepend && (step.content == kMetaspace || step.content == " ");
+}
+
+/// Prepend and Replace in either order and Metaspace are the rules that CharacterRules can state.
+CharacterRules character_rules(const Normalizer& normalizer, const PreTokenizer& pre_tokenizer) {
+  CharacterRules rules;
+  for (const NormalizerStep& step : normalizer.steps()) {
+    if (marks_spaces(step))
+      rules.marks_spaces = true;
+    else if (puts_mark(step) && rules.prefix == SpacePrefix::never)
+      rules.prefix = SpacePrefix::always;
+    else
+      rules.others = true;
+  }
+  if (const auto& metaspace = pre_tokenizer.metaspace) {
+    rules.others = rules.others || !normalizer.steps().empty() || metaspace->replacement != kMetaspace;
+    rules.marks_spaces = true;
+    rules.prefix = metaspace->prefix;
+    rules.splits_at_marks = metaspace->split;
+  } else {
+    rules.others = rules.others || !pre_tokenizer.steps.empty();
+  }
+  return rules;
+}
+
+/// What the kinds of model have their own forms of.
+struct Components {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  Decoder decoder;  ///< characters only
+};
+
+Components byte_level_components(const JsonFields& fields) {
+  Components components{
+      Normalizer(fields.find("normalizer")), parse_byte_level_pre_tokenizer(fields.find("pre_tokenizer")), {}};
+  for (const NormalizerStep& step : components.normalizer.steps())
+    if (step.kind != NormalizerKind::nfc)
+      fail(ErrorKind::bad_data, "normalizer: only NFC is supported for byte-level BPE");
+  check_byte_level_decoder(fields.find("decoder"));
+  return components;
+}
+
+/// A Split at spaces does nothing to text that has none left: Gemma's files have one.
+const json* effective_pre_tokenizer(const JsonFields& fields, const Normalizer& normalizer) {
+  const json* value = fields.find("pre_tokenizer");
+  const bool has_spaces = std::ranges::none_of(normalizer.steps(), marks_spaces);
+  if (value == nullptr || has_spaces || !value->is_object()) return value;
+  const json split_pattern = {{"String", " "}};
+  const bool is_split = value->value("type", json()) == "Split" && value->value("pattern", json()) == split_pattern;
+  return is_split ? nullptr : value;
+}
+
+Components character_components(const JsonFields& fields) {
+  Components components;
+  components.normalizer = Normalizer(fields.find("normalizer"));
+  components.pre_tokenizer = parse_character_pre_tokenizer(effective_pre_tokenizer(fields, components.normalizer));
+  components.decoder = Decoder(fields.find("decoder"));
+  return components;
 }
 
 void check_affix(const std::vector<std::int32_t>& ids, const std::vector<TokenEntry>& tokens) {
@@ -121,44 +189,59 @@ struct Tokenizer::Parts {
   Vocabulary vocabulary;
   std::vector<std::string> bytes;  ///< of each token
   AddedTokenFinder raw_tokens, normalized_tokens;
-  std::vector<std::shared_ptr<const Splitter>> steps;
+  Components components;
   Bpe bpe;
 
   static Parts parse(const json& root);
   void encode_plain(std::string_view text, SpecialText special_text, std::vector<std::int32_t>& ids) const;
+  std::string decode_characters(std::span<const std::int32_t> ids, bool skip_special) const;
 };
 
+namespace {
+
+Vocabulary vocabulary_of(const Components& components, BpeModel& model, ModelKind kind) {
+  Vocabulary vocabulary;
+  vocabulary.kind = kind;
+  vocabulary.merges = std::move(model.merges);
+  vocabulary.split = components.pre_tokenizer.family;
+  vocabulary.ignore_merges = model.ignore_merges;
+  vocabulary.normalizes_nfc = components.normalizer.has(NormalizerKind::nfc);
+  vocabulary.adds_prefix_space = components.pre_tokenizer.adds_prefix_space;
+  vocabulary.byte_fallback = model.rules.byte_fallback;
+  if (kind == ModelKind::characters)
+    vocabulary.characters = character_rules(components.normalizer, components.pre_tokenizer);
+  if (model.rules.unknown_id != BpeRules::kNone) vocabulary.unknown_id = model.rules.unknown_id;
+  return vocabulary;
+}
+
+}  // namespace
+
 Tokenizer::Parts Tokenizer::Parts::parse(const json& root) {
-  require_byte_level_bpe(root);
+  const ModelKind kind = require_bpe(root);
   const JsonFields fields(root, "top level");
   check_version(fields);
   const json* added = fields.find("added_tokens");
   const std::vector<AddedToken> added_tokens =
       added == nullptr ? std::vector<AddedToken>{} : parse_added_tokens(*added);
-  const bool nfc = parse_normalizer(fields.find("normalizer"));
-  PreTokenizer pre_tokenizer = parse_pre_tokenizer(fields.find("pre_tokenizer"));
+  Components components = kind == ModelKind::bytes ? byte_level_components(fields) : character_components(fields);
   Affixes affixes = parse_post_processor(fields.find("post_processor"));
-  check_decoder(fields.find("decoder"));
-  BpeModel model = parse_bpe_model(fields.required("model"));
+  BpeModel model = parse_bpe_model(fields.required("model"), kind);
 
-  Vocabulary vocabulary;
-  vocabulary.tokens = token_table(model, added_tokens);
-  check_affix(affixes.prefix, vocabulary.tokens);
-  check_affix(affixes.suffix, vocabulary.tokens);
-  vocabulary.merges = std::move(model.merges);
-  vocabulary.split = pre_tokenizer.family;
-  vocabulary.ignore_merges = model.ignore_merges;
-  vocabulary.normalizes_nfc = nfc;
-  vocabulary.adds_prefix_space = pre_tokenizer.adds_prefix_space;
+  std::vector<TokenEntry> tokens = token_table(model, added_tokens);
+  check_affix(affixes.prefix, tokens);
+  check_affix(affixes.suffix, tokens);
+  auto boundaries = kind == ModelKind::characters ? make_space_boundary_splitter(model) : nullptr;
+  Vocabulary vocabulary = vocabulary_of(components, model, kind);
+  if (boundaries != nullptr) components.pre_tokenizer.steps.push_back(std::move(boundaries));
+  vocabulary.tokens = std::move(tokens);
   vocabulary.prefix_ids = std::move(affixes.prefix);
   vocabulary.suffix_ids = std::move(affixes.suffix);
-  std::vector<std::string> bytes = bytes_of_tokens(vocabulary.tokens);
-  return {std::move(vocabulary),
-          std::move(bytes),
-          finder_of(added_tokens, /*normalized=*/false, nfc),
-          finder_of(added_tokens, /*normalized=*/true, nfc),
-          std::move(pre_tokenizer.steps),
-          Bpe(std::move(model.rules))};
+  std::vector<std::string> bytes;
+  for (const TokenEntry& token : vocabulary.tokens) bytes.push_back(bytes_of(token, kind, components.decoder));
+  AddedTokenFinder raw = finder_of(added_tokens, /*normalized=*/false, components.normalizer);
+  AddedTokenFinder normalized = finder_of(added_tokens, /*normalized=*/true, components.normalizer);
+  return {std::move(vocabulary), std::move(bytes),      std::move(raw),
+          std::move(normalized), std::move(components), Bpe(std::move(model.rules))};
 }
 
 void Tokenizer::Parts::encode_plain(std::string_view text, SpecialText special_text,
@@ -166,21 +249,40 @@ void Tokenizer::Parts::encode_plain(std::string_view text, SpecialText special_t
   if (text.size() > kMaxTextBytes)
     fail(ErrorKind::bad_data, "text of {} bytes; at most {} can be encoded at once", text.size(), kMaxTextBytes);
   const bool with_special = special_text == SpecialText::match;
+  const PreTokenizer& pre_tokenizer = components.pre_tokenizer;
   WordEncoder encoder(bpe, ids);
   std::list<Stage> stages;
   PieceSink* first = &encoder;
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) first = &stages.emplace_back(**step, *first);
+  for (auto step = pre_tokenizer.steps.rbegin(); step != pre_tokenizer.steps.rend(); ++step)
+    first = &stages.emplace_back(**step, *first);
 
-  const auto take_normalized = [&](const AddedTokenFinder::Piece& piece) {
-    piece.token != nullptr ? ids.push_back(piece.token->id) : first->take(piece.text);
+  std::string buffer;
+  const auto take_text = [&](std::string_view piece, bool is_first) {
+    if (!pre_tokenizer.metaspace) return first->take(piece);
+    first->take(pre_tokenizer.metaspace->apply(piece, is_first));
   };
-  const auto take_raw = [&](const AddedTokenFinder::Piece& piece) {
-    if (piece.token != nullptr) return ids.push_back(piece.token->id);
-    if (!vocabulary.normalizes_nfc || is_surely_nfc(piece.text))
-      return normalized_tokens.split(piece.text, with_special, take_normalized);
-    normalized_tokens.split(to_nfc(piece.text), with_special, take_normalized);
+  const auto take_raw = [&](const AddedTokenFinder::Piece& raw) {
+    if (raw.token != nullptr) return ids.push_back(raw.token->id);
+    const std::string_view normalized = components.normalizer.apply(raw.text, buffer);
+    const bool raw_is_first = raw.text.data() == text.data();
+    normalized_tokens.split(normalized, with_special, [&](const AddedTokenFinder::Piece& piece) {
+      const bool is_first = raw_is_first && piece.text.data() == normalized.data();
+      piece.token != nullptr ? ids.push_back(piece.token->id) : take_text(piece.text, is_first);
+    });
   };
   raw_tokens.split(text, with_special, take_raw);
+}
+
+/// The reference's chain of decoders works on the texts of tokens.
+std::string Tokenizer::Parts::decode_characters(std::span<const std::int32_t> ids, bool skip_special) const {
+  std::vector<std::string> texts;
+  for (const std::int32_t id : ids) {
+    if (id < 0 || static_cast<std::size_t>(id) >= vocabulary.tokens.size()) continue;
+    const TokenEntry& token = vocabulary.tokens[static_cast<std::size_t>(id)];
+    if (token.kind == TokenKind::unused || (skip_special && token.kind == TokenKind::control)) continue;
+    texts.push_back(token.text);
+  }
+  return components.decoder.decode(std::move(texts));
 }
 
 Tokenizer Tokenizer::from_json(std::string_view json_text, const std::string& origin) {
@@ -203,6 +305,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
+  if (parts_->vocabulary.kind == ModelKind::characters) return parts_->decode_characters(ids, skip_special);
   std::string bytes;
   for (const std::int32_t id : ids) {
     const std::string_view token = token_bytes(id);

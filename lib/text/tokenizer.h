@@ -1,8 +1,9 @@
-// Text -> token ids -> text, as a Hugging Face tokenizer.json says, for byte-level BPE (GPT-2, Llama-3, Qwen, Tekken,
-// o200k, StarCoder, DeepSeek ...). Agrees token for token with the reference implementations.
+// Text -> token ids -> text, as a Hugging Face tokenizer.json says, for BPE: byte-level (GPT-2, Llama-3, Qwen, Tekken,
+// o200k, StarCoder, DeepSeek ...) and SentencePiece-style (Llama-2, Mistral, Gemma ...). Agrees token for token with
+// the reference implementations.
 //
-// SentencePiece-style BPE, Unigram, WordPiece and WordLevel files are refused by name, and so is any component whose
-// meaning is not implemented: a tokenizer that is nearly right is worse than none.
+// Unigram, WordPiece and WordLevel files are refused by name, and so is any component whose meaning is not implemented:
+// a tokenizer that is nearly right is worse than none.
 #pragma once
 
 #include <cstdint>
@@ -36,11 +37,12 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text, bool add_special,
                                    SpecialText special_text = SpecialText::match) const;
 
-  /// Text of `ids`; unknown ids are dropped, bytes that are no UTF-8 become U+FFFD. With `skip_special` control tokens
+  /// Text of `ids`; unknown ids are dropped, bytes that are no UTF-8 become U+FFFD (SentencePiece-style: one for every
+  /// byte of a run of byte tokens, as the reference has it). With `skip_special` control tokens
   /// are left out. Added tokens decode to their content.
   std::string decode(std::span<const std::int32_t> ids, bool skip_special = false) const;
 
-  /// The bytes that one token stands for, perhaps a part of a character; empty for an unknown id.
+  /// The bytes that one token stands for inside a text, perhaps a part of a character; empty for an unknown id.
   std::string_view token_bytes(std::int32_t id) const;
 
   const Vocabulary& vocabulary() const;

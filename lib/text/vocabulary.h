@@ -10,9 +10,16 @@
 
 namespace adze {
 
+/// What the symbols of a BPE model are.
+enum class ModelKind : std::uint8_t {
+  bytes,       ///< byte-level BPE: GPT-2, Llama 3, Qwen ...
+  characters,  ///< SentencePiece-style BPE: Llama 2, Mistral, Gemma ...
+};
+
 enum class TokenKind : std::uint8_t {
-  normal,        ///< of the model's vocabulary, text in the byte alphabet ("Ġthe")
-  control,       ///< added with "special": true, text literal
+  normal,   ///< of the model's vocabulary, text in the byte alphabet ("Ġthe") or with U+2581 for spaces ("▁the")
+  byte,     ///< "<0x0A>": stands for a byte of a character that the vocabulary lacks
+  control,  ///< added with "special": true, text literal
   user_defined,  ///< added without it, text literal
   unused,        ///< a gap: no token has this id, text empty
 };
@@ -36,16 +43,40 @@ enum class SplitFamily : std::uint8_t {
   other,
 };
 
+/// Where a space is put before text. Pieces are what lies between added tokens.
+enum class SpacePrefix : std::uint8_t {
+  never,
+  always,             ///< before every piece
+  always_if_missing,  ///< before every piece that does not start with one
+  first_if_missing,   ///< the same, but only at the very beginning
+};
+
+/// How a vocabulary of characters treats text before merging. The usual rules are those of SentencePiece.
+struct CharacterRules {
+  bool marks_spaces = false;  ///< " " becomes U+2581
+  SpacePrefix prefix = SpacePrefix::never;
+  bool splits_at_marks = false;  ///< words start at U+2581: merges do not cross into it
+  bool others = false;           ///< the file has further rules, which these fields do not state
+  bool operator==(const CharacterRules&) const = default;
+};
+
 struct Vocabulary {
+  ModelKind kind = ModelKind::bytes;
   std::vector<TokenEntry> tokens;                           ///< index = id
   std::vector<std::pair<std::string, std::string>> merges;  ///< by rank, halves in the byte alphabet
   SplitFamily split = SplitFamily::other;
-  bool ignore_merges = false;            ///< a word that is a token as a whole is taken as it is
-  bool normalizes_nfc = false;           ///< text goes through NFC first
-  bool adds_prefix_space = false;        ///< " " is put before text that does not start with one
-  std::vector<std::int32_t> prefix_ids;  ///< what the post-processor puts before one sequence
-  std::vector<std::int32_t> suffix_ids;  ///< and after it
+  bool ignore_merges = false;              ///< a word that is a token as a whole is taken as it is
+  bool normalizes_nfc = false;             ///< text goes through NFC first
+  bool adds_prefix_space = false;          ///< bytes: " " is put before text that does not start with one
+  CharacterRules characters;               ///< of ModelKind::characters
+  bool byte_fallback = false;              ///< characters: missing ones become byte tokens
+  std::optional<std::int32_t> unknown_id;  ///< stands for what the vocabulary lacks
+  std::vector<std::int32_t> prefix_ids;    ///< what the post-processor puts before one sequence
+  std::vector<std::int32_t> suffix_ids;    ///< and after it
 };
+
+/// "byte-level" or "SentencePiece-style".
+std::string_view name_of(ModelKind kind);
 
 /// Lower-case name for messages ("llama3").
 std::string_view name_of(SplitFamily family);
