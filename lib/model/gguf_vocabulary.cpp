@@ -1,11 +1,13 @@
 #include "model/gguf_vocabulary.h"
 
+#include <algorithm>
 #include <array>
 #include <unordered_set>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "model/gguf_pieces.h"
 #include "text/split_family.h"
 #include "text/utf8.h"
 
@@ -80,15 +82,15 @@ GgufTokenizerParts byte_level_parts(const GgufVocabulary& vocabulary) {
   return parts;
 }
 
-struct ModelKind {
+struct ModelParts {
   std::string_view name;
   GgufTokenizerParts (*parts)(const GgufVocabulary&);
 };
-constexpr std::array kModelKinds = {ModelKind{"gpt2", byte_level_parts}};
+constexpr std::array kModels = {ModelParts{"gpt2", byte_level_parts}, ModelParts{"llama", piece_parts}};
 
 [[noreturn]] void refuse_model(const std::string& name) {
   std::string known;
-  for (const ModelKind& kind : kModelKinds) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", kind.name);
+  for (const ModelParts& kind : kModels) known += fmt::format("{}'{}'", known.empty() ? "" : ", ", kind.name);
   fail(ErrorKind::bad_data, "tokenizer.ggml.model is '{}', which cannot be reproduced; {} can", name, known);
 }
 
@@ -98,6 +100,20 @@ bool adds_bos_by_default(const GgufFile& file) {
   const auto* const pre = file.find<std::string>("tokenizer.ggml.pre");
   const auto rules = pre == nullptr ? std::nullopt : rules_of_gguf_pre(*pre);
   return rules && rules->ignore_merges;  // Llama 3 and Tekken, which have both
+}
+
+/// What runtimes take for SentencePiece vocabularies where the key is missing. (Of byte-level ones they take 11, which
+/// means nothing.)
+struct DefaultId {
+  std::string_view role;
+  std::uint32_t id;
+};
+constexpr std::array kDefaultIds = {DefaultId{"unknown", 0}, DefaultId{"bos", 1}, DefaultId{"eos", 2}};
+
+const std::uint32_t* default_id(const GgufFile& file, std::string_view role) {
+  if (model_name(file) != "llama") return nullptr;
+  const auto* const at = std::ranges::find(kDefaultIds, role, &DefaultId::role);
+  return at == kDefaultIds.end() ? nullptr : &at->id;
 }
 
 }  // namespace
@@ -140,7 +156,8 @@ std::optional<std::uint32_t> GgufVocabulary::find(std::string_view text) const {
 
 std::optional<std::uint32_t> GgufVocabulary::special_id(std::string_view role) const {
   const std::string key = fmt::format("tokenizer.ggml.{}_token_id", role);
-  const auto* const id = file_.find<std::uint32_t>(key);
+  const auto* id = file_.find<std::uint32_t>(key);
+  if (id == nullptr) id = default_id(file_, role);
   if (id == nullptr) return std::nullopt;
   if (*id >= texts_.size())
     fail(ErrorKind::bad_data, "{} is {}, outside the vocabulary of {}", key, *id, texts_.size());
@@ -173,7 +190,7 @@ Json GgufVocabulary::added_tokens() const {
 
 GgufTokenizerParts GgufVocabulary::parts() const {
   const std::string name = model_name(file_);
-  for (const ModelKind& kind : kModelKinds)
+  for (const ModelParts& kind : kModels)
     if (kind.name == name) return kind.parts(*this);
   refuse_model(name);
 }

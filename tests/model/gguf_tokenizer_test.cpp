@@ -100,7 +100,7 @@ TEST(GgufTokenizer, NamesWhatCannotBeReproduced) {
   const auto put = [](std::string key, GgufValue value) { return [=](Keys& keys) { set(keys, key, value); }; };
   const auto drop = [](std::string key) { return [=](Keys& keys) { remove(keys, key); }; };
   const std::vector<Case> cases = {
-      {"tokenizer.ggml.model is 'bert', which cannot be reproduced; 'gpt2'",
+      {"tokenizer.ggml.model is 'bert', which cannot be reproduced; 'gpt2', 'llama' can",
        put("tokenizer.ggml.model", std::string("bert"))},
       {"key 'tokenizer.ggml.model' is missing", drop("tokenizer.ggml.model")},
       {"tokenizer.ggml.pre is 'viking', whose splitting rules cannot be reproduced; those of these names can: gpt-2, ",

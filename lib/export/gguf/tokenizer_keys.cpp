@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "export/gguf/piece_scores.h"
 #include "model/config_object.h"
 
 namespace adze {
@@ -20,7 +21,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Values of tokenizer.ggml.token_type.
-enum TokenType : std::int32_t { kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5 };
+enum TokenType : std::int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
 /// Tokens that end a turn, for runtimes that do not know them by name.
 constexpr std::array<std::string_view, 2> kEndOfTurn = {"<|eot_id|>", "<|im_end|>"};
@@ -33,6 +34,8 @@ struct MarkupForm {
 constexpr std::array kMarkup = {MarkupForm{"<|", "|>"}, MarkupForm{"<｜", "｜>"}, MarkupForm{"<unused", ">"},
                                 MarkupForm{"<pad", ">"}, MarkupForm{"<mask", ">"}};
 
+constexpr float kFillerScore = -10000;  // what converters give to rows without a token
+
 bool looks_special(std::string_view text) {
   return std::ranges::any_of(kMarkup, [&](const MarkupForm& form) {
     return text.size() >= form.start.size() + form.end.size() && text.starts_with(form.start) &&
@@ -44,6 +47,8 @@ TokenType type_of(const TokenEntry& token) {
   switch (token.kind) {
     case TokenKind::normal:
       return kNormal;
+    case TokenKind::byte:
+      return kByte;
     case TokenKind::control:
       return kControl;
     case TokenKind::user_defined:
@@ -81,10 +86,7 @@ class TokenizerKeys {
         template_file_(settings.chat_template) {}
 
   std::vector<GgufKeyValue> make() && {
-    put("tokenizer.ggml.model", std::string("gpt2"));
-    put("tokenizer.ggml.pre", pre_name());
-    put_tokens();
-    put_merges();
+    vocabulary_.kind == ModelKind::bytes ? put_byte_level() : put_pieces();
     put_special_ids();
     put_chat_templates();
     return std::move(keys_);
@@ -94,6 +96,24 @@ class TokenizerKeys {
   void put(std::string key, GgufValue value) { keys_.push_back({std::move(key), std::move(value)}); }
   void put_id(std::string_view role, std::optional<std::int32_t> id) {
     if (id) put(fmt::format("tokenizer.ggml.{}_token_id", role), static_cast<std::uint32_t>(*id));
+  }
+
+  void put_byte_level() {
+    put("tokenizer.ggml.model", std::string("gpt2"));
+    put("tokenizer.ggml.pre", pre_name());
+    put_tokens();
+    put_merges();
+  }
+
+  void put_pieces() {
+    check_character_rules(vocabulary_);
+    put("tokenizer.ggml.model", std::string("llama"));
+    put("tokenizer.ggml.pre", std::string("default"));
+    put_tokens();
+    std::vector<float> scores = piece_scores(vocabulary_);
+    scores.resize(rows_, kFillerScore);
+    put("tokenizer.ggml.scores", std::move(scores));
+    put("tokenizer.ggml.add_space_prefix", vocabulary_.characters.prefix != SpacePrefix::never);
   }
 
   std::string pre_name() const {
@@ -116,7 +136,9 @@ class TokenizerKeys {
     std::vector<std::int32_t> types;
     for (std::size_t id = 0; id < rows_; ++id) {
       const TokenEntry token = id < vocabulary_.tokens.size() ? vocabulary_.tokens[id] : TokenEntry{};
-      types.push_back(type_of(token));
+      const bool is_unknown = vocabulary_.kind == ModelKind::characters && vocabulary_.unknown_id &&
+                              static_cast<std::size_t>(*vocabulary_.unknown_id) == id;
+      types.push_back(is_unknown ? kUnknown : type_of(token));
       texts.push_back(token.kind == TokenKind::unused ? fmt::format("[PAD{}]", id) : token.text);
     }
     require_unique(texts);
@@ -135,11 +157,18 @@ class TokenizerKeys {
     put("tokenizer.ggml.merges", std::move(merges));
   }
 
-  std::optional<std::int32_t> find_added(std::string_view text) const {
+  template <typename Accept>
+  std::optional<std::int32_t> find_token(std::string_view text, const Accept& accept) const {
     const auto& tokens = vocabulary_.tokens;
     const auto at =
-        std::ranges::find_if(tokens, [&](const TokenEntry& token) { return is_added(token) && token.text == text; });
+        std::ranges::find_if(tokens, [&](const TokenEntry& token) { return token.text == text && accept(token); });
     return at == tokens.end() ? std::nullopt : std::optional(static_cast<std::int32_t>(at - tokens.begin()));
+  }
+  std::optional<std::int32_t> find_added(std::string_view text) const { return find_token(text, is_added); }
+  /// A GGUF may have made a plain token the end of a text.
+  std::optional<std::int32_t> find_any(std::string_view text) const {
+    if (const auto id = find_added(text)) return id;
+    return find_token(text, [](const TokenEntry& token) { return token.kind != TokenKind::unused; });
   }
 
   /// Text of tokenizer_config.json's `key`: a string, or an object with its content; "" when absent.
@@ -154,7 +183,7 @@ class TokenizerKeys {
   std::optional<std::int32_t> special_id(std::string_view role) const {
     const std::string key = fmt::format("{}_token", role);
     if (const std::string text = stated_text(key); !text.empty())
-      if (const auto id = find_added(text)) return id;
+      if (const auto id = find_any(text)) return id;
     for (const ConfigObject* const file : {&generation_config_, &config_}) {
       const std::vector<std::int32_t> ids = file->ids(key + "_id");
       if (ids.empty()) continue;
@@ -195,7 +224,7 @@ class TokenizerKeys {
         put_id("eot", id);
         break;
       }
-    put_id("unknown", special_id("unk"));
+    put_id("unknown", vocabulary_.unknown_id ? vocabulary_.unknown_id : special_id("unk"));
     put_id("padding", special_id("pad"));
     put("tokenizer.ggml.add_bos_token", adds("bos", vocabulary_.prefix_ids, bos.value_or(*eos)));
     put("tokenizer.ggml.add_eos_token", adds("eos", vocabulary_.suffix_ids, *eos));
