@@ -21,6 +21,17 @@ void sync_descriptor(int descriptor, const std::filesystem::path& path) {
   if (::fsync(descriptor) != 0) fail(ErrorKind::io, "{}: cannot sync: {}", path.string(), reason(errno));
 }
 
+void read_fully(int descriptor, const std::filesystem::path& path, std::uint64_t offset, std::span<std::byte> out) {
+  while (!out.empty()) {
+    const ssize_t got = ::pread(descriptor, out.data(), out.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(ErrorKind::io, "{}: cannot read at byte {}: {}", path.string(), offset, reason(errno));
+    if (got == 0) fail(ErrorKind::io, "{}: ends at byte {}: it shrank while in use", path.string(), offset);
+    out = out.subspan(static_cast<std::size_t>(got));
+    offset += static_cast<std::uint64_t>(got);
+  }
+}
+
 void rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0)
     fail(ErrorKind::cannot_create, "{}: cannot rename {} to it: {}", to.string(), from.filename().string(),
@@ -65,14 +76,7 @@ void InputFile::read(std::uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset)
     fail(ErrorKind::bad_data, "{}: bytes {} to {}+{} lie outside the file of {} bytes", path_.string(), offset, offset,
          out.size(), size_);
-  while (!out.empty()) {
-    const ssize_t got = ::pread(descriptor_, out.data(), out.size(), static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(ErrorKind::io, "{}: cannot read at byte {}: {}", path_.string(), offset, reason(errno));
-    if (got == 0) fail(ErrorKind::io, "{}: ends at byte {}: it shrank while in use", path_.string(), offset);
-    out = out.subspan(static_cast<std::size_t>(got));
-    offset += static_cast<std::uint64_t>(got);
-  }
+  read_fully(descriptor_, path_, offset, out);
 }
 
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit) {
@@ -118,10 +122,19 @@ void OutputFile::write(std::span<const std::byte> bytes) {
 void OutputFile::write(std::string_view text) { write(as_bytes(text)); }
 
 void OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
-  if (offset > size_ || bytes.size() > size_ - offset)
-    fail(ErrorKind::internal, "{}: write_at({}, {}) outside the {} bytes written", path_.string(), offset, bytes.size(),
-         size_);
+  check_written("write_at", offset, bytes.size());
   put(offset, bytes);
+}
+
+void OutputFile::read_back(std::uint64_t offset, std::span<std::byte> out) const {
+  check_written("read_back", offset, out.size());
+  read_fully(descriptor_, temporary_, offset, out);
+}
+
+void OutputFile::check_written(std::string_view what, std::uint64_t offset, std::uint64_t count) const {
+  if (offset > size_ || count > size_ - offset)
+    fail(ErrorKind::internal, "{}: {}({}, {}) outside the {} bytes written", path_.string(), what, offset, count,
+         size_);
 }
 
 void OutputFile::commit() {

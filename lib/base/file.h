@@ -54,11 +54,14 @@ class OutputFile {
   void write(std::string_view text);
   /// Overwrites bytes that were written before; throws internal when the range was not.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  /// Reads back bytes that were written and are not committed yet; throws internal when the range was not written.
+  void read_back(std::uint64_t offset, std::span<std::byte> out) const;
   std::uint64_t bytes_written() const { return size_; }
   void commit();
 
  private:
   void put(std::uint64_t offset, std::span<const std::byte> bytes);
+  void check_written(std::string_view what, std::uint64_t offset, std::uint64_t count) const;
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;

@@ -4,52 +4,66 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "model/pool.h"
 
 namespace adze {
 namespace {
 
-constexpr std::size_t kBatchTokens = 4096;
-/// Tokens per single-precision product; a longer sum loses digits, a slice never spans two windows.
+/// The longest slice of one window; shorter windows are summed in slices of several (slice_windows).
 constexpr std::size_t kSliceTokens = 512;
 
-/// Calls body(window, states of that window) for all windows in parallel.
+/// Calls body(window in the batch, its states) for the windows of one batch in parallel.
 template <typename Body>
-void for_windows(ViewF hidden, std::size_t tokens, Body&& body) {
-  parallel_for(hidden.rows() / tokens, [&](std::size_t w) { body(w, hidden.row_range(w * tokens, tokens)); });
+void for_windows(ViewF batch, std::size_t tokens, Body&& body) {
+  parallel_for(batch.rows() / tokens, [&](std::size_t w) { body(w, batch.row_range(w * tokens, tokens)); });
 }
 
-/// Adds windows of inputs to the statistics, window by window, so that no slice spans two.
-void add_windows(InputStatistics& statistics, ConstViewF inputs, std::size_t tokens) {
+/// Lets body(states of a window, scratch) move every window's states.
+template <typename Body>
+void update_windows(HiddenStates& states, Body&& body) {
+  Pool<Workspace> scratch;
+  for (std::size_t b = 0; b < states.batches(); ++b) {
+    for_windows(states.load(b), states.tokens(), [&](std::size_t, ViewF x) { body(x, *scratch.borrow()); });
+    states.store(b);
+  }
+}
+
+/// Adds a batch of inputs in slices: of whole windows, or of parts of one window where a window is longer.
+void add_inputs(InputStatistics& statistics, ConstViewF inputs, std::size_t tokens) {
   if (tokens <= kSliceTokens) {
-    statistics.add(inputs, tokens);
+    statistics.add(inputs, slice_windows(tokens) * tokens);
     return;
   }
   for (std::size_t first = 0; first < inputs.rows(); first += tokens)
     statistics.add(inputs.row_range(first, tokens), kSliceTokens);
 }
 
+void add_attention(const Forward& forward, const BlockWeights& weights, ViewF x, Workspace& work) {
+  MatrixF normed(x.shape());
+  MatrixF mix(x.rows(), forward.architecture().q_width());
+  forward.stage_input_qkv(weights, x, normed);
+  forward.attention_mix(weights, normed, mix, work);
+  forward.add_attention(weights, mix, x, work);
+}
+
+std::size_t ffn_width(const BlockWeights& weights) { return weights[LinearSlot::down].weight->shape().cols; }
+
 }  // namespace
 
-std::size_t batch_windows(std::size_t tokens) {
-  return std::max<std::size_t>(kBatchTokens / tokens, static_cast<std::size_t>(thread_count()));
-}
-
-BlockPass::BlockPass(const Forward& forward, ViewF hidden, std::size_t tokens)
-    : forward_(forward), hidden_(hidden), tokens_(tokens) {
-  if (tokens == 0 || hidden.rows() % tokens != 0)
-    fail(ErrorKind::internal, "{} hidden states are not windows of {}", hidden.rows(), tokens);
-}
-
 template <typename Body>
-InputStatistics BlockPass::collect(std::size_t width, Body&& body) {
+InputStatistics BlockPass::collect(std::size_t width, bool moves_states, Body&& body) {
+  const std::size_t tokens = states_.tokens();
   InputStatistics statistics(width);
-  const std::size_t step = batch_windows(tokens_) * tokens_;
-  MatrixF inputs(std::min(step, hidden_.rows()), width);
-  for (std::size_t first = 0; first < hidden_.rows(); first += step) {
-    const std::size_t rows = std::min(step, hidden_.rows() - first);
-    for_windows(hidden_.row_range(first, rows), tokens_,
-                [&](std::size_t w, ViewF states) { body(states, inputs.view().row_range(w * tokens_, tokens_)); });
-    add_windows(statistics, inputs.view().row_range(0, rows), tokens_);
+  Pool<Workspace> scratch;
+  MatrixF inputs;
+  for (std::size_t b = 0; b < states_.batches(); ++b) {
+    const ViewF states = states_.load(b);
+    if (inputs.rows() < states.rows()) inputs = MatrixF(states.rows(), width);
+    for_windows(states, tokens, [&](std::size_t w, ViewF x) {
+      body(x, inputs.view().row_range(w * tokens, tokens), *scratch.borrow());
+    });
+    if (moves_states) states_.store(b);
+    add_inputs(statistics, inputs.view().row_range(0, states.rows()), tokens);
   }
   return statistics;
 }
@@ -63,82 +77,71 @@ void BlockPass::take_turn(std::size_t step) {
 InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
   take_turn(static_cast<std::size_t>(stage));
   const Architecture& architecture = forward_.architecture();
-  const std::size_t ffn = weights[LinearSlot::down].weight->shape().cols;
   switch (stage) {
     case Stage::qkv:
-      return collect(architecture.hidden, [&](ViewF x, ViewF input) { forward_.stage_input_qkv(weights, x, input); });
+      return collect(architecture.hidden, false,
+                     [&](ViewF x, ViewF input, Workspace&) { forward_.stage_input_qkv(weights, x, input); });
     case Stage::o:
-      return collect(architecture.q_width(), [&](ViewF x, ViewF input) {
-        const auto work = scratch_.borrow();
+      return collect(architecture.q_width(), false, [&](ViewF x, ViewF input, Workspace& work) {
         MatrixF normed(x.shape());
         forward_.stage_input_qkv(weights, x, normed);
-        forward_.attention_mix(weights, normed, input, *work);
+        forward_.attention_mix(weights, normed, input, work);
       });
     case Stage::gate_up:
-      return collect(architecture.hidden, [&](ViewF x, ViewF input) {
-        add_attention(weights, x);
+      return collect(architecture.hidden, true, [&](ViewF x, ViewF input, Workspace& work) {
+        add_attention(forward_, weights, x, work);
         forward_.stage_input_mlp(weights, x, input);
       });
     case Stage::down:
-      return collect(ffn, [&](ViewF x, ViewF input) {
-        const auto work = scratch_.borrow();
+      return collect(ffn_width(weights), false, [&](ViewF x, ViewF input, Workspace& work) {
         MatrixF normed(x.shape());
         forward_.stage_input_mlp(weights, x, normed);
-        forward_.mlp_hidden(weights, normed, input, *work);
+        forward_.mlp_hidden(weights, normed, input, work);
       });
   }
   fail(ErrorKind::internal, "unknown stage");
 }
 
-void BlockPass::add_attention(const BlockWeights& weights, ViewF x) {
-  const auto work = scratch_.borrow();
-  MatrixF normed(x.shape());
-  MatrixF mix(x.rows(), forward_.architecture().q_width());
-  forward_.stage_input_qkv(weights, x, normed);
-  forward_.attention_mix(weights, normed, mix, *work);
-  forward_.add_attention(weights, mix, x, *work);
-}
-
 void BlockPass::pass_by(Stage stage, const BlockWeights& weights) {
   take_turn(static_cast<std::size_t>(stage));
   if (stage != Stage::gate_up) return;
-  for_windows(hidden_, tokens_, [&](std::size_t, ViewF x) { add_attention(weights, x); });
+  update_windows(states_, [&](ViewF x, Workspace& work) { add_attention(forward_, weights, x, work); });
 }
 
 void BlockPass::finish(const BlockWeights& weights) {
   take_turn(kStages.size());
-  const std::size_t ffn = weights[LinearSlot::down].weight->shape().cols;
-  for_windows(hidden_, tokens_, [&](std::size_t, ViewF x) {
-    const auto work = scratch_.borrow();
+  update_windows(states_, [&](ViewF x, Workspace& work) {
     MatrixF normed(x.shape());
-    MatrixF inner(x.rows(), ffn);
+    MatrixF inner(x.rows(), ffn_width(weights));
     forward_.stage_input_mlp(weights, x, normed);
-    forward_.mlp_hidden(weights, normed, inner, *work);
-    forward_.add_mlp(weights, inner, x, *work);
+    forward_.mlp_hidden(weights, normed, inner, work);
+    forward_.add_mlp(weights, inner, x, work);
   });
 }
 
-void run_block(const Forward& forward, const BlockWeights& weights, std::size_t tokens, ViewF hidden) {
-  Pool<Workspace> scratch;
-  for_windows(hidden, tokens, [&](std::size_t, ViewF x) { forward.run_block(weights, x, *scratch.borrow()); });
+void run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states) {
+  update_windows(states, [&](ViewF x, Workspace& work) { forward.run_block(weights, x, work); });
 }
 
-InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, std::size_t tokens,
-                                   ConstViewF hidden) {
+InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states) {
   InputStatistics statistics(forward.architecture().hidden);
-  MatrixF normed(tokens, hidden.cols());
-  for (std::size_t first = 0; first < hidden.rows(); first += tokens) {
-    forward.final_norm(final_norm, hidden.row_range(first, tokens), normed);
-    add_windows(statistics, normed, tokens);
+  MatrixF normed;
+  for (std::size_t b = 0; b < states.batches(); ++b) {
+    const ViewF x = states.load(b);
+    if (normed.rows() < x.rows()) normed = MatrixF(x.shape());
+    const ViewF inputs = normed.view().row_range(0, x.rows());
+    forward.final_norm(final_norm, x, inputs);
+    add_inputs(statistics, inputs, states.tokens());
   }
   return statistics;
 }
 
-MatrixF embed_windows(const Architecture& architecture, const CompressedTensor& embedding,
-                      std::span<const std::int32_t> ids) {
-  MatrixF hidden(ids.size(), architecture.hidden);
-  embed(embedding, ids, hidden);
-  return hidden;
+void embed_windows(const CompressedTensor& embedding, std::span<const std::int32_t> ids, HiddenStates& states) {
+  for (std::size_t b = 0; b < states.batches(); ++b) {
+    const ViewF x = states.load(b);
+    embed(embedding, ids.subspan(states.first_window(b) * states.tokens(), x.rows()), x);
+    states.store(b);
+  }
 }
 
 }  // namespace adze

@@ -31,6 +31,12 @@ void add_weights(Hasher& hasher, const BlockWeights& block) {
 constexpr std::uint64_t kProgramBytes = std::uint64_t{24} << 20;  // libraries, tokenizer, text: as measured
 constexpr std::uint64_t kBatchTokens = 4096;                      // rows that a BlockPass holds inputs and scratch of
 
+StatesLayout states_layout(const Architecture& architecture, const TokenWindows& windows,
+                           const CalibrateOptions& options) {
+  const std::size_t batch = options.batch_windows > 0 ? options.batch_windows : batch_windows(windows.tokens);
+  return {windows.count(), windows.tokens, architecture.hidden, batch, options.states_on_disk};
+}
+
 class Calibration {
  public:
   Calibration(const ModelWeights& model, const std::string& name, const TokenWindows& windows,
@@ -41,10 +47,14 @@ class Calibration {
         layers_(model.architecture().layers),
         info_(describe_statistics(model.architecture(), name, windows)),
         output_(options.out, info_, options.overwrite),
-        forward_(model.architecture(), windows.tokens) {}
+        forward_(model.architecture(), windows.tokens),
+        states_(states_layout(model.architecture(), windows, options)) {
+    states_.begin(options.out / kStatesFileName);
+  }
 
   CalibrateResult run() {
     output_.begin();
+    std::filesystem::remove(output_.folder() / (std::string(kStatesFileName) + ".tmp"));  // of a run that was killed
     const std::size_t missing = output_.missing();
     progress_.start("calibrating", (layers_ + 1) * kStages.size());
     embed_text();
@@ -58,7 +68,7 @@ class Calibration {
   void embed_text() {
     const TensorPtr embedding = model_.embedding();
     add_weights(hasher_, *embedding);
-    hidden_ = embed_windows(model_.architecture(), *embedding, windows_.ids);
+    embed_windows(*embedding, windows_.ids, states_);
   }
 
   /// needed: this or a later part has to be measured. Otherwise the block's weights are checked only.
@@ -70,14 +80,14 @@ class Calibration {
       measure_block(block, weights);
     } else if (needed) {
       progress_.note(fmt::format("block {} is measured already", block));
-      run_block(forward_, weights, windows_.tokens, hidden_);
+      run_block(forward_, weights, states_);
     }
     progress_.update((block + 1) * kStages.size());
   }
 
   void measure_block(std::size_t block, const BlockWeights& weights) {
     StatisticsWriter writer(output_.folder(), info_, block, hasher_.hex());
-    BlockPass pass(forward_, hidden_, windows_.tokens);
+    BlockPass pass(forward_, states_);
     std::size_t done = block * kStages.size();
     for (const Stage stage : kStages) {
       const std::string input(name_of(stage));
@@ -97,7 +107,7 @@ class Calibration {
     if (output_.is_done(layers_)) return;
     StatisticsWriter writer(output_.folder(), info_, layers_, hasher_.hex());
     with_context("input of the head",
-                 [&] { writer.add("head", measure_head_input(forward_, norm, windows_.tokens, hidden_)); });
+                 [&] { writer.add("head", measure_head_input(forward_, norm, states_)); });
     writer.commit();
     ++measured_;
   }
@@ -109,8 +119,8 @@ class Calibration {
   StatisticsInfo info_;
   StatisticsOutput output_;
   Forward forward_;
-  Hasher hasher_;   ///< of everything that decided hidden_
-  MatrixF hidden_;  ///< [windows * tokens x hidden]
+  Hasher hasher_;  ///< of everything that decided states_
+  HiddenStates states_;
   std::size_t measured_ = 0;
 };
 

@@ -23,6 +23,8 @@ void check_window_length(const Architecture& architecture, std::size_t tokens);
 struct CalibrateOptions {
   std::filesystem::path out;
   bool overwrite = false;
+  std::size_t batch_windows = 0;  ///< held with their inputs; 0: as many as run well. Changes no bit of the result
+  bool states_on_disk = false;    ///< hidden states in a file of `out` that goes with the run, instead of memory
 };
 
 struct CalibrateResult {

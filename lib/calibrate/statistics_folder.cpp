@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 bool is_statistics_name(std::string name) {
   for (const std::string_view ending : {".tmp", ".xxh3"})
     if (name.ends_with(ending)) name.resize(name.size() - ending.size());
-  return name == statistics_file_name(0, 0) || (name.starts_with("block-") && name.ends_with(".h5"));
+  return name == statistics_file_name(0, 0) || name == kStatesFileName || (name.starts_with("block-") && name.ends_with(".h5"));
 }
 
 /// Nothing when the file is not there or damaged: then it is made again.

@@ -49,6 +49,8 @@ std::vector<std::string> differences(const StatisticsInfo& a, const StatisticsIn
 
 // A folder has layers + 1 parts: part p < layers is block p, part `layers` the head.
 std::string statistics_file_name(std::size_t part, std::size_t layers);
+/// Hidden states of a run that keeps them on disk; never there under this very name, only as an unfinished file.
+inline constexpr const char* kStatesFileName = "states.f32";
 /// "qkv", "o", "gate_up", "down", or "head".
 std::vector<std::string> inputs_of_part(std::size_t part, std::size_t layers);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 
 #include "base/error.h"
 
@@ -61,15 +62,15 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
   return results;
 }
 
-BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, MatrixF& states,
+BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done) {
   BlockOutcome outcome{original, {}};
   const bool compressed_inputs = job.propagate == PropagateMode::compressed;
   const bool sees_itself = compressed_inputs && job.stages == StageMode::staged;
   // Measured once, with the block's own weights untouched: the pass must not move the states that go on.
-  MatrixF copy;
-  if (compressed_inputs && !sees_itself) copy = states;
-  BlockPass pass(job.forward, copy.empty() ? states.view() : copy.view(), job.tokens);
+  std::optional<HiddenStates> copy;
+  if (compressed_inputs && !sees_itself) copy = states.detached(job.scratch_states);
+  BlockPass pass(job.forward, copy ? *copy : states);
   const BlockWeights& seen = sees_itself ? outcome.weights : original;
   for (const Stage stage : kStages) {
     std::vector<const ModulePlan*> modules;
@@ -90,10 +91,10 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
     for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
     stage_done();
   }
-  if (copy.empty()) {
-    pass.finish(seen);
+  if (copy) {
+    run_block(job.forward, outcome.weights, states);
   } else {
-    run_block(job.forward, outcome.weights, job.tokens, states);
+    pass.finish(seen);
   }
   return outcome;
 }

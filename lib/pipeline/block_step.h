@@ -1,6 +1,7 @@
 // One block of a run: measure its stages, solve them, and leave the states as the next block's input.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <vector>
 
@@ -15,7 +16,7 @@ struct BlockJob {
   const Forward& forward;
   PropagateMode propagate = PropagateMode::compressed;
   StageMode stages = StageMode::staged;
-  std::size_t tokens = 0;  ///< per window
+  std::filesystem::path scratch_states;  ///< for a second stream of states, when states lie on disk
 };
 
 struct BlockOutcome {
@@ -23,9 +24,9 @@ struct BlockOutcome {
   std::vector<TensorRecord> tensors;  ///< of what was solved or converted, in stage order
 };
 
-/// states: [windows * tokens x hidden], the block's input; on return the next block's. `stage_done` is called after
-/// each stage.
-BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, MatrixF& states,
+/// states: the block's input; on return the next block's, not saved. On disk, begin() must have named their file.
+/// `stage_done` is called after each stage.
+BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done);
 
 /// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are

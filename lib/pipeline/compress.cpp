@@ -36,6 +36,11 @@ std::string model_identity(const OpenedModel& model) {
   return hasher.hex();
 }
 
+StatesLayout states_layout(const PreparedRun& run) {
+  const std::size_t batch = run.memory.batch_windows > 0 ? run.memory.batch_windows : batch_windows(run.windows.tokens);
+  return {run.windows.count(), run.windows.tokens, run.model->architecture().hidden, batch, run.memory.states_on_disk};
+}
+
 std::string states_name(std::size_t blocks_done) { return fmt::format("work/states-{:04}.f32", blocks_done); }
 
 class Run {
@@ -93,20 +98,33 @@ class Run {
       const auto& states = committed(from - 1).states;
       if (states && is_intact(folder_.out(), *states)) break;
     }
+    states_.emplace(states_layout(run_));
     if (from == 0) {
-      states_ = embed_windows(model_.architecture(), *model_.weights->embedding(), run_.windows.ids);
+      begin_states(0);
+      embed_windows(*model_.weights->embedding(), run_.windows.ids, *states_);
+      keep_states();
     } else {
-      states_ = MatrixF(run_.windows.ids.size(), model_.architecture().hidden);
-      InputFile(folder_.out() / states_name(from)).read(0, std::as_writable_bytes(states_.values()));
+      states_->open(folder_.out() / states_name(from));
     }
-    for (; from < block; ++from) {
-      progress_.note(fmt::format("hidden states after block {} are missing: computed again", from));
-      const bool compressed = run_.recipe->propagate == PropagateMode::compressed;
-      run_block(forward_,
-                compressed ? read_block_file(folder_.store() / block_file_name(from), model_.architecture())
-                           : model_.weights->block(from),
-                run_.windows.tokens, states_);
-    }
+    for (; from < block; ++from) recompute_states(from);
+  }
+
+  void recompute_states(std::size_t block) {
+    progress_.note(fmt::format("hidden states after block {} are missing: computed again", block));
+    const bool compressed = run_.recipe->propagate == PropagateMode::compressed;
+    begin_states(block + 1);
+    run_block(forward_,
+              compressed ? read_block_file(folder_.store() / block_file_name(block), model_.architecture())
+                         : model_.weights->block(block),
+              *states_);
+    keep_states();
+  }
+
+  void begin_states(std::size_t blocks_done) { states_->begin(folder_.out() / states_name(blocks_done)); }
+
+  /// States that no commit will save: the next pass reads them from their file, if they live in one.
+  void keep_states() {
+    if (states_->layout().on_disk) states_->save();
   }
 
   void do_blocks() {
@@ -121,10 +139,12 @@ class Run {
   }
 
   void do_block(std::size_t block) {
-    const BlockJob job{run_.plan, forward_, run_.recipe->propagate, run_.recipe->stages, run_.windows.tokens};
+    const BlockJob job{run_.plan, forward_, run_.recipe->propagate, run_.recipe->stages,
+                       folder_.work() / "states-once.f32"};
+    begin_states(block + 1);
     std::size_t stages_done = block * kStages.size();
     progress_.update(stages_done);
-    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), states_,
+    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), *states_,
                                           [&] { progress_.update(++stages_done); });
     warn_of_fallbacks(outcome.tensors);
     commit_block(block, std::move(outcome));
@@ -136,11 +156,8 @@ class Run {
     const std::string store_name = "store/" + block_file_name(block);
     write_block_file(folder_.out() / store_name, outcome.weights);
     step.stored = describe_with_sidecar(store_name);
-    const std::string name = states_name(block + 1);
-    OutputFile states(folder_.out() / name);
-    states.write(std::as_bytes(states_.values()));
-    states.commit();
-    step.states = describe_file(folder_.out(), name);
+    states_->save();
+    step.states = describe_file(folder_.out(), states_name(block + 1));
     step.tensors = std::move(outcome.tensors);
     ledger_.commit(step);
     std::error_code ignored;  // two generations are kept; a leftover goes with the work folder
@@ -161,7 +178,7 @@ class Run {
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(layers_);
     const InputStatistics statistics =
-        needs_head_statistics() ? measure_head_input(forward_, norm, run_.windows.tokens, states_) : InputStatistics();
+        needs_head_statistics() ? measure_head_input(forward_, norm, *states_) : InputStatistics();
     const InputStatistics* head_statistics = statistics.tokens > 0 ? &statistics : nullptr;
     const auto solve = [&](std::string_view module, const TensorPtr& original, const InputStatistics* h) {
       return solve_modules(run_.plan, {run_.plan.find(module)}, {original}, h, step.tensors).front();
@@ -174,7 +191,7 @@ class Run {
     write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
-    states_ = {};
+    states_.reset();
     progress_.update(1);
   }
 
@@ -233,7 +250,7 @@ class Run {
   Ledger ledger_;
   Forward forward_;
   std::size_t layers_;
-  MatrixF states_;  ///< [windows * tokens x hidden], input of the next block
+  std::optional<HiddenStates> states_;  ///< input of the next block
   CompressResult result_;
 };
 

@@ -13,6 +13,7 @@
 #include "evaluate/evaluate.h"
 #include "pipeline/ledger.h"
 #include "pipeline/plan.h"
+#include "pipeline/resources.h"
 #include "pipeline/work_folder.h"
 
 namespace adze {
@@ -32,6 +33,7 @@ struct PreparedRun {
   std::vector<std::int32_t> evaluation_ids;  ///< empty: the recipe does not evaluate
   std::vector<std::pair<std::string, std::string>> provenance;
   RunIngredients ingredients;
+  MemoryChoice memory;
 };
 
 struct CompressResult {

@@ -9,6 +9,12 @@
 
 namespace adze {
 
+/// How a run keeps within its memory. None of it changes a bit of the result.
+struct MemoryChoice {
+  std::size_t batch_windows = 0;  ///< calibration windows held with their inputs; 0: as many as run well
+  bool states_on_disk = false;    ///< hidden states in the work folder instead of memory
+};
+
 struct Resources {
   std::uint64_t peak_memory = 0;     ///< bytes
   std::uint64_t temporary_disk = 0;  ///< bytes: two generations of hidden states

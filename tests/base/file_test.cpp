@@ -119,6 +119,11 @@ TEST(OutputFile, OverwritesOnlyWhatWasWritten) {
   file.write("abcdef");
   file.write_at(2, as_bytes("XY"));
   expect_error(ErrorKind::internal, "outside the 6 bytes written", [&] { file.write_at(5, as_bytes("12")); });
+  std::string back(3, ' ');
+  file.read_back(1, std::as_writable_bytes(std::span(back)));
+  EXPECT_EQ(back, "bXY");
+  expect_error(ErrorKind::internal, "read_back(4, 3) outside the 6 bytes written",
+               [&] { file.read_back(4, std::as_writable_bytes(std::span(back))); });
   file.write("g");
   file.commit();
   EXPECT_EQ(read_file(folder / "out"), "abXYefg");

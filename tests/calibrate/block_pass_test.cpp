@@ -10,6 +10,7 @@ using testing::expect_same;
 using testing::random_matrix;
 using testing::random_model;
 using testing::small_architecture;
+using testing::TempFolder;
 using testing::ThreadCount;
 
 /// Window by window with the forward pass alone: the input of one stage of `block` for hidden states x.
@@ -32,15 +33,28 @@ MatrixF stage_input(const Forward& forward, const BlockWeights& block, Stage sta
   return inner;
 }
 
-InputStatistics direct(const Forward& forward, const BlockWeights& block, Stage stage, const MatrixF& hidden,
-                       std::size_t tokens, std::size_t slice) {
-  std::optional<InputStatistics> statistics;
-  for (std::size_t first = 0; first < hidden.rows(); first += tokens) {
-    const MatrixF input = stage_input(forward, block, stage, hidden.view().row_range(first, tokens));
-    if (!statistics) statistics.emplace(input.cols());
-    statistics->add(input, slice);
+/// Statistics of windows' inputs, put one after the other and cut into slices of 512 tokens at most: whole windows, or
+/// parts of one.
+InputStatistics summed(const std::vector<MatrixF>& inputs) {
+  const std::size_t tokens = inputs.front().rows();
+  const std::size_t together = std::max<std::size_t>(512 / tokens, 1);
+  InputStatistics statistics(inputs.front().cols());
+  for (std::size_t first = 0; first < inputs.size(); first += together) {
+    const std::size_t count = std::min(together, inputs.size() - first);
+    MatrixF slice(count * tokens, inputs.front().cols());
+    for (std::size_t w = 0; w < count; ++w)
+      std::ranges::copy(inputs[first + w].values(), slice.row(w * tokens).begin());
+    statistics.add(slice, 512);
   }
-  return *statistics;
+  return statistics;
+}
+
+InputStatistics direct(const Forward& forward, const BlockWeights& block, Stage stage, const MatrixF& hidden,
+                       std::size_t tokens) {
+  std::vector<MatrixF> inputs;
+  for (std::size_t first = 0; first < hidden.rows(); first += tokens)
+    inputs.push_back(stage_input(forward, block, stage, hidden.view().row_range(first, tokens)));
+  return summed(inputs);
 }
 
 struct Case {
@@ -56,11 +70,10 @@ TEST(BlockPass, MeasuresTheInputsThatTheForwardPassSees) {
   for (const auto& [windows, tokens] : kCases) {
     const Forward forward(model.architecture(), tokens);
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
-    MatrixF states = hidden;
-    BlockPass pass(forward, states, tokens);
+    HiddenStates states(hidden, tokens);
+    BlockPass pass(forward, states);
     for (const Stage stage : kStages)
-      expect_same(pass.measure(stage, block),
-                  direct(forward, block, stage, hidden, tokens, std::min<std::size_t>(tokens, 512)),
+      expect_same(pass.measure(stage, block), direct(forward, block, stage, hidden, tokens),
                   fmt::format("{} windows of {}, {}", windows, tokens, name_of(stage)));
   }
 }
@@ -70,13 +83,14 @@ TEST(BlockPass, FinishLeavesTheStatesOfRunBlock) {
   const BlockWeights block = model.block(1);
   for (const auto& [windows, tokens] : kCases) {
     const Forward forward(model.architecture(), tokens);
-    MatrixF passed = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
-    MatrixF run = passed;
-    BlockPass pass(forward, passed, tokens);
+    const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
+    HiddenStates passed(hidden, tokens);
+    HiddenStates run(hidden, tokens);
+    BlockPass pass(forward, passed);
     for (const Stage stage : kStages) pass.measure(stage, block);
     pass.finish(block);
-    run_block(forward, block, tokens, run);
-    EXPECT_TRUE(passed == run) << windows << " windows of " << tokens;
+    run_block(forward, block, run);
+    EXPECT_TRUE(passed.values() == run.values()) << windows << " windows of " << tokens;
   }
 }
 
@@ -88,60 +102,87 @@ TEST(BlockPass, StagesSeeTheWeightsPutInPlaceBeforeThem) {
   const BlockWeights original = model.block(0);
   const BlockWeights replacement = other.block(0);
   BlockWeights current = original;
-  MatrixF states = hidden;
-  BlockPass pass(forward, states, 20);
+  HiddenStates states(hidden, 20);
+  BlockPass pass(forward, states);
   for (const Stage stage : kStages) {
     const InputStatistics measured = pass.measure(stage, current);
-    expect_same(measured, direct(forward, current, stage, hidden, 20, 20), std::string(name_of(stage)));
+    expect_same(measured, direct(forward, current, stage, hidden, 20), std::string(name_of(stage)));
     if (stage != Stage::qkv) {
-      EXPECT_FALSE(measured.second_moment == direct(forward, original, stage, hidden, 20, 20).second_moment)
+      EXPECT_FALSE(measured.second_moment == direct(forward, original, stage, hidden, 20).second_moment)
           << name_of(stage) << " does not see what was replaced";
     }
     for (const LinearInfo& info : linears_of(stage)) current[info.slot].weight = replacement[info.slot].weight;
   }
   pass.finish(current);
-  MatrixF run = hidden;
-  run_block(forward, current, 20, run);
-  EXPECT_TRUE(states == run);
+  HiddenStates run(hidden, 20);
+  run_block(forward, current, run);
+  EXPECT_TRUE(states.values() == run.values());
 }
 
-TEST(BlockPass, DoesNotDependOnTheNumberOfThreads) {
+/// Everything that comes of three blocks over 140 windows of 32 tokens: what was measured, and the states at the end.
+struct Outcome {
+  std::vector<InputStatistics> measured;
+  MatrixF states;
+};
+
+Outcome run_three_blocks(int threads, std::size_t windows_held, const std::filesystem::path* folder) {
+  const ThreadCount scope(threads);
   const auto model = random_model(small_architecture());
   const Forward forward(model.architecture(), 32);
-  const BlockWeights block = model.block(0);
-  const MatrixF hidden = random_matrix({32 * 140, model.architecture().hidden}, "hidden");  // two batches
-  MatrixF states[2] = {hidden, hidden};
-  std::vector<InputStatistics> measured[2];
-  for (int run = 0; run < 2; ++run) {
-    const ThreadCount threads(run == 0 ? 1 : 4);
-    BlockPass pass(forward, states[run], 32);
-    for (const Stage stage : kStages) measured[run].push_back(pass.measure(stage, block));
-    pass.finish(block);
+  HiddenStates states({140, 32, model.architecture().hidden, windows_held, folder != nullptr});
+  std::vector<std::int32_t> ids(140 * 32);
+  for (std::size_t t = 0; t < ids.size(); ++t) ids[t] = static_cast<std::int32_t>(t * 7 % 50);
+  const auto begin = [&](std::size_t block) {
+    if (folder != nullptr) states.begin(*folder / fmt::format("states-{}.f32", block));
+  };
+  const auto save = [&] {
+    if (folder != nullptr) states.save();
+  };
+  begin(0);
+  embed_windows(*model.embedding(), ids, states);
+  save();
+  Outcome outcome;
+  for (const std::size_t b : {std::size_t{0}, std::size_t{1}}) {
+    begin(b + 1);
+    BlockPass pass(forward, states);
+    for (const Stage stage : kStages) outcome.measured.push_back(pass.measure(stage, model.block(b)));
+    pass.finish(model.block(b));
+    save();
   }
-  EXPECT_TRUE(states[0] == states[1]);
-  for (std::size_t s = 0; s < kStages.size(); ++s)
-    expect_same(measured[0][s], measured[1][s], std::string(name_of(kStages[s])));
+  begin(3);
+  run_block(forward, model.block(0), states);
+  save();
+  outcome.measured.push_back(measure_head_input(forward, model.final_norm(), states));
+  outcome.states = states.values();
+  return outcome;
+}
+
+TEST(BlockPass, GivesTheSameBitsInMemoryAndOnDiskForAnyBatchAndAnyNumberOfThreads) {
+  const Outcome expected = run_three_blocks(1, 144, nullptr);
+  for (const int threads : {1, 2, 5})
+    for (const bool on_disk : {false, true})
+      for (const std::size_t held : {1, 16, 33, 200}) {
+        const TempFolder folder;
+        const std::string what = fmt::format("{} threads, {} windows{}", threads, held, on_disk ? ", on disk" : "");
+        const Outcome outcome = run_three_blocks(threads, held, on_disk ? &folder.path() : nullptr);
+        EXPECT_TRUE(outcome.states == expected.states) << what;
+        ASSERT_EQ(outcome.measured.size(), expected.measured.size());
+        for (std::size_t i = 0; i < outcome.measured.size(); ++i)
+          expect_same(outcome.measured[i], expected.measured[i], what);
+      }
 }
 
 TEST(BlockPass, StagesOutOfTurnAreABug) {
   const auto model = random_model(small_architecture());
   const Forward forward(model.architecture(), 8);
   const BlockWeights block = model.block(0);
-  MatrixF states = random_matrix({8, model.architecture().hidden}, "hidden");
-  BlockPass pass(forward, states, 8);
+  HiddenStates states(random_matrix({8, model.architecture().hidden}, "hidden"), 8);
+  BlockPass pass(forward, states);
   expect_error(ErrorKind::internal, "step 1 of a block's pass is called when step 0 is due",
                [&] { pass.measure(Stage::o, block); });
   pass.measure(Stage::qkv, block);
   expect_error(ErrorKind::internal, "step 0", [&] { pass.measure(Stage::qkv, block); });
   expect_error(ErrorKind::internal, "step 4", [&] { pass.finish(block); });
-}
-
-TEST(BlockPass, StatesMustBeWholeWindows) {
-  const auto model = random_model(small_architecture());
-  const Forward forward(model.architecture(), 8);
-  MatrixF states(20, model.architecture().hidden);
-  expect_error(ErrorKind::internal, "20 hidden states are not windows of 8", [&] { BlockPass(forward, states, 8); });
-  expect_error(ErrorKind::internal, "20 hidden states are not windows of 0", [&] { BlockPass(forward, states, 0); });
 }
 
 TEST(MeasureHeadInput, IsTheFinalNormOfEveryStateAndLeavesThemAlone) {
@@ -151,12 +192,14 @@ TEST(MeasureHeadInput, IsTheFinalNormOfEveryStateAndLeavesThemAlone) {
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
     MatrixF normed(hidden.shape());
     forward.final_norm(model.final_norm(), hidden, normed);
-    InputStatistics expected(hidden.cols());
-    for (std::size_t first = 0; first < hidden.rows(); first += tokens)
-      expected.add(normed.view().row_range(first, tokens), std::min<std::size_t>(tokens, 512));
-    const MatrixF before = hidden;
-    expect_same(measure_head_input(forward, model.final_norm(), tokens, hidden), expected);
-    EXPECT_TRUE(hidden == before);
+    std::vector<MatrixF> inputs;
+    for (std::size_t first = 0; first < hidden.rows(); first += tokens) {
+      inputs.emplace_back(tokens, hidden.cols());
+      std::copy_n(normed.row(first).data(), inputs.back().shape().count(), inputs.back().data());
+    }
+    HiddenStates states(hidden, tokens);
+    expect_same(measure_head_input(forward, model.final_norm(), states), summed(inputs));
+    EXPECT_TRUE(states.values() == hidden);
   }
 }
 
@@ -164,7 +207,9 @@ TEST(EmbedWindows, ReadsTheRowsOfTheTable) {
   const auto model = random_model(small_architecture());
   const TensorPtr embedding = model.embedding();
   const MatrixF table = embedding->decode();
-  const MatrixF hidden = embed_windows(model.architecture(), *embedding, std::vector<std::int32_t>{3, 49, 3});
+  HiddenStates states({3, 1, model.architecture().hidden, 1, false});
+  embed_windows(*embedding, std::vector<std::int32_t>{3, 49, 3}, states);
+  const MatrixF hidden = states.values();
   for (const auto& [row, id] : {std::pair{0, 3}, {1, 49}, {2, 3}})
     EXPECT_TRUE(std::ranges::equal(hidden.row(static_cast<std::size_t>(row)), table.row(static_cast<std::size_t>(id))));
 }

@@ -35,6 +35,15 @@ std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatisti
   return tensors;
 }
 
+/// The calibration windows before block 0.
+HiddenStates embedded(const Prepared& prepared) {
+  const TokenWindows& windows = prepared.run.windows;
+  const ModelWeights& original = *prepared.model.weights;
+  HiddenStates states({windows.count(), windows.tokens, original.architecture().hidden, 1, false});
+  embed_windows(*original.embedding(), windows.ids, states);
+  return states;
+}
+
 /// With what the linears of block 1 may have been measured.
 struct Inputs {
   bool compressed_block_zero;  ///< the states come from block 0 as compressed
@@ -47,11 +56,11 @@ bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs
   const ModelWeights& original = *prepared.model.weights;
   const std::size_t tokens = prepared.run.windows.tokens;
   const Forward forward(original.architecture(), tokens);
-  MatrixF states = embed_windows(original.architecture(), *original.embedding(), prepared.run.windows.ids);
-  run_block(forward, inputs.compressed_block_zero ? store.block(0) : original.block(0), tokens, states);
+  HiddenStates states = embedded(prepared);
+  run_block(forward, inputs.compressed_block_zero ? store.block(0) : original.block(0), states);
   const BlockWeights stored = store.block(1);
   BlockWeights seen = original.block(1);
-  BlockPass pass(forward, states, tokens);
+  BlockPass pass(forward, states);
   bool same = true;
   for (const Stage stage : kStages) {
     const InputStatistics statistics = pass.measure(stage, seen);
@@ -98,9 +107,9 @@ TEST(Head, OfATiedTableIsSolvedWithTheHeadsInputs) {
   const Prepared prepared(text, site.model());
   const ModelWeights& original = *prepared.model.weights;
   const Forward forward(original.architecture(), 16);
-  MatrixF states = embed_windows(original.architecture(), *original.embedding(), prepared.run.windows.ids);
-  for (std::size_t b = 0; b < 2; ++b) run_block(forward, original.block(b), 16, states);
-  const InputStatistics h = measure_head_input(forward, original.final_norm(), 16, states);
+  HiddenStates states = embedded(prepared);
+  for (std::size_t b = 0; b < 2; ++b) run_block(forward, original.block(b), states);
+  const InputStatistics h = measure_head_input(forward, original.final_norm(), states);
   const MatrixF table = original.embedding()->decode();
   Problem problem{{table}, h.second_moment, prepared.run.plan.schemes[0].grid};
   expect_same_payload(*store.embedding(), *prepared.run.plan.schemes[0].solver->solve(problem).front().tensor);
@@ -191,6 +200,33 @@ TEST(Manifest, IsTheSameForTwoRunsWhereverAndOnHoweverManyThreads) {
   EXPECT_EQ(manifest.find(site.path().string()), std::string::npos) << "a path of this machine";
   EXPECT_EQ(manifest.find("seconds"), std::string::npos);
   EXPECT_NE(read_file(site / "first/report.json").find("seconds"), std::string::npos);
+}
+
+/// The manifest of a run of `text` that holds `memory`.
+std::string manifest_with(const std::string& text, const Site& site, const std::string& out, MemoryChoice memory) {
+  Prepared prepared(text, site.model());
+  prepared.run.memory = memory;
+  CompressOptions options;
+  options.out = site / out;
+  compress(prepared.run, options, silent_progress());
+  return read_file(site / out / kManifestName);
+}
+
+TEST(Memory, StatesOnDiskSmallBatchesAndThreadsChangeNoByte) {
+  const Site site(true);
+  for (const std::string modes : {"", "stages: 1\n", "propagate: original\n"}) {
+    std::string text = recipe_of(kBlocks + modes);
+    text.replace(text.find("windows: 4"), 10, "windows: 70");  // slices of 32: three batches of one slice
+    const std::string expected = manifest_with(text, site, "memory", {});
+    for (const int threads : {1, 2, 5}) {
+      set_thread_count(threads);
+      const std::string out = fmt::format("disk{}", threads);
+      EXPECT_EQ(manifest_with(text, site, out, {1, true}), expected) << modes << threads;
+      fs::remove_all(site / out);
+    }
+    set_thread_count(0);
+    fs::remove_all(site / "memory");
+  }
 }
 
 TEST(Manifest, ListsEveryFileWithItsHashAndEveryTensorWithItsBytes) {
