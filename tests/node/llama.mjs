@@ -8,6 +8,7 @@ import { getLlama, LlamaLogLevel } from "node-llama-cpp";
 const USAGE = `usage: node llama.mjs COMMAND MODEL.gguf ARGUMENTS
 
   tokenize     MODEL TEXT_FILE             ids of the text; special tokens written in the text are plain text
+  tokenize_all MODEL TEXTS.json            the same for a list of texts
   detokenize   MODEL IDS.json              text of a list of ids
   distribution MODEL IDS.json OUT.f32      probabilities of the next token after every position, softmax in float32
   logits       MODEL IDS.json OUT.f32      the same before the softmax
@@ -67,6 +68,11 @@ async function tokenize(model, textFile) {
   return { ids, ids_with_bos: bos == null ? null : [bos, ...ids], bos, add_bos: shouldPrependBosToken };
 }
 
+async function tokenizeAll(model, textsFile) {
+  const texts = JSON.parse(readText(textsFile));
+  return { ids: texts.map((text) => model.tokenize(text, false)) };
+}
+
 async function detokenize(model, idsFile) {
   const { windows } = readWindows(idsFile, vocabularySize(model));
   return { texts: windows.map((ids) => model.detokenize(ids, true)) };
@@ -118,6 +124,7 @@ async function generate(model, promptFile, countText) {
 // arity: arguments after MODEL
 const COMMANDS = {
   tokenize: { arity: 1, load: { vocabOnly: true }, run: tokenize },
+  tokenize_all: { arity: 1, load: { vocabOnly: true }, run: tokenizeAll },
   detokenize: { arity: 1, load: { vocabOnly: true }, run: detokenize },
   distribution: { arity: 2, run: (...args) => evaluateWindows("probabilities", ...args) },
   logits: { arity: 2, run: (...args) => evaluateWindows("logits", ...args) },
