@@ -9,17 +9,14 @@
 namespace adze {
 namespace {
 
-constexpr std::size_t kRounds = 2;  // of kCandidates each: more change errors by less than 0.1 %
-
 /// Candidates put the largest magnitude at code `reach`, from beyond the range (clipping it) down to inside it.
 /// The finer the grid, the less clipping pays: reach ends at 1.1 x range for 8 bits and at 2.4 x for 2 bits.
 struct Reach {
   float first;
   float last;
 
-  float at(std::size_t round, std::size_t c) const {
-    constexpr auto kLast = static_cast<float>(kRounds * kCandidates - 1);
-    return first + (last - first) * static_cast<float>(round * kCandidates + c) / kLast;
+  float at(std::size_t c) const {
+    return first + (last - first) * static_cast<float>(c) / static_cast<float>(kCandidates - 1);
   }
 };
 Reach reach_for(float range) {
@@ -58,83 +55,33 @@ Refined refined(const CandidateMoments& m, float inverse, std::size_t c) {
   return {step * (1.0f + growth), (m.ee[c] - growth * m.el[c]) * step * step};
 }
 
-/// Calls consider(refined) for every candidate of a search without offset.
-template <class Consider>
-void for_candidates(std::span<const float> weights, std::span<const float> importance, CodeRange range, float top,
-                    Consider&& consider) {
+/// The candidates of a search without offset, each refined; those that cannot be used have infinite error.
+std::array<Refined, kCandidates> refined_candidates(std::span<const float> weights, std::span<const float> importance,
+                                                    CodeRange range, float top) {
   const SignedReach reach = reach_of(range, top);
   Candidates candidates = candidates_in(range);
-  for (std::size_t round = 0; round < kRounds; ++round) {
-    for (std::size_t c = 0; c < kCandidates; ++c) candidates.inverse[c] = reach.reach.at(round, c) * reach.per_weight;
-    const CandidateMoments m = candidate_moments(weights, importance, candidates, false);
-    for (std::size_t c = 0; c < kCandidates; ++c) consider(refined(m, candidates.inverse[c], c));
+  for (std::size_t c = 0; c < kCandidates; ++c) candidates.inverse[c] = reach.reach.at(c) * reach.per_weight;
+  const CandidateMoments m = candidate_moments(weights, importance, candidates, false);
+  std::array<Refined, kCandidates> all;
+  for (std::size_t c = 0; c < kCandidates; ++c) {
+    all[c] = refined(m, candidates.inverse[c], c);
+    if (!range.either_sign && !(all[c].step > 0)) all[c].error = INFINITY;
   }
+  return all;
 }
 
-/// Solves [ll l; l w] [a; b] = [el; e]: the step grows by the factor 1 + a, the shift by b. Keeps the best of all.
-class BestAffine {
- public:
-  BestAffine(double sum_w, OffsetSign sign) : sum_w_(static_cast<float>(sum_w)), sign_(sign) {}
-
-  void consider(const CandidateMoments& m, const Candidates& candidates) {
-    for (std::size_t c = 0; c < kCandidates; ++c) {
-      const float determinant = sum_w_ * m.ll[c] - m.l[c] * m.l[c];
-      const float inverse_determinant = 1.0f / determinant;
-      float a = (sum_w_ * m.el[c] - m.l[c] * m.e[c]) * inverse_determinant;
-      float b = (m.ll[c] * m.e[c] - m.l[c] * m.el[c]) * inverse_determinant;
-      float error = m.ee[c] - a * m.el[c] - b * m.e[c];
-      const float shift = candidates.shift[c];
-      if (sign_ == OffsetSign::not_positive && shift + b > 0) {
-        b = -shift;
-        a = (m.el[c] - b * m.l[c]) / m.ll[c];
-        error = m.ee[c] - 2 * (a * m.el[c] + b * m.e[c]) + a * a * m.ll[c] + b * b * sum_w_ + 2 * a * b * m.l[c];
-      }
-      const float unit = 1.0f / candidates.inverse[c];
-      error *= unit * unit;
-      const bool usable = determinant > 1e-6f * sum_w_ * m.ll[c] && 1.0f + a > 0;
-      if (!usable || !(error < error_)) continue;
-      error_ = error;
-      fit_ = {unit * (1.0f + a), unit * (shift + b)};
-    }
-  }
-  AffineFit fit_or(const AffineFit& other) const { return std::isinf(error_) ? other : fit_; }
-
- private:
-  float sum_w_;
-  OffsetSign sign_;
-  float error_ = INFINITY;
-  AffineFit fit_;
-};
-
-/// The best by error of steps that a grid can store.
-class BestStored {
- public:
-  explicit BestStored(CodeRange range) : candidates_(candidates_in(range)) {}
-
-  void add(float step) {
-    if (step != 0) steps_[count_++] = step;
-  }
-  bool full() const { return count_ == kCandidates; }
-  void evaluate(std::span<const float> weights, std::span<const float> importance) {
-    for (std::size_t c = 0; c < count_; ++c) candidates_.inverse[c] = 1.0f / steps_[c];
-    const CandidateMoments m = candidate_moments(weights, importance, candidates_, false);
-    for (std::size_t c = 0; c < count_; ++c) {
-      const float error = m.ee[c] * steps_[c] * steps_[c];
-      if (!(error < error_)) continue;
-      error_ = error;
-      step_ = steps_[c];
-    }
-    count_ = 0;
-  }
-  float step() const { return step_; }
-
- private:
-  Candidates candidates_;
-  std::array<float, kCandidates> steps_{};
-  std::size_t count_ = 0;
-  float error_ = INFINITY;
-  float step_ = 0;
-};
+/// The best of steps by the errors of their own codes. A step of zero is none.
+float best_stored(std::span<const float> weights, std::span<const float> importance, CodeRange range,
+                  const std::array<float, kCandidates>& steps) {
+  Candidates candidates = candidates_in(range);
+  for (std::size_t c = 0; c < kCandidates; ++c) candidates.inverse[c] = steps[c] != 0 ? 1.0f / steps[c] : 0.0f;
+  const CandidateMoments m = candidate_moments(weights, importance, candidates, false);
+  Refined best{0, INFINITY};
+  for (std::size_t c = 0; c < kCandidates; ++c)
+    if (const float error = m.ee[c] * steps[c] * steps[c]; steps[c] != 0 && error < best.error)
+      best = {steps[c], error};
+  return best.step;
+}
 
 }  // namespace
 
@@ -160,26 +107,23 @@ Extremes extremes_of(std::span<const float> weights, std::span<const float> impo
 float fit_scale(std::span<const float> weights, std::span<const float> importance, CodeRange range) {
   const float top = extremes_of(weights, importance).top();
   if (std::fabs(top) < kNegligible) return 0;
-  Refined best{0, INFINITY};
-  for_candidates(weights, importance, range, top, [&](const Refined& candidate) {
-    const bool usable = range.either_sign || candidate.step > 0;
-    if (usable && candidate.error < best.error) best = candidate;
-  });
-  return best.step;
+  const auto all = refined_candidates(weights, importance, range, top);
+  const auto best = std::ranges::min_element(all, {}, &Refined::error);
+  return std::isfinite(best->error) ? best->step : 0.0f;
 }
 
 float fit_stored_scale(std::span<const float> weights, std::span<const float> importance, CodeRange range, DType dtype,
                        float plain) {
   const float top = extremes_of(weights, importance).top();
   if (std::fabs(top) < kNegligible) return 0;
-  BestStored best(range);
-  best.add(plain);
-  for_candidates(weights, importance, range, top, [&](const Refined& candidate) {
-    if (range.either_sign || candidate.step > 0) best.add(store_scale(dtype, candidate.step));
-    if (best.full()) best.evaluate(weights, importance);
-  });
-  best.evaluate(weights, importance);
-  return best.step() == 0 ? plain : best.step();
+  const auto all = refined_candidates(weights, importance, range, top);
+  std::array<float, kCandidates> steps;
+  for (std::size_t c = 0; c < kCandidates; ++c)
+    steps[c] = std::isfinite(all[c].error) ? store_scale(dtype, all[c].step) : 0.0f;
+  const auto worst = std::ranges::max_element(all, {}, &Refined::error) - all.begin();
+  steps[static_cast<std::size_t>(worst)] = plain;
+  const float best = best_stored(weights, importance, range, steps);
+  return best == 0 ? plain : best;
 }
 
 float fit_level_scale(std::span<const float> weights, std::span<const float> importance,
@@ -199,26 +143,9 @@ float fit_level_scale(std::span<const float> weights, std::span<const float> imp
   return best.step;
 }
 
-AffineFit fit_step_and_offset(std::span<const float> weights, std::span<const float> importance, float hi,
-                              OffsetSign sign) {
-  const auto [low, high] = extremes_of(weights, importance);
-  if (high - low < kNegligible) return {};
-  double sum_w = 0;
-  for (const float h : importance) sum_w += h;
-  const AffineFit plain{(high - low) / hi, low};
-  if (!(sum_w > 0)) return plain;
-  const Reach reach = reach_for(hi);
-  const float per_weight = 1.0f / (high - low);
-  BestAffine best(sum_w, sign);
-  Candidates candidates = candidates_in({0.0f, hi, false});
-  for (std::size_t round = 0; round < kRounds; ++round) {
-    for (std::size_t c = 0; c < kCandidates; ++c) {
-      candidates.inverse[c] = reach.at(round, c) * per_weight;
-      candidates.shift[c] = low * candidates.inverse[c];
-    }
-    best.consider(candidate_moments(weights, importance, candidates, true), candidates);
-  }
-  return best.fit_or(plain);
+AffineSearch affine_search(float largest_code, bool any_offset) {
+  const Reach reach = reach_for(largest_code);
+  return {largest_code, reach.first, (reach.last - reach.first) / static_cast<float>(kCandidates - 1), any_offset};
 }
 
 }  // namespace adze

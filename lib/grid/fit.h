@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/dtype.h"
+#include "linalg/affine_search.h"
 
 namespace adze {
 
@@ -40,15 +41,7 @@ float fit_stored_scale(std::span<const float> weights, std::span<const float> im
 /// The step of value = step * level with the least weighted squared error; either sign, not stored yet.
 float fit_level_scale(std::span<const float> weights, std::span<const float> importance, std::span<const float> levels);
 
-struct AffineFit {
-  float step = 0;    ///< >= 0
-  float offset = 0;  ///< value = step * code + offset, code >= 0
-};
-enum class OffsetSign { any, not_positive };  ///< GGUF's K grids have offsets of at most zero
-
-/// Step and offset for codes 0 .. hi by a 2 x 2 weighted least squares per candidate. In float, before any rounding of
-/// step and offset.
-AffineFit fit_step_and_offset(std::span<const float> weights, std::span<const float> importance, float hi,
-                              OffsetSign sign);
+/// The candidates for codes 0 .. largest_code (linalg/affine_search.h). GGUF's K grids have offsets of at most zero.
+AffineSearch affine_search(float largest_code, bool any_offset);
 
 }  // namespace adze

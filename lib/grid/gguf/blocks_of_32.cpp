@@ -58,7 +58,7 @@ class OffsetBlocks final : public BlockGrid {
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
     const auto [low, high] = std::ranges::minmax(weights);
-    AffineFit best = stored({(high - low) / largest_code_, low});
+    Fit best = stored((high - low) / largest_code_, low);
     if (rule == ScaleRule::search) best = better(weights, importance, best, searched(weights, importance));
     write_f16(side, best.step);
     write_f16(side.subspan(2), best.offset);
@@ -78,13 +78,18 @@ class OffsetBlocks final : public BlockGrid {
   }
 
  private:
-  static AffineFit stored(const AffineFit& fit) { return {round_to_f16(fit.step), round_to_f16(fit.offset)}; }
+  struct Fit {
+    float step = 0;
+    float offset = 0;
+  };
+  static Fit stored(float step, float offset) { return {round_to_f16(step), round_to_f16(offset)}; }
 
-  AffineFit searched(std::span<const float> weights, std::span<const float> importance) const {
-    return stored(fit_step_and_offset(weights, importance, largest_code_, OffsetSign::any));
+  Fit searched(std::span<const float> weights, std::span<const float> importance) const {
+    GroupFit fit;
+    search_affine(weights, importance, affine_search(largest_code_, true), {&fit, 1});
+    return stored(fit.step, fit.offset);
   }
-  AffineFit better(std::span<const float> weights, std::span<const float> importance, const AffineFit& first,
-                   const AffineFit& second) const {
+  Fit better(std::span<const float> weights, std::span<const float> importance, Fit first, Fit second) const {
     if (!(second.step > 0)) return first;
     if (!(first.step > 0)) return second;
     Candidates both;

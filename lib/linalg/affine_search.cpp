@@ -1,0 +1,244 @@
+#include "linalg/affine_search.h"
+
+#include <algorithm>
+#include <cassert>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "linalg/affine_search.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace adze {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+constexpr std::size_t kTried = 16;
+using F = hn::CappedTag<float, kTried>;
+using V = hn::Vec<F>;
+
+struct alignas(64) Lanes16 {
+  float at[kTried];
+};
+
+/// Index of the least entry, the first of equals; 0 when there is none but NaN.
+HWY_INLINE std::size_t ArgMin(F d, const Lanes16& values) {
+  V least = hn::Load(d, values.at);
+  for (std::size_t c = hn::Lanes(d); c < kTried; c += hn::Lanes(d)) least = hn::Min(least, hn::Load(d, values.at + c));
+  least = hn::MinOfLanes(d, least);
+  for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
+    const auto found = hn::FindFirstTrue(d, hn::Eq(hn::Load(d, values.at + c), least));
+    if (found >= 0) return c + static_cast<std::size_t>(found);
+  }
+  return 0;
+}
+
+HWY_INLINE float SumOf(F d, V v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
+
+struct Extent {
+  float lo;
+  float hi;
+};
+
+/// Sums of the group into fit, and its extremes. Values without weight do not count, unless none has one.
+HWY_INLINE Extent Measure(F d, std::size_t count, const float* x, const float* weight, bool any_offset, GroupFit& fit) {
+  const V zero = hn::Zero(d);
+  const V infinity = hn::Inf(d);
+  V w_sum = zero, x_sum = zero, xx_sum = zero;
+  V lo = any_offset ? infinity : zero;
+  V hi = any_offset ? hn::Neg(infinity) : zero;
+  V all_lo = lo, all_hi = hi;
+  for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
+    const auto mask = hn::FirstN(d, count - i);
+    const V vx = hn::MaskedLoad(mask, d, x + i);
+    const V w = hn::MaskedLoad(mask, d, weight + i);
+    const auto counts = hn::Gt(w, zero);
+    lo = hn::IfThenElse(counts, hn::Min(lo, vx), lo);
+    hi = hn::IfThenElse(counts, hn::Max(hi, vx), hi);
+    all_lo = hn::IfThenElse(mask, hn::Min(all_lo, vx), all_lo);
+    all_hi = hn::IfThenElse(mask, hn::Max(all_hi, vx), all_hi);
+    const V wx = hn::Mul(w, vx);
+    w_sum = hn::Add(w_sum, w);
+    x_sum = hn::Add(x_sum, wx);
+    xx_sum = hn::MulAdd(wx, vx, xx_sum);
+  }
+  fit.w = SumOf(d, w_sum);
+  fit.x = SumOf(d, x_sum);
+  fit.xx = SumOf(d, xx_sum);
+  const bool weighted = fit.w > 0;
+  return {hn::GetLane(hn::MinOfLanes(d, weighted ? lo : all_lo)),
+          hn::GetLane(hn::MaxOfLanes(d, weighted ? hi : all_hi))};
+}
+
+/// Solves for step and offset above `low` in every lane: from sums over codes l and over y = x - low.
+struct Solved {
+  V step;
+  V offset;  ///< of y
+  V error;
+};
+HWY_INLINE Solved Solve(F d, V w, V y, V yy, V l, V ll, V yl, V low, bool any_offset) {
+  const V zero = hn::Zero(d);
+  const V determinant = hn::Sub(hn::Mul(w, ll), hn::Mul(l, l));
+  const V inverse = hn::Div(hn::Set(d, 1.0f), determinant);
+  V step = hn::Mul(hn::Sub(hn::Mul(w, yl), hn::Mul(y, l)), inverse);
+  V offset = hn::Mul(hn::Sub(hn::Mul(ll, y), hn::Mul(l, yl)), inverse);
+  if (!any_offset) {
+    const auto above = hn::Gt(hn::Add(low, offset), zero);
+    const V step_alone = hn::Div(hn::MulAdd(low, l, yl), ll);
+    step = hn::IfThenElse(above, step_alone, step);
+    offset = hn::IfThenElse(above, hn::Neg(low), offset);
+  }
+  // sum w (y - s l - o)^2 = yy + s (s ll - 2 yl) + o (o w - 2 y + 2 s l)
+  const V two = hn::Set(d, 2.0f);
+  const V with_step = hn::MulAdd(step, hn::Sub(hn::Mul(step, ll), hn::Mul(two, yl)), yy);
+  const V inner = hn::MulAdd(offset, w, hn::Mul(two, hn::Sub(hn::Mul(step, l), y)));
+  const V error = hn::MulAdd(offset, inner, with_step);
+  const auto solvable = hn::Gt(determinant, hn::Mul(hn::Set(d, 1e-6f), hn::Mul(w, ll)));
+  const auto usable = hn::And(solvable, hn::Gt(step, zero));
+  return {step, offset, hn::IfThenElse(usable, error, hn::Inf(d))};
+}
+
+HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float* weight, const AffineSearch& search,
+                            GroupFit& fit) {
+  const Extent extent = Measure(d, count, x, weight, search.any_offset, fit);
+  const float range = extent.hi - extent.lo;
+  constexpr float kNoRange = 1e-30f;  // inverses of less overflow
+  fit.step = range < kNoRange ? 0.0f : range / search.largest_code;
+  fit.offset = extent.lo;
+  if (range < kNoRange || !(fit.w > 0)) return;
+  HWY_ALIGN float above[kMostSearchCols];  // y = x - lowest
+  float y_sum = 0;
+  float yy_sum = 0;
+  {
+    V y_lanes = hn::Zero(d), yy_lanes = hn::Zero(d);
+    for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
+      const auto mask = hn::FirstN(d, count - i);
+      const V y = hn::Sub(hn::MaskedLoad(mask, d, x + i), hn::Set(d, extent.lo));
+      const V wy = hn::Mul(hn::MaskedLoad(mask, d, weight + i), y);
+      hn::BlendedStore(y, mask, d, above + i);
+      y_lanes = hn::Add(y_lanes, wy);
+      yy_lanes = hn::MulAdd(wy, y, yy_lanes);
+    }
+    y_sum = SumOf(d, y_lanes);
+    yy_sum = SumOf(d, yy_lanes);
+  }
+  const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: sums with it have no fraction bits, rounded half to even
+  const V least = magic;
+  const V most = hn::Add(magic, hn::Set(d, search.largest_code));
+  Lanes16 errors, steps, offsets;
+  for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
+    const V reach = hn::MulAdd(hn::Iota(d, static_cast<float>(c)), hn::Set(d, search.apart), hn::Set(d, search.first));
+    const V inverse = hn::Mul(reach, hn::Set(d, 1.0f / range));
+    V l_sum = hn::Zero(d), ll_sum = hn::Zero(d), yl_sum = hn::Zero(d);
+    for (std::size_t i = 0; i < count; ++i) {
+      const V y = hn::Set(d, above[i]);
+      const V shifted = hn::Min(hn::Max(hn::MulAdd(y, inverse, magic), least), most);
+      const V l = hn::Sub(shifted, magic);
+      const V wl = hn::Mul(hn::Set(d, weight[i]), l);
+      l_sum = hn::Add(l_sum, wl);
+      ll_sum = hn::MulAdd(wl, l, ll_sum);
+      yl_sum = hn::MulAdd(wl, y, yl_sum);
+    }
+    const Solved solved = Solve(d, hn::Set(d, fit.w), hn::Set(d, y_sum), hn::Set(d, yy_sum), l_sum, ll_sum, yl_sum,
+                                hn::Set(d, extent.lo), search.any_offset);
+    hn::Store(solved.error, d, errors.at + c);
+    hn::Store(solved.step, d, steps.at + c);
+    hn::Store(solved.offset, d, offsets.at + c);
+  }
+  const std::size_t best = ArgMin(d, errors);
+  if (!(errors.at[best] < 3e38f)) return;
+  fit.step = steps.at[best];
+  fit.offset = extent.lo + offsets.at[best];
+}
+
+void SearchAffine(std::size_t count, const float* x, const float* weight, const AffineSearch& search,
+                  std::size_t groups, GroupFit* fits) {
+  const F d;
+  for (std::size_t k = 0; k < groups; ++k) SearchGroup(d, count, x + k * count, weight + k * count, search, fits[k]);
+}
+
+// Moves of (scale, min), the present first.
+alignas(64) constexpr float kScaleMoves[kTried] = {0, -1, 1, 0, -1, 1, 0, -1, 1, 0, -1, 1, 0, -1, 1, 0};
+alignas(64) constexpr float kMinMoves[kTried] = {0, 0, 0, -1, -1, -1, 1, 1, 1, -2, -2, -2, 2, 2, 2, 3};
+
+void SearchIntegers(std::size_t count, const float* x, const float* weight, float largest_code, float largest_integer,
+                    std::size_t groups, const GroupFit* fits, SharedScales& scales, SharedFit& out) {
+  const F d;
+  const V zero = hn::Zero(d);
+  const V magic = hn::Set(d, 12582912.0f);
+  const V top = hn::Set(d, largest_code);
+  const V largest = hn::Set(d, largest_integer);
+  const V two = hn::Set(d, 2.0f);
+  Lanes16 errors, scale, min, l, ll, xl;
+  for (std::size_t k = 0; k < groups; ++k, x += count, weight += count) {
+    for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
+      const V s = hn::Min(hn::Max(hn::Add(hn::Set(d, scales.scale[k]), hn::Load(d, kScaleMoves + c)), zero), largest);
+      const V m = hn::Min(hn::Max(hn::Add(hn::Set(d, scales.min[k]), hn::Load(d, kMinMoves + c)), zero), largest);
+      const V step = hn::Mul(hn::Set(d, scales.d), s);
+      const V offset = hn::Neg(hn::Mul(hn::Set(d, scales.dmin), m));
+      const V inverse = hn::IfThenElseZero(hn::Gt(step, zero), hn::Div(hn::Set(d, 1.0f), step));
+      const V shift = hn::Mul(offset, inverse);
+      V l_sum = zero, ll_sum = zero, xl_sum = zero;
+      for (std::size_t i = 0; i < count; ++i) {
+        const V vx = hn::Set(d, x[i]);
+        const V scaled = hn::Min(hn::Max(hn::MulSub(vx, inverse, shift), zero), top);
+        const V code = hn::Sub(hn::Add(scaled, magic), magic);
+        const V wl = hn::Mul(hn::Set(d, weight[i]), code);
+        l_sum = hn::Add(l_sum, wl);
+        ll_sum = hn::MulAdd(wl, code, ll_sum);
+        xl_sum = hn::MulAdd(wl, vx, xl_sum);
+      }
+      // sum w (x - s l - o)^2, as in Solve; a step of zero leaves the offset's part.
+      const V with_step =
+          hn::MulAdd(step, hn::Sub(hn::Mul(step, ll_sum), hn::Mul(two, xl_sum)), hn::Set(d, fits[k].xx));
+      const V inner =
+          hn::MulAdd(offset, hn::Set(d, fits[k].w), hn::Mul(two, hn::Sub(hn::Mul(step, l_sum), hn::Set(d, fits[k].x))));
+      hn::Store(hn::MulAdd(offset, inner, with_step), d, errors.at + c);
+      hn::Store(s, d, scale.at + c);
+      hn::Store(m, d, min.at + c);
+      hn::Store(l_sum, d, l.at + c);
+      hn::Store(ll_sum, d, ll.at + c);
+      hn::Store(xl_sum, d, xl.at + c);
+    }
+    const std::size_t best = ArgMin(d, errors);
+    const double s = scales.scale[k] = scale.at[best];
+    const double m = scales.min[k] = min.at[best];
+    out.error += std::max(errors.at[best], 0.0f);
+    if (s == 0) continue;  // its codes have no effect
+    out.aa += s * s * ll.at[best];
+    out.ab -= s * m * l.at[best];
+    out.bb += m * m * fits[k].w;
+    out.ax += s * xl.at[best];
+    out.bx -= m * fits[k].x;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace adze
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace adze {
+
+HWY_EXPORT(SearchAffine);
+HWY_EXPORT(SearchIntegers);
+
+void search_affine(std::span<const float> x, std::span<const float> weight, const AffineSearch& search,
+                   std::span<GroupFit> fits) {
+  const std::size_t cols = x.size() / fits.size();
+  assert(x.size() == weight.size() && cols * fits.size() == x.size() && cols <= kMostSearchCols);
+  HWY_DYNAMIC_DISPATCH(SearchAffine)(cols, x.data(), weight.data(), search, fits.size(), fits.data());
+}
+
+SharedFit search_integers(std::span<const float> x, std::span<const float> weight, float largest_code,
+                          float largest_integer, std::span<const GroupFit> fits, SharedScales& scales) {
+  const std::size_t cols = x.size() / fits.size();
+  assert(x.size() == weight.size() && cols * fits.size() == x.size() && fits.size() <= SharedScales::kMostGroups);
+  SharedFit fit;
+  HWY_DYNAMIC_DISPATCH(SearchIntegers)
+  (cols, x.data(), weight.data(), largest_code, largest_integer, fits.size(), fits.data(), scales, fit);
+  return fit;
+}
+
+}  // namespace adze
+#endif
