@@ -187,7 +187,7 @@ TEST(TokenizerKeys, OfMetaspaceComeWithARemarkWhereARuntimeDiffers) {
 class LlamaCppTokenizer : public LlamaCpp {
  protected:
   /// Exports a small random model with this tokenizer and compares the ids of many texts.
-  void expect_agreement(const Json& root) {
+  void expect_agreement(const Json& root, const std::vector<std::string>& all = texts(3000)) {
     const Tokenizer tokenizer = test::load(root);
     Architecture a = rich_architecture();
     a.vocab = tokenizer.size();
@@ -198,7 +198,6 @@ class LlamaCppTokenizer : public LlamaCpp {
                                           {"tokenizer_config.json", llama2_settings().tokenizer_config.dump()}};
     plan.files = files;
     find_exporter("gguf")->make()->write(plan, model, folder / "x.gguf", silent_progress());
-    const std::vector<std::string> all = texts(3000);
     folder.put("texts.json", Json(all).dump());
     const Json ids = run("tokenize_all", "x.gguf", quoted(folder / "texts.json"))["ids"];
     const Tokenizer back =
@@ -220,6 +219,20 @@ class LlamaCppTokenizer : public LlamaCpp {
 };
 
 TEST_F(LlamaCppTokenizer, ReadsTextAsLlama2Does) { expect_agreement(llama2_json()); }
+
+/// Few letters, many overlaps: equal pieces side by side are joined from the left by both.
+TEST_F(LlamaCppTokenizer, ReadsPeriodicTextAsLlama2Does) {
+  RandomStream random(3, "periodic");
+  std::vector<std::string> all;
+  while (all.size() < 20'000) {
+    std::string text;
+    for (std::uint64_t left = random.below(24); left > 0; --left) text += "aab "[random.below(4)];
+    all.push_back(std::move(text));
+  }
+  std::string training;
+  for (const std::string& text : all) training += text;
+  expect_agreement(test::llama2_json(test::train_pieces(training.substr(0, 20'000), 60)), all);
+}
 
 TEST_F(LlamaCppTokenizer, ReadsTextAsLlama2WithoutPrefixDoes) { expect_agreement(without_prefix(llama2_json())); }
 

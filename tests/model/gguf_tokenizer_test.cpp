@@ -1,8 +1,10 @@
 // Tokenizers out of GGUF metadata: written by hand here, by llama.cpp in the extra files.
 #include "model/gguf_tokenizer.h"
 
+#include <cmath>
 #include <functional>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -135,6 +137,94 @@ TEST(GgufTokenizer, NamesWhatCannotBeReproduced) {
     c.spoil(keys);
     expect_error(ErrorKind::bad_data, c.words, [&] { read(keys); });
   }
+}
+
+/// SentencePiece: <unk>, <s>, </s>, the bytes, then ▁a (best), ab, a, b, ▁ and a filler.
+Keys llama_keys() {
+  Texts texts = {"<unk>", "<s>", "</s>"};
+  Types types = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    texts.push_back(fmt::format("<0x{:02X}>", byte));
+    types.push_back(6);
+  }
+  for (const char* const text : {"▁a", "ab", "a", "b", "▁"}) {
+    texts.push_back(text);
+    types.push_back(1);
+  }
+  texts.push_back("[PAD264]");
+  types.push_back(5);
+  std::vector<float> scores(259, 0.0f);
+  for (const float score : {0.f, -1.f, -2.f, -3.f, -4.f, -10000.f}) scores.push_back(score);
+  return {{"tokenizer.ggml.model", std::string("llama")},
+          {"tokenizer.ggml.tokens", texts},
+          {"tokenizer.ggml.token_type", types},
+          {"tokenizer.ggml.scores", scores}};
+}
+
+TEST(GgufTokenizer, ReadsSentencePieceVocabulariesWithTheDefaultsOfRuntimes) {
+  const Tokenizer tokenizer = tokenizer_of(llama_keys());
+  EXPECT_THAT(tokenizer.encode("ab</s>ab", true), ElementsAre(1, 259, 262, 2, 259, 262));
+  EXPECT_THAT(tokenizer.encode("bab", false), ElementsAre(263, 262, 260));
+  EXPECT_THAT(tokenizer.encode("\n", false), ElementsAre(263, 3 + '\n'));
+  EXPECT_EQ(tokenizer.decode(std::vector<std::int32_t>{259, 262}), "ab");
+  const Json config = Json::parse(read(llama_keys()).tokenizer_config_json);
+  EXPECT_EQ(config["bos_token"], "<s>");
+  EXPECT_EQ(config["eos_token"], "</s>");
+  EXPECT_EQ(config["unk_token"], "<unk>");
+  EXPECT_EQ(config["add_bos_token"], true);
+  Keys keys = llama_keys();
+  set(keys, "tokenizer.ggml.add_space_prefix", false);
+  set(keys, "tokenizer.ggml.add_bos_token", false);
+  EXPECT_THAT(tokenizer_of(keys).encode("ab ab", true), ElementsAre(260, 259, 262));
+}
+
+TEST(GgufTokenizer, RanksPiecesByScore) {
+  Keys keys = llama_keys();
+  auto& scores = std::get<std::vector<float>>(keys[3].value);
+  std::swap(scores[259], scores[260]);
+  EXPECT_THAT(tokenizer_of(keys).encode("ab", false), ElementsAre(263, 260));
+}
+
+TEST(GgufTokenizer, NamesWhatNoListOfMergesCanSay) {
+  struct Case {
+    std::string words;
+    std::function<void(Texts&, std::vector<float>&)> spoil;
+  };
+  const std::vector<Case> cases = {
+      {"scores has 264 entries for 265 tokens", [](auto&, auto& scores) { scores.pop_back(); }},
+      {"have the same score 0", [](auto&, auto& scores) { scores[260] = 0; }},
+      {"scores[260] of 'ab' is not finite", [](auto&, auto& scores) { scores[260] = NAN; }},
+      {"scores[260] of 'ab' is not finite", [](auto&, auto& scores) { scores[260] = -INFINITY; }},
+      {"lacks the byte token '<0x41>'", [](auto& texts, auto&) { texts[3 + 0x41] = "x"; }},
+      {"is made of 'a' and 'c', of which one is no piece", [](auto& texts, auto&) { texts[260] = "ac"; }},
+      {"tokens[260] has 1048576 bytes; pieces have at most 1024",
+       [](auto& texts, auto&) { texts[260] = std::string(1 << 20, 'a'); }},
+  };
+  EXPECT_NO_THROW(read(llama_keys()));
+  for (const Case& c : cases) {
+    Keys keys = llama_keys();
+    c.spoil(std::get<Texts>(keys[1].value), std::get<std::vector<float>>(keys[3].value));
+    expect_error(ErrorKind::bad_data, c.words, [&] { read(keys); });
+  }
+  Keys keys = llama_keys();
+  remove(keys, "tokenizer.ggml.scores");
+  expect_error(ErrorKind::bad_data, "key 'tokenizer.ggml.scores' is missing", [&] { read(keys); });
+}
+
+TEST(GgufTokenizer, MegabytesOfOneTextCostNoSquares) {
+  const std::string long_text(8 << 20, 'a');
+  Keys keys = gpt2_keys();
+  set(keys, "tokenizer.ggml.tokens", Texts{"a", "b", "Ġ", "ab", "<|begin|>", long_text, long_text + "b"});
+  set(keys, "tokenizer.ggml.token_type", Types{1, 1, 1, 1, 3, 1, 1});
+  set(keys, "tokenizer.ggml.merges", Texts{"a b", long_text + " b"});
+  EXPECT_EQ(tokenizer_of(keys).size(), 7u);
+  Texts pieces = std::get<Texts>(llama_keys()[1].value);
+  for (std::size_t bytes = 3; bytes <= 1024; ++bytes) pieces.push_back(long_text.substr(0, bytes) + "▁");
+  keys = llama_keys();
+  std::get<std::vector<float>>(keys[3].value).resize(pieces.size(), -20000.0f);
+  std::get<Types>(keys[2].value).resize(pieces.size(), 1);
+  set(keys, "tokenizer.ggml.tokens", pieces);
+  EXPECT_THROW(read(keys), Error);  // pieces above 1024 bytes; the others are looked at before
 }
 
 /// llama.cpp wrote these from the demo checkpoint.
