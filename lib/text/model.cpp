@@ -125,29 +125,29 @@ void fill_characters(BpeModel& model) {
       model.rules.id_of_character.insert(point.value, id);
 }
 
-void fill_whole_words(BpeModel& model, ModelKind kind) {
+void fill_whole_words(BpeModel& model, BpeAlphabet kind) {
   model.rules.whole_words.reserve(model.vocab.size());
   for (const auto& [text, id] : model.vocab) {
-    auto word = kind == ModelKind::bytes ? from_byte_alphabet(text) : std::optional(text);
+    auto word = kind == BpeAlphabet::bytes ? from_byte_alphabet(text) : std::optional(text);
     if (word) model.rules.whole_words.emplace(std::move(*word), id);
   }
 }
 
 }  // namespace
 
-ModelKind require_bpe(const json& root) {
+BpeAlphabet require_bpe(const json& root) {
   const JsonFields fields(root, "top level");
   const JsonFields model(fields.required("model"), "model");
   const std::string type = model_type(model);
   if (type != "BPE") refuse_kind(fmt::format("a {} tokenizer", type));
   for (const std::string_view part : {"pre_tokenizer", "decoder"}) {
     const json* component = fields.find(part);
-    if (component != nullptr && mentions_type(*component, "ByteLevel")) return ModelKind::bytes;
+    if (component != nullptr && mentions_type(*component, "ByteLevel")) return BpeAlphabet::bytes;
   }
-  return ModelKind::characters;
+  return BpeAlphabet::characters;
 }
 
-BpeModel parse_bpe_model(const json& value, ModelKind kind) {
+BpeModel parse_bpe_model(const json& value, BpeAlphabet kind) {
   const JsonFields fields(value, "model");
   require_absent(fields, "continuing_subword_prefix");
   require_absent(fields, "end_of_word_suffix");
@@ -156,9 +156,9 @@ BpeModel parse_bpe_model(const json& value, ModelKind kind) {
   parse_vocab(fields.object("vocab"), model);
   parse_merges(fields.array("merges"), model);
   model.rules.byte_fallback = fields.flag("byte_fallback", false);
-  if (model.rules.byte_fallback && kind == ModelKind::bytes)
+  if (model.rules.byte_fallback && kind == BpeAlphabet::bytes)
     fields.refuse("'byte_fallback' is set, but the tokenizer is ByteLevel: no byte is ever missing");
-  kind == ModelKind::bytes ? fill_byte_alphabet(model) : fill_characters(model);
+  kind == BpeAlphabet::bytes ? fill_byte_alphabet(model) : fill_characters(model);
   model.unknown = fields.text_or("unk_token", "");
   if (!model.unknown.empty()) model.rules.unknown_id = id_of_unknown(model, model.unknown);
   model.rules.fuse_unknown = fields.flag("fuse_unk", false);

@@ -24,10 +24,10 @@ struct BpeModel {
 
 /// The kind of BPE that `root` (the whole file) is: of bytes when its pre-tokenizer or decoder is ByteLevel, else of
 /// characters. Throws bad_data when it is a tokenizer of another kind (Unigram, WordPiece, ...), saying which.
-ModelKind require_bpe(const nlohmann::json& root);
+BpeAlphabet require_bpe(const nlohmann::json& root);
 
 /// Throws bad_data: wrong types, an id twice or out of range, a merge whose parts are not in the vocabulary, options
 /// that such models do not have.
-BpeModel parse_bpe_model(const nlohmann::json& value, ModelKind kind);
+BpeModel parse_bpe_model(const nlohmann::json& value, BpeAlphabet kind);
 
 }  // namespace adze

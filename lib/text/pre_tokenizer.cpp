@@ -122,13 +122,13 @@ constexpr std::array kStepTypes = {
     StepType{"Metaspace", false, true, add_metaspace},
 };
 
-Parts parse_parts(const json& value, ModelKind kind) {
+Parts parse_parts(const json& value, BpeAlphabet kind) {
   Parts parts;
   for_each_part(value, "pre_tokenizer", "pretokenizers", [&](const JsonFields& fields, const std::string& type) {
     if (parts.byte_level) fields.refuse(fmt::format("'{}' after ByteLevel is not supported", type));
     if (parts.metaspace) fields.refuse(fmt::format("'{}' after Metaspace is not supported", type));
     for (const StepType& known : kStepTypes)
-      if (known.name == type && (kind == ModelKind::bytes ? known.bytes : known.characters))
+      if (known.name == type && (kind == BpeAlphabet::bytes ? known.bytes : known.characters))
         return known.add(fields, parts);
     fields.refuse(fmt::format("pre-tokenizer type '{}' is not supported for {} BPE", type, name_of(kind)));
   });
@@ -192,7 +192,7 @@ std::string Metaspace::apply(std::string_view piece, bool is_first) const {
 
 PreTokenizer parse_byte_level_pre_tokenizer(const json* value) {
   if (value == nullptr) fail(ErrorKind::bad_data, "pre_tokenizer is null; byte-level BPE needs ByteLevel there");
-  Parts parts = parse_parts(*value, ModelKind::bytes);
+  Parts parts = parse_parts(*value, BpeAlphabet::bytes);
   if (!parts.byte_level) fail(ErrorKind::bad_data, "pre_tokenizer has no ByteLevel step; byte-level BPE needs one");
   PreTokenizer result;
   result.family = family_of(parts);
@@ -206,7 +206,7 @@ PreTokenizer parse_byte_level_pre_tokenizer(const json* value) {
 PreTokenizer parse_character_pre_tokenizer(const json* value) {
   PreTokenizer result;
   if (value == nullptr) return result;
-  Parts parts = parse_parts(*value, ModelKind::characters);
+  Parts parts = parse_parts(*value, BpeAlphabet::characters);
   if (parts.metaspace && !parts.steps.empty())
     fail(ErrorKind::bad_data, "pre_tokenizer: Metaspace after other steps is not supported");
   result.metaspace = std::move(parts.metaspace);

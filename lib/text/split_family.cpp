@@ -82,7 +82,7 @@ constexpr std::array kPreNames = {
 
 }  // namespace
 
-std::string_view name_of(ModelKind kind) { return kind == ModelKind::bytes ? "byte-level" : "SentencePiece-style"; }
+std::string_view name_of(BpeAlphabet kind) { return kind == BpeAlphabet::bytes ? "byte-level" : "SentencePiece-style"; }
 
 std::string_view name_of(SplitFamily family) {
   for (const FamilyInfo& info : kFamilies)

@@ -92,9 +92,9 @@ std::vector<TokenEntry> token_table(const BpeModel& model, const std::vector<Add
   return tokens;
 }
 
-std::string bytes_of(const TokenEntry& token, ModelKind kind, const Decoder& decoder) {
+std::string bytes_of(const TokenEntry& token, BpeAlphabet kind, const Decoder& decoder) {
   if (token.kind == TokenKind::byte) return std::string(1, static_cast<char>(byte_of_token(token.text)));
-  if (kind == ModelKind::characters) return decoder.inside(token.text);
+  if (kind == BpeAlphabet::characters) return decoder.inside(token.text);
   return token.kind == TokenKind::normal ? from_byte_alphabet(token.text).value_or(token.text) : token.text;
 }
 
@@ -199,7 +199,7 @@ struct Tokenizer::Parts {
 
 namespace {
 
-Vocabulary vocabulary_of(const Components& components, BpeModel& model, ModelKind kind) {
+Vocabulary vocabulary_of(const Components& components, BpeModel& model, BpeAlphabet kind) {
   Vocabulary vocabulary;
   vocabulary.kind = kind;
   vocabulary.merges = std::move(model.merges);
@@ -208,7 +208,7 @@ Vocabulary vocabulary_of(const Components& components, BpeModel& model, ModelKin
   vocabulary.normalizes_nfc = components.normalizer.has(NormalizerKind::nfc);
   vocabulary.adds_prefix_space = components.pre_tokenizer.adds_prefix_space;
   vocabulary.byte_fallback = model.rules.byte_fallback;
-  if (kind == ModelKind::characters)
+  if (kind == BpeAlphabet::characters)
     vocabulary.characters = character_rules(components.normalizer, components.pre_tokenizer);
   if (model.rules.unknown_id != BpeRules::kNone) vocabulary.unknown_id = model.rules.unknown_id;
   return vocabulary;
@@ -217,20 +217,20 @@ Vocabulary vocabulary_of(const Components& components, BpeModel& model, ModelKin
 }  // namespace
 
 Tokenizer::Parts Tokenizer::Parts::parse(const json& root) {
-  const ModelKind kind = require_bpe(root);
+  const BpeAlphabet kind = require_bpe(root);
   const JsonFields fields(root, "top level");
   check_version(fields);
   const json* added = fields.find("added_tokens");
   const std::vector<AddedToken> added_tokens =
       added == nullptr ? std::vector<AddedToken>{} : parse_added_tokens(*added);
-  Components components = kind == ModelKind::bytes ? byte_level_components(fields) : character_components(fields);
+  Components components = kind == BpeAlphabet::bytes ? byte_level_components(fields) : character_components(fields);
   Affixes affixes = parse_post_processor(fields.find("post_processor"));
   BpeModel model = parse_bpe_model(fields.required("model"), kind);
 
   std::vector<TokenEntry> tokens = token_table(model, added_tokens);
   check_affix(affixes.prefix, tokens);
   check_affix(affixes.suffix, tokens);
-  auto boundaries = kind == ModelKind::characters ? make_space_boundary_splitter(model) : nullptr;
+  auto boundaries = kind == BpeAlphabet::characters ? make_space_boundary_splitter(model) : nullptr;
   Vocabulary vocabulary = vocabulary_of(components, model, kind);
   if (boundaries != nullptr) components.pre_tokenizer.steps.push_back(std::move(boundaries));
   vocabulary.tokens = std::move(tokens);
@@ -305,7 +305,7 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, bool add_spec
 }
 
 std::string Tokenizer::decode(std::span<const std::int32_t> ids, bool skip_special) const {
-  if (parts_->vocabulary.kind == ModelKind::characters) return parts_->decode_characters(ids, skip_special);
+  if (parts_->vocabulary.kind == BpeAlphabet::characters) return parts_->decode_characters(ids, skip_special);
   std::string bytes;
   for (const std::int32_t id : ids) {
     const std::string_view token = token_bytes(id);

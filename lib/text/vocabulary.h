@@ -11,7 +11,7 @@
 namespace adze {
 
 /// What the symbols of a BPE model are.
-enum class ModelKind : std::uint8_t {
+enum class BpeAlphabet : std::uint8_t {
   bytes,       ///< byte-level BPE: GPT-2, Llama 3, Qwen ...
   characters,  ///< SentencePiece-style BPE: Llama 2, Mistral, Gemma ...
 };
@@ -61,14 +61,14 @@ struct CharacterRules {
 };
 
 struct Vocabulary {
-  ModelKind kind = ModelKind::bytes;
+  BpeAlphabet kind = BpeAlphabet::bytes;
   std::vector<TokenEntry> tokens;                           ///< index = id
   std::vector<std::pair<std::string, std::string>> merges;  ///< by rank, halves in the byte alphabet
   SplitFamily split = SplitFamily::other;
   bool ignore_merges = false;              ///< a word that is a token as a whole is taken as it is
   bool normalizes_nfc = false;             ///< text goes through NFC first
   bool adds_prefix_space = false;          ///< bytes: " " is put before text that does not start with one
-  CharacterRules characters;               ///< of ModelKind::characters
+  CharacterRules characters;               ///< of BpeAlphabet::characters
   bool byte_fallback = false;              ///< characters: missing ones become byte tokens
   std::optional<std::int32_t> unknown_id;  ///< stands for what the vocabulary lacks
   std::vector<std::int32_t> prefix_ids;    ///< what the post-processor puts before one sequence
@@ -76,7 +76,7 @@ struct Vocabulary {
 };
 
 /// "byte-level" or "SentencePiece-style".
-std::string_view name_of(ModelKind kind);
+std::string_view name_of(BpeAlphabet kind);
 
 /// Lower-case name for messages ("llama3").
 std::string_view name_of(SplitFamily family);

@@ -32,7 +32,7 @@ TEST(CharacterBpe, PutsAMarkBeforeEveryPieceAndReadsMissingCharactersAsBytes) {
   EXPECT_THAT(tokenizer.encode(" ab</s>ab", false), ElementsAre(265, 261, 2, 261));
   EXPECT_THAT(tokenizer.encode("aé", false), ElementsAre(260, kFirstByte + 0xC3, kFirstByte + 0xA9));
   EXPECT_THAT(tokenizer.encode("\n", false), ElementsAre(265, kFirstByte + '\n'));
-  EXPECT_EQ(tokenizer.vocabulary().kind, ModelKind::characters);
+  EXPECT_EQ(tokenizer.vocabulary().kind, BpeAlphabet::characters);
   EXPECT_EQ(tokenizer.vocabulary().tokens[kFirstByte].kind, TokenKind::byte);
   EXPECT_EQ(tokenizer.vocabulary().characters, (CharacterRules{true, SpacePrefix::always, false, false}));
   EXPECT_EQ(tokenizer.vocabulary().unknown_id, 0);
@@ -103,7 +103,7 @@ struct Collector : PieceSink {
 };
 
 std::vector<std::string> cut(const json& root, std::string_view text) {
-  const auto splitter = make_space_boundary_splitter(parse_bpe_model(root["model"], ModelKind::characters));
+  const auto splitter = make_space_boundary_splitter(parse_bpe_model(root["model"], BpeAlphabet::characters));
   Collector collector;
   if (splitter == nullptr) return {"no cuts"};
   splitter->split(text, collector);

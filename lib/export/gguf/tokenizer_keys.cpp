@@ -86,7 +86,7 @@ class TokenizerKeys {
         template_file_(settings.chat_template) {}
 
   std::vector<GgufKeyValue> make() && {
-    vocabulary_.kind == ModelKind::bytes ? put_byte_level() : put_pieces();
+    vocabulary_.kind == BpeAlphabet::bytes ? put_byte_level() : put_pieces();
     put_special_ids();
     put_chat_templates();
     return std::move(keys_);
@@ -136,7 +136,7 @@ class TokenizerKeys {
     std::vector<std::int32_t> types;
     for (std::size_t id = 0; id < rows_; ++id) {
       const TokenEntry token = id < vocabulary_.tokens.size() ? vocabulary_.tokens[id] : TokenEntry{};
-      const bool is_unknown = vocabulary_.kind == ModelKind::characters && vocabulary_.unknown_id &&
+      const bool is_unknown = vocabulary_.kind == BpeAlphabet::characters && vocabulary_.unknown_id &&
                               static_cast<std::size_t>(*vocabulary_.unknown_id) == id;
       types.push_back(is_unknown ? kUnknown : type_of(token));
       texts.push_back(token.kind == TokenKind::unused ? fmt::format("[PAD{}]", id) : token.text);
