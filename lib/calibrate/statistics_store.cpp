@@ -41,6 +41,13 @@ std::uint64_t triangle(std::uint64_t n) { return n * (n + 1) / 2; }
 /// Position of H_jj in the upper triangle by rows.
 std::uint64_t diagonal_position(std::uint64_t j, std::uint64_t n) { return j * n - j * (j - (j > 0)) / 2; }
 
+std::vector<double> read_diagonal(const Hdf5Reader& file, const std::string& input, std::uint64_t inputs) {
+  std::vector<double> diagonal(inputs);
+  for (std::size_t j = 0; j < diagonal.size(); ++j)
+    file.read_part<double>(input + "/second_moment", diagonal_position(j, inputs), std::span(diagonal).subspan(j, 1));
+  return diagonal;
+}
+
 void write_triangle(Hdf5Writer& file, const std::string& path, const MatrixD& h) {
   const std::size_t n = h.rows();
   file.create<double>(path, triangle(n));
@@ -207,6 +214,18 @@ InputStatistics StatisticsReader::read(const std::string& input) const {
   });
 }
 
+InputDiagonal StatisticsReader::diagonal(const std::string& input) const {
+  InputDiagonal diagonal;
+  const std::uint64_t inputs = file_.number(input, "inputs");
+  diagonal.squares = read_diagonal(file_, input, inputs);
+  diagonal.sum = file_.read<double>(input + "/sum", inputs);
+  diagonal.tokens = file_.number(input, "tokens");
+  for (const auto* values : {&diagonal.squares, &diagonal.sum})
+    if (!std::ranges::all_of(*values, [](double value) { return std::isfinite(value); }))
+      fail(ErrorKind::bad_data, "{}: {}: a value is not finite", file_.path().string(), input);
+  return diagonal;
+}
+
 InputSummary StatisticsReader::summarize(const std::string& input) const {
   InputSummary summary;
   summary.part = part_;
@@ -214,10 +233,7 @@ InputSummary StatisticsReader::summarize(const std::string& input) const {
   summary.input = input;
   summary.inputs = file_.number(input, "inputs");
   summary.tokens = file_.number(input, "tokens");
-  std::vector<double> diagonal(summary.inputs);
-  for (std::size_t j = 0; j < diagonal.size(); ++j)
-    file_.read_part<double>(input + "/second_moment", diagonal_position(j, summary.inputs),
-                            std::span(diagonal).subspan(j, 1));
+  const std::vector<double> diagonal = read_diagonal(file_, input, summary.inputs);
   for (const double value : diagonal) summary.trace += value;
   const double dead = kDeadFraction * *std::ranges::max_element(diagonal);
   summary.dead_inputs =

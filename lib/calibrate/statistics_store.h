@@ -84,6 +84,13 @@ struct InputSummary {
   double mean_diagonal() const { return inputs == 0 ? 0 : trace / static_cast<double>(inputs); }
 };
 
+/// The diagonal of H and the sums: what an importance matrix needs.
+struct InputDiagonal {
+  std::vector<double> squares;  ///< sum x_j^2
+  std::vector<double> sum;      ///< sum x_j
+  std::uint64_t tokens = 0;
+};
+
 class StatisticsReader {
  public:
   /// Throws missing_input; bad_data when the checksum does not match or anything is not as described above.
@@ -94,6 +101,8 @@ class StatisticsReader {
   const std::string& weights() const { return weights_; }
   /// Throws bad_data when a value is not finite.
   InputStatistics read(const std::string& input) const;
+  /// Reads the diagonal of H only. Throws bad_data when a value is not finite.
+  InputDiagonal diagonal(const std::string& input) const;
   /// Reads the diagonal and the vectors only.
   InputSummary summarize(const std::string& input) const;
 

@@ -1,0 +1,57 @@
+#include "calibrate/imatrix_statistics.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include <fmt/format.h>
+
+namespace adze {
+namespace {
+
+constexpr std::string_view kHeadTensor = "output.weight";
+
+std::vector<float> as_floats(std::span<const double> values, double factor) {
+  std::vector<float> floats;
+  for (const double value : values) floats.push_back(static_cast<float>(value * factor));
+  return floats;
+}
+
+/// What the inputs measured, without a name.
+ImatrixEntry entry_of(const InputDiagonal& input, ImatrixKind kind, std::uint64_t windows) {
+  ImatrixEntry entry;
+  const bool per_window = kind == ImatrixKind::dat;
+  const double count = static_cast<double>(per_window ? windows : input.tokens);
+  const double factor = input.tokens == 0 ? 1.0 : count / static_cast<double>(input.tokens);
+  entry.sums = as_floats(input.squares, factor);
+  entry.counts = {count};
+  if (!per_window) entry.plain_sums = as_floats(input.sum, 1.0);
+  return entry;
+}
+
+}  // namespace
+
+Imatrix imatrix_of(const StatisticsFolder& statistics, ImatrixKind kind) {
+  const StatisticsInfo& info = statistics.info();
+  Imatrix imatrix;
+  imatrix.datasets = {fmt::format("adze calibration {}", info.calibration)};
+  imatrix.chunks = static_cast<std::uint32_t>(info.windows);
+  if (kind == ImatrixKind::gguf && info.windows > 0)
+    imatrix.chunk_tokens = static_cast<std::uint32_t>(info.tokens / info.windows);
+  const auto add = [&](std::string tensor, ImatrixEntry entry) {
+    entry.tensor = std::move(tensor);
+    imatrix.entries.push_back(std::move(entry));
+  };
+  for (std::size_t block = 0; block < info.layers; ++block) {
+    const StatisticsReader part = statistics.part(block);
+    for (const Stage stage : kStages) {
+      const ImatrixEntry entry = entry_of(part.diagonal(std::string(name_of(stage))), kind, info.windows);
+      for (const LinearInfo& linear : linears_of(stage))
+        add(fmt::format("blk.{}.{}.weight", block, linear.gguf), entry);
+    }
+  }
+  add(std::string(kHeadTensor), entry_of(statistics.part(info.layers).diagonal("head"), kind, info.windows));
+  std::ranges::sort(imatrix.entries, {}, &ImatrixEntry::tensor);
+  return imatrix;
+}
+
+}  // namespace adze
