@@ -11,12 +11,12 @@
 #include "base/json.h"
 #include "text/added_tokens.h"
 #include "text/byte_alphabet.h"
-#include "text/components.h"
 #include "text/decoder.h"
 #include "text/json_fields.h"
 #include "text/model.h"
 #include "text/normalizer.h"
 #include "text/space_boundary.h"
+#include "text/tokenizer_components.h"
 #include "text/utf8.h"
 #include "text/word_cache.h"
 
@@ -108,70 +108,6 @@ AddedTokenFinder finder_of(const std::vector<AddedToken>& added_tokens, bool nor
   return AddedTokenFinder(patterns);
 }
 
-bool marks_spaces(const NormalizerStep& step) {
-  return step.kind == NormalizerKind::replace && step.pattern == " " && step.content == kMetaspace;
-}
-bool puts_mark(const NormalizerStep& step) {
-  return step.kind == NormalizerKind::prepend && (step.content == kMetaspace || step.content == " ");
-}
-
-/// Prepend and Replace in either order and Metaspace are the rules that CharacterRules can state.
-CharacterRules character_rules(const Normalizer& normalizer, const PreTokenizer& pre_tokenizer) {
-  CharacterRules rules;
-  for (const NormalizerStep& step : normalizer.steps()) {
-    if (marks_spaces(step))
-      rules.marks_spaces = true;
-    else if (puts_mark(step) && rules.prefix == SpacePrefix::never)
-      rules.prefix = SpacePrefix::always;
-    else
-      rules.others = true;
-  }
-  if (const auto& metaspace = pre_tokenizer.metaspace) {
-    rules.others = rules.others || !normalizer.steps().empty() || metaspace->replacement != kMetaspace;
-    rules.marks_spaces = true;
-    rules.prefix = metaspace->prefix;
-    rules.splits_at_marks = metaspace->split;
-  } else {
-    rules.others = rules.others || !pre_tokenizer.steps.empty();
-  }
-  return rules;
-}
-
-/// What the kinds of model have their own forms of.
-struct Components {
-  Normalizer normalizer;
-  PreTokenizer pre_tokenizer;
-  Decoder decoder;  ///< characters only
-};
-
-Components byte_level_components(const JsonFields& fields) {
-  Components components{
-      Normalizer(fields.find("normalizer")), parse_byte_level_pre_tokenizer(fields.find("pre_tokenizer")), {}};
-  for (const NormalizerStep& step : components.normalizer.steps())
-    if (step.kind != NormalizerKind::nfc)
-      fail(ErrorKind::bad_data, "normalizer: only NFC is supported for byte-level BPE");
-  check_byte_level_decoder(fields.find("decoder"));
-  return components;
-}
-
-/// A Split at spaces does nothing to text that has none left: Gemma's files have one.
-const json* effective_pre_tokenizer(const JsonFields& fields, const Normalizer& normalizer) {
-  const json* value = fields.find("pre_tokenizer");
-  const bool has_spaces = std::ranges::none_of(normalizer.steps(), marks_spaces);
-  if (value == nullptr || has_spaces || !value->is_object()) return value;
-  const json split_pattern = {{"String", " "}};
-  const bool is_split = value->value("type", json()) == "Split" && value->value("pattern", json()) == split_pattern;
-  return is_split ? nullptr : value;
-}
-
-Components character_components(const JsonFields& fields) {
-  Components components;
-  components.normalizer = Normalizer(fields.find("normalizer"));
-  components.pre_tokenizer = parse_character_pre_tokenizer(effective_pre_tokenizer(fields, components.normalizer));
-  components.decoder = Decoder(fields.find("decoder"));
-  return components;
-}
-
 void check_affix(const std::vector<std::int32_t>& ids, const std::vector<TokenEntry>& tokens) {
   for (const std::int32_t id : ids)
     if (static_cast<std::size_t>(id) >= tokens.size() || tokens[static_cast<std::size_t>(id)].kind == TokenKind::unused)
@@ -208,8 +144,7 @@ Vocabulary vocabulary_of(const Components& components, BpeModel& model, BpeAlpha
   vocabulary.normalizes_nfc = components.normalizer.has(NormalizerKind::nfc);
   vocabulary.adds_prefix_space = components.pre_tokenizer.adds_prefix_space;
   vocabulary.byte_fallback = model.rules.byte_fallback;
-  if (kind == BpeAlphabet::characters)
-    vocabulary.characters = character_rules(components.normalizer, components.pre_tokenizer);
+  if (kind == BpeAlphabet::characters) vocabulary.characters = character_rules(components);
   if (model.rules.unknown_id != BpeRules::kNone) vocabulary.unknown_id = model.rules.unknown_id;
   return vocabulary;
 }
@@ -223,7 +158,7 @@ Tokenizer::Parts Tokenizer::Parts::parse(const json& root) {
   const json* added = fields.find("added_tokens");
   const std::vector<AddedToken> added_tokens =
       added == nullptr ? std::vector<AddedToken>{} : parse_added_tokens(*added);
-  Components components = kind == BpeAlphabet::bytes ? byte_level_components(fields) : character_components(fields);
+  Components components = parse_components(fields, kind);
   Affixes affixes = parse_post_processor(fields.find("post_processor"));
   BpeModel model = parse_bpe_model(fields.required("model"), kind);
 
