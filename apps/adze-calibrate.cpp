@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "calibrate/calibrate.h"
+#include "calibrate/imatrix_statistics.h"
 #include "pipeline/inspect_statistics.h"
 #include "pipeline/open_model.h"
 #include "tool.h"
@@ -18,6 +19,7 @@ struct Options {
   WindowRule rule;
   std::vector<std::string> merge;
   std::string out;
+  std::string imatrix;
   bool overwrite = false;
   bool dry_run = false;
   OpenModelOptions open;
@@ -32,10 +34,22 @@ void check_usage(const Options& options) {
     fail(ErrorKind::usage, "--merge takes neither --set nor --dry-run");
 }
 
+/// Judged before hours are spent on measuring.
+void check_imatrix(const Options& options) {
+  if (options.imatrix.empty()) return;
+  imatrix_kind_of(options.imatrix);
+  if (!options.overwrite && std::filesystem::exists(options.imatrix))
+    fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.imatrix);
+}
+
 /// The finished folder in one table or one JSON object.
 void print_statistics(const Options& options, const CalibrateResult& result, const Tool& tool) {
   const StatisticsFolder folder(options.out);
   const StatisticsInfo& info = folder.info();
+  if (!options.imatrix.empty()) {
+    const ImatrixKind kind = imatrix_kind_of(options.imatrix);
+    write_imatrix(options.imatrix, imatrix_of(folder, kind), kind);
+  }
   const std::vector<InputSummary> inputs = folder.summarize();
   if (tool.options().json) {
     Tool::print(nlohmann::ordered_json{{"statistics", options.out},
@@ -99,7 +113,8 @@ int main(int argc, char** argv) {
             "moment H and the sums that solvers and allocation need. A run that was stopped goes on where it was.",
             "  adze calibrate MODEL --set calibration_data/mixed.yaml --windows 64 --tokens 512 --seed 7 -o STATS\n"
             "  adze calibrate --merge STATS1 STATS2 -o STATS");
-  tool.app().add_option("model", options.model, "a Hugging Face folder, a model store or a compressed model");
+  tool.app().add_option("model", options.model,
+                        "a Hugging Face folder, a model store, a compressed model or a GGUF file");
   tool.app().add_option("--set", options.set, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file");
   tool.app()
       .add_option("--windows", options.rule.windows, "how many windows of the text")
@@ -114,11 +129,14 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   tool.app().add_option("--merge", options.merge, "add these folders of statistics up instead of measuring");
   tool.app().add_option("-o,--output", options.out, "the folder of statistics")->required();
+  tool.app().add_option("--imatrix", options.imatrix,
+                        "write the diagonals as llama.cpp's importance matrix too: a .gguf or .dat file");
   tool.app().add_flag("--overwrite", options.overwrite, "replace statistics that are there");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, say what it takes, write nothing");
   add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] {
     check_usage(options);
+    check_imatrix(options);
     options.merge.empty() ? measure(options, tool) : merge(options, tool);
   });
 }

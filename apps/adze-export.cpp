@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/words.h"
+#include "calibrate/imatrix_statistics.h"
 #include "export/exporter.h"
 #include "pipeline/open_model.h"
 #include "pipeline/work_folder.h"
@@ -18,6 +19,7 @@ struct Options {
   std::string model;
   std::string format = "gguf";
   std::string out;
+  std::string split_max_size;
   bool overwrite = false;
   bool dry_run = false;
   OpenModelOptions open;
@@ -40,6 +42,7 @@ std::string manifest_member(const nlohmann::json& manifest, const std::string& p
 }
 
 ExportPlan plan_export(const OpenedModel& model) {
+  if (!model.tokenizer_problem.empty()) fail(ErrorKind::bad_data, "{}", model.tokenizer_problem);
   ExportPlan plan{model.architecture(),
                   planned_tensors(*model.weights),
                   model.tokenizer ? &*model.tokenizer : nullptr,
@@ -57,22 +60,63 @@ ExportPlan plan_export(const OpenedModel& model) {
   return plan;
 }
 
-void run_export(const Options& options, Tool& tool) {
-  const OpenedModel model = open_model(options.model, options.open);
-  const auto exporter = exporter_named(options.format).make();
+std::uint64_t split_max_bytes(const Options& options) {
+  if (options.split_max_size.empty()) return 0;
+  const auto bytes = parse_bytes(options.split_max_size);
+  if (!bytes || *bytes == 0)
+    fail(ErrorKind::usage, "--split-max-size {}: write a number and a unit, such as 2GiB", options.split_max_size);
+  return *bytes;
+}
+
+void print_result(const Options& options, std::span<const std::filesystem::path> files, std::uint64_t bytes,
+                  const Tool& tool) {
+  if (tool.options().json) {
+    std::vector<std::string> names;
+    for (const auto& file : files) names.push_back(file.string());
+    Tool::print(
+        nlohmann::json{{"file", names.front()}, {"files", names}, {"format", options.format}, {"bytes", bytes}}.dump(
+            1) +
+        "\n");
+    return;
+  }
+  Tool::print(fmt::format("{}: {}{} bytes ({}){}\n", files.front().string(),
+                          files.size() == 1 ? "" : fmt::format("{} files, ", files.size()), bytes,
+                          bytes_in_words(bytes), options.dry_run ? ", not written" : ", written and read back"));
+}
+
+void export_imatrix(const Options& options, const Tool& tool) {
+  const ImatrixKind kind = imatrix_kind_of(options.out);
   if (!options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
-  const ExportPlan plan = plan_export(model);
+  if (!options.split_max_size.empty() || options.dry_run)
+    fail(ErrorKind::usage, "statistics become one importance matrix: neither --split-max-size nor --dry-run");
+  const Imatrix imatrix = imatrix_of(StatisticsFolder(options.model), kind);
+  write_imatrix(options.out, imatrix, kind);
+  const std::uint64_t bytes = std::filesystem::file_size(options.out);
+  if (tool.options().json)
+    Tool::print(nlohmann::json{{"file", options.out}, {"format", "imatrix"}, {"bytes", bytes}}.dump(1) + "\n");
+  else
+    Tool::print(
+        fmt::format("{}: importance matrix of {} tensors, {} bytes\n", options.out, imatrix.entries.size(), bytes));
+}
+
+void run_export(const Options& options, Tool& tool) {
+  if (is_statistics_folder(options.model)) return export_imatrix(options, tool);
+  const OpenedModel model = open_model(options.model, options.open);
+  const auto exporter = exporter_named(options.format).make();
+  if (options.split_max_size.empty() && !options.overwrite && std::filesystem::exists(options.out))
+    fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
+  ExportPlan plan = plan_export(model);
+  plan.split_max_bytes = split_max_bytes(options);
   for (const PlannedTensor& tensor : plan.tensors)
     if (const auto reason = exporter->cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
   const std::uint64_t bytes = exporter->predict_bytes(plan);
+  const std::vector<std::filesystem::path> files = exporter->files(plan, options.out);
+  for (const auto& file : files)
+    if (!options.overwrite && std::filesystem::exists(file))
+      fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", file.string());
   if (!options.dry_run) exporter->write(plan, *model.weights, options.out, tool.progress());
-  if (tool.options().json) {
-    Tool::print(nlohmann::json{{"file", options.out}, {"format", options.format}, {"bytes", bytes}}.dump(1) + "\n");
-  } else {
-    Tool::print(fmt::format("{}: {} bytes ({}){}\n", options.out, bytes, bytes_in_words(bytes),
-                            options.dry_run ? ", not written" : ", written and read back"));
-  }
+  print_result(options, files, bytes, tool);
 }
 
 }  // namespace
@@ -81,11 +125,16 @@ int main(int argc, char** argv) {
   Options options;
   Tool tool("adze-export",
             "Writes a compressed model, or a checkpoint as it is, in the format of a runtime, reads the file back and "
-            "compares\nevery tensor.",
-            "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf");
-  tool.app().add_option("model", options.model, "output folder of adze-compress, or a checkpoint")->required();
+            "compares\nevery tensor. Statistics become an importance matrix (.gguf or .dat).",
+            "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf\n"
+            "  adze export OUT -o model.gguf --split-max-size 2GiB\n  adze export STATS -o imatrix.gguf");
+  tool.app()
+      .add_option("model", options.model, "output folder of adze-compress, a checkpoint, a GGUF file, or statistics")
+      ->required();
   tool.app().add_option("--format", options.format, "the runtime's format")->capture_default_str();
   tool.app().add_option("-o,--output", options.out, "the file to write")->required();
+  tool.app().add_option("--split-max-size", options.split_max_size,
+                        "several files of at most this size, such as 2GiB: NAME-00001-of-00003.gguf ...");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, print the exact size, write nothing");
   add_model_options(tool.app(), options.open);

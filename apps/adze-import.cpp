@@ -35,7 +35,8 @@ void import(const Options& options, Tool& tool) {
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
     contents.canonical[spec.hf_name] = canonical_name(spec);
-  write_model_store(options.out, contents, source, options.copy, tool.progress());
+  const bool copy = options.copy || model.kind == ModelKind::gguf;  // blocks and reordered rows cannot be referred to
+  write_model_store(options.out, contents, source, copy, tool.progress());
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
   const std::uint64_t store_bytes = std::filesystem::file_size(options.out);
@@ -45,25 +46,28 @@ void import(const Options& options, Tool& tool) {
                                {"tensors", source.tensors().size()},
                                {"tensor_bytes", bytes},
                                {"store_bytes", store_bytes},
-                               {"copy", options.copy}}
+                               {"copy", copy}}
                     .dump(1) +
                 "\n");
     return;
   }
   Tool::print(fmt::format("{}: {}, {} tensors of {} checked, {}; the store takes {}\n", options.out,
                           model.architecture().family, source.tensors().size(), bytes_in_words(bytes),
-                          options.copy ? "copied" : "referred to", bytes_in_words(store_bytes)));
+                          copy ? "copied" : "referred to", bytes_in_words(store_bytes)));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool("adze-import",
-            "Checks every tensor of a checkpoint (shape, type, finite values) and writes a model store: architecture,\n"
-            "tokenizer, names, places and content hashes. The weights stay where they are unless --copy is given.",
-            "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy");
-  tool.app().add_option("model", options.model, "a Hugging Face folder")->required();
+  Tool tool(
+      "adze-import",
+      "Checks every tensor of a checkpoint (shape, type, finite values) and writes a model store: architecture,\n"
+      "tokenizer, names, places and content hashes. The weights stay where they are unless --copy is given; those\n"
+      "of a GGUF file are always copied, under their Hugging Face names, blocks decoded to f32.",
+      "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
+      "model.h5");
+  tool.app().add_option("model", options.model, "a Hugging Face folder or a GGUF file")->required();
   tool.app().add_option("-o,--output", options.out, "the store, a .h5 file")->required();
   tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");

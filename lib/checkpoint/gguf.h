@@ -101,4 +101,11 @@ class GgufFile {
 /// Throws bad_data when numbers, counts or names do not fit together, missing_input for a missing one.
 std::vector<GgufFile> open_gguf(const std::filesystem::path& path);
 
+/// As open_gguf() opens a split, but exactly these files whatever their names: for files that have no final names yet.
+std::vector<GgufFile> open_gguf_parts(std::span<const std::filesystem::path> paths);
+
+/// Name of part `number` (from 0) of `count`: NAME.gguf gives NAME-00001-of-00003.gguf; the one part of 1 keeps its
+/// name. Throws usage when there are several and the name does not end with ".gguf".
+std::filesystem::path gguf_part_path(const std::filesystem::path& whole, std::size_t number, std::size_t count);
+
 }  // namespace adze

@@ -6,7 +6,9 @@
 namespace adze {
 namespace {
 
-std::string suffix(unsigned number, unsigned count) { return fmt::format("-{:05}-of-{:05}.gguf", number + 1, count); }
+std::string suffix(std::size_t number, std::size_t count) {
+  return fmt::format("-{:05}-of-{:05}.gguf", number + 1, count);
+}
 
 /// NAME of the first file's NAME-00001-of-COUNT.gguf.
 std::string name_of_split(const GgufFile& first, const GgufSplit& split) {
@@ -21,7 +23,7 @@ std::string name_of_split(const GgufFile& first, const GgufSplit& split) {
   return name.substr(0, name.size() - expected.size());
 }
 
-void check_part(const GgufFile& file, unsigned number, unsigned count) {
+void check_part(const GgufFile& file, std::size_t number, std::size_t count) {
   const auto split = file.split();
   if (!split || split->number != number || split->count != count)
     fail(ErrorKind::bad_data, "{}: its split keys do not say file {} of {}", file.path().string(), number + 1, count);
@@ -53,6 +55,22 @@ std::vector<GgufFile> open_gguf(const std::filesystem::path& path) {
   }
   check_tensors(files, split->tensors);
   return files;
+}
+
+std::vector<GgufFile> open_gguf_parts(std::span<const std::filesystem::path> paths) {
+  std::vector<GgufFile> files;
+  for (const std::filesystem::path& path : paths) files.emplace_back(path);
+  if (files.size() == 1) return files;
+  for (std::size_t i = 0; i < files.size(); ++i) check_part(files[i], i, files.size());
+  check_tensors(files, files.front().split()->tensors);
+  return files;
+}
+
+std::filesystem::path gguf_part_path(const std::filesystem::path& whole, std::size_t number, std::size_t count) {
+  if (count == 1) return whole;
+  if (whole.extension() != ".gguf")
+    fail(ErrorKind::usage, "{}: the name of a file that is split must end with .gguf", whole.string());
+  return whole.parent_path() / (whole.stem().string() + suffix(number, count));
 }
 
 }  // namespace adze

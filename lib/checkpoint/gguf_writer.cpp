@@ -123,6 +123,17 @@ GgufLayout layout_gguf(std::span<const GgufKeyValue> metadata, std::span<const G
   return layout;
 }
 
+std::uint64_t gguf_metadata_bytes(std::span<const GgufKeyValue> metadata) {
+  std::string records;
+  put_metadata(records, metadata);
+  return records.size();
+}
+
+/// As put_infos() writes it: name with its length, number of dimensions, dimensions, type, offset.
+std::uint64_t gguf_info_bytes(const GgufTensorSpec& tensor) {
+  return 8 + tensor.name.size() + 4 + 8 * std::uint64_t{tensor.dims.size()} + 4 + 8;
+}
+
 std::uint64_t predict_gguf_bytes(std::span<const GgufKeyValue> metadata, std::span<const GgufTensorSpec> tensors) {
   return layout_gguf(metadata, tensors).file_bytes;
 }

@@ -35,6 +35,12 @@ struct GgufLayout {
 /// Throws bad_data: duplicate or malformed keys and names, empty values, bad types or shapes.
 GgufLayout layout_gguf(std::span<const GgufKeyValue> metadata, std::span<const GgufTensorSpec> tensors);
 
+/// Magic, version and the two counts.
+inline constexpr std::uint64_t kGgufFixedHeaderBytes = 24;
+/// Bytes of these key/value records in a header, and of one tensor info.
+std::uint64_t gguf_metadata_bytes(std::span<const GgufKeyValue> metadata);
+std::uint64_t gguf_info_bytes(const GgufTensorSpec& tensor);
+
 /// The exact size of the file, without writing it.
 std::uint64_t predict_gguf_bytes(std::span<const GgufKeyValue> metadata, std::span<const GgufTensorSpec> tensors);
 

@@ -44,6 +44,7 @@ struct ExportPlan {
   std::string name;                  ///< of the model, for people; may be empty
   /// Keys start with "adze." ("adze.recipe", "adze.calibration", "adze.version"); empty values are left out.
   std::vector<std::pair<std::string, std::string>> provenance;
+  std::uint64_t split_max_bytes = 0;  ///< of one file, when the format can be split over several; 0: no limit
 };
 
 class Exporter {
@@ -58,12 +59,16 @@ class Exporter {
   /// What the user should know about a tensor that fits, such as a size that grows; nothing when there is nothing.
   virtual std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const = 0;
 
-  /// Exact size of what write() will write. Throws bad_data for all that write() would refuse before writing: a tensor
-  /// that cannot be held, a tokenizer that is missing or that the format has no words for.
+  /// Exact size of what write() will write, all files together. Throws bad_data for all that write() would refuse
+  /// before writing: a tensor that cannot be held, a tokenizer that is missing or that the format has no words for.
   virtual std::uint64_t predict_bytes(const ExportPlan& plan) const = 0;
 
-  /// Writes and verifies; `path` appears by rename after that. `model` must have the formats that the plan says.
-  /// Throws as predict_bytes(), and internal when what was written is not what was meant; then nothing is left.
+  /// The files that write() will make for `path`: itself, or NAME-00001-of-00003.gguf ... when they are split.
+  virtual std::vector<std::filesystem::path> files(const ExportPlan& plan, const std::filesystem::path& path) const = 0;
+
+  /// Writes and verifies; files() appear by rename after that, the first one last. `model` must have the formats that
+  /// the plan says. Throws as predict_bytes(), and internal when what was written is not what was meant; then nothing
+  /// is left.
   virtual void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
                      Progress& progress) const = 0;
 };

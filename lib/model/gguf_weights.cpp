@@ -19,12 +19,7 @@
 namespace adze {
 namespace {
 
-/// A type that weights may have: a dtype, or the grid of its blocks.
-struct ReadableType {
-  std::string_view name;
-  std::optional<DType> dtype;
-  const char* grid;
-};
+using ReadableType = GgufReadableType;
 constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{"F16", DType::f16, ""},
                                        ReadableType{"BF16", DType::bf16, ""},
@@ -48,18 +43,11 @@ constexpr std::string_view kEmbedding = "token_embd.weight";
 constexpr std::string_view kHead = "output.weight";
 constexpr std::size_t kShownProblems = 8;
 
-const ReadableType* find_readable(std::string_view type) {
-  const auto* const row = std::ranges::find(kReadableTypes, type, &ReadableType::name);
-  return row == kReadableTypes.end() ? nullptr : row;
-}
-
 std::string readable_names() {
   std::vector<std::string> names;
   for (const ReadableType& type : kReadableTypes) names.emplace_back(type.name);
   return join_words(names);
 }
-
-std::string key_of(std::string_view suffix) { return fmt::format("{}.{}", kArchitecture, suffix); }
 
 /// The decimal number that was meant: 1e-5 was stored as the float nearest to it, 9.99999974e-06.
 double decimal_of(float stored) {
@@ -68,6 +56,8 @@ double decimal_of(float stored) {
   std::from_chars(shortest.data(), shortest.data() + shortest.size(), value);
   return value;
 }
+
+std::string key_of(std::string_view suffix) { return fmt::format("{}.{}", kArchitecture, suffix); }
 
 std::size_t count_or(const GgufFile& file, std::string_view suffix, std::size_t when_absent) {
   const auto* const value = file.find<std::uint32_t>(key_of(suffix));
@@ -130,6 +120,11 @@ std::vector<std::byte> read_all(const GgufFile& file, const GgufTensor& tensor) 
 
 }  // namespace
 
+const GgufReadableType* find_readable_gguf_type(std::string_view name) {
+  const auto* const row = std::ranges::find(kReadableTypes, name, &ReadableType::name);
+  return row == kReadableTypes.end() ? nullptr : row;
+}
+
 std::vector<std::size_t> gguf_row_order(std::size_t rows, std::size_t heads) {
   std::vector<std::size_t> order(rows);
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -145,7 +140,10 @@ std::vector<std::size_t> gguf_row_order(std::size_t rows, std::size_t heads) {
   return order;
 }
 
-GgufWeights::GgufWeights(const std::filesystem::path& path) : files_(open_gguf(path)), origin_(path.string()) {
+GgufWeights::GgufWeights(const std::filesystem::path& path) : GgufWeights(open_gguf(path)) {}
+
+GgufWeights::GgufWeights(std::vector<GgufFile> files)
+    : files_(std::move(files)), origin_(files_.front().path().string()) {
   architecture_ = with_context(origin_, [&] { return read_architecture(); });
   check_tensors();
 }
@@ -239,9 +237,13 @@ std::string GgufWeights::problem_of(const TensorSpec& spec) const {
   if (stored != spec.shape)
     return fmt::format("tensor '{}' has shape [{}], but the metadata ask for [{}]", spec.gguf_name,
                        fmt::join(stored, ", "), fmt::join(spec.shape, ", "));
-  if (find_readable(place.tensor->type->name) == nullptr)
+  const ReadableType* const type = find_readable_gguf_type(place.tensor->type->name);
+  if (type == nullptr)
     return fmt::format("tensor '{}' has type {}, which is not supported; known: {}", spec.gguf_name,
                        place.tensor->type->name, readable_names());
+  if (spec.shape.size() == 1 && !type->dtype)
+    return fmt::format("tensor '{}' is a vector of type {}; norms and biases are F32, F16 or BF16", spec.gguf_name,
+                       type->name);
   return "";
 }
 
@@ -278,7 +280,7 @@ TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted
   if (!place) fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin_, name);
   return with_context(fmt::format("{}: tensor '{}'", place.file->path().string(), name), [&] {
     const GgufTensor& stored = *place.tensor;
-    const ReadableType* const type = find_readable(stored.type->name);
+    const ReadableType* const type = find_readable_gguf_type(stored.type->name);
     const std::vector<std::uint64_t> dims = shape_of(stored, dimensions);
     if (type == nullptr || dims.size() != dimensions)
       fail(ErrorKind::bad_data, "type {} with {} dimensions is not supported", stored.type->name, stored.dims.size());

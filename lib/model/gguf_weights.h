@@ -3,12 +3,13 @@
 // of Hugging Face checkpoints, so the same forward pass serves both.
 //
 // Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear and llama3, and other tensor
-// types, by name. The tokenizer of the file is not read.
+// types, by name. The tokenizer of the file is not read (gguf_tokenizer.h does that).
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,15 @@ inline constexpr std::string_view kGgufRopeHighFactor = "adze.rope.high_freq_fac
 inline constexpr std::string_view kGgufRopeOriginalContext = "adze.rope.original_context_length";  // UINT32
 inline constexpr std::string_view kGgufRopeDivisors = "rope_freqs.weight";
 
+/// A type of file that weights may have here: a dtype, or the grid of its blocks.
+struct GgufReadableType {
+  std::string_view name;  ///< "Q4_K"
+  std::optional<DType> dtype;
+  const char* grid;  ///< "" for a dtype
+};
+/// nullptr for a type whose values are not understood.
+const GgufReadableType* find_readable_gguf_type(std::string_view name);
+
 /// order[g] is the row of the Hugging Face tensor that is row g of the GGUF tensor (`heads` heads of rows / heads rows
 /// each, which must be even): h * hd + 2k + a <- h * hd + a * hd / 2 + k. For 8 rows and one head: 0 4 1 5 2 6 3 7.
 /// heads = 0: every row stays.
@@ -35,8 +45,12 @@ class GgufWeights final : public ModelWeights {
  public:
   /// Checks architecture, names, types and shapes of all tensors; reads no weights. Throws missing_input, bad_data.
   explicit GgufWeights(const std::filesystem::path& path);
+  /// The files of one model, opened.
+  explicit GgufWeights(std::vector<GgufFile> files);
 
   const Architecture& architecture() const override { return architecture_; }
+  /// All files of a split; the first one has the metadata.
+  std::span<const GgufFile> files() const { return files_; }
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;
@@ -61,7 +75,7 @@ class GgufWeights final : public ModelWeights {
   TensorPtr read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const;
   Linear read_linear(std::size_t block, const LinearInfo& info) const;
 
-  std::vector<GgufFile> files_;  ///< the first one has the metadata
+  std::vector<GgufFile> files_;
   std::string origin_;
   Architecture architecture_;
 };

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "calibrate/statistics_folder.h"
 #include "checkpoint/finite_scan.h"
+#include "checkpoint/imatrix.h"
 #include "model/compressed_store.h"
 #include "pipeline/inspect_kinds.h"
 #include "pipeline/work_folder.h"
@@ -44,6 +45,9 @@ bool is_checkpoint(const Path& path) {
   return fs::is_directory(path) && (fs::exists(path / "config.json") || holds_safetensors(path));
 }
 bool is_gguf(const Path& path) { return begins_with(path, "GGUF"); }
+bool is_imatrix_gguf(const Path& path) { return is_gguf(path) && is_imatrix(path); }
+/// These files begin with no magic number: the whole of it has to make sense.
+bool is_imatrix_dat(const Path& path) { return fs::is_regular_file(path) && is_imatrix(path); }
 bool is_hdf5(const Path& path) { return begins_with(path, "\x89HDF\r\n\x1a\n"); }
 bool is_safetensors(const Path& path) { return fs::is_regular_file(path) && path.extension() == ".safetensors"; }
 
@@ -61,9 +65,11 @@ constexpr std::array kKinds{
     Kind{"unfinished run of adze-compress", is_unfinished, describe_unfinished, verify_unfinished},
     Kind{"compressed store", is_store_folder, describe_store_folder, verify_store_folder},
     Kind{"checkpoint", is_checkpoint, describe_checkpoint, verify_checkpoint},
+    Kind{"importance matrix", is_imatrix_gguf, describe_imatrix, verify_imatrix},
     Kind{"GGUF file", is_gguf, describe_gguf, verify_gguf},
     Kind{"model store", is_hdf5, describe_model_store, verify_model_store},
     Kind{"safetensors file", is_safetensors, describe_safetensors, verify_safetensors},
+    Kind{"importance matrix", is_imatrix_dat, describe_imatrix, verify_imatrix},
 };
 
 const Kind& kind_of(const Path& path) {
@@ -71,9 +77,8 @@ const Kind& kind_of(const Path& path) {
   for (const Kind& kind : kKinds)
     if (kind.matches(path)) return kind;
   fail(ErrorKind::bad_data,
-       "{}: is nothing that adze knows: no safetensors or GGUF file, checkpoint, model store, output of adze-compress "
-       "or "
-       "statistics",
+       "{}: is nothing that adze knows: no safetensors or GGUF file, checkpoint, model store, output of adze-compress, "
+       "statistics or importance matrix",
        path.string());
 }
 

@@ -1,5 +1,11 @@
 // Inspection of GGUF files, split ones included.
+#include <cmath>
+
+#include "base/checked.h"
 #include "checkpoint/gguf.h"
+#include "grid/quantized_tensor.h"
+#include "linalg/convert.h"
+#include "model/gguf_weights.h"
 #include "pipeline/inspect_kinds.h"
 
 namespace adze::inspecting {
@@ -33,6 +39,38 @@ std::string in_words(const T& value) {
 std::vector<std::uint64_t> slowest_first(std::vector<std::uint64_t> dims) {
   std::ranges::reverse(dims);
   return dims;
+}
+
+/// Decodes every block, a piece of rows at a time, and looks for values that are not finite: scales and exponents that
+/// no encoder writes.
+void scan_blocks(const GgufFile& file, const GgufTensor& tensor, const char* grid) {
+  constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
+  const auto cols = checked_cast<std::size_t>(tensor.dims.at(0));
+  const std::uint64_t rows = checked_product(tensor.dims) / cols;
+  const std::uint64_t row_bytes = tensor.bytes / rows;
+  const std::uint64_t piece_rows = std::max<std::uint64_t>(1, kPieceBytes / row_bytes);
+  for (std::uint64_t first = 0; first < rows; first += piece_rows) {
+    const auto count = checked_cast<std::size_t>(std::min(piece_rows, rows - first));
+    std::vector<std::byte> bytes(count * checked_cast<std::size_t>(row_bytes));
+    file.read(tensor, first * row_bytes, bytes);
+    const MatrixF values = QuantizedTensor(grid_from_name(grid), {count, cols}, std::move(bytes)).decode();
+    if (all_finite(values.values())) continue;
+    const auto at = std::ranges::find_if_not(values.values(), [](float value) { return std::isfinite(value); });
+    fail(ErrorKind::bad_data, "non-finite value at element {}",
+         first * cols + static_cast<std::uint64_t>(at - values.values().begin()));
+  }
+}
+
+/// False for blocks that we cannot decode.
+bool scan(const GgufFile& file, const GgufTensor& tensor) {
+  const GgufReadableType* const type = find_readable_gguf_type(tensor.type->name);
+  if (type != nullptr && !type->dtype) {
+    scan_blocks(file, tensor, type->grid);
+    return true;
+  }
+  scan_tensor(tensor.bytes, tensor.type->dtype,
+              [&](std::uint64_t offset, std::span<std::byte> out) { file.read(tensor, offset, out); });
+  return tensor.type->dtype.has_value();
 }
 
 /// All files of a split when `path` is its first one, otherwise just this one.
@@ -76,12 +114,8 @@ void verify_gguf(const Path& path, Inspection& inspection, Progress& progress) {
   for (const GgufFile& file : files)
     for (const GgufTensor& tensor : file.tensors()) {
       check(inspection, [&] {
-        with_context(fmt::format("tensor '{}'", tensor.name), [&] {
-          scan_tensor(tensor.bytes, tensor.type->dtype,
-                      [&](std::uint64_t offset, std::span<std::byte> out) { file.read(tensor, offset, out); });
-        });
+        with_context(fmt::format("tensor '{}'", tensor.name), [&] { not_decoded += !scan(file, tensor); });
       });
-      not_decoded += !tensor.type->dtype;
       progress.update(++done);
     }
   if (not_decoded > 0) add(inspection, "tensors_of_blocks_not_decoded", not_decoded);

@@ -27,6 +27,7 @@ void describe_gguf(const Path& path, Inspection& inspection);
 void describe_compressed(const Path& path, Inspection& inspection);
 void describe_store_folder(const Path& path, Inspection& inspection);
 void describe_unfinished(const Path& path, Inspection& inspection);
+void describe_imatrix(const Path& path, Inspection& inspection);
 void describe_statistics(const Path& path, Inspection& inspection);
 
 void verify_safetensors(const Path& path, Inspection& inspection, Progress& progress);
@@ -36,6 +37,7 @@ void verify_gguf(const Path& path, Inspection& inspection, Progress& progress);
 void verify_compressed(const Path& path, Inspection& inspection, Progress& progress);
 void verify_store_folder(const Path& path, Inspection& inspection, Progress& progress);
 void verify_unfinished(const Path& path, Inspection& inspection, Progress& progress);
+void verify_imatrix(const Path& path, Inspection& inspection, Progress& progress);
 void verify_statistics(const Path& path, Inspection& inspection, Progress& progress);
 
 template <typename T>

@@ -9,6 +9,9 @@
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
 #include "model/compressed_store.h"
+#include "model/gguf_files.h"
+#include "model/gguf_source.h"
+#include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
 #include "pipeline/work_folder.h"
 
@@ -24,6 +27,7 @@ std::string folder_name(const fs::path& folder) {
 }
 
 void load_tokenizer(OpenedModel& model) {
+  if (model.tokenizer || !model.tokenizer_problem.empty()) return;
   if (const std::string* text = model.file("tokenizer.json"))
     model.tokenizer = Tokenizer::from_json(*text, (model.path / "tokenizer.json").string());
 }
@@ -42,12 +46,21 @@ void open_folder(OpenedModel& model, const OpenModelOptions&) {
   load_weights(model);
 }
 
+/// What the GGUF said that the store was made of; else the checkpoint's folder; else the store's own name.
+std::string store_name(const OpenedModel& model, const ModelStore& store) {
+  if (const std::string* keys = store.file(kGgufKeysFile)) {
+    const nlohmann::json said = parse_json(*keys, model.path.string());
+    if (said.is_object() && said.contains("general.name") && said["general.name"].is_string())
+      return said["general.name"].get<std::string>();
+  }
+  if (store.source_files().empty()) return model.path.stem().string();
+  return folder_name((fs::absolute(model.path).parent_path() / store.source_files()[0].path).parent_path());
+}
+
 void open_store(OpenedModel& model, const OpenModelOptions& options) {
   std::shared_ptr<ModelStore> store = ModelStore::open(model.path, {options.source, options.trust});
   model.files.assign(store->files().begin(), store->files().end());
-  model.name = store->source_files().empty()
-                   ? model.path.stem().string()
-                   : folder_name((fs::absolute(model.path).parent_path() / store->source_files()[0].path).parent_path());
+  model.name = store_name(model, *store);
   model.source = std::move(store);
   load_weights(model);
 }
@@ -58,9 +71,43 @@ void open_compressed(OpenedModel& model, const OpenModelOptions&) {
   model.weights = std::move(store);
 }
 
+/// The message of bad data: what a GGUF lacks need not be wanted.
+template <typename Body>
+std::string problem_of(Body&& body) {
+  try {
+    body();
+    return "";
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
+    return error.message();
+  }
+}
+
+/// The runtime refuses a vocabulary of another size than the embedding table's.
+void check_token_count(const GgufFile& file, std::size_t rows) {
+  const auto* const tokens = file.find<std::vector<std::string>>("tokenizer.ggml.tokens");
+  if (tokens != nullptr && tokens->size() != rows)
+    fail(ErrorKind::bad_data, "{}: tokenizer.ggml.tokens has {} entries, the embedding {} rows", file.path().string(),
+         tokens->size(), rows);
+}
+
 void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
-  model.weights = std::make_shared<GgufWeights>(model.path);
-  model.name = model.path.stem().string();
+  const auto weights = std::make_shared<GgufWeights>(model.path);
+  model.weights = weights;
+  for (const GgufFile& file : weights->files()) model.parts.push_back(file.path());
+  model.name = gguf_model_name(weights->files().front());
+  if (model.name.empty()) model.name = model.path.stem().string();
+  model.source_problem = problem_of([&] {
+    model.files = gguf_settings_files(*weights);
+    model.source = std::make_shared<GgufSource>(weights);
+  });
+  model.tokenizer_problem = problem_of([&] {
+    check_token_count(weights->files().front(), weights->architecture().vocab);
+    const GgufTokenizerFiles tokenizer = tokenizer_from_gguf(weights->files().front());
+    model.tokenizer = Tokenizer::from_json(tokenizer.tokenizer_json, model.path.string() + ": tokenizer");
+    model.files.push_back({"tokenizer.json", tokenizer.tokenizer_json});
+    model.files.push_back({"tokenizer_config.json", tokenizer.tokenizer_config_json});
+  });
 }
 
 struct KindRow {
@@ -86,6 +133,7 @@ const std::string* OpenedModel::file(std::string_view file_name) const {
 }
 
 const Tokenizer& OpenedModel::require_tokenizer() const {
+  if (!tokenizer_problem.empty()) fail(ErrorKind::bad_data, "{}", tokenizer_problem);
   if (!tokenizer)
     fail(ErrorKind::bad_data, "{}: has no tokenizer.json, so text cannot be read; put the checkpoint's into it",
          path.string());
@@ -93,9 +141,11 @@ const Tokenizer& OpenedModel::require_tokenizer() const {
 }
 
 const TensorSource& OpenedModel::require_source() const {
+  if (!source_problem.empty()) fail(ErrorKind::bad_data, "{}", source_problem);
   if (!source)
-    fail(ErrorKind::bad_data, "{}: is a {}; what can be compressed is a Hugging Face folder or a model store",
-         path.string(), name_of(kind));
+    fail(ErrorKind::bad_data,
+         "{}: is a {}; what can be compressed is a Hugging Face folder, a model store or a GGUF file", path.string(),
+         name_of(kind));
   return *source;
 }
 

@@ -1,5 +1,5 @@
-// One way to open every model that adze reads: a Hugging Face folder, a model store, the output of adze-compress, a GGUF
-// file. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file, any other file.
+// One way to open every model that adze reads: a Hugging Face folder, a model store, the output of adze-compress, a
+// GGUF file. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file, any other file.
 #pragma once
 
 #include <filesystem>
@@ -26,12 +26,15 @@ struct OpenModelOptions {
 
 struct OpenedModel {
   std::filesystem::path path;
-  std::string name;  ///< "demo-llama": the folder's name; of a model store the checkpoint's, if it lies in a folder
+  std::string name;  ///< "demo-llama": the folder's name; of a model store the checkpoint's; of a GGUF what it says
   ModelKind kind = ModelKind::checkpoint_folder;
   std::shared_ptr<const ModelWeights> weights;
-  std::shared_ptr<const TensorSource> source;  ///< of checkpoints and model stores; null for the others
-  std::vector<StoreFile> files;                ///< config.json, tokenizer.json ...; empty for GGUF
+  std::shared_ptr<const TensorSource> source;  ///< of checkpoints, model stores and GGUF files; else null
+  std::vector<StoreFile> files;                ///< config.json, tokenizer.json ...; of a GGUF made from its metadata
   std::optional<Tokenizer> tokenizer;          ///< nothing when there is no tokenizer.json
+  std::vector<std::filesystem::path> parts;    ///< of a GGUF: all its files; else empty
+  std::string source_problem;                  ///< of a GGUF: why it has no source
+  std::string tokenizer_problem;               ///< of a GGUF: why it has no tokenizer
 
   const Architecture& architecture() const { return weights->architecture(); }
   /// The text of a kept file; nullptr when there is none.

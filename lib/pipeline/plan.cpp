@@ -216,7 +216,7 @@ class Planner {
       }
       if (belongs_to_run(spec.file))
         problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
-      ExportJob job{info, info->make(), spec.file, 0, {}};
+      ExportJob job{info, info->make(), spec.file, 0, {}, spec.split_max_bytes};
       std::map<std::string, Remark> remarks;
       for (const ModulePlan& module : plan_.modules) check_held(spec, job, module, remarks);
       for (const auto& [format, remark] : remarks)

@@ -42,6 +42,7 @@ struct ExportJob {
   std::filesystem::path file;  ///< relative to the output folder
   std::uint64_t bytes = 0;     ///< exact; known once the calibration is (prepare_run)
   std::vector<std::string> remarks;
+  std::uint64_t split_max_bytes = 0;  ///< of one file; 0: one file, however large
 };
 
 struct CompressionPlan {

@@ -69,6 +69,25 @@ bool is_made_by_run(const fs::path& out) {
   return is_finished(out) || (fs::exists(work / "lock") && is_work_folder(work)) || is_barely_begun(out);
 }
 
+constexpr std::string_view kPartPattern = "-#####-of-#####.gguf";
+
+/// Stands for all files that a split export may have: "model-#####-of-#####.gguf" of "model.gguf". No file of a run has
+/// such a name itself.
+std::string pattern_of_parts(std::string name) {
+  return name.substr(0, name.size() - std::string_view(".gguf").size()).append(kPartPattern);
+}
+
+/// The same of "model-00002-of-00003.gguf"; empty for a name that is no part's.
+std::string pattern_of_part(std::string name) {
+  if (name.size() <= kPartPattern.size()) return "";
+  char* const end = name.data() + (name.size() - kPartPattern.size());
+  for (std::size_t i = 0; i < kPartPattern.size(); ++i) {
+    const bool digit = end[i] >= '0' && end[i] <= '9';
+    if (kPartPattern[i] == '#' && digit) end[i] = '#';
+  }
+  return name.ends_with(kPartPattern) ? name : "";
+}
+
 /// Files of a run outside store/ and work/, relative to `out`, there or not: an export is known by the copied recipe
 /// before it is finished, and by the manifest when the recipe is damaged.
 std::set<std::string> files_of_run(const fs::path& out) {
@@ -80,8 +99,10 @@ std::set<std::string> files_of_run(const fs::path& out) {
         if (file.is_object() && file.contains("path") && file["path"].is_string()) files.insert(file["path"]);
   }
   try {
-    for (const ExportSpec& made : load_recipe(out / kRecipeName).exports)
+    for (const ExportSpec& made : load_recipe(out / kRecipeName).exports) {
       files.insert(made.file.lexically_normal().generic_string());
+      if (made.split_max_bytes > 0) files.insert(pattern_of_parts(made.file.lexically_normal().generic_string()));
+    }
   } catch (const Error&) {  // none was copied yet, or it is damaged: what it names is then foreign
   }
   return files;
@@ -106,7 +127,9 @@ bool is_of_run(const fs::directory_entry& entry, const std::string& name, const 
   if (name == "store") return is_folder;
   if (name.starts_with("store/"))
     return !is_folder && (name.starts_with("store/block-") || name.starts_with("store/model.h5"));
-  return is_folder ? is_parent_of_one(name, files) : files.contains(without_temporary_endings(name));
+  if (is_folder) return is_parent_of_one(name, files);
+  const std::string whole = without_temporary_endings(name);
+  return files.contains(whole) || files.contains(pattern_of_part(whole));
 }
 
 [[noreturn]] void fail_finished(const fs::path& out) {

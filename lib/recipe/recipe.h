@@ -84,6 +84,7 @@ struct ExportSpec {
   Mark where;                  ///< of the format
   std::filesystem::path file;  ///< below the output folder: relative and without ".."
   Mark file_where;
+  std::uint64_t split_max_bytes = 0;  ///< `split_max_size`: of one file; 0: one file, however large
 };
 
 struct EvaluateSpec {

@@ -30,12 +30,7 @@ inline TensorPtr encode_as(const CompressedTensor& tensor, const std::string& fo
   if (const auto dtype = dtype_from_name(format)) return std::make_shared<DenseTensor>(make_dense(weights, *dtype));
   Encoding encoding(grid_from_name(format), weights.shape());
   encoding.fit_all(weights, std::vector<float>(weights.cols(), 1.0f), ScaleRule::minmax);
-  for (std::size_t r = 0; r < weights.rows(); ++r)
-    for (std::size_t c = 0; c < weights.cols(); ++c) {
-      const StepGroup& g = encoding.group(r, c);
-      const float level = g.step == 0 ? 0.0f : std::nearbyint((weights(r, c) - g.offset) / g.step);
-      encoding.codes(r)[c] = static_cast<std::int16_t>(std::clamp(level, g.lo, g.hi));
-    }
+  for (std::size_t r = 0; r < weights.rows(); ++r) encoding.round_row(r, weights.row(r));
   return encoding.finish();
 }
 

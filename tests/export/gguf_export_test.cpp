@@ -81,6 +81,12 @@ INSTANTIATE_TEST_SUITE_P(Gguf, HeldFormats,
                          ::testing::Values(HeldFormat{"f32", "F32"}, HeldFormat{"f16", "F16"},
                                            HeldFormat{"bf16", "BF16"}, HeldFormat{"gguf/q4_0", "Q4_0"},
                                            HeldFormat{"gguf/q8_0", "Q8_0"}, HeldFormat{"gguf/q4_k", "Q4_K"},
+                                           HeldFormat{"gguf/q4_1", "Q4_1"}, HeldFormat{"gguf/q5_0", "Q5_0"},
+                                           HeldFormat{"gguf/q5_1", "Q5_1"}, HeldFormat{"gguf/q2_k", "Q2_K"},
+                                           HeldFormat{"gguf/q3_k", "Q3_K"}, HeldFormat{"gguf/q5_k", "Q5_K"},
+                                           HeldFormat{"gguf/q6_k", "Q6_K"}, HeldFormat{"gguf/iq4_nl", "IQ4_NL"},
+                                           HeldFormat{"gguf/iq4_xs", "IQ4_XS"}, HeldFormat{"gguf/tq1_0", "TQ1_0"},
+                                           HeldFormat{"gguf/tq2_0", "TQ2_0"}, HeldFormat{"gguf/mxfp4", "MXFP4"},
                                            HeldFormat{"int2 g32 sym", "Q4_0"}, HeldFormat{"int3 g64 sym", "Q4_0"},
                                            HeldFormat{"int4 g128 sym", "Q4_0"}, HeldFormat{"int4 channel sym", "Q4_0"},
                                            HeldFormat{"int4 tensor sym", "Q4_0"}, HeldFormat{"int5 g32 sym", "Q8_0"},
@@ -224,7 +230,10 @@ TEST(GgufExport, WritesEverySettingWithTheTypeThatRuntimesAskFor) {
 
 TEST(GgufExport, NamesTheTypeThatCoversMostBytes) {
   const std::vector<std::pair<std::string, std::uint32_t>> cases = {
-      {"f32", 0}, {"f16", 1}, {"gguf/q4_0", 2}, {"gguf/q8_0", 7}, {"gguf/q4_k", 14}, {"bf16", 32}};
+      {"f32", 0},         {"f16", 1},         {"gguf/q4_0", 2},    {"gguf/q4_1", 3},    {"gguf/q8_0", 7},
+      {"gguf/q5_0", 8},   {"gguf/q5_1", 9},   {"gguf/q2_k", 10},   {"gguf/q3_k", 11},   {"gguf/q4_k", 14},
+      {"gguf/q5_k", 16},  {"gguf/q6_k", 18},  {"gguf/iq4_nl", 25}, {"gguf/iq4_xs", 30}, {"bf16", 32},
+      {"gguf/tq1_0", 36}, {"gguf/tq2_0", 37}, {"gguf/mxfp4", 38}};
   const TempFolder folder;
   for (const auto& [format, id] : cases) {
     export_gguf(FormattedModel(rich_model(), all_in(format)), folder / "m.gguf");

@@ -49,6 +49,44 @@ TEST_F(LlamaCpp, PredictsWhatOurForwardPassPredictsFromCompressedWeights) {
   }
 }
 
+class EveryBlockType : public LlamaCpp, public ::testing::WithParamInterface<const char*> {};
+
+TEST_P(EveryBlockType, PredictsWhatOurForwardPassPredicts) {
+  const Windows windows = windows_of_texts(60);
+  const std::string format = std::string("gguf/") + GetParam();
+  const FormattedModel model(*demo().model, linears_in(format, "gguf/q8_0"));
+  export_gguf(model, folder / "model.gguf");
+  MatrixF theirs;
+  try {
+    theirs = distribution("model.gguf", windows);
+  } catch (const std::runtime_error& error) {
+    // The newest type: a runtime may be older than it. All others it must load.
+    if (format == "gguf/mxfp4") GTEST_SKIP() << "this llama.cpp does not load MXFP4: " << error.what();
+    throw;
+  }
+  const MatrixF ours = our_logits(model, windows);
+  const MatrixF original = probabilities_of(our_logits(*demo().model, windows));
+  expect_faithful(mean_kl(theirs, ours), mean_kl(original, ours), format);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gguf, EveryBlockType,
+                         ::testing::Values("q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs",
+                                           "tq1_0", "tq2_0", "mxfp4"),
+                         [](const auto& case_info) { return std::string(case_info.param); });
+
+TEST_F(LlamaCpp, OpensASplitExportFromItsFirstFile) {
+  ExportPlan plan = plan_of(*demo().model);
+  plan.split_max_bytes = std::uint64_t{4} << 20;
+  const auto exporter = find_exporter("gguf")->make();
+  exporter->write(plan, *demo().model, folder / "demo.gguf", silent_progress());
+  const std::vector<fs::path> files = exporter->files(plan, folder / "demo.gguf");
+  ASSERT_GT(files.size(), 2u);
+  const Windows windows = windows_of_texts(40);
+  const MatrixF split = distribution(files.front().filename().string(), windows);
+  export_gguf(*demo().model, folder / "whole.gguf");
+  EXPECT_EQ(split, distribution("whole.gguf", windows));
+}
+
 TEST_F(LlamaCpp, PredictsTheSameWithBiasesUntiedHeadWideHeadsAndLlama3Rope) {
   Architecture a = rich_architecture();
   a.max_positions = 512;

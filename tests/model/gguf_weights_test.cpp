@@ -10,14 +10,14 @@
 
 #include "base/dtype.h"
 #include "checkpoint/checkpoint_testing.h"
-#include "checkpoint/gguf_writer.h"
-#include "model/memory_source.h"
+#include "model/gguf_testing.h"
 #include "model/rope.h"
 
 namespace adze {
 namespace {
 
 using namespace testing;
+using Parts = GgufParts;
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
@@ -29,81 +29,10 @@ TEST(GgufRowOrder, IsThatOfTheSheet) {
   expect_error(ErrorKind::internal, "6 rows are not 2 heads of an even number", [] { gguf_row_order(6, 2); });
 }
 
-/// A GGUF file as parts that a test may spoil. Every tensor is F32 at first.
-struct Parts {
-  std::vector<GgufKeyValue> metadata;
-  std::vector<GgufTensorSpec> tensors;
-  std::vector<std::vector<std::byte>> data;
-
-  GgufValue& value(std::string_view key) { return std::ranges::find(metadata, key, &GgufKeyValue::key)->value; }
-  void drop_key(std::string_view key) {
-    std::erase_if(metadata, [&](const GgufKeyValue& pair) { return pair.key == key; });
-  }
-  std::size_t index(std::string_view name) {
-    return static_cast<std::size_t>(std::ranges::find(tensors, name, &GgufTensorSpec::name) - tensors.begin());
-  }
-  void drop_tensor(std::string_view name) {
-    const auto at = static_cast<std::ptrdiff_t>(index(name));
-    tensors.erase(tensors.begin() + at);
-    data.erase(data.begin() + at);
-  }
-  void add(std::string name, std::vector<std::uint64_t> dims, std::span<const float> values) {
-    tensors.push_back({std::move(name), 0, std::move(dims)});
-    const auto bytes = std::as_bytes(values);
-    data.emplace_back(bytes.begin(), bytes.end());
-  }
-  void store_as(std::string_view name, std::string_view type) {
-    GgufTensorSpec& tensor = tensors[index(name)];
-    tensor.type = find_gguf_type(type)->id;
-    data[index(name)].assign(gguf_tensor_bytes(*find_gguf_type(type), tensor.dims), std::byte{0});
-  }
-  std::filesystem::path write(const TempFolder& folder) const {
-    const std::filesystem::path path = folder / "model.gguf";
-    GgufWriter writer(path, metadata, tensors);
-    for (std::size_t i = 0; i < tensors.size(); ++i) writer.write(tensors[i].name, data[i]);
-    writer.commit();
-    return path;
-  }
-};
-
-/// Small, with grouped queries and biases, as a converter of somebody else writes it: rows reordered, only the keys
-/// that the format requires.
-Architecture small() {
-  Architecture a = small_architecture();
-  a.qkv_bias = true;
-  return a;
-}
-
-Parts parts_of(const Architecture& a) {
-  Parts parts;
-  parts.metadata = {{"general.architecture", std::string("llama")},
-                    {"llama.context_length", static_cast<std::uint32_t>(a.max_positions)},
-                    {"llama.embedding_length", static_cast<std::uint32_t>(a.hidden)},
-                    {"llama.block_count", static_cast<std::uint32_t>(a.layers)},
-                    {"llama.feed_forward_length", static_cast<std::uint32_t>(a.ffn)},
-                    {"llama.attention.head_count", static_cast<std::uint32_t>(a.heads)},
-                    {"llama.attention.head_count_kv", static_cast<std::uint32_t>(a.kv_heads)},
-                    {"llama.attention.key_length", static_cast<std::uint32_t>(a.head_dim)},
-                    {"llama.attention.layer_norm_rms_epsilon", static_cast<float>(a.norm_eps)},
-                    {"llama.rope.freq_base", static_cast<float>(a.rope.theta)}};
-  const MemorySource source = random_source(a);
-  for (const TensorSpec& spec : expected_tensors(a)) {
-    const std::vector<float> values = source.values(spec.hf_name);
-    const std::size_t rows = spec.shape[0], cols = values.size() / rows;
-    const std::vector<std::size_t> order = gguf_row_order(rows, spec.permuted_heads);
-    std::vector<float> stored;
-    for (const std::size_t from : order)
-      stored.insert(stored.end(), values.begin() + static_cast<std::ptrdiff_t>(from * cols),
-                    values.begin() + static_cast<std::ptrdiff_t>((from + 1) * cols));
-    parts.add(spec.gguf_name, {spec.shape.rbegin(), spec.shape.rend()}, stored);
-  }
-  return parts;
-}
-
 TEST(GgufWeights, ReadTheModelOfACheckpointBack) {
-  const Architecture a = small();
+  const Architecture a = gguf_architecture();
   const TempFolder folder;
-  const GgufWeights model(parts_of(a).write(folder));
+  const GgufWeights model(gguf_parts_of(a).write(folder));
   EXPECT_EQ(model.architecture(), a);  // 1e-5 too, although the file has the float next to it
   const CheckpointWeights original = random_model(a);
   EXPECT_EQ(model.embedding()->decode(), original.embedding()->decode());
@@ -120,10 +49,10 @@ TEST(GgufWeights, ReadTheModelOfACheckpointBack) {
 }
 
 TEST(GgufWeights, KnowTheDefaultsOfTheFormat) {
-  Architecture a = small();
+  Architecture a = gguf_architecture();
   a.kv_heads = a.heads;
   a.heads = a.kv_heads = 3;  // 24 / 3 = 8: the head_dim that is derived
-  Parts parts = parts_of(a);
+  Parts parts = gguf_parts_of(a);
   for (const char* const key : {"attention.head_count_kv", "attention.key_length", "rope.freq_base"})
     parts.drop_key(std::string("llama.") + key);
   const TempFolder folder;
@@ -131,7 +60,7 @@ TEST(GgufWeights, KnowTheDefaultsOfTheFormat) {
 }
 
 TEST(GgufWeights, TakeSpecialIdsFromTheTokenizerKeys) {
-  Parts parts = parts_of(small());
+  Parts parts = gguf_parts_of(gguf_architecture());
   parts.metadata.push_back({"tokenizer.ggml.bos_token_id", std::uint32_t{3}});
   parts.metadata.push_back({"tokenizer.ggml.eos_token_id", std::uint32_t{7}});
   const TempFolder folder;
@@ -141,19 +70,19 @@ TEST(GgufWeights, TakeSpecialIdsFromTheTokenizerKeys) {
 }
 
 TEST(GgufWeights, IgnoreTrailingDimensionsOfOne) {
-  Parts parts = parts_of(small());
+  Parts parts = gguf_parts_of(gguf_architecture());
   parts.tensors[parts.index("blk.0.attn_q.bias")].dims.push_back(1);
   parts.tensors[parts.index("output_norm.weight")].dims.push_back(1);
   const TempFolder folder;
   const GgufWeights model(parts.write(folder));
-  EXPECT_EQ(model.block(0)[LinearSlot::q].bias, random_model(small()).block(0)[LinearSlot::q].bias);
+  EXPECT_EQ(model.block(0)[LinearSlot::q].bias, random_model(gguf_architecture()).block(0)[LinearSlot::q].bias);
   EXPECT_THAT(model.final_norm(), SizeIs(24));
 }
 
 TEST(GgufWeights, ReadBlocksOfTheGridsInGgufRowOrder) {
-  Architecture a = small();
+  Architecture a = gguf_architecture();
   a.hidden = 256;
-  Parts parts = parts_of(a);
+  Parts parts = gguf_parts_of(a);
   const std::string name = "blk.0.attn_k.weight";  // 16 rows, 2 heads
   parts.store_as(name, "Q8_0");
   const std::size_t row_bytes = 256 / 32 * 34;
@@ -186,13 +115,13 @@ std::vector<float> float_divisors(const RopeSpec& rope, std::size_t head_dim) {
 }
 
 TEST(GgufWeights, RecogniseTheDivisorsOfPublishedLlama3Models) {
-  Architecture a = small();
+  Architecture a = gguf_architecture();
   a.head_dim = 64;
   a.rope.theta = 500000;
   a.rope.kind = RopeKind::llama3;
   for (const double factor : {8.0, 32.0}) {  // Llama 3.1 and 3.2
     a.rope.factor = factor;
-    Parts parts = parts_of(a);
+    Parts parts = gguf_parts_of(a);
     parts.add(std::string(kGgufRopeDivisors), {32}, float_divisors(a.rope, 64));
     const TempFolder folder;
     const RopeSpec rope = GgufWeights(parts.write(folder)).architecture().rope;
@@ -203,12 +132,12 @@ TEST(GgufWeights, RecogniseTheDivisorsOfPublishedLlama3Models) {
 }
 
 TEST(GgufWeights, RefuseDivisorsOfAnotherRule) {
-  Architecture a = small();
+  Architecture a = gguf_architecture();
   a.head_dim = 64;
   std::vector<float> divisors(32, 1.0f);
   divisors[31] = 8.0f;
   divisors[3] = 2.5f;
-  Parts parts = parts_of(a);
+  Parts parts = gguf_parts_of(a);
   parts.add(std::string(kGgufRopeDivisors), {32}, divisors);
   const TempFolder folder;
   expect_error(ErrorKind::bad_data, "element 3 is 2.5, but the llama3 rule with factor 8, low 1, high 4, context 8192",
@@ -247,11 +176,17 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
        [](Parts& p) { p.add("blk.0.extra.weight", {1}, std::vector<float>(1)); }},
       {"tensor 'blk.0.ffn_up.weight' has shape [24, 40], but the metadata ask for [40, 24]",
        [](Parts& p) { std::ranges::reverse(p.tensors[p.index("blk.0.ffn_up.weight")].dims); }},
-      {"tensor 'blk.0.ffn_up.weight' has type I32, which is not supported; known: F32, F16, BF16, Q4_0, Q8_0 and Q4_K",
+      {"tensor 'blk.0.ffn_up.weight' has type I32, which is not supported; known: F32, F16, BF16, Q4_0, ",
        [](Parts& p) { p.store_as("blk.0.ffn_up.weight", "I32"); }},
+      {"tensor 'blk.0.attn_norm.weight' is a vector of type Q8_0; norms and biases are F32, F16 or BF16",
+       [](Parts& p) {
+         p.tensors[p.index("blk.0.attn_norm.weight")].dims = {32};
+         p.store_as("blk.0.attn_norm.weight", "Q8_0");
+         for (const char* const name : {"llama.embedding_length"}) p.value(name) = std::uint32_t{32};
+       }},
   };
   for (const Case& c : cases) {
-    Parts parts = parts_of(small());
+    Parts parts = gguf_parts_of(gguf_architecture());
     c.spoil(parts);
     const TempFolder folder;
     const std::filesystem::path path = parts.write(folder);
@@ -260,7 +195,7 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
 }
 
 TEST(GgufWeights, ShowOnlyTheFirstOfManyProblems) {
-  Parts parts = parts_of(small());
+  Parts parts = gguf_parts_of(gguf_architecture());
   for (const LinearInfo& info : block_linears())
     for (const char* const block : {"blk.0.", "blk.1."}) parts.drop_tensor(block + std::string(info.gguf) + ".weight");
   const TempFolder folder;
@@ -268,7 +203,7 @@ TEST(GgufWeights, ShowOnlyTheFirstOfManyProblems) {
 }
 
 TEST(GgufWeights, RefuseValuesThatAreNotFinite) {
-  Parts parts = parts_of(small());
+  Parts parts = gguf_parts_of(gguf_architecture());
   const float bad = NAN;
   std::memcpy(parts.data[parts.index("blk.0.ffn_up.weight")].data() + 4 * 100, &bad, 4);
   const TempFolder folder;

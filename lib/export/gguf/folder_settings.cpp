@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/gguf_files.h"
 
 namespace adze {
 namespace {
@@ -59,6 +60,12 @@ std::string front_matter_license(std::string_view readme) {
   return "";  // never closed: no front matter
 }
 
+nlohmann::json parse_object(const StoreFile& file) {
+  nlohmann::json parsed = parse_json(file.text, file.name);
+  if (!parsed.is_object()) fail(ErrorKind::bad_data, "{}: not a JSON object", file.name);
+  return parsed;
+}
+
 }  // namespace
 
 FolderSettings FolderSettings::from(std::span<const StoreFile> files) {
@@ -66,10 +73,10 @@ FolderSettings FolderSettings::from(std::span<const StoreFile> files) {
   for (const StoreFile& file : files) {
     if (file.name == "chat_template.jinja") settings.chat_template = file.text;
     if (file.name == "README.md") settings.readme = file.text;
+    if (file.name == kGgufKeysFile) settings.gguf_keys = parse_object(file);
     for (const JsonFile& known : kJsonFiles) {
       if (file.name != known.name) continue;
-      settings.*known.member = parse_json(file.text, file.name);
-      if (!(settings.*known.member).is_object()) fail(ErrorKind::bad_data, "{}: not a JSON object", file.name);
+      settings.*known.member = parse_object(file);
     }
   }
   return settings;

@@ -15,8 +15,9 @@ struct FolderSettings {
   nlohmann::json config = nlohmann::json::object();
   nlohmann::json generation_config = nlohmann::json::object();
   nlohmann::json tokenizer_config = nlohmann::json::object();
-  std::string chat_template;  ///< chat_template.jinja
-  std::string readme;         ///< README.md
+  nlohmann::json gguf_keys = nlohmann::json::object();  ///< gguf.json, of a model from GGUF (model/gguf_files.h)
+  std::string chat_template;                            ///< chat_template.jinja
+  std::string readme;                                   ///< README.md
 
   /// Throws bad_data when a file is no JSON object.
   static FolderSettings from(std::span<const StoreFile> files);

@@ -1,12 +1,14 @@
 #include "export/gguf/gguf_exporter.h"
 
 #include <algorithm>
+#include <deque>
+#include <optional>
 #include <system_error>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/temporaries.h"
-#include "export/gguf/metadata.h"
+#include "export/gguf/split.h"
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
 #include "export/tensor_walk.h"
@@ -75,18 +77,51 @@ void write_tensor(GgufWriter& writer, const PlannedTensor& planned, const GgufSt
   write_matrix(writer, planned.spec, storage, *values.matrix);
 }
 
-void stream_file(const std::filesystem::path& path, const ExportPlan& plan, const GgufContent& content,
-                 const ModelWeights& model, Progress& progress) {
-  GgufWriter writer(path, content.metadata, content.tensors);
+/// Writes the parts one after the other: each is opened for its first tensor and committed after its last.
+class PartsWriter {
+ public:
+  PartsWriter(std::span<const GgufPart> parts, std::span<const std::filesystem::path> paths)
+      : parts_(parts), paths_(paths) {
+    open(0);
+  }
+
+  /// Where the next tensor goes.
+  GgufWriter& next() {
+    while (written_ == parts_[part_].tensors.size()) {
+      writer_->commit();
+      open(part_ + 1);
+    }
+    ++written_;
+    return *writer_;
+  }
+  void commit() { writer_->commit(); }
+
+ private:
+  void open(std::size_t part) {
+    part_ = part;
+    written_ = 0;
+    writer_.emplace(paths_[part], parts_[part].metadata, parts_[part].tensors);
+  }
+
+  std::span<const GgufPart> parts_;
+  std::span<const std::filesystem::path> paths_;
+  std::size_t part_ = 0;
+  std::size_t written_ = 0;  ///< tensors of this part
+  std::optional<GgufWriter> writer_;
+};
+
+void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent& content, const ModelWeights& model,
+                  Progress& progress) {
   TensorWalk walk(model);
   progress.start("writing", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& planned = plan.tensors[i];
     with_context(fmt::format("tensor '{}'", planned.spec.hf_name),
-                 [&] { write_tensor(writer, planned, content.storages[i], walk.at(planned.spec)); });
+                 [&] { write_tensor(writer.next(), planned, content.storages[i], walk.at(planned.spec)); });
     progress.update(i + 1);
   }
-  if (!content.rope_divisors.empty()) writer.write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
+  if (!content.rope_divisors.empty())
+    writer.next().write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
   writer.commit();
 }
 
@@ -96,6 +131,12 @@ std::string window_remark(const Architecture& architecture) {
   return fmt::format(
       "the runtime has no sliding window for this architecture; beyond {} tokens it attends to all of them",
       architecture.sliding_window);
+}
+
+std::vector<std::filesystem::path> part_paths(const std::filesystem::path& path, std::size_t count) {
+  std::vector<std::filesystem::path> paths;
+  for (std::size_t i = 0; i < count; ++i) paths.push_back(gguf_part_path(path, i, count));
+  return paths;
 }
 
 class GgufExporter final : public Exporter {
@@ -116,8 +157,11 @@ class GgufExporter final : public Exporter {
   }
 
   std::uint64_t predict_bytes(const ExportPlan& plan) const override {
-    const GgufContent content = gguf_content(plan);
-    return predict_gguf_bytes(content.metadata, content.tensors);
+    return predict_gguf_bytes(split_gguf(gguf_content(plan), plan.split_max_bytes));
+  }
+
+  std::vector<std::filesystem::path> files(const ExportPlan& plan, const std::filesystem::path& path) const override {
+    return part_paths(path, split_gguf(gguf_content(plan), plan.split_max_bytes).size());
   }
 
   void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
@@ -125,10 +169,16 @@ class GgufExporter final : public Exporter {
     const GgufContent content = with_context(path.string(), [&] { return gguf_content(plan); });
     if (const std::string remark = window_remark(plan.architecture); !remark.empty())
       progress.warn(fmt::format("{}: {}", path.string(), remark));
-    UnverifiedFile file(path);
-    stream_file(file.path(), plan, content, model, progress);
-    verify_gguf(file.path(), plan, content, model, progress);
-    file.publish();
+    const std::vector<GgufPart> parts =
+        with_context(path.string(), [&] { return split_gguf(content, plan.split_max_bytes); });
+    std::deque<UnverifiedFile> files;
+    std::vector<std::filesystem::path> unverified;
+    for (const std::filesystem::path& part : part_paths(path, parts.size()))
+      unverified.push_back(files.emplace_back(part).path());
+    PartsWriter writer(parts, unverified);
+    stream_files(writer, plan, content, model, progress);
+    verify_gguf(unverified, parts, plan, model, progress);
+    for (auto file = files.rbegin(); file != files.rend(); ++file) file->publish();  // the first one says: complete
   }
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,6 +14,7 @@
 #include "export/gguf/folder_settings.h"
 #include "export/gguf/tokenizer_keys.h"
 #include "model/config_object.h"
+#include "model/gguf_files.h"
 #include "model/gguf_weights.h"
 #include "model/rope.h"
 #include "text/tokenizer.h"
@@ -19,15 +22,20 @@
 namespace adze {
 namespace {
 
-/// general.file_type of a file that is mostly of this type (Q4_K: the plain mix, "S").
+/// general.file_type of a file that is mostly of this type (of K types the plain mix, "S"). Informational: loaders go
+/// by the type of each tensor.
 struct FileType {
   std::string_view type;
   std::uint32_t id;
 };
-constexpr std::array kFileTypes = {FileType{"F32", 0},  FileType{"F16", 1},   FileType{"Q4_0", 2},
-                                   FileType{"Q8_0", 7}, FileType{"Q4_K", 14}, FileType{"BF16", 32}};
+constexpr std::array kFileTypes = {
+    FileType{"F32", 0},    FileType{"F16", 1},    FileType{"Q4_0", 2},    FileType{"Q4_1", 3},    FileType{"Q8_0", 7},
+    FileType{"Q5_0", 8},   FileType{"Q5_1", 9},   FileType{"Q2_K", 10},   FileType{"Q3_K", 11},   FileType{"Q4_K", 14},
+    FileType{"Q5_K", 16},  FileType{"Q6_K", 18},  FileType{"IQ4_NL", 25}, FileType{"IQ4_XS", 30}, FileType{"BF16", 32},
+    FileType{"TQ1_0", 36}, FileType{"TQ2_0", 37}, FileType{"MXFP4", 38}};
 constexpr std::uint32_t kQuantizationVersion = 2;
 constexpr std::string_view kProvenancePrefix = "adze.";
+constexpr std::string_view kGeneralPrefix = "general.";
 
 void require_planned_tensors(const ExportPlan& plan) {
   const std::vector<TensorSpec> expected = expected_tensors(plan.architecture);
@@ -65,7 +73,10 @@ std::uint32_t file_type(std::span<const GgufTensorSpec> tensors) {
   for (const GgufTensorSpec& tensor : tensors)
     bytes[tensor.type] += gguf_tensor_bytes(gguf_type(tensor.type), tensor.dims);
   const auto most = std::ranges::max_element(bytes, {}, [](const auto& entry) { return entry.second; });
-  return std::ranges::find(kFileTypes, gguf_type(most->first).name, &FileType::type)->id;
+  const std::string_view type = gguf_type(most->first).name;
+  const auto* const row = std::ranges::find(kFileTypes, type, &FileType::type);
+  if (row == kFileTypes.end()) fail(ErrorKind::internal, "type {} has no row in the table of file types", type);
+  return row->id;
 }
 
 /// Number of weights in words: "5.8M", "70B".
@@ -83,6 +94,17 @@ std::string size_label(std::span<const PlannedTensor> tensors) {
   return fmt::format("{:.{}f}{}", scaled, scaled < 9.5 ? 1 : 0, unit->letter);
 }
 
+std::optional<GgufValue> kept_value(const nlohmann::json& value) {
+  if (value.is_string() && !value.get_ref<const std::string&>().empty()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_unsigned() && value <= std::numeric_limits<std::uint32_t>::max())
+    return value.get<std::uint32_t>();
+  if (value.is_number_float()) return value.get<float>();
+  const bool texts = value.is_array() && !value.empty() &&
+                     std::ranges::all_of(value, [](const nlohmann::json& item) { return item.is_string(); });
+  return texts ? std::optional<GgufValue>(value.get<std::vector<std::string>>()) : std::nullopt;
+}
+
 class MetadataBuilder {
  public:
   explicit MetadataBuilder(const Architecture& a) : a_(a), name_(family_of(a.family).gguf_name) {}
@@ -95,6 +117,7 @@ class MetadataBuilder {
     put_text("general.license", settings.license());
     put("general.file_type", type);
     put("general.quantization_version", kQuantizationVersion);
+    for (const auto& [key, value] : settings.gguf_keys.items()) put_kept(key, value);
   }
 
   void add_architecture() {
@@ -127,6 +150,15 @@ class MetadataBuilder {
   void put(std::string key, GgufValue value) { keys_.push_back({std::move(key), std::move(value)}); }
   void put_text(std::string key, const std::string& text) {
     if (!text.empty()) put(std::move(key), text);
+  }
+  /// A key of the GGUF that the model came from. The file with it has been in foreign hands.
+  void put_kept(const std::string& key, const nlohmann::json& value) {
+    if (std::ranges::find(keys_, key, &GgufKeyValue::key) != keys_.end()) return;
+    auto kept = kept_value(value);
+    if (!key.starts_with(kGeneralPrefix) || !kept)
+      fail(ErrorKind::bad_data, "{}: '{}' is no 'general.' key with a text, a number, a flag or a list of texts",
+           kGgufKeysFile, key);
+    put(key, std::move(*kept));
   }
   void put_count(std::string_view suffix, std::size_t count) {
     put(fmt::format("{}.{}", name_, suffix), checked_cast<std::uint32_t>(count));

@@ -11,17 +11,17 @@
 namespace adze {
 namespace {
 
-void compare_header(const GgufFile& file, const GgufContent& content) {
+void compare_header(const GgufFile& file, const GgufPart& part) {
   const auto stored = file.metadata();
-  for (std::size_t i = 0; i < std::max(stored.size(), content.metadata.size()); ++i)
-    if (i >= stored.size() || i >= content.metadata.size() || stored[i] != content.metadata[i])
+  for (std::size_t i = 0; i < std::max(stored.size(), part.metadata.size()); ++i)
+    if (i >= stored.size() || i >= part.metadata.size() || stored[i] != part.metadata[i])
       fail(ErrorKind::internal, "key {} differs from what was meant ('{}')", i,
-           i < content.metadata.size() ? content.metadata[i].key : "none");
+           i < part.metadata.size() ? part.metadata[i].key : "none");
   const auto tensors = file.tensors();
-  if (tensors.size() != content.tensors.size())
-    fail(ErrorKind::internal, "{} tensors instead of {}", tensors.size(), content.tensors.size());
+  if (tensors.size() != part.tensors.size())
+    fail(ErrorKind::internal, "{} tensors instead of {}", tensors.size(), part.tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const GgufTensorSpec& meant = content.tensors[i];
+    const GgufTensorSpec& meant = part.tensors[i];
     if (tensors[i].name != meant.name || tensors[i].type->id != meant.type || tensors[i].dims != meant.dims)
       fail(ErrorKind::internal, "tensor '{}' differs in name, type or shape from '{}'", tensors[i].name, meant.name);
   }
@@ -119,11 +119,13 @@ void compare_weights(const ModelWeights& written, const ExportPlan& plan, const 
 
 }  // namespace
 
-void verify_gguf(const std::filesystem::path& path, const ExportPlan& plan, const GgufContent& content,
+void verify_gguf(std::span<const std::filesystem::path> paths, std::span<const GgufPart> parts, const ExportPlan& plan,
                  const ModelWeights& model, Progress& progress) {
-  with_context(path.string(), [&] { compare_header(GgufFile(path), content); });
-  const GgufWeights written(path);
-  with_context(path.string(), [&] {
+  std::vector<GgufFile> files = open_gguf_parts(paths);
+  for (std::size_t i = 0; i < files.size(); ++i)
+    with_context(paths[i].string(), [&] { compare_header(files[i], parts[i]); });
+  const GgufWeights written(std::move(files));
+  with_context(paths.front().string(), [&] {
     compare_architecture(written.architecture(), plan.architecture);
     compare_weights(written, plan, model, progress);
   });

@@ -1,0 +1,123 @@
+#include "model/gguf_files.h"
+
+#include <algorithm>
+#include <array>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "model/architecture.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::string_view kPrefix = "general.";
+constexpr std::string_view kNameKey = "general.name";
+constexpr std::string_view kLicenseKey = "general.license";
+
+/// What an export derives from the model itself, or what is in config.json.
+constexpr std::array<std::string_view, 7> kNotKept = {
+    "general.architecture",         "general.type",      "general.size_label", "general.file_type",
+    "general.quantization_version", "general.alignment", kLicenseKey};
+
+/// Special tokens that config.json may name beside BOS and EOS.
+struct SpecialId {
+  const char* config_key;
+  const char* gguf_key;
+};
+constexpr std::array kSpecialIds = {SpecialId{"pad_token_id", "tokenizer.ggml.padding_token_id"},
+                                    SpecialId{"unk_token_id", "tokenizer.ggml.unknown_token_id"}};
+
+Json rope_object(const RopeSpec& rope) {
+  if (rope.kind == RopeKind::linear) return {{"rope_type", "linear"}, {"factor", rope.factor}};
+  return {{"rope_type", "llama3"},
+          {"factor", rope.factor},
+          {"low_freq_factor", rope.low_freq_factor},
+          {"high_freq_factor", rope.high_freq_factor},
+          {"original_max_position_embeddings", rope.original_max_positions}};
+}
+
+Json config_of(const Architecture& a) {
+  Json config{{"architectures", {a.family}},
+              {"model_type", family_of(a.family).model_type},
+              {"hidden_size", a.hidden},
+              {"intermediate_size", a.ffn},
+              {"num_hidden_layers", a.layers},
+              {"num_attention_heads", a.heads},
+              {"num_key_value_heads", a.kv_heads},
+              {"head_dim", a.head_dim},
+              {"vocab_size", a.vocab},
+              {"max_position_embeddings", a.max_positions},
+              {"rms_norm_eps", a.norm_eps},
+              {"rope_theta", a.rope.theta},
+              {"hidden_act", "silu"},
+              {"tie_word_embeddings", a.tied},
+              {"attention_bias", a.qkv_bias},
+              {"mlp_bias", a.mlp_bias}};
+  if (a.rope.kind != RopeKind::none) config["rope_scaling"] = rope_object(a.rope);
+  if (a.bos_id) config["bos_token_id"] = *a.bos_id;
+  if (!a.eos_ids.empty()) config["eos_token_id"] = a.eos_ids.front();
+  return config;
+}
+
+/// Whether the text says all of the architecture: a setting that it lost would change the arithmetic.
+void require_same(const Architecture& meant, const std::string& text) {
+  Architecture said = parse_architecture(nlohmann::json::parse(text), "config.json");
+  said.tied_stated = meant.tied_stated;
+  if (said == meant) return;
+  if (meant.qkv_bias != meant.o_bias)
+    fail(ErrorKind::bad_data,
+         "q, k and v {} biases and the output projection {}; {} has them on all four or on none, so the model can be "
+         "judged, but neither imported nor compressed",
+         meant.qkv_bias ? "have" : "have no", meant.o_bias ? "has" : "has none", meant.family);
+  fail(ErrorKind::internal, "config.json does not say what the GGUF's metadata say");
+}
+
+std::string config_text(const GgufWeights& weights) {
+  const GgufFile& file = weights.files().front();
+  Json config = config_of(weights.architecture());
+  for (const SpecialId& special : kSpecialIds)
+    if (const auto* const id = file.find<std::uint32_t>(special.gguf_key)) config[special.config_key] = *id;
+  if (const auto* const license = file.find<std::string>(kLicenseKey)) config["license"] = *license;
+  return config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+/// Texts, 32-bit counts, floats, flags and lists of texts: all that the format documents for `general.*`.
+void keep(Json& kept, const GgufKeyValue& pair) {
+  std::visit(
+      [&](const auto& value) {
+        using T = std::decay_t<decltype(value)>;
+        if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::uint32_t> || std::is_same_v<T, float> ||
+                      std::is_same_v<T, bool> || std::is_same_v<T, std::vector<std::string>>)
+          kept[pair.key] = value;
+      },
+      pair.value);
+}
+
+std::string kept_keys_text(const GgufFile& file) {
+  Json kept = Json::object();
+  for (const GgufKeyValue& pair : file.metadata())
+    if (pair.key.starts_with(kPrefix) && std::ranges::find(kNotKept, pair.key) == kNotKept.end()) keep(kept, pair);
+  return kept.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string gguf_model_name(const GgufFile& file) {
+  const auto* const name = file.find<std::string>(kNameKey);
+  return name ? *name : "";
+}
+
+std::vector<StoreFile> gguf_settings_files(const GgufWeights& weights) {
+  const GgufFile& file = weights.files().front();
+  return with_context(file.path().string(), [&] {
+    std::vector<StoreFile> files{{"config.json", config_text(weights)}};
+    require_same(weights.architecture(), files.front().text);
+    files.push_back({std::string(kGgufKeysFile), kept_keys_text(file)});
+    return files;
+  });
+}
+
+}  // namespace adze
