@@ -33,6 +33,9 @@ std::string model_identity(const OpenedModel& model) {
       hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
     }
   }
+  // Blocks and reordered rows of a GGUF have no place that could be named.
+  for (const fs::path& part : model.parts)
+    hasher.add(fmt::format("{} {}\n", fs::file_size(part), fs::last_write_time(part).time_since_epoch().count()));
   return hasher.hex();
 }
 
@@ -206,13 +209,16 @@ class Run {
       const ExportJob& job = run_.plan.exports[e];
       const std::string name = job.file.string();
       make_folder((folder_.out() / job.file).parent_path());
-      job.exporter->write(export_plan(run_.plan, model_, run_.provenance), CompressedStore(folder_.store()),
-                          folder_.out() / job.file, progress_);
+      ExportPlan exported = export_plan(run_.plan, model_, run_.provenance);
+      exported.split_max_bytes = job.split_max_bytes;
+      job.exporter->write(exported, CompressedStore(folder_.store()), folder_.out() / job.file, progress_);
       CommittedStep step;
       step.step = static_cast<std::uint32_t>(layers_ + 1 + e);
-      step.stored = {describe_file(folder_.out(), name)};
-      if (step.stored[0].bytes != job.bytes)
-        fail(ErrorKind::internal, "{}: {} bytes were predicted, {} written", name, job.bytes, step.stored[0].bytes);
+      std::uint64_t bytes = 0;
+      for (const fs::path& file : job.exporter->files(exported, job.file))
+        bytes += step.stored.emplace_back(describe_file(folder_.out(), file.string())).bytes;
+      if (bytes != job.bytes)
+        fail(ErrorKind::internal, "{}: {} bytes were predicted, {} written", name, job.bytes, bytes);
       ledger_.commit(step);
     }
   }
@@ -268,8 +274,11 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
   run.provenance = {{"adze.version", ADZE_VERSION},
                     {"adze.recipe", recipe.text_hash},
                     {"adze.calibration", run.windows.hash()}};
-  const ExportPlan exported = export_plan(run.plan, model, run.provenance);
-  for (ExportJob& job : run.plan.exports) job.bytes = job.exporter->predict_bytes(exported);
+  ExportPlan exported = export_plan(run.plan, model, run.provenance);
+  for (ExportJob& job : run.plan.exports) {
+    exported.split_max_bytes = job.split_max_bytes;
+    job.bytes = job.exporter->predict_bytes(exported);
+  }
   if (run.plan.protocol) {
     run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
     if (run.evaluation_ids.size() < run.plan.protocol->window)
