@@ -144,8 +144,10 @@ float fit_level_scale(std::span<const float> weights, std::span<const float> imp
 }
 
 AffineSearch affine_search(float largest_code, bool any_offset) {
-  const Reach reach = reach_for(largest_code);
-  return {largest_code, reach.first, (reach.last - reach.first) / static_cast<float>(kCandidates - 1), any_offset};
+  // As the offset is fitted too, a range well inside the codes is often best: the ends round outwards.
+  const float first = 0.9f * largest_code - 0.7f;
+  const float last = largest_code * (1.0f + 2.4f / (largest_code + 1.0f));
+  return {largest_code, first, (last - first) / static_cast<float>(kCandidates - 1), any_offset};
 }
 
 }  // namespace adze

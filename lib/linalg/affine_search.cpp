@@ -105,6 +105,7 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
   constexpr float kNoRange = 1e-30f;  // inverses of less overflow
   fit.step = range < kNoRange ? 0.0f : range / search.largest_code;
   fit.offset = extent.lo;
+  fit.l = fit.ll = fit.xl = 0;
   if (range < kNoRange || !(fit.w > 0)) return;
   HWY_ALIGN float above[kMostSearchCols];  // y = x - lowest
   float y_sum = 0;
@@ -125,7 +126,7 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
   const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: sums with it have no fraction bits, rounded half to even
   const V least = magic;
   const V most = hn::Add(magic, hn::Set(d, search.largest_code));
-  Lanes16 errors, steps, offsets;
+  Lanes16 errors, steps, offsets, l, ll, yl;
   for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
     const V reach = hn::MulAdd(hn::Iota(d, static_cast<float>(c)), hn::Set(d, search.apart), hn::Set(d, search.first));
     const V inverse = hn::Mul(reach, hn::Set(d, 1.0f / range));
@@ -133,10 +134,10 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
     for (std::size_t i = 0; i < count; ++i) {
       const V y = hn::Set(d, above[i]);
       const V shifted = hn::Min(hn::Max(hn::MulAdd(y, inverse, magic), least), most);
-      const V l = hn::Sub(shifted, magic);
-      const V wl = hn::Mul(hn::Set(d, weight[i]), l);
+      const V code = hn::Sub(shifted, magic);
+      const V wl = hn::Mul(hn::Set(d, weight[i]), code);
       l_sum = hn::Add(l_sum, wl);
-      ll_sum = hn::MulAdd(wl, l, ll_sum);
+      ll_sum = hn::MulAdd(wl, code, ll_sum);
       yl_sum = hn::MulAdd(wl, y, yl_sum);
     }
     const Solved solved = Solve(d, hn::Set(d, fit.w), hn::Set(d, y_sum), hn::Set(d, yy_sum), l_sum, ll_sum, yl_sum,
@@ -144,11 +145,17 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
     hn::Store(solved.error, d, errors.at + c);
     hn::Store(solved.step, d, steps.at + c);
     hn::Store(solved.offset, d, offsets.at + c);
+    hn::Store(l_sum, d, l.at + c);
+    hn::Store(ll_sum, d, ll.at + c);
+    hn::Store(yl_sum, d, yl.at + c);
   }
   const std::size_t best = ArgMin(d, errors);
   if (!(errors.at[best] < 3e38f)) return;
   fit.step = steps.at[best];
   fit.offset = extent.lo + offsets.at[best];
+  fit.l = l.at[best];
+  fit.ll = ll.at[best];
+  fit.xl = yl.at[best] + extent.lo * l.at[best];
 }
 
 void SearchAffine(std::size_t count, const float* x, const float* weight, const AffineSearch& search,
@@ -203,7 +210,6 @@ void SearchIntegers(std::size_t count, const float* x, const float* weight, floa
     const std::size_t best = ArgMin(d, errors);
     const double s = scales.scale[k] = scale.at[best];
     const double m = scales.min[k] = min.at[best];
-    out.error += std::max(errors.at[best], 0.0f);
     if (s == 0) continue;  // its codes have no effect
     out.aa += s * s * ll.at[best];
     out.ab -= s * m * l.at[best];
@@ -211,6 +217,56 @@ void SearchIntegers(std::size_t count, const float* x, const float* weight, floa
     out.ax += s * xl.at[best];
     out.bx -= m * fits[k].x;
   }
+}
+
+/// One number of GroupFit for every group, groups in lanes.
+HWY_INLINE void Spread(std::size_t groups, const GroupFit* fits, float GroupFit::*member, Lanes16& out) {
+  for (std::size_t k = 0; k < groups; ++k) out.at[k] = fits[k].*member;
+  for (std::size_t k = groups; k < kTried; ++k) out.at[k] = 0;
+}
+
+void SettleIntegers(float largest_integer, std::size_t groups, const GroupFit* fits, SharedScales& scales,
+                    SharedFit& out) {
+  const F d;
+  Lanes16 w, x, l, ll, xl;
+  Spread(groups, fits, &GroupFit::w, w);
+  Spread(groups, fits, &GroupFit::x, x);
+  Spread(groups, fits, &GroupFit::l, l);
+  Spread(groups, fits, &GroupFit::ll, ll);
+  Spread(groups, fits, &GroupFit::xl, xl);
+  const V zero = hn::Zero(d);
+  const V two = hn::Set(d, 2.0f);
+  const V largest = hn::Set(d, largest_integer);
+  V aa = zero, ab = zero, bb = zero, ax = zero, bx = zero;
+  for (std::size_t k = 0; k < kTried; k += hn::Lanes(d)) {
+    const V vw = hn::Load(d, w.at + k), vx = hn::Load(d, x.at + k), vl = hn::Load(d, l.at + k);
+    const V vll = hn::Load(d, ll.at + k), vxl = hn::Load(d, xl.at + k);
+    const V scale = hn::LoadU(d, scales.scale.data() + k), min = hn::LoadU(d, scales.min.data() + k);
+    V least = hn::Inf(d), best_scale = scale, best_min = min;
+    for (std::size_t c = 0; c < kTried; ++c) {
+      const V s = hn::Min(hn::Max(hn::Add(scale, hn::Set(d, kScaleMoves[c])), zero), largest);
+      const V m = hn::Min(hn::Max(hn::Add(min, hn::Set(d, kMinMoves[c])), zero), largest);
+      const V step = hn::Mul(hn::Set(d, scales.d), s);
+      const V offset = hn::Mul(hn::Set(d, -scales.dmin), m);
+      const V with_step = hn::Mul(step, hn::Sub(hn::Mul(step, vll), hn::Mul(two, vxl)));
+      const V inner = hn::MulAdd(offset, vw, hn::Mul(two, hn::Sub(hn::Mul(step, vl), vx)));
+      const V error = hn::MulAdd(offset, inner, with_step);
+      const auto better = hn::Lt(error, least);
+      least = hn::IfThenElse(better, error, least);
+      best_scale = hn::IfThenElse(better, s, best_scale);
+      best_min = hn::IfThenElse(better, m, best_min);
+    }
+    hn::StoreU(best_scale, d, scales.scale.data() + k);
+    hn::StoreU(best_min, d, scales.min.data() + k);
+    const auto used = hn::Gt(best_scale, zero);
+    const V m = hn::IfThenElseZero(used, best_min);
+    aa = hn::MulAdd(hn::Mul(best_scale, best_scale), vll, aa);
+    ab = hn::NegMulAdd(hn::Mul(best_scale, m), vl, ab);
+    bb = hn::MulAdd(hn::Mul(m, m), vw, bb);
+    ax = hn::MulAdd(best_scale, vxl, ax);
+    bx = hn::NegMulAdd(m, vx, bx);
+  }
+  out = {SumOf(d, aa), SumOf(d, ab), SumOf(d, bb), SumOf(d, ax), SumOf(d, bx)};
 }
 
 }  // namespace HWY_NAMESPACE
@@ -222,6 +278,7 @@ namespace adze {
 
 HWY_EXPORT(SearchAffine);
 HWY_EXPORT(SearchIntegers);
+HWY_EXPORT(SettleIntegers);
 
 void search_affine(std::span<const float> x, std::span<const float> weight, const AffineSearch& search,
                    std::span<GroupFit> fits) {
@@ -237,6 +294,13 @@ SharedFit search_integers(std::span<const float> x, std::span<const float> weigh
   SharedFit fit;
   HWY_DYNAMIC_DISPATCH(SearchIntegers)
   (cols, x.data(), weight.data(), largest_code, largest_integer, fits.size(), fits.data(), scales, fit);
+  return fit;
+}
+
+SharedFit settle_integers(float largest_integer, std::span<const GroupFit> fits, SharedScales& scales) {
+  assert(fits.size() <= SharedScales::kMostGroups);
+  SharedFit fit;
+  HWY_DYNAMIC_DISPATCH(SettleIntegers)(largest_integer, fits.size(), fits.data(), scales, fit);
   return fit;
 }
 

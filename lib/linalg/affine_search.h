@@ -26,6 +26,9 @@ struct GroupFit {
   float w = 0;   ///< sum w
   float x = 0;   ///< sum w x
   float xx = 0;  ///< sum w x^2
+  float l = 0;   ///< sum w l over the best codes l
+  float ll = 0;  ///< sum w l^2
+  float xl = 0;  ///< sum w x l
 };
 
 /// The best step and offset of each group of fits.size() groups, by a 2 x 2 weighted least squares per candidate. x and
@@ -43,19 +46,26 @@ struct SharedScales {
   std::array<float, kMostGroups> min{};
 };
 
-/// The error after a search, and the normal equations of (d, dmin) with codes and integers fixed: [aa ab; ab bb] [d;
-/// dmin] = [ax; bx].
+/// Normal equations of (d, dmin) with codes and integers fixed: [aa ab; ab bb] [d; dmin] = [ax; bx]. Groups whose scale
+/// is zero are left out.
 struct SharedFit {
-  double error = 0;
   double aa = 0;
   double ab = 0;
   double bb = 0;
   double ax = 0;
   double bx = 0;
+
+  /// The squared error less what does not depend on d and dmin.
+  double error(double d, double dmin) const {
+    return d * (d * aa - 2 * ax) + dmin * (dmin * bb - 2 * bx) + 2 * d * dmin * ab;
+  }
 };
 
-/// Moves the integers of each group to those of least error among their neighbours, between 0 and largest_integer; ties
-/// keep what is there. fits: w, x and xx of each group.
+/// Moves the integers of each group to those of least error among their neighbours, between 0 and largest_integer, for
+/// the codes that the fits' sums are of; ties keep what is there. Looks at no weights: cheap.
+SharedFit settle_integers(float largest_integer, std::span<const GroupFit> fits, SharedScales& scales);
+
+/// The same for the codes nearest to x, by the errors that they then have. fits: w, x and xx of each group.
 SharedFit search_integers(std::span<const float> x, std::span<const float> weight, float largest_code,
                           float largest_integer, std::span<const GroupFit> fits, SharedScales& scales);
 

@@ -126,46 +126,6 @@ void AddOuter(std::size_t rows, std::size_t count, const float* a, const float* 
   }
 }
 
-CodeMoments Moments(std::size_t count, const float* x, const float* weight, float inverse_step, float shift, float lo,
-                    float hi) {
-  const F d;
-  const V inverse = hn::Set(d, inverse_step);
-  const V vshift = hn::Set(d, shift);
-  const V vlo = hn::Set(d, lo);
-  const V vhi = hn::Set(d, hi);
-  V sum_l = hn::Zero(d);
-  V sum_ll = hn::Zero(d);
-  V sum_xl = hn::Zero(d);
-  ForVectors(d, count, [&](std::size_t i, auto mask) {
-    const V vx = hn::MaskedLoad(mask, d, x + i);
-    const V w = hn::MaskedLoad(mask, d, weight + i);  // zero beyond the end: no contribution
-    const V l = ClampedCode(d, hn::Sub(hn::Mul(vx, inverse), vshift), vlo, vhi);
-    const V wl = hn::Mul(w, l);
-    sum_l = hn::Add(sum_l, wl);
-    sum_ll = hn::MulAdd(wl, l, sum_ll);
-    sum_xl = hn::MulAdd(wl, vx, sum_xl);
-  });
-  return {hn::GetLane(hn::SumOfLanes(d, sum_l)), hn::GetLane(hn::SumOfLanes(d, sum_ll)),
-          hn::GetLane(hn::SumOfLanes(d, sum_xl))};
-}
-
-float RoundingError(std::size_t count, const float* x, const float* weight, float step, float offset, float lo,
-                    float hi) {
-  const F d;
-  const V vstep = hn::Set(d, step);
-  const V voffset = hn::Set(d, offset);
-  const V vlo = hn::Set(d, lo);
-  const V vhi = hn::Set(d, hi);
-  V sum = hn::Zero(d);
-  ForVectors(d, count, [&](std::size_t i, auto mask) {
-    const V vx = hn::MaskedLoad(mask, d, x + i);
-    const V code = ClampedCode(d, hn::Div(hn::Sub(vx, voffset), vstep), vlo, vhi);
-    const V error = hn::Sub(vx, hn::Add(hn::Mul(vstep, code), voffset));
-    sum = hn::MulAdd(hn::Mul(error, error), hn::MaskedLoad(mask, d, weight + i), sum);
-  });
-  return hn::GetLane(hn::SumOfLanes(d, sum));
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace adze
 HWY_AFTER_NAMESPACE();
@@ -198,8 +158,6 @@ struct Midpoints {
 
 }  // namespace
 HWY_EXPORT(AddOuter);
-HWY_EXPORT(Moments);
-HWY_EXPORT(RoundingError);
 
 void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::span<std::int16_t> codes,
                    std::span<float> values) {
@@ -237,18 +195,6 @@ void round_to_levels(std::span<const float> x, float step, float offset, std::sp
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y) {
   assert(y.rows() == a.size() && y.cols() == x.size());
   HWY_DYNAMIC_DISPATCH(AddOuter)(a.size(), x.size(), a.data(), x.data(), y.data(), y.stride());
-}
-
-CodeMoments code_moments(std::span<const float> x, std::span<const float> weight, float inverse_step, float shift,
-                         float lo, float hi) {
-  assert(x.size() == weight.size());
-  return HWY_DYNAMIC_DISPATCH(Moments)(x.size(), x.data(), weight.data(), inverse_step, shift, lo, hi);
-}
-
-float rounding_error(std::span<const float> x, std::span<const float> weight, float step, float offset, float lo,
-                     float hi) {
-  assert(x.size() == weight.size());
-  return HWY_DYNAMIC_DISPATCH(RoundingError)(x.size(), x.data(), weight.data(), step, offset, lo, hi);
 }
 
 }  // namespace adze

@@ -1,4 +1,4 @@
-// The inner loops of quantization: rounding to an affine grid, sums for scale searches, scaled addition.
+// The inner loops of quantization: rounding to an affine grid or a codebook, scaled addition.
 // Highway kernels, chosen at run time; rounding is half to even, as in the reference codes.
 #pragma once
 
@@ -29,8 +29,8 @@ void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::spa
                    std::span<float> values);
 
 /// The same for a codebook: value[i] = step[i] * levels[code[i]] + offset[i], code[i] the index of the level nearest to
-/// (x[i] - offset[i]) / step[i]; half way between two, or of equal ones, the upper. levels: ascending, 1 to 256; lo and hi are not looked
-/// at. A step of zero gives the level nearest to zero.
+/// (x[i] - offset[i]) / step[i]; half way between two, or of equal ones, the upper. levels: ascending, 1 to 256; lo and
+/// hi are not looked at. A step of zero gives the level nearest to zero.
 void round_to_codebook(std::span<const float> x, const AffineColumns& grid, std::span<const float> levels,
                        std::span<std::int16_t> codes, std::span<float> values);
 
@@ -42,19 +42,5 @@ void round_to_levels(std::span<const float> x, float step, float offset, std::sp
 
 /// y[i, :] += a[i] x for every row i: one column's error passed on to the columns after it.  y: [a.size() x x.size()].
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y);
-
-/// Weighted sums over l[i] = clamp(round(x[i] * inverse_step - shift), lo, hi), from which the best scale, or scale and
-/// offset, for these codes and its squared error follow in closed form.
-struct CodeMoments {
-  float l = 0;   ///< sum w l
-  float ll = 0;  ///< sum w l^2
-  float xl = 0;  ///< sum w x l
-};
-CodeMoments code_moments(std::span<const float> x, std::span<const float> weight, float inverse_step, float shift,
-                         float lo, float hi);
-
-/// sum weight (x - value)^2 after rounding x to value = step * code + offset, lo <= code <= hi. step != 0.
-float rounding_error(std::span<const float> x, std::span<const float> weight, float step, float offset, float lo,
-                     float hi);
 
 }  // namespace adze

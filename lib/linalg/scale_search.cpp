@@ -16,11 +16,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using F = hn::CappedTag<float, kCandidates>;
 using V = hn::Vec<F>;
 
-/// Half to even: adding 1.5 * 2^23 leaves no fraction bits.
-HWY_INLINE V NearestCode(F d, V scaled, V lo, V hi) {
-  const V magic = hn::Set(d, 12582912.0f);
-  return hn::Sub(hn::Add(hn::Min(hn::Max(scaled, lo), hi), magic), magic);
-}
+constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: sums with it have no fraction bits, rounded half to even
 
 template <bool kWithShift>
 HWY_INLINE void AffineMoments(std::size_t count, const float* x, const float* weight, const Candidates& candidates,
@@ -29,8 +25,9 @@ HWY_INLINE void AffineMoments(std::size_t count, const float* x, const float* we
   for (std::size_t c = 0; c < kCandidates; c += hn::Lanes(d)) {
     const V inverse = hn::Load(d, candidates.inverse.data() + c);
     const V shift = hn::Load(d, candidates.shift.data() + c);
-    const V lo = hn::Load(d, candidates.lo.data() + c);
-    const V hi = hn::Load(d, candidates.hi.data() + c);
+    const V magic = hn::Set(d, kMagic);
+    const V lo = hn::Add(hn::Load(d, candidates.lo.data() + c), magic);
+    const V hi = hn::Add(hn::Load(d, candidates.hi.data() + c), magic);
     V sum_l = hn::Zero(d);
     V sum_ll = hn::Zero(d);
     V sum_e = hn::Zero(d);
@@ -40,7 +37,8 @@ HWY_INLINE void AffineMoments(std::size_t count, const float* x, const float* we
       const V vx = hn::Set(d, x[i]);
       const V w = hn::Set(d, weight[i]);
       const V scaled = kWithShift ? hn::MulSub(vx, inverse, shift) : hn::Mul(vx, inverse);
-      const V l = NearestCode(d, scaled, lo, hi);
+      const V shifted = kWithShift ? hn::Add(scaled, magic) : hn::MulAdd(vx, inverse, magic);
+      const V l = hn::Sub(hn::Min(hn::Max(shifted, lo), hi), magic);
       const V e = hn::Sub(scaled, l);
       const V wl = hn::Mul(w, l);
       const V we = hn::Mul(w, e);

@@ -167,53 +167,5 @@ TEST(AddOuter, IsThePlainLoopForEveryLengthAndStride) {
   }
 }
 
-TEST(CodeMoments, AreThePlainSumsForEveryLength) {
-  for (std::size_t n = 0; n <= kMostLanes; ++n) {
-    const std::vector<float> x = random_row(n, "x", 2.0f);
-    const std::vector<float> weight = magnitudes(n, "w");
-    double l = 0, ll = 0, xl = 0, size = 1e-30;
-    for (std::size_t i = 0; i < n; ++i) {
-      const double code = plain_code(x[i] * 1.7f - 0.3f, -4.0f, 3.0f);
-      l += weight[i] * code;
-      ll += weight[i] * code * code;
-      xl += weight[i] * static_cast<double>(x[i]) * code;
-      size += weight[i] * 16;
-    }
-    const CodeMoments moments = code_moments(x, weight, 1.7f, 0.3f, -4.0f, 3.0f);
-    ASSERT_NEAR(moments.l, l, 1e-6 * size) << n;
-    ASSERT_NEAR(moments.ll, ll, 1e-6 * size) << n;
-    ASSERT_NEAR(moments.xl, xl, 1e-6 * size) << n;
-  }
-}
-
-TEST(CodeMoments, RoundTiesToTheEvenCode) {
-  const std::vector<float> x = {0.5f, 1.5f, 2.5f, -1.5f};  // codes 0, 2, 2, -2
-  const std::vector<float> weight = {1.0f, 2.0f, 4.0f, 8.0f};
-  const CodeMoments moments = code_moments(x, weight, 1.0f, 0.0f, -8.0f, 7.0f);
-  EXPECT_EQ(moments.l, 2 * 2.0f + 4 * 2.0f - 8 * 2.0f);
-  EXPECT_EQ(moments.ll, 4 * (2.0f + 4.0f + 8.0f));
-  EXPECT_EQ(moments.xl, 2 * 1.5f * 2 + 4 * 2.5f * 2 + 8 * 1.5f * 2);
-}
-
-TEST(RoundingError, IsThePlainSumForEveryLength) {
-  for (std::size_t n = 0; n <= kMostLanes; ++n) {
-    const std::vector<float> x = random_row(n, "x", 2.0f);
-    const std::vector<float> weight = magnitudes(n, "w");
-    for (const float step : {0.25f, -0.4f}) {
-      double expected = 0;
-      for (std::size_t i = 0; i < n; ++i) {
-        const double value = step * plain_code((x[i] - 0.1f) / step, -8.0f, 7.0f) + 0.1f;
-        expected += weight[i] * (x[i] - value) * (x[i] - value);
-      }
-      ASSERT_NEAR(rounding_error(x, weight, step, 0.1f, -8.0f, 7.0f), expected, 1e-5 * (expected + 1e-3)) << n;
-    }
-  }
-}
-
-TEST(RoundingError, IsZeroOnTheGrid) {
-  const std::vector<float> x = {-2.0f, -0.25f, 0.0f, 0.75f, 1.75f};
-  EXPECT_EQ(rounding_error(x, std::vector<float>(5, 1.0f), 0.25f, 0.0f, -8.0f, 7.0f), 0.0f);
-}
-
 }  // namespace
 }  // namespace adze
