@@ -86,7 +86,7 @@ float best_stored(std::span<const float> weights, std::span<const float> importa
 }  // namespace
 
 float store_scale(DType dtype, float scale) {
-  const float largest = dtype == DType::f16 ? 65504.0f : 3.0e38f;
+  const float largest = dtype == DType::f16 ? 65504.0f : 1.0e36f;  // 256 times it is still a float
   const float clamped = std::clamp(scale, -largest, largest);
   if (dtype == DType::f16) return f16_to_float(float_to_f16(clamped));
   if (dtype == DType::bf16) return bf16_to_float(float_to_bf16(clamped));

@@ -11,7 +11,8 @@ namespace adze {
 
 constexpr float kNegligible = 1e-30f;
 
-/// A scale as a dtype (f32, f16, bf16) keeps it; beyond the dtype's range, its largest value.
+/// A scale as a dtype (f32, f16, bf16) keeps it; beyond the dtype's range, its largest value;
+/// beyond what 256 codes may multiply, the largest that they may.
 float store_scale(DType dtype, float scale);
 
 struct Extremes {

@@ -128,7 +128,9 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
   const V most = hn::Add(magic, hn::Set(d, search.largest_code));
   Lanes16 errors, steps, offsets, l, ll, yl;
   for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
-    const V reach = hn::MulAdd(hn::Iota(d, static_cast<float>(c)), hn::Set(d, search.apart), hn::Set(d, search.first));
+    const V spread = hn::MulAdd(hn::Iota(d, static_cast<float>(c)), hn::Set(d, search.apart), hn::Set(d, search.first));
+    const auto plain = hn::Eq(hn::Iota(d, static_cast<float>(c)), hn::Zero(d));  // the whole range, unclipped
+    const V reach = hn::IfThenElse(plain, hn::Set(d, search.largest_code), spread);
     const V inverse = hn::Mul(reach, hn::Set(d, 1.0f / range));
     V l_sum = hn::Zero(d), ll_sum = hn::Zero(d), yl_sum = hn::Zero(d);
     for (std::size_t i = 0; i < count; ++i) {
@@ -142,7 +144,9 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
     }
     const Solved solved = Solve(d, hn::Set(d, fit.w), hn::Set(d, y_sum), hn::Set(d, yy_sum), l_sum, ll_sum, yl_sum,
                                 hn::Set(d, extent.lo), search.any_offset);
-    hn::Store(solved.error, d, errors.at + c);
+    // Sums cancel to about 1e-6 of themselves: candidates that are equal but for that leave the plain one in place.
+    const V handicap = hn::IfThenElse(plain, hn::Zero(d), hn::Set(d, 2e-6f * yy_sum));
+    hn::Store(hn::Add(solved.error, handicap), d, errors.at + c);
     hn::Store(solved.step, d, steps.at + c);
     hn::Store(solved.offset, d, offsets.at + c);
     hn::Store(l_sum, d, l.at + c);

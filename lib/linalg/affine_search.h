@@ -10,7 +10,7 @@ namespace adze {
 
 constexpr std::size_t kMostSearchCols = 256;
 
-/// Candidates put (highest - lowest) at codes first .. first + 15 * apart.
+/// Candidates put (highest - lowest) at largest_code, and at codes first + apart .. first + 15 * apart.
 struct AffineSearch {
   float largest_code = 0;
   float first = 0;

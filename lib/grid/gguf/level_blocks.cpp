@@ -43,11 +43,13 @@ class UnevenBlocks final : public BlockGrid {
   void slopes(std::span<const std::byte>, std::size_t, std::span<Slope> slopes) const override { slopes[0] = {1, 0}; }
 };
 
-/// The exponent byte of MXFP4: 2^(e - 127), e = 255 is no number and is never written.
+/// The exponent byte of MXFP4: 2^(e - 127), e = 255 is no number and is never written; nor is a step whose level 6
+/// overflows.
 constexpr int kBias = 127;
-constexpr int kLargestExponent = 254;
+constexpr int kNotANumber = 255;
+constexpr int kLargestExponent = 252;
 
-float power_of(int exponent) { return exponent > kLargestExponent ? NAN : std::ldexp(1.0f, exponent - kBias); }
+float power_of(int exponent) { return exponent == kNotANumber ? NAN : std::ldexp(1.0f, exponent - kBias); }
 
 /// The exponent of the power of two nearest to `value`; half way between two, the lower.
 int nearest_exponent(float value) {
