@@ -1,5 +1,6 @@
 #include "pipeline/open_model.h"
 
+#include <algorithm>
 #include <system_error>
 
 #include <nlohmann/json.hpp>
@@ -46,12 +47,17 @@ void open_folder(OpenedModel& model, const OpenModelOptions&) {
   load_weights(model);
 }
 
+/// Names from a GGUF are shown to people: no control characters that would steer a terminal.
+bool is_showable(std::string_view name) {
+  return !name.empty() && std::ranges::none_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+}
+
 /// What the GGUF said that the store was made of; else the checkpoint's folder; else the store's own name.
 std::string store_name(const OpenedModel& model, const ModelStore& store) {
   if (const std::string* keys = store.file(kGgufKeysFile)) {
     const nlohmann::json said = parse_json(*keys, model.path.string());
     if (said.is_object() && said.contains("general.name") && said["general.name"].is_string())
-      return said["general.name"].get<std::string>();
+      if (std::string name = said["general.name"]; is_showable(name)) return name;
   }
   if (store.source_files().empty()) return model.path.stem().string();
   return folder_name((fs::absolute(model.path).parent_path() / store.source_files()[0].path).parent_path());
@@ -96,7 +102,7 @@ void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
   model.weights = weights;
   for (const GgufFile& file : weights->files()) model.parts.push_back(file.path());
   model.name = gguf_model_name(weights->files().front());
-  if (model.name.empty()) model.name = model.path.stem().string();
+  if (!is_showable(model.name)) model.name = model.path.stem().string();
   model.source_problem = problem_of([&] {
     model.files = gguf_settings_files(*weights);
     model.source = std::make_shared<GgufSource>(weights);

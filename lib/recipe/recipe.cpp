@@ -71,7 +71,9 @@ void read_export(MapReader map, Recipe& recipe) {
   if (!spec.file.empty() && std::ranges::find(recipe.exports, spec.file, &ExportSpec::file) != recipe.exports.end())
     file.complain("is written by another export already");
   if (const Value split = map.optional("split_max_size"); split.present()) {
-    spec.split_max_bytes = split.bytes().value_or(0);
+    const auto bytes = split.bytes();
+    if (bytes == 0) split.complain("must be above zero");
+    spec.split_max_bytes = bytes.value_or(0);
     if (spec.split_max_bytes > 0 && spec.file.extension() != ".gguf")
       file.complain("the name of a file that is split must end with .gguf");
   }

@@ -129,6 +129,40 @@ TEST(GgufRoundTrip, KeepsWhatOthersSaidOfTheModel) {
   expect_same_gguf(original.site / "again.gguf", told);
 }
 
+TEST(GgufRoundTrip, FilesThatLlamaCppWroteComeBackTensorForTensor) {
+  const fs::path folder = ADZE_SOURCE_DIR "/../shared/peers";
+  if (!fs::exists(folder)) GTEST_SKIP() << "extra: no files written by llama.cpp here";
+  const TempFolder out;
+  int compared = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".gguf") continue;
+    SCOPED_TRACE(entry.path().filename());
+    const OpenedModel model = open_model(entry.path());
+    EXPECT_NE(model.require_source().find("model.layers.5.mlp.down_proj.weight"), nullptr);
+    export_model(model, out / "again.gguf");
+    const PlainGguf again(out / "again.gguf"), theirs(entry.path());
+    EXPECT_EQ(again.tensors, theirs.tensors);
+    for (const auto& [key, value] : again.keys) {
+      const bool of_model = key.starts_with("llama.") || key.starts_with("tokenizer.");
+      if (of_model && theirs.keys.contains(key)) {
+        EXPECT_TRUE(theirs.keys.at(key) == value) << key;
+      }
+    }
+    ++compared;
+  }
+  EXPECT_GT(compared, 0);
+}
+
+TEST(GgufRoundTrip, ANameThatWouldSteerATerminalIsNotTaken) {
+  const Original original(true, DType::f16);
+  const fs::path odd = with_keys(original.gguf, original.site / "odd.gguf", [](std::vector<GgufKeyValue>& keys) {
+    for (GgufKeyValue& pair : keys)
+      if (pair.key == "general.name") pair.value = std::string("red \x1b[31m");
+  });
+  EXPECT_EQ(open_model(odd).name, "odd");
+  EXPECT_EQ(open_model(import_model(odd, original.site / "store.h5")).name, "store");
+}
+
 TEST(GgufRoundTrip, AKeptKeyThatSomebodyEditedIsNamed) {
   const Original original(true, DType::f16);
   for (const char* const edited : {R"({"llama.block_count": 7})", R"({"general.x": null})", R"({"general.x": []})",

@@ -286,6 +286,23 @@ TEST(Recipe, KeepsExportsInTheOutputFolder) {
   EXPECT_THAT(problems("{ format: a, file: x }"), ElementsAre("6:9: 'export' must be a list, found a map"));
 }
 
+TEST(Recipe, ReadsTheSizeOfSplitExports) {
+  const auto exported = [](const std::string& keys) {
+    return parse_recipe(with(kRule + "export: [ { format: gguf, file: m.gguf" + keys + " } ]\n"), "r.yaml").exports[0];
+  };
+  EXPECT_EQ(exported("").split_max_bytes, 0u);
+  EXPECT_EQ(exported(", split_max_size: 2 GiB").split_max_bytes, std::uint64_t{2} << 30);
+  const auto problems = [](const std::string& keys) {
+    return problems_of(with(kRule + "export: [ { format: gguf, " + keys + " } ]\n"));
+  };
+  EXPECT_THAT(problems("file: m.gguf, split_max_size: 2"),
+              ElementsAre(::testing::HasSubstr("'split_max_size' must be")));
+  EXPECT_THAT(problems("file: m.gguf, split_max_size: 0 B"),
+              ElementsAre(::testing::HasSubstr("'split_max_size' must be above zero")));
+  EXPECT_THAT(problems("file: m.bin, split_max_size: 2 GiB"),
+              ElementsAre(::testing::HasSubstr("the name of a file that is split must end with .gguf")));
+}
+
 TEST(Recipe, SplitsProtocolAndContext) {
   const auto evaluate = [](const std::string& keys) {
     return *parse_recipe(with(kRule + "evaluate: { text: t.txt, " + keys + " }\n"), "r.yaml").evaluate;
