@@ -37,9 +37,12 @@ NamedTokenizer find_tokenizer(const Options& options, const std::vector<OpenedMo
   fail(ErrorKind::usage, "no model given has a tokenizer.json; name one with --tokenizer FILE or a --reference folder");
 }
 
-/// The first id that does not stand for the same token in both; nothing when all do.
+/// The first id that does not stand for the same text in both; nothing when all do. Which added tokens are special may
+/// differ: a GGUF calls all of them so that look like markup.
 std::optional<std::size_t> first_difference(const Vocabulary& a, const Vocabulary& b) {
-  const auto [in_a, in_b] = std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end());
+  const auto same_text = [](const TokenEntry& x, const TokenEntry& y) { return x.text == y.text; };
+  const auto [in_a, in_b] =
+      std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end(), same_text);
   if (in_a == a.tokens.end() && in_b == b.tokens.end()) return std::nullopt;
   return in_a - a.tokens.begin();
 }

@@ -79,13 +79,22 @@ TEST(Eval, PrintsATable) {
     EXPECT_THAT(result.out, ::testing::HasSubstr(words));
 }
 
-TEST(Eval, OfAGgufFileNeedsATokenizer) {
+TEST(Eval, OfAGgufFileReadsItsOwnTokenizer) {
   const EvalPlace place;
   const std::string gguf = place.gguf();
+  const double alone = place.judge_json({gguf}).at("perplexity").get<double>();
+  const Json given = place.judge_json({gguf, "--tokenizer", (demo_model() / "tokenizer.json").string()});
+  EXPECT_EQ(given.at("perplexity").get<double>(), alone);
+  EXPECT_NEAR(alone, place.judge_json({place.model_path}).at("perplexity").get<double>(), 1e-6);
+  expect_exit(place.judge({gguf, "--reference", place.model_path}), 0);
+}
+
+TEST(Eval, OfAGgufFileWhoseTokenizerCannotBeReproducedNeedsAnother) {
+  const EvalPlace place;
+  std::string bytes = read_file(place.gguf());
+  const std::string gguf = place.put("odd.gguf", replaced(bytes, "gpt2", "rwkv")).string();
   expect_exit(place.judge({gguf}), 64, {"no model given has a tokenizer.json", "--tokenizer FILE"});
-  const Json json = place.judge_json({gguf, "--tokenizer", (demo_model() / "tokenizer.json").string()});
-  EXPECT_NEAR(json.at("perplexity").get<double>(), place.judge_json({place.model_path}).at("perplexity").get<double>(),
-              1e-6);
+  expect_exit(place.judge({gguf, "--tokenizer", (demo_model() / "tokenizer.json").string()}), 0);
 }
 
 TEST(Eval, RefusesModelsOfAnotherVocabulary) {
