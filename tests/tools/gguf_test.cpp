@@ -82,7 +82,8 @@ TEST(GgufTools, ExportWritesSeveralFilesAndInspectReadsThemAsOne) {
   EXPECT_THAT(shown.out, HasSubstr("file 1 of 3; 3 opened"));
   expect_exit(tool("export", {demo_model().string(), "-o", out, "--split-max-size", "5MB"}), 73,
               {"m-00001-of-00003.gguf: exists"});
-  expect_exit(tool("export", {demo_model().string(), "-o", out, "--split-max-size", "five"}), 64, {"a number and a unit"});
+  expect_exit(tool("export", {demo_model().string(), "-o", out, "--split-max-size", "five"}), 64,
+              {"a number and a unit"});
   expect_exit(tool("export", {demo_model().string(), "-o", out, "--split-max-size", "1KiB"}), 65,
               {"the metadata alone take"});
   expect_exit(tool("export", {json["files"][1], "-o", out}), 65, {"give the first one"});
