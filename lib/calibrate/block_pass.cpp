@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "linalg/cross_moment.h"
 #include "model/pool.h"
 
 namespace adze {
@@ -28,14 +29,32 @@ void update_windows(HiddenStates& states, Body&& body) {
   }
 }
 
-/// Adds a batch of inputs in slices: of whole windows, or of parts of one window where a window is longer.
-void add_inputs(InputStatistics& statistics, ConstViewF inputs, std::size_t tokens) {
+/// Calls body(inputs, tokens of a slice) for a batch of inputs in slices: of whole windows, or of parts of one window
+/// where a window is longer.
+template <typename Body>
+void for_slices(ConstViewF inputs, std::size_t tokens, Body&& body) {
   if (tokens <= kSliceTokens) {
-    statistics.add(inputs, slice_windows(tokens) * tokens);
+    body(inputs, slice_windows(tokens) * tokens);
     return;
   }
   for (std::size_t first = 0; first < inputs.rows(); first += tokens)
-    statistics.add(inputs.row_range(first, tokens), kSliceTokens);
+    body(inputs.row_range(first, tokens), kSliceTokens);
+}
+
+void add_inputs(InputStatistics& statistics, ConstViewF inputs, std::size_t tokens) {
+  for_slices(inputs, tokens, [&](ConstViewF x, std::size_t slice) { statistics.add(x, slice); });
+}
+
+void subtract(ViewF a, ConstViewF b) {
+  parallel_for(a.rows(), [&](std::size_t r) {
+    for (std::size_t c = 0; c < a.cols(); ++c) a(r, c) -= b(r, c);
+  });
+}
+
+MatrixF copy_of(ConstViewF a) {
+  MatrixF copy(a.shape());
+  for (std::size_t r = 0; r < a.rows(); ++r) std::ranges::copy(a.row(r), copy.row(r).begin());
+  return copy;
 }
 
 void add_attention(const Forward& forward, const BlockWeights& weights, ViewF x, Workspace& work) {
@@ -50,56 +69,89 @@ std::size_t ffn_width(const BlockWeights& weights) { return weights[LinearSlot::
 
 }  // namespace
 
-template <typename Body>
-InputStatistics BlockPass::collect(std::size_t width, bool moves_states, Body&& body) {
-  const std::size_t tokens = states_.tokens();
-  InputStatistics statistics(width);
-  Pool<Workspace> scratch;
-  MatrixF inputs;
-  for (std::size_t b = 0; b < states_.batches(); ++b) {
-    const ViewF states = states_.load(b);
-    if (inputs.rows() < states.rows()) inputs = MatrixF(states.rows(), width);
-    for_windows(states, tokens, [&](std::size_t w, ViewF x) {
-      body(x, inputs.view().row_range(w * tokens, tokens), *scratch.borrow());
-    });
-    if (moves_states) states_.store(b);
-    add_inputs(statistics, inputs.view().row_range(0, states.rows()), tokens);
-  }
-  return statistics;
-}
-
 void BlockPass::take_turn(std::size_t step) {
   if (step != next_step_)
     fail(ErrorKind::internal, "step {} of a block's pass is called when step {} is due", step, next_step_);
   ++next_step_;
 }
 
+ViewF BlockPass::inputs_of(std::size_t batch, Stage stage, const BlockWeights& weights) {
+  const Architecture& architecture = forward_.architecture();
+  const std::size_t tokens = states_.tokens();
+  const ViewF states = states_.load(batch);
+  const std::size_t width = stage == Stage::down ? ffn_width(weights)
+                            : stage == Stage::o  ? architecture.q_width()
+                                                 : architecture.hidden;
+  if (inputs_.cols() != width || inputs_.rows() < states.rows()) inputs_ = MatrixF(states.rows(), width);
+  Pool<Workspace> scratch;
+  for_windows(states, tokens, [&](std::size_t w, ViewF x) {
+    const ViewF input = inputs_.view().row_range(w * tokens, tokens);
+    const auto borrowed = scratch.borrow();  // held until this window is done
+    Workspace& work = *borrowed;
+    if (stage == Stage::qkv) {
+      forward_.stage_input_qkv(weights, x, input);
+      return;
+    }
+    if (stage == Stage::gate_up) {
+      add_attention(forward_, weights, x, work);
+      forward_.stage_input_mlp(weights, x, input);
+      return;
+    }
+    MatrixF normed(x.shape());
+    if (stage == Stage::o) {
+      forward_.stage_input_qkv(weights, x, normed);
+      forward_.attention_mix(weights, normed, input, work);
+    } else {
+      forward_.stage_input_mlp(weights, x, normed);
+      forward_.mlp_hidden(weights, normed, input, work);
+    }
+  });
+  if (stage == Stage::gate_up) states_.store(batch);
+  return inputs_.view().row_range(0, states.rows());
+}
+
 InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
   take_turn(static_cast<std::size_t>(stage));
-  const Architecture& architecture = forward_.architecture();
-  switch (stage) {
-    case Stage::qkv:
-      return collect(architecture.hidden, false,
-                     [&](ViewF x, ViewF input, Workspace&) { forward_.stage_input_qkv(weights, x, input); });
-    case Stage::o:
-      return collect(architecture.q_width(), false, [&](ViewF x, ViewF input, Workspace& work) {
-        MatrixF normed(x.shape());
-        forward_.stage_input_qkv(weights, x, normed);
-        forward_.attention_mix(weights, normed, input, work);
-      });
-    case Stage::gate_up:
-      return collect(architecture.hidden, true, [&](ViewF x, ViewF input, Workspace& work) {
-        add_attention(forward_, weights, x, work);
-        forward_.stage_input_mlp(weights, x, input);
-      });
-    case Stage::down:
-      return collect(ffn_width(weights), false, [&](ViewF x, ViewF input, Workspace& work) {
-        MatrixF normed(x.shape());
-        forward_.stage_input_mlp(weights, x, normed);
-        forward_.mlp_hidden(weights, normed, input, work);
-      });
+  InputStatistics statistics;
+  for (std::size_t b = 0; b < states_.batches(); ++b) {
+    const ViewF inputs = inputs_of(b, stage, weights);
+    if (b == 0) statistics = InputStatistics(inputs.cols());
+    add_inputs(statistics, inputs, states_.tokens());
   }
-  fail(ErrorKind::internal, "unknown stage");
+  return statistics;
+}
+
+ReferencedStatistics BlockPass::measure_against(BlockPass& reference, const BlockWeights& reference_weights,
+                                                Stage stage, const BlockWeights& weights) {
+  take_turn(static_cast<std::size_t>(stage));
+  reference.take_turn(static_cast<std::size_t>(stage));
+  const bool joins_states = stage == Stage::o || stage == Stage::down;
+  ReferencedStatistics statistics;
+  for (std::size_t b = 0; b < states_.batches(); ++b) {
+    const ViewF inputs = inputs_of(b, stage, weights);
+    const ViewF away = reference.inputs_of(b, stage, reference_weights);
+    if (b == 0) {
+      statistics = {InputStatistics(inputs.cols()), MatrixD(inputs.cols(), inputs.cols()), {}};
+      if (joins_states) statistics.residual = MatrixD(states_.hidden(), inputs.cols());
+    }
+    add_inputs(statistics.inputs, inputs, states_.tokens());
+    subtract(away, inputs);
+    add_cross(away, inputs, statistics.cross);
+    if (!joins_states) continue;
+    MatrixF gap = copy_of(reference.states_.load(b));
+    subtract(gap, states_.load(b));
+    add_cross(gap, inputs, statistics.residual);
+  }
+  return statistics;
+}
+
+/// target += a^T inputs, slice by slice.
+void BlockPass::add_cross(ConstViewF a, ConstViewF inputs, ViewD target) const {
+  std::size_t first = 0;
+  for_slices(inputs, states_.tokens(), [&](ConstViewF x, std::size_t slice) {
+    add_cross_moment(a.row_range(first, x.rows()), x, slice, target);
+    first += x.rows();
+  });
 }
 
 void BlockPass::pass_by(Stage stage, const BlockWeights& weights) {

@@ -24,22 +24,36 @@
 
 namespace adze {
 
+/// Statistics of inputs x, and the cross moment with the inputs x_reference that the original model gives.
+struct ReferencedStatistics {
+  InputStatistics inputs;
+  MatrixD cross;  ///< sum (x_reference - x) x^T, [n x n]
+  /// sum (s_reference - s) x^T, [hidden x n], s the states that the stage's output will be added to; empty for stages
+  /// whose output is not added to the states (qkv, gate_up).
+  MatrixD residual;
+};
+
 class BlockPass {
  public:
   BlockPass(const Forward& forward, HiddenStates& states) : forward_(forward), states_(states) {}
 
   InputStatistics measure(Stage stage, const BlockWeights& weights);
+  /// The same, and how far the inputs lie from those of another pass over the same windows, whose turn it takes too:
+  /// cross = sum (x_reference - x) x^T, [n x n], added up like H.
+  ReferencedStatistics measure_against(BlockPass& reference, const BlockWeights& reference_weights, Stage stage,
+                                       const BlockWeights& weights);
   /// Takes the stage's turn without measuring: for stages that no solver needs an H of.
   void pass_by(Stage stage, const BlockWeights& weights);
   void finish(const BlockWeights& weights);
 
  private:
-  template <typename Body>
-  InputStatistics collect(std::size_t width, bool moves_states, Body&& body);
+  ViewF inputs_of(std::size_t batch, Stage stage, const BlockWeights& weights);
+  void add_cross(ConstViewF a, ConstViewF inputs, ViewD target) const;
   void take_turn(std::size_t step);
 
   const Forward& forward_;
   HiddenStates& states_;
+  MatrixF inputs_;             ///< of the batch measured last
   std::size_t next_step_ = 0;  ///< position in kStages, and after them finish()
 };
 

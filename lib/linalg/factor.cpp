@@ -35,6 +35,15 @@ void solve_transposed_upper(ConstViewF r, ViewF y) {
               static_cast<int>(y.stride()));
 }
 
+void solve_normal_right(ConstViewF r, ViewF y) {
+  assert(r.rows() == r.cols() && r.rows() == y.cols());
+  use_single_threaded_blas();
+  for (const CBLAS_TRANSPOSE transpose : {CblasTrans, CblasNoTrans})
+    cblas_strsm(CblasRowMajor, CblasRight, CblasUpper, transpose, CblasNonUnit, static_cast<int>(y.rows()),
+                static_cast<int>(y.cols()), 1.0f, r.data(), static_cast<int>(r.stride()), y.data(),
+                static_cast<int>(y.stride()));
+}
+
 void multiply_nn(ConstViewD a, ConstViewD b, ViewD c) {
   assert(a.cols() == b.rows() && c.rows() == a.rows() && c.cols() == b.cols());
   use_single_threaded_blas();

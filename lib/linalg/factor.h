@@ -14,6 +14,9 @@ namespace adze {
 /// cost. Returns the column at which H stopped being positive definite, or nothing when it worked; h is then garbage.
 [[nodiscard]] std::optional<std::size_t> reverse_cholesky(MatrixD& h);
 
+/// Y := Y (R R^T)^-1.  R: upper triangular [n x n]; Y: [m x n]. Only the upper triangle of R is read.
+void solve_normal_right(ConstViewF r, ViewF y);
+
 /// Solves Y^T R = S^T in place: y [n x k] holds S on entry; R: [n x n] upper triangular (strict lower part ignored).
 /// Column c of y is one right-hand side, so this is R^T Y = S by forward substitution.
 void solve_transposed_upper(ConstViewF r, ViewF y);

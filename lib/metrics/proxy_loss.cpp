@@ -11,12 +11,12 @@
 namespace adze {
 namespace {
 
-constexpr std::size_t kTileRows = 128;  // fixed, so that every product has a shape of the problem
+constexpr std::size_t kTileRows = 512;  // fixed, so that every product has a shape of the problem
 constexpr std::size_t kBlockCols = 256;
 
 MatrixD difference_tile(ConstViewF weights, const ConstViewF* approximation, std::size_t first) {
   const std::size_t rows = std::min(kTileRows, weights.rows() - first);
-  MatrixD difference(kTileRows, weights.cols());
+  MatrixD difference(rows, weights.cols());
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t c = 0; c < weights.cols(); ++c)
       difference(r, c) = static_cast<double>(weights(first + r, c)) -
@@ -24,18 +24,21 @@ MatrixD difference_tile(ConstViewF weights, const ConstViewF* approximation, std
   return difference;
 }
 
-/// sum over blocks j of columns of D_j . (D_j H_jj + 2 D_<j H_<j,j): H is symmetric, so half of it will do.
-double tile_form(ConstViewD d, ConstViewD h) {
+/// sum over blocks j of columns of D_j . (2 D_<j H_<j,j + D_j H_jj): H is symmetric, so half of it will do.
+double tile_form(const MatrixD& d, ConstViewD h) {
   double sum = 0;
+  MatrixD panel(d.cols(), std::min(kBlockCols, d.cols()));
+  MatrixD product(d.rows(), panel.cols());
   for (std::size_t first = 0; first < d.cols(); first += kBlockCols) {
     const std::size_t cols = std::min(kBlockCols, d.cols() - first);
-    const ConstViewD block = d.col_range(first, cols);
-    MatrixD own(kTileRows, cols);
-    MatrixD before(kTileRows, cols);
-    multiply_nn(block, h.row_range(first, cols).col_range(first, cols), own);
-    if (first > 0) multiply_nn(d.col_range(0, first), h.row_range(0, first).col_range(first, cols), before);
-    for (std::size_t r = 0; r < kTileRows; ++r)
-      for (std::size_t c = 0; c < cols; ++c) sum += block(r, c) * (own(r, c) + 2 * before(r, c));
+    for (std::size_t r = 0; r < first + cols; ++r)
+      for (std::size_t c = 0; c < cols; ++c)
+        panel(r, c) = static_cast<double>(h(r, first + c)) * (r < first ? 2.0 : 1.0);
+    const ConstViewD before = d.view().col_range(0, first + cols);
+    multiply_nn(before, ConstViewD(panel.view().row_range(0, first + cols).col_range(0, cols)),
+                product.view().col_range(0, cols));
+    for (std::size_t r = 0; r < d.rows(); ++r)
+      for (std::size_t c = 0; c < cols; ++c) sum += static_cast<double>(d(r, first + c)) * product(r, c);
   }
   return sum;
 }
@@ -45,14 +48,15 @@ double quadratic_form(ConstViewF weights, const ConstViewF* approximation, Const
   const std::size_t tiles = divide_up(weights.rows(), kTileRows);
   std::vector<double> tile_sums(tiles);
   parallel_for(tiles, [&](std::size_t t) {
-    const MatrixD difference = difference_tile(weights, approximation, t * kTileRows);
-    tile_sums[t] = tile_form(difference, h);
+    tile_sums[t] = tile_form(difference_tile(weights, approximation, t * kTileRows), h);
   });
   return std::accumulate(tile_sums.begin(), tile_sums.end(), 0.0);
 }
 
 }  // namespace
 
+// Products in double: a good approximation's errors cancel along the strong directions of H, so its loss is a small
+// difference of large terms.
 double proxy_loss(ConstViewF weights, ConstViewF approximation, ConstViewD h) {
   assert(weights.shape() == approximation.shape() && h.rows() == weights.cols());
   return quadratic_form(weights, &approximation, h);

@@ -3,9 +3,10 @@
 #include <array>
 #include <cmath>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "linalg/convert.h"
-#include "linalg/rounding.h"
 #include "metrics/proxy_loss.h"
 
 namespace adze {
@@ -42,22 +43,6 @@ std::vector<float> input_importance(const Problem& problem) {
   return importance;
 }
 
-void round_row(ConstViewF weights, std::size_t row, Encoding& encoding) {
-  const std::size_t cols = weights.cols();
-  const std::size_t step_cols = encoding.step_cols();
-  std::array<std::vector<float>, 4> spread;  // step, offset, lo, hi of every column
-  for (std::vector<float>& values : spread) values.resize(cols);
-  for (std::size_t c = 0; c < cols; c += step_cols) {
-    const StepGroup& group = encoding.group(row, c);
-    std::fill_n(spread[0].begin() + static_cast<std::ptrdiff_t>(c), step_cols, group.step);
-    std::fill_n(spread[1].begin() + static_cast<std::ptrdiff_t>(c), step_cols, group.offset);
-    std::fill_n(spread[2].begin() + static_cast<std::ptrdiff_t>(c), step_cols, group.lo);
-    std::fill_n(spread[3].begin() + static_cast<std::ptrdiff_t>(c), step_cols, group.hi);
-  }
-  std::vector<float> values(cols);
-  round_to_grid(weights.row(row), {spread[0], spread[1], spread[2], spread[3]}, encoding.codes(row), values);
-}
-
 Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report) {
   const ConstViewF weights = problem.weights[index];
   Solution solution{encoding.finish(), std::move(report)};
@@ -86,6 +71,16 @@ void add_remark(std::string& remarks, std::string_view remark) {
 
 ScaleRule read_scale_rule(MapReader& options) {
   return options.optional("scale_rule").one_of<ScaleRule>(kScaleRules).value_or(ScaleRule::search);
+}
+
+PolishOptions read_polish(MapReader& options, PolishOptions defaults) {
+  defaults.sweeps = static_cast<int>(options.optional("polish").integer(0, 100).value_or(defaults.sweeps));
+  defaults.refit = options.optional("refit").boolean().value_or(defaults.refit);
+  return defaults;
+}
+
+std::string description_of(const PolishOptions& options) {
+  return fmt::format("polish={} refit={}", options.sweeps, options.refit);
 }
 
 std::string_view name_of(ScaleRule rule) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "grid/quantized_tensor.h"
+#include "solve/polish/polish.h"
 #include "solve/solver.h"
 
 namespace adze {
@@ -15,9 +16,6 @@ void check_problem(const Problem& problem);
 /// diag(H) as floats, scaled to mean 1; all ones without H.
 std::vector<float> input_importance(const Problem& problem);
 
-/// Rounds row `row` of `weights` to the encoding's step groups as they are.
-void round_row(ConstViewF weights, std::size_t row, Encoding& encoding);
-
 /// The stored tensor with its losses filled in; other fields of `report` are kept.
 Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report);
 
@@ -27,5 +25,9 @@ void add_remark(std::string& remarks, std::string_view remark);
 /// `scale_rule: search | minmax` of a scheme; search is the default.
 ScaleRule read_scale_rule(MapReader& options);
 std::string_view name_of(ScaleRule rule);
+
+/// `polish: SWEEPS` and `refit: true | false` of a scheme.
+PolishOptions read_polish(MapReader& options, PolishOptions defaults);
+std::string description_of(const PolishOptions& options);
 
 }  // namespace adze

@@ -38,6 +38,12 @@ struct Problem {
   std::vector<ConstViewF> weights;  ///< [out x in] each, the same `in`
   ConstViewD hessian;               ///< [in x in], symmetric PSD, not damped; empty shape: the identity
   std::shared_ptr<const Grid> grid;
+  /// How far the inputs x have drifted from those of the original model, x_reference: sum (x_reference - x) x^T,
+  /// [in x in]; empty: not measured.
+  ConstViewD cross = {};
+  /// The same for the states s that the outputs will be added to: sum (s_reference - s) x^T, [out x in] for each
+  /// tensor; empty: the outputs are not added to the states.
+  std::vector<ConstViewD> residual = {};
 
   std::size_t inputs() const { return weights.front().cols(); }
   bool has_hessian() const { return hessian.rows() > 0; }
@@ -48,6 +54,8 @@ class Solver {
   virtual ~Solver() = default;
   /// Every option with its value, in a fixed order: part of what makes two runs the same run.
   virtual std::string description() const = 0;
+  /// True when solve() makes use of Problem::cross and Problem::residual.
+  virtual bool wants_reference() const { return false; }
   /// One solution per entry of problem.weights. Throws bad_data for non-finite weights or H.
   virtual std::vector<Solution> solve(const Problem& problem) const = 0;
 };

@@ -19,10 +19,10 @@ class ScaledBlocks : public BlockGrid {
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
     // The extreme gets the longer side's last code (-8 of -8 .. 7); the sign of d follows.
-    const float top = extremes_of(weights, {}).top();
+    const bool searches = rule == ScaleRule::search;  // then weights of no importance have no say
+    const float top = extremes_of(weights, searches ? importance : std::span<const float>()).top();
     const float plain = round_to_f16(codes_.either_sign ? top / codes_.lo : std::fabs(top) / codes_.hi);
-    write_f16(side,
-              rule == ScaleRule::minmax ? plain : fit_stored_scale(weights, importance, codes_, DType::f16, plain));
+    write_f16(side, searches ? fit_stored_scale(weights, importance, codes_, DType::f16, plain) : plain);
   }
   void read_side(std::span<const std::byte> side, std::span<StepGroup> groups) const override {
     groups[0] = {read_f16(side), kNoOffset, codes_.lo, codes_.hi};

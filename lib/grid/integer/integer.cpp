@@ -59,7 +59,7 @@ class IntegerGrid final : public Grid {
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
     if (spec_.symmetric) {
-      write_scale(side, rule == ScaleRule::minmax ? minmax_scale(weights) : searched_scale(weights, importance));
+      write_scale(side, rule == ScaleRule::minmax ? minmax_scale(weights, {}) : searched_scale(weights, importance));
       return;
     }
     const auto [scale, zero] = fit_asymmetric(weights, importance, rule);
@@ -151,15 +151,14 @@ class IntegerGrid final : public Grid {
   }
   float stored(float scale) const { return store_scale(spec_.scale_dtype, scale); }
 
-  float minmax_scale(std::span<const float> weights) const {
-    float largest = 0;
-    for (const float w : weights) largest = std::max(largest, std::fabs(w));
-    return stored(largest / (half() - 1.0f));
+  /// Weights of no importance have no say.
+  float minmax_scale(std::span<const float> weights, std::span<const float> importance) const {
+    return stored(std::fabs(extremes_of(weights, importance).top()) / (half() - 1.0f));
   }
 
   float searched_scale(std::span<const float> weights, std::span<const float> importance) const {
     return fit_stored_scale(weights, importance, {-half(), half() - 1.0f, false}, spec_.scale_dtype,
-                            minmax_scale(weights));
+                            minmax_scale(weights, importance));
   }
 
   struct ScaleAndZero {

@@ -12,7 +12,7 @@
 namespace adze {
 namespace {
 
-constexpr double kDeadInput = 1e-12;    // of the largest diagonal entry: below the rounding of the sums themselves
+constexpr double kDeadInput = 1e-12;     // of the largest diagonal entry: below the rounding of the sums themselves
 constexpr double kDampIncrement = 0.01;  // per retry, while damp < 1 (the ladder of GPTQModel)
 constexpr int kFloorSteps = 6;           // then floors of 1e-6 .. 1e-1 of the largest diagonal entry
 
@@ -49,14 +49,16 @@ Diagonal diagonal_of(ConstViewD h) {
 /// Stable sort of [first, last) by descending diagonal, so that ties keep their stored order.
 void sort_by_diagonal(std::vector<std::size_t>& order, std::size_t first, std::size_t last,
                       const std::vector<double>& diagonal) {
-  std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(first), order.begin() + static_cast<std::ptrdiff_t>(last),
+  std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(first),
+                   order.begin() + static_cast<std::ptrdiff_t>(last),
                    [&](std::size_t a, std::size_t b) { return diagonal[a] > diagonal[b]; });
 }
 
 std::vector<std::size_t> grouped_order(const std::vector<double>& diagonal, std::size_t unit_cols) {
   const std::size_t units = diagonal.size() / unit_cols;
   std::vector<double> largest(units);
-  for (std::size_t c = 0; c < diagonal.size(); ++c) largest[c / unit_cols] = std::max(largest[c / unit_cols], diagonal[c]);
+  for (std::size_t c = 0; c < diagonal.size(); ++c)
+    largest[c / unit_cols] = std::max(largest[c / unit_cols], diagonal[c]);
   std::vector<std::size_t> unit_order(units);
   std::iota(unit_order.begin(), unit_order.end(), std::size_t{0});
   sort_by_diagonal(unit_order, 0, units, largest);
@@ -119,7 +121,8 @@ GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::s
       MatrixD damped = permuted(hessian, diagonal, factor.order, damp * diagonal.mean, floor);
       if (reverse_cholesky(damped)) continue;
       factor.damping = damp;
-      if (damp > options.damp) add_remark(factor.trouble, fmt::format("damping raised from {} to {:.2f}", options.damp, damp));
+      if (damp > options.damp)
+        add_remark(factor.trouble, fmt::format("damping raised from {} to {:.2f}", options.damp, damp));
       if (floor > 0) add_remark(factor.trouble, fmt::format("diagonal raised to {:.2g}", floor));
       factor.r = to_single(damped);
       factor.importance = pivot_importance(factor, diagonal.dead);
@@ -128,6 +131,17 @@ GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::s
   }
   factor.trouble = "H is not positive definite at any damping below 1: rounded to nearest instead";
   return factor;
+}
+
+MatrixF damped_hessian(ConstViewD hessian, double damping) {
+  const Diagonal diagonal = diagonal_of(hessian);
+  MatrixF damped(hessian.shape());
+  for (std::size_t i = 0; i < hessian.rows(); ++i) {
+    for (std::size_t j = 0; j < hessian.cols(); ++j)
+      damped(i, j) = diagonal.dead[i] || diagonal.dead[j] ? 0.0f : static_cast<float>(hessian(i, j));
+    damped(i, i) = static_cast<float>(diagonal.values[i] + damping * diagonal.mean);
+  }
+  return damped;
 }
 
 }  // namespace adze

@@ -17,15 +17,18 @@ struct GptqFactor {
   /// R_jj^2; zero for dead inputs. Against diag(H), mean KL on the demo model: Q4_0 0.00278 to 0.00282, Q4_K 0.00224 to
   /// 0.00223, int4 g128 the same.
   std::vector<float> importance;
-  MatrixF r;                       ///< upper triangular, R R^T = H permuted and damped; empty when nothing worked
-  double damping = 0;              ///< used, as a fraction of mean(diag H)
+  MatrixF r;           ///< upper triangular, R R^T = H permuted and damped; empty when nothing worked
+  double damping = 0;  ///< used, as a fraction of mean(diag H)
   std::size_t dead_inputs = 0;
-  std::string trouble;             ///< what had to be done to make H positive definite; empty: nothing
+  std::string trouble;  ///< what had to be done to make H positive definite; empty: nothing
 };
 
 /// unit_cols: columns of a scale unit, for ColumnOrder::group. Dead inputs (H_jj <= 1e-12 max diag) get H_jj = mean and
 /// no coupling, so that their weights are rounded on their own. Damping grows until the factorisation works
 /// (specification, section 0.4).
 GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::size_t unit_cols);
+
+/// H as it was factored: damped, dead inputs uncoupled; columns as stored, single precision.
+MatrixF damped_hessian(ConstViewD hessian, double damping);
 
 }  // namespace adze

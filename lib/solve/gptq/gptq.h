@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "solve/polish/polish.h"
 #include "solve/solver.h"
 
 namespace adze {
@@ -18,14 +19,18 @@ enum class ColumnOrder {
 
 struct GptqOptions {
   double damp = 0.01;  ///< added to diag(H), as a fraction of its mean
-  ColumnOrder order = ColumnOrder::group;  ///< mean KL on the demo model, Q4_K: 0.00224 against 0.00238 in natural order
+  ColumnOrder order =
+      ColumnOrder::group;      ///< mean KL on the demo model, Q4_K: 0.00224 against 0.00238 in natural order
   bool static_scales = false;  ///< fix all scales from the original weights, before the first rounding
   ScaleRule scale_rule = ScaleRule::search;
+  PolishOptions polish = {};  ///< after the last column
+  double shift = 0;           ///< how far the target makes up for drifted inputs (solve/gptq/shift.h): 0 not, 1 fully
 };
 
 std::unique_ptr<Solver> make_gptq(const GptqOptions& options);
 
-/// Options: damp, order (natural, activation, group), static_scales, scale_rule (search, minmax).
+/// Options: damp, order (natural, activation, group), static_scales, scale_rule (search, minmax), polish, refit,
+/// shift.
 std::unique_ptr<Solver> configure_gptq(MapReader& options);
 
 }  // namespace adze

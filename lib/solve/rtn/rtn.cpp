@@ -31,7 +31,7 @@ Solution solve_rtn(const Problem& problem, std::size_t index, ScaleRule rule, So
   const ConstViewF weights = problem.weights[index];
   Encoding encoding(problem.grid, weights.shape());
   encoding.fit_all(weights, input_importance(problem), rule);
-  parallel_for(weights.rows(), [&](std::size_t r) { round_row(weights, r, encoding); });
+  parallel_for(weights.rows(), [&](std::size_t r) { encoding.round_row(r, weights.row(r)); });
   return finish_solution(problem, index, encoding, std::move(report));
 }
 

@@ -1,5 +1,5 @@
-// Round to nearest: every weight goes to the closest value of its grid; inputs matter only through diag(H), which weighs
-// the scale search (specification, section 1). The baseline that other solvers must beat.
+// Round to nearest: every weight goes to the closest value of its grid; inputs matter only through diag(H), which
+// weighs the scale search (specification, section 1). The baseline that other solvers must beat.
 #pragma once
 
 #include <memory>

@@ -1,0 +1,43 @@
+// Error feedback, the heart of GPTQ, tile by tile (specification 2.1, feedback form): with w the original weights,
+// H_d = R R^T (R upper triangular) and d_i = w_i - value_i the errors made so far,
+//   t_j = w_j + (1 / R_jj) sum_{i<j} d_i R_ij,   value_j = round(t_j)
+// column after column. Nothing is ever moved in W itself.
+#pragma once
+
+#include <cstddef>
+
+#include "base/matrix.h"
+#include "grid/quantized_tensor.h"
+#include "solve/gptq/factor.h"
+
+namespace adze {
+
+/// Rows that are worked on together; fixed, so that every product has a shape of the problem (docs/architecture.md).
+inline constexpr std::size_t kFeedbackRows = 128;
+
+/// How tensors of one input and grid are worked through: made once, used by every tile.
+class FeedbackPlan {
+ public:
+  /// fixed_scales: side data are fitted before; else each unit's when its turn comes. factor must outlive the plan.
+  FeedbackPlan(const GptqFactor& factor, const Encoding& encoding, ScaleRule scale_rule, bool fixed_scales);
+
+  const GptqFactor& factor;
+  ScaleRule scale_rule;
+  bool fixed_scales;
+  std::size_t block;  ///< columns that the errors of all columns before them reach by one product; whole units
+  std::size_t step;   ///< columns of a block whose errors reach each other one by one; whole units or a part of one
+  /// Row p: R(first + i, p), i = 0, 1, ..., for the columns `first` ... p - 1 of p's step: what accumulate_rows wants.
+  MatrixF near;
+};
+
+/// What a tile did.
+struct FeedbackResult {
+  double loss = 0;     ///< sum (t_j - value_j)^2 R_jj^2, which is J_d, the loss with the damped H (specification 2.3)
+  bool finite = true;  ///< false when feedback overflowed: the codes are then meaningless, though still codes
+};
+
+/// Rounds rows [first_row, first_row + kFeedbackRows) of `encoding`, as many as there are. weights: [out x in].
+FeedbackResult round_with_feedback(const FeedbackPlan& plan, ConstViewF weights, std::size_t first_row,
+                                   Encoding& encoding);
+
+}  // namespace adze

@@ -1,0 +1,44 @@
+#include "solve/gptq/shift.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/parallel.h"
+#include "linalg/factor.h"
+#include "linalg/gemm.h"
+
+namespace adze {
+namespace {
+
+constexpr std::size_t kTileRows = 256;  // fixed, as everywhere: products have shapes of the problem
+
+}  // namespace
+
+MatrixF shifted_target(const Problem& problem, std::size_t index, const GptqFactor& factor, double strength) {
+  const ConstViewF weights = problem.weights[index];
+  const std::size_t inputs = weights.cols();
+  MatrixF cross(inputs, inputs);  // columns in the factor's order
+  parallel_for(inputs, [&](std::size_t i) {
+    for (std::size_t p = 0; p < inputs; ++p) cross(i, p) = static_cast<float>(problem.cross(i, factor.order[p]));
+  });
+  MatrixF target(weights.shape());
+  parallel_for(divide_up(weights.rows(), kTileRows), [&](std::size_t t) {
+    const std::size_t first = t * kTileRows;
+    const std::size_t rows = std::min(kTileRows, weights.rows() - first);
+    MatrixF shift(rows, inputs);
+    multiply_nn(weights.row_range(first, rows), cross, shift);
+    if (!problem.residual.empty())
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t p = 0; p < inputs; ++p)
+          shift(r, p) += static_cast<float>(problem.residual[index](first + r, factor.order[p]));
+    solve_normal_right(factor.r, shift);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t p = 0; p < inputs; ++p) {
+        const std::size_t col = factor.order[p];
+        target(first + r, col) = weights(first + r, col) + static_cast<float>(strength) * shift(r, p);
+      }
+  });
+  return target;
+}
+
+}  // namespace adze
