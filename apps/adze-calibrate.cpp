@@ -1,4 +1,7 @@
 // adze-calibrate: measures the inputs of every linear layer on a text.
+#include <algorithm>
+#include <optional>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -22,6 +25,7 @@ struct Options {
   std::string imatrix;
   bool overwrite = false;
   bool dry_run = false;
+  std::optional<std::uint64_t> memory;
   OpenModelOptions open;
 };
 
@@ -68,9 +72,26 @@ void print_statistics(const Options& options, const CalibrateResult& result, con
                           statistics_table(inputs)));
 }
 
+/// The most convenient layout of the states that keeps within --memory: smaller batches, then states on disk.
+StatesLayout choose_layout(const Options& options, const TokenWindows& windows, const Architecture& architecture) {
+  StatesLayout layout{windows.count(), windows.tokens, architecture.hidden, batch_windows(windows.tokens), false};
+  if (!options.memory) return layout;
+  const std::size_t least = slice_windows(windows.tokens);
+  for (const bool on_disk : {false, true}) {
+    layout.on_disk = on_disk;
+    for (layout.batch_windows = batch_windows(windows.tokens);;
+         layout.batch_windows = std::max(layout.batch_windows / 2, least)) {
+      if (predict_calibration(architecture, layout).memory <= *options.memory) return layout;
+      if (layout.batch_windows == least) break;
+    }
+  }
+  fail(ErrorKind::out_of_memory, "the run needs {} at least, --memory allows {}; allow that much, or shorten --tokens",
+       bytes_in_words(predict_calibration(architecture, layout).memory), bytes_in_words(*options.memory));
+}
+
 void print_prediction(const Options& options, const TokenWindows& windows, const Architecture& architecture,
-                      const Tool& tool) {
-  const CalibratePrediction prediction = predict_calibration(architecture, windows.ids.size());
+                      const StatesLayout& layout, const Tool& tool) {
+  const CalibratePrediction prediction = predict_calibration(architecture, layout);
   if (tool.options().json) {
     Tool::print(nlohmann::ordered_json{{"windows", windows.count()},
                                        {"tokens", windows.ids.size()},
@@ -89,13 +110,14 @@ void measure(const Options& options, Tool& tool) {
   const OpenedModel model = open_model(options.model, options.open);
   check_window_length(model.architecture(), options.rule.tokens);
   const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
+  const StatesLayout layout = choose_layout(options, windows, model.architecture());
   if (options.dry_run) {
     const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name, windows),
                                  options.overwrite);
-    return print_prediction(options, windows, model.architecture(), tool);
+    return print_prediction(options, windows, model.architecture(), layout, tool);
   }
-  print_statistics(
-      options, calibrate(*model.weights, model.name, windows, {options.out, options.overwrite}, tool.progress()), tool);
+  const CalibrateOptions how{options.out, options.overwrite, layout.batch_windows, layout.on_disk};
+  print_statistics(options, calibrate(*model.weights, model.name, windows, how, tool.progress()), tool);
 }
 
 void merge(const Options& options, Tool& tool) {
@@ -133,6 +155,7 @@ int main(int argc, char** argv) {
                         "write the diagonals as llama.cpp's importance matrix too: a .gguf or .dat file");
   tool.app().add_flag("--overwrite", options.overwrite, "replace statistics that are there");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, say what it takes, write nothing");
+  add_memory_option(tool.app(), options.memory);
   add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] {
     check_usage(options);

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -25,7 +26,7 @@ struct Options {
   std::string recipe;
   std::string model;
   std::string out;
-  std::string memory;
+  std::optional<std::uint64_t> memory;
   bool dry_run = false;
   bool restart = false;
   bool overwrite = false;
@@ -48,6 +49,17 @@ double predict_seconds(const PreparedRun& run) {
   return run_flops(run) / (kShareOfPeak * rate);
 }
 
+/// What --memory led to, one line; "" when nothing.
+std::string choice_in_words(const PreparedRun& run) {
+  const MemoryChoice& choice = run.memory.choice;
+  if (choice.batch_windows == 0) return "";
+  return fmt::format("  to keep within --memory: {} windows at a time, hidden states {}{}\n", choice.batch_windows,
+                     choice.states_on_disk ? "on disk" : "in memory",
+                     choice.evaluation_windows > 0
+                         ? fmt::format(", {} windows of the evaluation at a time", choice.evaluation_windows)
+                         : "");
+}
+
 std::string prediction(const PreparedRun& run) {
   const CompressionPlan& plan = run.plan;
   std::string text = fmt::format(
@@ -58,9 +70,11 @@ std::string prediction(const PreparedRun& run) {
     text += fmt::format("{} ({}): {} bytes\n", job.file.string(), job.info->name, job.bytes);
     for (const std::string& remark : job.remarks) text += fmt::format("  note: {}\n", remark);
   }
-  return text + fmt::format("predicted: peak memory {}, temporary disk {}, about {:.0f} s\n",
-                            bytes_in_words(plan.peak_memory), bytes_in_words(plan.temporary_disk),
-                            std::max(1.0, predict_seconds(run)));
+  text += fmt::format("predicted: peak memory {}, temporary disk {}, about {:.0f} s\n",
+                      bytes_in_words(plan.peak_memory), bytes_in_words(plan.temporary_disk),
+                      std::max(1.0, predict_seconds(run)));
+  return text + fmt::format("  at the peak, {}: {}\n{}", run.memory.peak.name, parts_in_words(run.memory.peak),
+                            choice_in_words(run));
 }
 
 nlohmann::json prediction_json(const PreparedRun& run) {
@@ -68,22 +82,16 @@ nlohmann::json prediction_json(const PreparedRun& run) {
                       {"bits_per_weight", run.plan.bits_per_weight()},
                       {"original_bytes", run.plan.original_bytes},
                       {"peak_memory", run.plan.peak_memory},
+                      {"peak_phase", run.memory.peak.name},
+                      {"states_on_disk", run.memory.choice.states_on_disk},
                       {"temporary_disk", run.plan.temporary_disk},
                       {"seconds", predict_seconds(run)}};
+  for (const MemoryPart& part : run.memory.peak.parts) json["peak_parts"][part.what] = part.bytes;
   for (const ExportJob& job : run.plan.exports)
     json["exports"].push_back({{"file", job.file.string()}, {"format", job.info->name}, {"bytes", job.bytes}});
   for (const ModulePlan& module : run.plan.modules)
     json["modules"].push_back({{"module", module.spec.module}, {"format", module.format}, {"bytes", module.bytes}});
   return json;
-}
-
-void check_memory(const Options& options, const PreparedRun& run) {
-  if (options.memory.empty()) return;
-  const auto limit = parse_bytes(options.memory);
-  if (!limit) fail(ErrorKind::usage, "--memory {}: write a number and a unit, such as 2GiB", options.memory);
-  if (run.plan.peak_memory > *limit)
-    fail(ErrorKind::out_of_memory, "the run needs about {}, --memory allows {}; lower calibration windows or tokens",
-         bytes_in_words(run.plan.peak_memory), bytes_in_words(*limit));
 }
 
 std::string outcome(const PreparedRun& run, const CompressResult& result, const std::string& out) {
@@ -110,10 +118,9 @@ void run_compress(const Options& options, Tool& tool) {
   if (options.out.empty() && !options.dry_run) fail(ErrorKind::usage, "-o OUT is required (or --dry-run)");
   const Recipe recipe = load_recipe(options.recipe);
   const OpenedModel model = open_model(options.model, options.open);
-  const PreparedRun run = prepare_run(recipe, model);
+  const PreparedRun run = prepare_run(recipe, model, options.memory);
   for (const std::string& warning : run.plan.warnings) tool.progress().warn(warning);
   const bool json = tool.options().json;
-  check_memory(options, run);
   if (options.dry_run) {
     if (!options.out.empty()) WorkFolder::check(options.out, if_exists(options));
     Tool::print(json ? prediction_json(run).dump(1) + "\n" : match_table(run) + prediction(run));
@@ -143,7 +150,7 @@ int main(int argc, char** argv) {
   app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
   app.add_option("-o,--output", options.out, "the folder to make");
   app.add_flag("--dry-run", options.dry_run, "check everything, print the match table, exact sizes, memory, time");
-  app.add_option("--memory", options.memory, "refuse a run that is predicted to need more, e.g. 12GiB");
+  add_memory_option(app, options.memory);
   app.add_flag("--restart", options.restart, "throw an unfinished run in OUT away");
   app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT");
   app.add_flag("--force", options.force, "go on although the run was begun on another kind of CPU");

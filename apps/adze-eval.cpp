@@ -8,6 +8,7 @@
 #include "calibrate/calibration_set.h"
 #include "model/compressed_store.h"
 #include "pipeline/open_model.h"
+#include "pipeline/resources.h"
 #include "report/run_report.h"
 #include "tool.h"
 
@@ -21,6 +22,7 @@ struct Options {
   std::string text;
   std::string tokenizer;
   std::string protocol = "lcpp-512";
+  std::optional<std::uint64_t> memory;
   OpenModelOptions open;
 };
 
@@ -67,6 +69,26 @@ std::optional<std::int32_t> bos_of(const Tokenizer& tokenizer) {
   return prefix.empty() ? std::nullopt : std::optional(prefix.front());
 }
 
+/// What a model keeps loaded: a compressed one its tables, a checkpoint one of them at a time; sizes as of block 0.
+JudgedSize judged_size(const ModelWeights& model) {
+  JudgedSize size;
+  const TensorPtr table = model.embedding();
+  size.outside = table->bytes();
+  if (const TensorPtr head = model.head(); head != table) size.outside += head->bytes();
+  for (const Linear& linear : model.block(0).linears) size.largest_block += linear.weight->bytes();
+  return size;
+}
+
+/// Windows to judge at once within --memory, or 0 for all.
+std::size_t windows_at_once(const Options& options, const ModelWeights& model, const ModelWeights* reference,
+                            const Protocol& protocol, std::size_t tokens) {
+  if (!options.memory) return 0;
+  std::vector<JudgedSize> sizes = {judged_size(model)};
+  if (reference != nullptr) sizes.push_back(judged_size(*reference));
+  const EvaluationSize size{tokens / protocol.window, protocol.window, reference != nullptr};
+  return choose_evaluation(model.architecture(), sizes, size, options.memory).choice.evaluation_windows;
+}
+
 nlohmann::json to_json(const JudgedModel& model) {
   nlohmann::json json = adze::to_json(model.result);
   json["model"] = model.name;
@@ -90,7 +112,8 @@ void judge(const Options& options, Tool& tool) {
     tool.progress().note(model.path.string());
     const StoredSize size = stored_size(*model.weights);
     judged.push_back({model.path.string(), size.bytes, size.bits_per_weight(),
-                      evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress())});
+                      evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress(),
+                               windows_at_once(options, *model.weights, reference, protocol, ids.size()))});
   }
   if (tool.options().json) {
     nlohmann::json json;
@@ -123,6 +146,7 @@ int main(int argc, char** argv) {
       .add_option("--protocol", options.protocol,
                   "lcpp-N: second half of windows of N tokens, as llama.cpp; gptq-N: whole windows, as most papers")
       ->capture_default_str();
+  add_memory_option(tool.app(), options.memory);
   add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] { judge(options, tool); });
 }

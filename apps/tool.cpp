@@ -1,5 +1,6 @@
 #include "tool.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/temporaries.h"
+#include "base/words.h"
 
 namespace adze {
 namespace {
@@ -118,8 +120,31 @@ extern "C" void leave_on_signal(int) {
 
 }  // namespace
 
+namespace {
+
+/// Makes resident memory follow what is alive, so that it can be predicted: by default malloc keeps freed blocks of up
+/// to 32 MiB and 64 MiB of free heap, for each thread.
+void return_freed_memory() {
+  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
+}  // namespace
+
+void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit) {
+  app.add_option_function<std::string>(
+         "--memory",
+         [&limit](const std::string& text) {
+           limit = parse_bytes(text);
+           if (!limit) fail(ErrorKind::usage, "--memory {}: write a number and a unit, such as 2GiB", text);
+         },
+         "keep within this much, e.g. 2GiB: smaller batches, states on disk; what cannot fit is refused")
+      ->type_name("SIZE");
+}
+
 Tool::Tool(const std::string& name, const std::string& purpose, const std::string& examples)
     : app_(purpose, name), progress_(std::make_unique<ConsoleProgress>(options_)) {
+  return_freed_memory();
   app_.footer("Examples:\n" + examples +
               "\n\nExit codes: 0 ok, 1 a gate failed, 64 usage, 65 bad input, 66 missing input, 70 a bug of ours, 71 out "
               "of memory,\n73 cannot create output, 74 input/output error, 75 stopped safely (run again), 78 bad recipe.");

@@ -1,8 +1,10 @@
 // What every program shares: common options, progress on stderr, exit codes, Ctrl-C; and how models are opened.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -53,5 +55,8 @@ inline void add_model_options(CLI::App& app, OpenModelOptions& options) {
       ->type_name("DIR");
   app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
 }
+
+/// Declares --memory, the same in every tool that holds a model's states. `limit`: bytes.
+void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit);
 
 }  // namespace adze

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "calibrate/block_pass.h"
+#include "calibrate/pass_memory.h"
 
 namespace adze {
 namespace {
@@ -27,9 +28,6 @@ void add_weights(Hasher& hasher, const BlockWeights& block) {
     add_weights(hasher, linear.bias);
   }
 }
-
-constexpr std::uint64_t kProgramBytes = std::uint64_t{24} << 20;  // libraries, tokenizer, text: as measured
-constexpr std::uint64_t kBatchTokens = 4096;                      // rows that a BlockPass holds inputs and scratch of
 
 StatesLayout states_layout(const Architecture& architecture, const TokenWindows& windows,
                            const CalibrateOptions& options) {
@@ -143,16 +141,20 @@ CalibrateResult calibrate(const ModelWeights& model, const std::string& name, co
   return Calibration(model, name, windows, options, progress).run();
 }
 
-CalibratePrediction predict_calibration(const Architecture& architecture, std::size_t tokens) {
-  const auto widest = std::max({architecture.hidden, architecture.q_width(), architecture.ffn});
+CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout) {
+  constexpr std::uint64_t kStoredBytes = sizeof(std::uint16_t);  // of a weight, as checkpoints mostly have them
   CalibratePrediction prediction;
-  std::uint64_t block_weights = 0;
-  for (const Stage stage : kStages)
-    prediction.disk += input_bytes(shape_of(architecture, linears_of(stage)[0].slot).cols);
+  std::uint64_t block_weights = 0, measuring = 0;
   for (const LinearInfo& info : block_linears()) block_weights += shape_of(architecture, info.slot).count();
+  for (const Stage stage : kStages) {
+    const std::uint64_t inputs = shape_of(architecture, linears_of(stage)[0].slot).cols;
+    prediction.disk += input_bytes(inputs);
+    measuring = std::max(measuring, moment_bytes(inputs) + measuring_bytes(architecture, stage, layout));
+  }
   prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
-  prediction.memory = kProgramBytes + tokens * architecture.hidden * sizeof(float) + block_weights * sizeof(float) +
-                      kBatchTokens * widest * 2 * sizeof(float) + std::uint64_t{widest} * widest * sizeof(double);
+  const std::uint64_t table = std::uint64_t{architecture.vocab} * architecture.hidden * kStoredBytes;
+  prediction.memory =
+      program_bytes() + states_bytes(layout) + std::max(table, block_weights * kStoredBytes + measuring);
   return prediction;
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/progress.h"
 #include "calibrate/calibration_set.h"
+#include "calibrate/hidden_states.h"
 #include "calibrate/statistics_folder.h"
 #include "model/weights.h"
 
@@ -39,8 +40,8 @@ CalibrateResult calibrate(const ModelWeights& model, const std::string& name, co
 /// What a run will take, without running it.
 struct CalibratePrediction {
   std::uint64_t disk = 0;    ///< bytes of the folder's datasets
-  std::uint64_t memory = 0;  ///< bytes at the peak, roughly: program, hidden states, a block in f32, a batch, one H
+  std::uint64_t memory = 0;  ///< bytes at the peak: program, hidden states, a block of 16-bit weights, a batch, one H
 };
-CalibratePrediction predict_calibration(const Architecture& architecture, std::size_t tokens);
+CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout);
 
 }  // namespace adze

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/convert.h"
@@ -24,11 +25,14 @@ std::size_t slice_rows(std::size_t vocab) { return std::clamp(kLogitsAtOnce / vo
 /// One model on its way through all windows.
 class Pass {
  public:
-  Pass(const ModelWeights& model, const Windows& windows)
-      : model_(model), forward_(model.architecture(), windows.cols()), hidden_(windows.rows()) {
-    const TensorPtr table = model.embedding();
+  Pass(const ModelWeights& model, std::size_t window) : model_(model), forward_(model.architecture(), window) {}
+
+  void embed_windows(MatrixView<const std::int32_t> windows) {
+    head_.reset();
+    const TensorPtr table = model_.embedding();
+    hidden_.resize(windows.rows());
     parallel_for(windows.rows(), [&](std::size_t w) {
-      hidden_[w] = MatrixF(windows.cols(), model.architecture().hidden);
+      hidden_[w] = MatrixF(windows.cols(), model_.architecture().hidden);
       embed(*table, windows.row(w), hidden_[w]);
     });
   }
@@ -77,11 +81,10 @@ void check_models(const ModelWeights& model, const ModelWeights* reference, cons
                               protocol.window, a.max_positions));
 }
 
-void run_blocks(std::span<Pass> passes, Progress& progress) {
-  std::size_t most = 0, total = 0, done = 0;
+/// `done`: blocks finished so far, over all groups of windows.
+void run_blocks(std::span<Pass> passes, std::size_t& done, Progress& progress) {
+  std::size_t most = 0;
   for (const Pass& pass : passes) most = std::max(most, pass.layers());
-  for (const Pass& pass : passes) total += pass.layers();
-  progress.start("evaluating blocks", total);
   Pool<Workspace> workspaces;
   for (std::size_t block = 0; block < most; ++block)
     for (Pass& pass : passes) {
@@ -119,22 +122,37 @@ void score_window(std::span<const Pass> passes, std::size_t window, std::span<co
 
 }  // namespace
 
+std::uint64_t scoring_bytes(std::size_t vocab, std::size_t hidden) {
+  constexpr std::uint64_t kDecodedRows = 256;  // model/forward.cpp: of the head at a time
+  const std::uint64_t rows = slice_rows(vocab);
+  return sizeof(float) * (2 * rows * vocab + vocab + (rows + kDecodedRows) * hidden);
+}
+
 EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
-                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress) {
+                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
+                          std::size_t windows_at_once) {
   check_models(model, reference, protocol, progress);
   const Windows windows = make_windows(ids, bos, protocol);
+  const std::size_t step = windows_at_once > 0 ? std::min(windows_at_once, windows.rows()) : windows.rows();
   std::vector<Pass> passes;
   passes.reserve(2);
-  passes.emplace_back(model, windows);
-  if (reference) passes.emplace_back(*reference, windows);
-  run_blocks(passes, progress);
-  for (Pass& pass : passes) pass.load_head();
+  passes.emplace_back(model, windows.cols());
+  if (reference) passes.emplace_back(*reference, windows.cols());
+  std::size_t layers = 0, done = 0;
+  for (const Pass& pass : passes) layers += pass.layers();
+  progress.start("evaluating blocks", layers * divide_up(windows.rows(), step));
   Matrix<TokenScore> scores(windows.rows(), protocol.scored_per_window());
-  Pool<ScoreBuffers> pool;
-  parallel_for(windows.rows(), [&](std::size_t w) {
-    const auto buffers = pool.borrow();
-    score_window(passes, w, windows.row(w), protocol, model.architecture().vocab, *buffers, scores.row(w));
-  });
+  for (std::size_t first = 0; first < windows.rows(); first += step) {
+    const auto group = windows.view().row_range(first, std::min(step, windows.rows() - first));
+    for (Pass& pass : passes) pass.embed_windows(group);
+    run_blocks(passes, done, progress);
+    for (Pass& pass : passes) pass.load_head();
+    Pool<ScoreBuffers> pool;
+    parallel_for(group.rows(), [&](std::size_t w) {
+      const auto buffers = pool.borrow();
+      score_window(passes, w, group.row(w), protocol, model.architecture().vocab, *buffers, scores.row(first + w));
+    });
+  }
   return summarize(scores, protocol, reference != nullptr);
 }
 

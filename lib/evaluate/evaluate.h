@@ -1,7 +1,8 @@
 // Judging a model on a text: perplexity, and the distance from a reference model on the same tokens in the same run.
 //
-// Both models go through the text block by block with one block of each in memory and the hidden states of all windows;
-// logits live a slice of rows at a time and nothing is written to disk. Results are reduced in window order, so they do
+// Both models go through the text block by block, one block in memory at a time, with the hidden states of all windows,
+// or of as many as memory allows: windows do not touch each other, so reading the blocks again for every group of them
+// is cheaper than keeping states on disk. Logits live a slice of rows at a time and nothing is written to disk. Results are reduced in window order, so they do
 // not depend on the number of threads.
 #pragma once
 
@@ -52,8 +53,14 @@ EvaluationResult summarize(MatrixView<const TokenScore> scores, const Protocol& 
 
 /// Runs `model`, and `reference` unless it is nullptr, over the text. `ids` and `bos` as for make_windows. Throws
 /// bad_data when the text is too short, when the models' vocabularies differ, or when logits are not finite.
+/// `windows_at_once`: whose states are held together, 0 for all; every such group takes all blocks through memory again,
+/// and no bit of the result depends on it.
 EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
-                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress);
+                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
+                          std::size_t windows_at_once = 0);
+
+/// Bytes that one thread scores a window of two models with, at most.
+std::uint64_t scoring_bytes(std::size_t vocab, std::size_t hidden);
 
 /// Flat object: protocol, windows, tokens, perplexity, perplexity_se and, with a reference, perplexity_base, kl_mean,
 /// kl_mean_se, kl_mean_95 ([low, high] or null), kl_median, kl_median_se (or null), kl_99, kl_999, kl_999_se (or null),

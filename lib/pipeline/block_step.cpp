@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "grid/quantized_tensor.h"
 
 namespace adze {
 namespace {
@@ -26,40 +27,88 @@ std::string names_of(const std::vector<const ModulePlan*>& modules, const std::v
   return names;
 }
 
+/// The rows of a matrix that are solved as one, in order: slices of kSliceRows.
+void add_slices(ConstViewF weights, const Grid& grid, std::vector<ConstViewF>& slices) {
+  const std::size_t height = slice_rows(grid, weights.shape());
+  for (std::size_t first = 0; first < weights.rows(); first += height)
+    slices.push_back(weights.row_range(first, std::min(height, weights.rows() - first)));
+}
+
+/// What the slices of one matrix become: payloads one after the other, losses added up.
+Solution join_slices(std::span<Solution> slices, Shape shape) {
+  if (slices.size() == 1) return std::move(slices.front());
+  Solution whole{nullptr, slices.front().report};
+  std::vector<std::byte> payload;
+  double loss = 0, energy = 0;
+  for (const Solution& slice : slices) {
+    payload.insert(payload.end(), slice.tensor->payload().begin(), slice.tensor->payload().end());
+    loss += slice.report.loss;
+    if (slice.report.relative_loss > 0) energy += slice.report.loss / slice.report.relative_loss;
+    if (whole.report.fallback.empty()) whole.report.fallback = slice.report.fallback;
+  }
+  whole.tensor = tensor_from_payload(slices.front().tensor->format(), shape, std::move(payload));
+  whole.report.loss = loss;
+  whole.report.relative_loss = energy > 0 ? loss / energy : 0;
+  return whole;
+}
+
+/// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices share
+/// one factorisation.
+std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
+                            const InputStatistics* statistics) {
+  Problem problem;
+  problem.grid = scheme.grid;
+  if (statistics != nullptr) problem.hessian = statistics->second_moment;
+  std::vector<std::size_t> ends;
+  for (const MatrixF& matrix : weights) {
+    add_slices(matrix, *scheme.grid, problem.weights);
+    ends.push_back(problem.weights.size());
+  }
+  std::vector<Solution> slices = scheme.solver->solve(problem);
+  std::vector<Solution> solutions;
+  std::size_t first = 0;
+  for (std::size_t i = 0; i < weights.size(); first = ends[i++])
+    solutions.push_back(join_slices(std::span(slices).subspan(first, ends[i] - first), weights[i].shape()));
+  return solutions;
+}
+
 }  // namespace
 
+std::size_t slice_rows(const Grid& grid, Shape shape) {
+  // A multiple of every tile height that solvers and losses use, so that slicing changes no code.
+  constexpr std::size_t kSliceRows = 8192;
+  return grid.one_side_per_tensor() ? shape.rows : std::min(shape.rows, kSliceRows);
+}
+
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
-                                     const std::vector<TensorPtr>& originals, const InputStatistics* statistics,
+                                     std::vector<TensorPtr> originals, const InputStatistics* statistics,
                                      std::vector<TensorRecord>& records) {
-  std::vector<TensorPtr> results = originals;
   std::map<std::size_t, std::vector<std::size_t>> by_scheme;  // members share H and scheme: one factorisation
   for (std::size_t i = 0; i < modules.size(); ++i) {
     if (modules[i]->scheme) {
       by_scheme[*modules[i]->scheme].push_back(i);
     } else if (modules[i]->format != originals[i]->format()) {
-      results[i] = convert(*originals[i], *modules[i]);
+      originals[i] = convert(*originals[i], *modules[i]);
     }
   }
   for (const auto& [scheme_index, members] : by_scheme) {
-    const ResolvedScheme& scheme = plan.schemes[scheme_index];
     const Clock::time_point start = Clock::now();
     std::vector<MatrixF> weights;
-    for (const std::size_t i : members) weights.push_back(originals[i]->decode());
-    Problem problem;
-    problem.weights.assign(weights.begin(), weights.end());
-    problem.grid = scheme.grid;
-    if (statistics != nullptr) problem.hessian = statistics->second_moment;
-    const std::vector<Solution> solutions =
-        with_context(names_of(modules, members), [&] { return scheme.solver->solve(problem); });
+    for (const std::size_t i : members) {
+      weights.push_back(originals[i]->decode());
+      originals[i].reset();
+    }
+    const std::vector<Solution> solutions = with_context(
+        names_of(modules, members), [&] { return solve(plan.schemes[scheme_index], weights, statistics); });
     const double seconds = seconds_since(start) / static_cast<double>(members.size());
     for (std::size_t m = 0; m < members.size(); ++m) {
       const TensorPtr& tensor = solutions[m].tensor;
-      results[members[m]] = tensor;
+      originals[members[m]] = tensor;
       records.push_back(
           {modules[members[m]]->spec.module, tensor->format(), tensor->bytes(), solutions[m].report, seconds});
     }
   }
-  return results;
+  return originals;
 }
 
 BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
@@ -87,7 +136,7 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
       pass.pass_by(stage, seen);
     }
     const std::vector<TensorPtr> solved =
-        solve_modules(job.plan, modules, originals, &statistics, outcome.tensors);
+        solve_modules(job.plan, modules, std::move(originals), &statistics, outcome.tensors);
     for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
     stage_done();
   }

@@ -29,10 +29,15 @@ struct BlockOutcome {
 BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done);
 
+/// Rows of a matrix that are solved at a time: fixed, so that memory bounds no bit. Grids that keep their side data once
+/// per tensor are not cut.
+std::size_t slice_rows(const Grid& grid, Shape shape);
+
 /// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
-/// appended. statistics: null when there is no H (an untied embedding).
+/// appended. originals: each is let go once it is decoded, so give the last reference away where memory counts.
+/// statistics: null when there is no H (an untied embedding).
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
-                                     const std::vector<TensorPtr>& originals, const InputStatistics* statistics,
+                                     std::vector<TensorPtr> originals, const InputStatistics* statistics,
                                      std::vector<TensorRecord>& records);
 
 }  // namespace adze

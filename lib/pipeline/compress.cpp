@@ -40,8 +40,9 @@ std::string model_identity(const OpenedModel& model) {
 }
 
 StatesLayout states_layout(const PreparedRun& run) {
-  const std::size_t batch = run.memory.batch_windows > 0 ? run.memory.batch_windows : batch_windows(run.windows.tokens);
-  return {run.windows.count(), run.windows.tokens, run.model->architecture().hidden, batch, run.memory.states_on_disk};
+  const MemoryChoice& choice = run.memory.choice;
+  const std::size_t batch = choice.batch_windows > 0 ? choice.batch_windows : batch_windows(run.windows.tokens);
+  return {run.windows.count(), run.windows.tokens, run.model->architecture().hidden, batch, choice.states_on_disk};
 }
 
 std::string states_name(std::size_t blocks_done) { return fmt::format("work/states-{:04}.f32", blocks_done); }
@@ -182,9 +183,12 @@ class Run {
     step.step = static_cast<std::uint32_t>(layers_);
     const InputStatistics statistics =
         needs_head_statistics() ? measure_head_input(forward_, norm, *states_) : InputStatistics();
+    states_.reset();
     const InputStatistics* head_statistics = statistics.tokens > 0 ? &statistics : nullptr;
-    const auto solve = [&](std::string_view module, const TensorPtr& original, const InputStatistics* h) {
-      return solve_modules(run_.plan, {run_.plan.find(module)}, {original}, h, step.tensors).front();
+    const auto solve = [&](std::string_view module, TensorPtr original, const InputStatistics* h) {
+      std::vector<TensorPtr> originals;
+      originals.push_back(std::move(original));
+      return solve_modules(run_.plan, {run_.plan.find(module)}, std::move(originals), h, step.tensors).front();
     };
     const TensorPtr embedding =
         solve("embed_tokens", model_.weights->embedding(), architecture.tied ? head_statistics : nullptr);
@@ -194,7 +198,6 @@ class Run {
     write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
-    states_.reset();
     progress_.update(1);
   }
 
@@ -236,7 +239,8 @@ class Run {
     const CompressedStore compressed(folder_.store());
     result_.evaluation =
         evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
-                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol, progress_);
+                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol, progress_,
+                 run_.memory.choice.evaluation_windows);
   }
 
   void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
@@ -262,7 +266,16 @@ class Run {
 
 }  // namespace
 
-PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
+namespace {
+
+EvaluationSize evaluation_size(const PreparedRun& run) {
+  if (!run.plan.protocol) return {};
+  return {run.evaluation_ids.size() / run.plan.protocol->window, run.plan.protocol->window, true};
+}
+
+}  // namespace
+
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::optional<std::uint64_t> memory_limit) {
   PreparedRun run;
   run.recipe = &recipe;
   run.model = &model;
@@ -289,9 +302,10 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model) {
       run.plan.warnings.push_back(
           fmt::format("{:.1f} % of the evaluation text was calibrated with: the judgement flatters; evaluate on other text",
                       100 * share));
-    run.plan.peak_memory = 
-        std::max(run.plan.peak_memory, evaluation_memory(model.architecture(), run.plan, run.evaluation_ids.size()));
   }
+  run.memory = choose_resources(recipe, model.architecture(), run.plan, evaluation_size(run), memory_limit);
+  run.plan.peak_memory = run.memory.peak_memory;
+  run.plan.temporary_disk = run.memory.temporary_disk;
   run.ingredients = {{"recipe", recipe.text_hash},
                      {"model", model_identity(model)},
                      {"calibration", run.windows.hash()},

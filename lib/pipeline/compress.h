@@ -33,7 +33,7 @@ struct PreparedRun {
   std::vector<std::int32_t> evaluation_ids;  ///< empty: the recipe does not evaluate
   std::vector<std::pair<std::string, std::string>> provenance;
   RunIngredients ingredients;
-  MemoryChoice memory;
+  Resources memory;  ///< how the run keeps within its memory, and what it will take
 };
 
 struct CompressResult {
@@ -45,7 +45,9 @@ struct CompressResult {
 };
 
 /// Reads all text, checks everything; touches no weight and writes nothing. `recipe` and `model` must outlive the result.
-PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model);
+/// Throws out_of_memory when the run cannot keep within `memory_limit` bytes.
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model,
+                        std::optional<std::uint64_t> memory_limit = std::nullopt);
 
 CompressResult compress(const PreparedRun& run, const CompressOptions& options, Progress& progress);
 

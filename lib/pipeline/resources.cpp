@@ -1,88 +1,322 @@
 #include "pipeline/resources.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include "base/checked.h"
+#include "base/error.h"
 #include "base/parallel.h"
-#include "calibrate/block_pass.h"
+#include "base/words.h"
+#include "calibrate/pass_memory.h"
+#include "evaluate/evaluate.h"
+#include "pipeline/block_step.h"
 
 namespace adze {
 namespace {
 
-constexpr std::uint64_t kProgram = std::uint64_t{64} << 20;  // code, libraries, tokenizer, BLAS buffers
+constexpr std::uint64_t kDouble = sizeof(double);
+constexpr std::uint64_t kFloat = sizeof(float);
 
-/// Blocks by number, and what lies outside them under a number of its own.
-constexpr std::size_t kOutside = ~std::size_t{0};
+std::uint64_t threads() { return static_cast<std::uint64_t>(thread_count()); }
 
-template <typename Map>
-std::uint64_t largest(const Map& map) {
-  std::uint64_t most = 0;
-  for (const auto& [key, value] : map) most = std::max(most, value);
-  return most;
+std::uint64_t weights_of(const ModulePlan& module) { return module.spec.shape[0] * module.spec.shape[1]; }
+
+/// Modules that are solved together.
+using Group = std::vector<const ModulePlan*>;
+
+/// What a solver holds beside weights and H while it solves one slice of `module`, for the last of `solved` bytes.
+std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module) {
+  const Grid& grid = *plan.schemes[*module.scheme].grid;
+  const std::uint64_t inputs = module.spec.shape[1];
+  const std::uint64_t rows = slice_rows(grid, {module.spec.shape[0], inputs});
+  const std::uint64_t count = rows * inputs;
+  const std::uint64_t codes = count * sizeof(std::int16_t) + count / grid.step_cols(inputs) * sizeof(StepGroup);
+  constexpr std::uint64_t kLossRows = 512;   // metrics/proxy_loss.cpp: a tile's differences and its product, in double,
+  constexpr std::uint64_t kLossCols = 256;   // and a panel of H
+  const std::uint64_t tiles = std::min(threads(), divide_up(rows, kLossRows));
+  const std::uint64_t loss = tiles * (std::min(rows, kLossRows) * (inputs + kLossCols) + inputs * kLossCols) * kDouble;
+  const bool has_moment = module.spec.role != TensorRole::embedding;
+  return codes + count * kFloat + (has_moment ? loss : 0);
 }
 
-/// Bytes as stored, before and after, of each block and of what lies outside.
-std::map<std::size_t, std::uint64_t> stored_bytes(const CompressionPlan& plan) {
-  std::map<std::size_t, std::uint64_t> bytes;
-  for (const ModulePlan& module : plan.modules)
-    bytes[module.spec.block.value_or(kOutside)] += module.original_bytes + module.bytes;
-  return bytes;
+/// Rounding alone needs no factor of H.
+bool factors_moment(const CompressionPlan& plan, const ModulePlan& module) {
+  return !plan.schemes[*module.scheme].solver->description().starts_with("rtn");
 }
 
-/// The largest group of matrices that are solved together: weights and their approximation in single precision, codes.
-std::uint64_t largest_solve(const CompressionPlan& plan) {
-  std::map<std::pair<std::size_t, int>, std::uint64_t> groups;
-  for (const ModulePlan& module : plan.modules) {
-    if (module.format == module.original_format) continue;
-    const bool in_block = module.spec.block.has_value();
-    const int part = in_block ? static_cast<int>(*module.spec.stage()) : -1 - static_cast<int>(module.spec.role);
-    const std::uint64_t count = module.spec.shape[0] * module.spec.shape[1];
-    groups[{module.spec.block.value_or(kOutside), part}] += count * (2 * sizeof(float) + sizeof(std::int16_t));
+/// What is alive while a group is solved, H and originals aside.
+std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& group, bool has_moment) {
+  std::map<std::size_t, Group> by_scheme;
+  for (const ModulePlan* module : group)
+    if (module->scheme) by_scheme[*module->scheme].push_back(module);
+  std::uint64_t weights = 0, scratch = 0, results = 0;
+  for (const auto& [scheme, members] : by_scheme) {
+    std::uint64_t count = 0, slice = 0;
+    for (const ModulePlan* module : members) {
+      count += weights_of(*module);
+      results += module->bytes;
+      slice = std::max(slice, slice_bytes(plan, *module));
+    }
+    const std::uint64_t inputs = members.front()->spec.shape[1];
+    const bool factored = has_moment && factors_moment(plan, *members.front());
+    // First the factorisation: a permuted copy of H and then the factor in single precision beside it; later the factor.
+    const std::uint64_t factor = factored ? inputs * inputs * kFloat : 0;
+    const std::uint64_t factoring = factored ? inputs * inputs * (kDouble + kFloat) : 0;
+    weights = std::max(weights, count * kFloat);
+    scratch = std::max(scratch, std::max(factoring, factor + slice));
   }
-  return largest(groups);
+  return {{"weights in single precision", weights}, {"factor, codes and approximation", scratch}, {"results", results}};
 }
 
-/// H three times over (the sum, its permuted copy, the factor in single precision) and a batch of the inputs.
-std::uint64_t largest_moment(const CompressionPlan& plan, std::uint64_t batch_tokens) {
-  std::uint64_t most = 0;
-  for (const ModulePlan& module : plan.modules) {
-    if (!module.spec.block && !module.scheme) continue;
-    const std::uint64_t inputs = module.spec.shape[1];
-    most = std::max(most, inputs * inputs * (2 * sizeof(double) + sizeof(float)) + batch_tokens * inputs * sizeof(float));
+/// Blocks and what lies outside, as stored before and after.
+struct BlockSize {
+  std::uint64_t original = 0;
+  std::uint64_t compressed = 0;
+};
+
+/// Keeps the largest phase.
+class Peak {
+ public:
+  void add(std::string name, std::vector<MemoryPart> parts) {
+    parts.insert(parts.begin(), {"program", program_bytes()});
+    MemoryPhase phase{std::move(name), std::move(parts)};
+    if (phase.bytes() > phase_.bytes()) phase_ = std::move(phase);
   }
-  return most;
+  const MemoryPhase& phase() const { return phase_; }
+
+ private:
+  MemoryPhase phase_;
+};
+
+void add_judging(Peak& peak, const Architecture& architecture, const std::vector<JudgedSize>& models,
+                 const EvaluationSize& size, std::size_t at_once) {
+  const std::size_t windows = at_once > 0 ? std::min(at_once, size.windows) : size.windows;
+  std::uint64_t outside = 0, block = 0;
+  for (const JudgedSize& model : models) {
+    outside += model.outside;
+    block = std::max(block, model.largest_block);
+  }
+  const std::uint64_t active = std::min<std::uint64_t>(threads(), windows);
+  const MemoryPart states{"hidden states", models.size() * windows * size.tokens * architecture.hidden * kFloat};
+  peak.add("evaluating blocks",
+           {{"tables", outside},
+            states,
+            {"block", block},
+            {"scratch of windows", active * window_scratch_bytes(architecture, size.tokens)}});
+  peak.add("evaluating logits",
+           {{"tables", outside}, states, {"logits", active * scoring_bytes(architecture.vocab, architecture.hidden)}});
+}
+
+class Phases {
+ public:
+  Phases(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan,
+         const MemoryChoice& choice, const EvaluationSize& evaluation)
+      : recipe_(recipe), architecture_(architecture), plan_(plan), choice_(choice), evaluation_(evaluation) {
+    layout_ = {recipe.calibration.windows, recipe.calibration.tokens, architecture.hidden,
+               choice.batch_windows > 0 ? choice.batch_windows : batch_windows(recipe.calibration.tokens),
+               choice.states_on_disk};
+    for (const ModulePlan& module : plan.modules) {
+      if (module.spec.block) {
+        groups_[{*module.spec.block, static_cast<std::size_t>(*module.spec.stage())}].push_back(&module);
+        BlockSize& block = blocks_[*module.spec.block];
+        block.original += module.original_bytes;
+        block.compressed += module.bytes;
+      } else {
+        outside_.push_back(&module);
+      }
+    }
+  }
+
+  MemoryPhase peak() {
+    std::uint64_t table = 0;
+    for (const ModulePlan* module : outside_) table = std::max(table, module->original_bytes);
+    peak_.add("embedding the windows", {{"table", table}, {"hidden states", states_bytes(layout_)}});
+    for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
+    add_outside();
+    add_export();
+    if (evaluation_.windows > 0) add_evaluation();
+    return peak_.phase();
+  }
+
+ private:
+  void add_stage(std::size_t block, Stage stage, const Group& group) {
+    std::uint64_t results = 0;  // of the stages before
+    for (const Stage before : kStages) {
+      if (before == stage) break;
+      for (const ModulePlan* module : groups_.at({block, static_cast<std::size_t>(before)}))
+        if (module->format != module->original_format) results += module->bytes;
+    }
+    const bool twice = recipe_.stages == StageMode::once && recipe_.propagate == PropagateMode::compressed;
+    const std::vector<MemoryPart> held = {{"hidden states", (twice ? 2 : 1) * states_bytes(layout_)},
+                                          {"block as stored", blocks_.at(block).original + results}};
+    const bool solved = std::ranges::any_of(group, [](const ModulePlan* module) { return module->scheme.has_value(); });
+    const std::string where = fmt::format("block {}, {}", block, name_of(stage));
+    if (solved) {
+      std::vector<MemoryPart> parts = held;
+      parts.push_back({"H", moment_bytes(group.front()->spec.shape[1])});
+      std::vector<MemoryPart> measuring = parts;
+      measuring.push_back({"inputs and scratch of a batch", measuring_bytes(architecture_, stage, layout_)});
+      peak_.add("measuring " + where, std::move(measuring));
+      for (MemoryPart& part : solving_parts(plan_, group, true)) parts.push_back(std::move(part));
+      peak_.add("solving " + where, std::move(parts));
+    }
+    if (stage != Stage::down) return;
+    std::vector<MemoryPart> leaving = held;
+    const std::uint64_t windows = std::min<std::uint64_t>({threads(), layout_.windows, layout_.batch_windows});
+    leaving.push_back({"scratch of windows", windows * window_scratch_bytes(architecture_, layout_.tokens)});
+    peak_.add(fmt::format("leaving block {}", block), std::move(leaving));
+  }
+
+  /// Embedding, then head; what the former became is alive while the latter is solved.
+  void add_outside() {
+    std::uint64_t before = 0;
+    for (const ModulePlan* module : outside_) {
+      const bool moment = module->spec.role == TensorRole::head || architecture_.tied;
+      std::vector<MemoryPart> parts = {{"results before", before}};
+      if (moment && module->scheme) {
+        const std::uint64_t batch = std::min(layout_.batch_windows, layout_.windows) * layout_.tokens;
+        peak_.add("measuring the input of the head",
+            {{"hidden states", states_bytes(layout_)},
+             {"H", moment_bytes(architecture_.hidden)},
+             {"inputs of a batch", batch * architecture_.hidden * kFloat}});
+      }
+      if (needs_head_moment()) parts.push_back({"H", moment_bytes(architecture_.hidden)});
+      if (module->scheme) {
+        for (MemoryPart& part : solving_parts(plan_, {module}, moment)) parts.push_back(std::move(part));
+        // Decoding holds the original beside the decoded weights; solving no longer does.
+        peak_.add("decoding " + module->spec.module, {{"results before", before},
+                                                {"as stored", module->original_bytes},
+                                                {"weights in single precision", weights_of(*module) * kFloat}});
+      } else {
+        const bool converts = module->format != module->original_format;
+        parts.push_back({"as stored", module->original_bytes});
+        if (converts) parts.push_back({"converted", module->bytes + weights_of(*module) * kFloat});
+      }
+      peak_.add("solving " + module->spec.module, parts);
+      before += module->bytes;
+    }
+  }
+
+  bool needs_head_moment() const {
+    return std::ranges::any_of(outside_, [&](const ModulePlan* module) {
+      return module->scheme && (module->spec.role == TensorRole::head || architecture_.tied);
+    });
+  }
+
+  /// The compressed model's tables, a block of it, and a matrix being written.
+  void add_export() {
+    if (plan_.exports.empty()) return;
+    std::uint64_t most = 0, outside = 0, widest = 0;
+    for (const auto& [number, block] : blocks_) most = std::max(most, block.compressed);
+    for (const ModulePlan* module : outside_) outside += module->bytes;
+    for (const ModulePlan& module : plan_.modules) widest = std::max(widest, module.bytes);
+    peak_.add("exporting", {{"tables", outside}, {"block", most}, {"matrix being written", widest}});
+  }
+
+  void add_evaluation() {
+    JudgedSize original, compressed;
+    for (const auto& [number, block] : blocks_) {
+      original.largest_block = std::max(original.largest_block, block.original);
+      compressed.largest_block = std::max(compressed.largest_block, block.compressed);
+    }
+    for (const ModulePlan* module : outside_) {
+      compressed.outside += module->bytes;
+      original.outside = std::max(original.outside, module->original_bytes);  // loaded when needed, one at a time
+    }
+    add_judging(peak_, architecture_, {compressed, original}, evaluation_, choice_.evaluation_windows);
+  }
+
+  const Recipe& recipe_;
+  const Architecture& architecture_;
+  const CompressionPlan& plan_;
+  MemoryChoice choice_;
+  EvaluationSize evaluation_;
+  StatesLayout layout_;
+  std::map<std::pair<std::size_t, std::size_t>, Group> groups_;  ///< by block and stage
+  std::map<std::size_t, BlockSize> blocks_;
+  Group outside_;
+  Peak peak_;
+};
+
+/// Choices from the most convenient on: how much of the default batch is held, and where states lie.
+std::vector<MemoryChoice> choices(std::size_t tokens, std::size_t windows) {
+  const std::size_t slice = slice_windows(tokens);
+  const std::size_t most = std::min<std::size_t>(batch_windows(tokens), round_up(windows, slice));
+  std::vector<MemoryChoice> all;
+  for (const bool on_disk : {false, true})
+    for (std::size_t batch = most;; batch = std::max(batch / 2, slice)) {
+      all.push_back({batch, on_disk, 0});
+      if (batch <= slice) break;
+    }
+  return all;
+}
+
+[[noreturn]] void refuse(const MemoryPhase& least, std::uint64_t limit, std::string_view advice) {
+  fail(ErrorKind::out_of_memory, "the run needs {} at least, while {} ({}); --memory allows {}; {}",
+       bytes_in_words(least.bytes()), least.name, parts_in_words(least), bytes_in_words(limit), advice);
 }
 
 }  // namespace
 
-Resources predict_resources(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan) {
-  const std::uint64_t tokens = recipe.calibration.tokens;
-  const std::uint64_t states =
-      checked_mul(checked_mul(recipe.calibration.windows, tokens), architecture.hidden * sizeof(float));
-  std::map<std::size_t, std::uint64_t> stored = stored_bytes(plan);
-  const std::uint64_t outside = stored[kOutside];
-  stored.erase(kOutside);
-  const std::uint64_t scratch = tokens * (3 * architecture.ffn + 4 * architecture.hidden) * sizeof(float);
+std::uint64_t MemoryPhase::bytes() const {
+  std::uint64_t sum = 0;
+  for (const MemoryPart& part : parts) sum = checked_add(sum, part.bytes);
+  return sum;
+}
+
+Resources predict_resources(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan,
+                            const MemoryChoice& choice, const EvaluationSize& evaluation) {
   Resources resources;
-  resources.temporary_disk = 2 * states;
-  resources.peak_memory = kProgram + states + outside + largest(stored) + largest_solve(plan) +
-                          largest_moment(plan, batch_windows(tokens) * tokens) +
-                          static_cast<std::uint64_t>(thread_count()) * scratch;
-  const bool copies_states = recipe.stages == StageMode::once && recipe.propagate == PropagateMode::compressed;
-  if (copies_states) resources.peak_memory += states;
+  resources.choice = choice;
+  resources.peak = Phases(recipe, architecture, plan, choice, evaluation).peak();
+  resources.peak_memory = resources.peak.bytes();
+  const std::uint64_t tokens = checked_mul(recipe.calibration.windows, recipe.calibration.tokens);
+  const bool twice = recipe.stages == StageMode::once && recipe.propagate == PropagateMode::compressed;
+  resources.temporary_disk = (choice.states_on_disk && twice ? 3 : 2) * checked_mul(tokens, architecture.hidden * kFloat);
   return resources;
 }
 
-std::uint64_t evaluation_memory(const Architecture& architecture, const CompressionPlan& plan, std::uint64_t tokens) {
-  const std::uint64_t states = checked_mul(2 * tokens, architecture.hidden * sizeof(float));
-  constexpr std::uint64_t kLogitRows = 2 * 256;  // of both models; evaluate() takes fewer when the vocabulary is large
-  constexpr std::uint64_t kLogitBytes = std::uint64_t{2} << 26;
-  const std::uint64_t logits = std::min(kLogitRows * architecture.vocab * sizeof(float), kLogitBytes);
-  std::map<std::size_t, std::uint64_t> stored = stored_bytes(plan);
-  const std::uint64_t outside = stored[kOutside];
-  stored.erase(kOutside);
-  return kProgram + states + outside + largest(stored) + static_cast<std::uint64_t>(thread_count()) * logits;
+Resources choose_resources(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan,
+                           const EvaluationSize& evaluation, std::optional<std::uint64_t> limit) {
+  if (!limit) return predict_resources(recipe, architecture, plan, {}, evaluation);
+  Resources resources;
+  for (MemoryChoice choice : choices(recipe.calibration.tokens, recipe.calibration.windows)) {
+    for (choice.evaluation_windows = evaluation.windows;; choice.evaluation_windows /= 2) {
+      resources = predict_resources(recipe, architecture, plan, choice, evaluation);
+      if (resources.peak_memory <= *limit) return resources;
+      if (choice.evaluation_windows < 2) break;
+    }
+  }
+  refuse(resources.peak, *limit, "allow that much, or use fewer --threads or shorter windows");
+}
+
+Resources choose_evaluation(const Architecture& architecture, const std::vector<JudgedSize>& models,
+                            const EvaluationSize& evaluation, std::optional<std::uint64_t> limit) {
+  Resources resources;
+  std::size_t& windows = resources.choice.evaluation_windows;
+  for (windows = evaluation.windows; windows > 0; windows /= 2) {
+    Peak peak;
+    add_judging(peak, architecture, models, evaluation, windows);
+    resources.peak = peak.phase();
+    resources.peak_memory = resources.peak.bytes();
+    if (!limit || resources.peak_memory <= *limit) return resources;
+  }
+  if (!limit || evaluation.windows == 0) return resources;
+  refuse(resources.peak, *limit, "allow that much, or use fewer --threads or a protocol of shorter windows");
+}
+
+std::string parts_in_words(const MemoryPhase& phase) {
+  constexpr std::uint64_t kWorthNaming = std::uint64_t{1} << 20;
+  std::vector<MemoryPart> parts = phase.parts;
+  std::ranges::stable_sort(parts, std::greater<>(), &MemoryPart::bytes);
+  std::vector<std::string> words;
+  for (const MemoryPart& part : parts)
+    if (part.bytes >= kWorthNaming) words.push_back(fmt::format("{} {}", part.what, bytes_in_words(part.bytes)));
+  return fmt::format("{}", fmt::join(words, ", "));
 }
 
 }  // namespace adze

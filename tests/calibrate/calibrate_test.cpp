@@ -231,7 +231,8 @@ TEST(Calibrate, PredictsTheBytesOfItsFiles) {
   run(folder / "out");
   std::uint64_t bytes = 0;
   for (const auto& [name, content] : files_of(folder / "out")) bytes += content.size();
-  const CalibratePrediction prediction = predict_calibration(four_blocks(), windows().ids.size());
+  const CalibratePrediction prediction = predict_calibration(
+      four_blocks(), {windows().count(), windows().tokens, four_blocks().hidden, batch_windows(windows().tokens), false});
   EXPECT_LE(prediction.disk, bytes);
   EXPECT_GT(prediction.disk + 5 * 20'000, bytes);  // and what HDF5 itself needs per file
   EXPECT_GT(prediction.memory, windows().ids.size() * four_blocks().hidden * sizeof(float));

@@ -205,7 +205,7 @@ TEST(Manifest, IsTheSameForTwoRunsWhereverAndOnHoweverManyThreads) {
 /// The manifest of a run of `text` that holds `memory`.
 std::string manifest_with(const std::string& text, const Site& site, const std::string& out, MemoryChoice memory) {
   Prepared prepared(text, site.model());
-  prepared.run.memory = memory;
+  prepared.run.memory.choice = memory;
   CompressOptions options;
   options.out = site / out;
   compress(prepared.run, options, silent_progress());
@@ -221,7 +221,7 @@ TEST(Memory, StatesOnDiskSmallBatchesAndThreadsChangeNoByte) {
     for (const int threads : {1, 2, 5}) {
       set_thread_count(threads);
       const std::string out = fmt::format("disk{}", threads);
-      EXPECT_EQ(manifest_with(text, site, out, {1, true}), expected) << modes << threads;
+      EXPECT_EQ(manifest_with(text, site, out, {1, true, 1}), expected) << modes << threads;
       fs::remove_all(site / out);
     }
     set_thread_count(0);

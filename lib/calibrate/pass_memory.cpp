@@ -1,0 +1,52 @@
+#include "calibrate/pass_memory.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "base/parallel.h"
+
+namespace adze {
+namespace {
+
+constexpr std::uint64_t kTileRows = 256;    // model/forward.cpp: rows of a weight decoded at a time
+constexpr std::uint64_t kQueryTile = 128;   // model/attention.cpp: scores of one tile of queries, at most
+
+std::uint64_t floats(std::uint64_t count) { return checked_mul(count, sizeof(float)); }
+
+std::uint64_t threads() { return static_cast<std::uint64_t>(thread_count()); }
+
+/// Attention: q, k, v, its output and its normed input.
+std::uint64_t attention_floats(const Architecture& a, std::uint64_t tokens) {
+  return tokens * (2 * a.q_width() + 2 * a.kv_width() + a.hidden + kQueryTile) +
+         kTileRows * std::max(a.hidden, a.q_width());
+}
+
+/// The FFN: gate, its output and its normed input.
+std::uint64_t ffn_floats(const Architecture& a, std::uint64_t tokens, bool adds_output) {
+  return tokens * ((adds_output ? 2 : 1) * a.ffn + a.hidden) + kTileRows * (adds_output ? a.ffn : a.hidden);
+}
+
+}  // namespace
+
+std::uint64_t program_bytes() { return kProgramBytes + threads() * kThreadBytes; }
+
+std::uint64_t states_bytes(const StatesLayout& layout) {
+  const std::size_t held = layout.on_disk ? std::min(layout.batch_windows, layout.windows) : layout.windows;
+  return floats(checked_mul(checked_mul(held, layout.tokens), layout.hidden));
+}
+
+std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, const StatesLayout& layout) {
+  const std::uint64_t windows = std::min(layout.batch_windows, layout.windows);
+  const std::uint64_t inputs = shape_of(architecture, linears_of(stage)[0].slot).cols;
+  const std::uint64_t active = std::min(threads(), windows);
+  std::uint64_t scratch = 0;
+  if (stage == Stage::o || stage == Stage::gate_up) scratch = attention_floats(architecture, layout.tokens);
+  if (stage == Stage::down) scratch = ffn_floats(architecture, layout.tokens, false);
+  return floats(windows * layout.tokens * inputs + active * scratch);
+}
+
+std::uint64_t window_scratch_bytes(const Architecture& architecture, std::size_t tokens) {
+  return floats(std::max(attention_floats(architecture, tokens), ffn_floats(architecture, tokens, true)));
+}
+
+}  // namespace adze

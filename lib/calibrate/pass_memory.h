@@ -1,0 +1,33 @@
+// What passes over token windows hold in memory, in bytes: for predictions before a run. Each function mirrors the
+// buffers of the code it names; a test compares the sum with the resident memory of a real run.
+#pragma once
+
+#include <cstdint>
+
+#include "calibrate/hidden_states.h"
+#include "model/architecture.h"
+#include "model/tensors.h"
+
+namespace adze {
+
+/// Code, libraries, tokenizer, tables, and what malloc keeps of them; as measured (docs/performance.md).
+inline constexpr std::uint64_t kProgramBytes = std::uint64_t{32} << 20;
+/// Packing buffers of OpenBLAS and a stack, for each thread; likewise.
+inline constexpr std::uint64_t kThreadBytes = std::uint64_t{10} << 20;
+
+/// The program with all its threads.
+std::uint64_t program_bytes();
+
+/// HiddenStates.
+std::uint64_t states_bytes(const StatesLayout& layout);
+
+/// BlockPass::measure without H and states: the batch's inputs and each thread's scratch.
+std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, const StatesLayout& layout);
+
+/// One window on its way through a block: Workspace and what run_block or BlockPass allocate, for each thread.
+std::uint64_t window_scratch_bytes(const Architecture& architecture, std::size_t tokens);
+
+/// InputStatistics::second_moment.
+inline std::uint64_t moment_bytes(std::uint64_t inputs) { return inputs * inputs * sizeof(double); }
+
+}  // namespace adze
