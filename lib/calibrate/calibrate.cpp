@@ -154,7 +154,7 @@ CalibratePrediction predict_calibration(const Architecture& architecture, const 
   prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
   const std::uint64_t table = std::uint64_t{architecture.vocab} * architecture.hidden * kStoredBytes;
   prediction.memory =
-      program_bytes() + states_bytes(layout) + std::max(table, block_weights * kStoredBytes + measuring);
+      program_bytes(architecture) + states_bytes(layout) + std::max(table, block_weights * kStoredBytes + measuring);
   return prediction;
 }
 

@@ -28,7 +28,10 @@ std::uint64_t ffn_floats(const Architecture& a, std::uint64_t tokens, bool adds_
 
 }  // namespace
 
-std::uint64_t program_bytes() { return kProgramBytes + threads() * kThreadBytes; }
+std::uint64_t program_bytes(const Architecture& architecture) {
+  const std::uint64_t widest = std::max({architecture.hidden, architecture.q_width(), architecture.ffn});
+  return kProgramBytes + threads() * kThreadBytes + widest * kBytesPerColumn;
+}
 
 std::uint64_t states_bytes(const StatesLayout& layout) {
   const std::size_t held = layout.on_disk ? std::min(layout.batch_windows, layout.windows) : layout.windows;

@@ -10,13 +10,14 @@
 
 namespace adze {
 
-/// Code, libraries, tokenizer, tables, and what malloc keeps of them; as measured (docs/performance.md).
+/// What is not computed but measured (docs/performance.md): code, libraries, tokenizer and tables; a stack and small
+/// allocations of each thread; packing buffers of OpenBLAS and scratch that malloc keeps, by the widest input.
 inline constexpr std::uint64_t kProgramBytes = std::uint64_t{32} << 20;
-/// Packing buffers of OpenBLAS and a stack, for each thread; likewise.
-inline constexpr std::uint64_t kThreadBytes = std::uint64_t{10} << 20;
+inline constexpr std::uint64_t kThreadBytes = std::uint64_t{5} << 20;
+inline constexpr std::uint64_t kBytesPerColumn = std::uint64_t{17} << 10;
 
-/// The program with all its threads.
-std::uint64_t program_bytes();
+/// The program with all its threads, for matrices as wide as this model's.
+std::uint64_t program_bytes(const Architecture& architecture);
 
 /// HiddenStates.
 std::uint64_t states_bytes(const StatesLayout& layout);

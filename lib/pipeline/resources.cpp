@@ -28,7 +28,7 @@ std::uint64_t weights_of(const ModulePlan& module) { return module.spec.shape[0]
 /// Modules that are solved together.
 using Group = std::vector<const ModulePlan*>;
 
-/// What a solver holds beside weights and H while it solves one slice of `module`, for the last of `solved` bytes.
+/// What a solver holds beside weights and H while it solves one slice of `module`.
 std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module) {
   const Grid& grid = *plan.schemes[*module.scheme].grid;
   const std::uint64_t inputs = module.spec.shape[1];
@@ -81,14 +81,17 @@ struct BlockSize {
 /// Keeps the largest phase.
 class Peak {
  public:
+  explicit Peak(const Architecture& architecture) : program_(program_bytes(architecture)) {}
+
   void add(std::string name, std::vector<MemoryPart> parts) {
-    parts.insert(parts.begin(), {"program", program_bytes()});
+    parts.insert(parts.begin(), {"program", program_});
     MemoryPhase phase{std::move(name), std::move(parts)};
     if (phase.bytes() > phase_.bytes()) phase_ = std::move(phase);
   }
   const MemoryPhase& phase() const { return phase_; }
 
  private:
+  std::uint64_t program_;
   MemoryPhase phase_;
 };
 
@@ -115,7 +118,7 @@ class Phases {
  public:
   Phases(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan,
          const MemoryChoice& choice, const EvaluationSize& evaluation)
-      : recipe_(recipe), architecture_(architecture), plan_(plan), choice_(choice), evaluation_(evaluation) {
+      : recipe_(recipe), architecture_(architecture), plan_(plan), choice_(choice), evaluation_(evaluation), peak_(architecture) {
     layout_ = {recipe.calibration.windows, recipe.calibration.tokens, architecture.hidden,
                choice.batch_windows > 0 ? choice.batch_windows : batch_windows(recipe.calibration.tokens),
                choice.states_on_disk};
@@ -299,7 +302,7 @@ Resources choose_evaluation(const Architecture& architecture, const std::vector<
   Resources resources;
   std::size_t& windows = resources.choice.evaluation_windows;
   for (windows = evaluation.windows; windows > 0; windows /= 2) {
-    Peak peak;
+    Peak peak(architecture);
     add_judging(peak, architecture, models, evaluation, windows);
     resources.peak = peak.phase();
     resources.peak_memory = resources.peak.bytes();
