@@ -12,40 +12,58 @@ namespace {
 struct Tile {
   std::size_t row;
   std::size_t col;
+  Shape shape;
 };
 
-/// Tile width: a function of n only. Small enough to keep every core busy, large enough for SGEMM.
-std::size_t tile_width(std::size_t n) { return n <= 1024 ? 128 : 512; }
+/// A function of n only. Small enough to keep every core busy, large enough for SGEMM; flat, because what a tile on the
+/// diagonal computes below it is wasted, and that grows with the height.
+Shape tile_shape(std::size_t n) { return n <= 1024 ? Shape{128, 128} : Shape{256, 512}; }
 
-std::vector<Tile> upper_tiles(std::size_t n, std::size_t width) {
+/// The tiles of each strip of rows, from the diagonal on.
+std::vector<Tile> upper_tiles(std::size_t n) {
+  const auto [height, width] = tile_shape(n);
   std::vector<Tile> tiles;
-  for (std::size_t row = 0; row < n; row += width)
-    for (std::size_t col = row; col < n; col += width) tiles.push_back({row, col});
+  for (std::size_t row = 0; row < n; row += height)
+    for (std::size_t col = row; col < n; col += width)
+      tiles.push_back({row, col, {std::min(height, n - row), std::min(width, n - col)}});
   return tiles;
+}
+
+/// sums += values: spans instead of checked elements, so that compilers make vector code of it.
+void add_row(std::span<const float> values, std::span<double> sums) {
+  for (std::size_t j = 0; j < values.size(); ++j) sums[j] += static_cast<double>(values[j]);
+}
+
+/// Copies what lies above the diagonal in a tile to the places below it, in squares that fit the first cache.
+void mirror(ViewD h, const Tile& tile) {
+  constexpr std::size_t kSquare = 32;
+  for (std::size_t i0 = 0; i0 < tile.shape.rows; i0 += kSquare)
+    for (std::size_t j0 = 0; j0 < tile.shape.cols; j0 += kSquare)
+      for (std::size_t j = j0; j < std::min(j0 + kSquare, tile.shape.cols); ++j) {
+        const std::span<double> below = h.row(tile.col + j);
+        const std::size_t last = std::min(i0 + kSquare, tile.shape.rows);
+        for (std::size_t i = tile.row + i0; i < tile.row + last && i < tile.col + j; ++i) below[i] = h(i, tile.col + j);
+      }
 }
 
 }  // namespace
 
 void add_second_moment(ConstViewF x, std::size_t slice_tokens, ViewD h) {
   assert(h.rows() == h.cols() && h.rows() == x.cols() && slice_tokens > 0);
-  const std::size_t n = x.cols();
-  const std::size_t width = tile_width(n);
-  const std::vector<Tile> tiles = upper_tiles(n, width);
+  const std::vector<Tile> tiles = upper_tiles(x.cols());
   parallel_for(tiles.size(), [&](std::size_t t) {
-    const auto [row, col] = tiles[t];
-    const std::size_t rows = std::min(width, n - row);
-    const std::size_t cols = std::min(width, n - col);
-    MatrixF product(rows, cols);
+    const Tile& tile = tiles[t];
+    MatrixF product(tile.shape);
     for (std::size_t first = 0; first < x.rows(); first += slice_tokens) {
       const ConstViewF slice = x.row_range(first, std::min(slice_tokens, x.rows() - first));
-      multiply_tn(slice.col_range(row, rows), slice.col_range(col, cols), product);
-      for (std::size_t i = 0; i < rows; ++i) {
-        const std::size_t skip = row == col ? i : 0;
-        for (std::size_t j = skip; j < cols; ++j) h(row + i, col + j) += static_cast<double>(product(i, j));
+      multiply_tn(slice.col_range(tile.row, tile.shape.rows), slice.col_range(tile.col, tile.shape.cols), product);
+      for (std::size_t i = 0; i < tile.shape.rows; ++i) {
+        const std::size_t skip = tile.row + i > tile.col ? tile.row + i - tile.col : 0;
+        if (skip < tile.shape.cols)
+          add_row(product.row(i).subspan(skip), h.row(tile.row + i).subspan(tile.col + skip, tile.shape.cols - skip));
       }
     }
-    for (std::size_t i = 0; i < rows; ++i)
-      for (std::size_t j = row == col ? i + 1 : 0; j < cols; ++j) h(col + j, row + i) = h(row + i, col + j);
+    mirror(h, tile);
   });
 }
 
