@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Time of adze-compress against hidden size and against calibration tokens, with the exponents of both:
 #   bench/scaling.sh [--bin DIR] [--most HIDDEN] [--svg FILE]
-# One-block synthetic models (FFN 2.75 times as wide, 2048 tokens of text) for the first, hidden size 512 for the second.
+# One-block synthetic models (FFN 3 times as wide, 2048 tokens of text) for the first, hidden size 512 for the second.
 # Prints a table for docs/performance.md and draws docs/pictures/scaling.svg, or FILE.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=""
 most=2048
@@ -31,7 +32,7 @@ trap 'rm -rf "$work"' EXIT
 seconds() {
   local hidden=$1 windows=$2 best="" took
   if [[ ! -d "$work/m$hidden" ]]; then
-    "$bin/adze-synthetic" "$work/m$hidden" --hidden "$hidden" --ffn $((hidden * 11 / 4)) --heads $((hidden / 64)) \
+    "$bin/adze-synthetic" "$work/m$hidden" --hidden "$hidden" --ffn $((hidden * 3)) --heads $((hidden / 64)) \
       --kv-heads $((hidden / 64)) --layers 1 --vocab 4096 --tied >/dev/null
   fi
   cat > "$work/recipe.yaml" <<EOF
@@ -50,10 +51,12 @@ EOF
 }
 
 for ((hidden = 256; hidden <= most; hidden *= 2)); do
-  echo "hidden $hidden $(seconds "$hidden" 8)"
+  took=$(seconds "$hidden" 8)
+  echo "hidden $hidden $took"
 done > "$work/points"
 for windows in 8 16 32 64; do
-  echo "tokens $((windows * 256)) $(seconds 512 "$windows")"
+  took=$(seconds 512 "$windows")
+  echo "tokens $((windows * 256)) $took"
 done >> "$work/points"
 
 mkdir -p "$(dirname "$svg")"
