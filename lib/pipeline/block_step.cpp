@@ -52,16 +52,17 @@ Solution join_slices(std::span<Solution> slices, Shape shape) {
   return whole;
 }
 
-/// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices share
-/// one factorisation.
-std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
-                            const InputStatistics* statistics) {
+/// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices
+/// share one factorisation.
+std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights, const Moments& moments) {
   Problem problem;
   problem.grid = scheme.grid;
-  if (statistics != nullptr) problem.hessian = statistics->second_moment;
+  problem.hessian = moments.hessian;
+  problem.cross = moments.cross;
   std::vector<std::size_t> ends;
   for (const MatrixF& matrix : weights) {
     add_slices(matrix, *scheme.grid, problem.weights);
+    if (moments.residual.rows() == matrix.rows()) add_slices(moments.residual, *scheme.grid, problem.residual);
     ends.push_back(problem.weights.size());
   }
   std::vector<Solution> slices = scheme.solver->solve(problem);
@@ -70,6 +71,36 @@ std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<Matr
   for (std::size_t i = 0; i < weights.size(); first = ends[i++])
     solutions.push_back(join_slices(std::span(slices).subspan(first, ends[i] - first), weights[i].shape()));
   return solutions;
+}
+
+/// A stage's moments; cross moments in single precision, which halves what they take while the stage is solved.
+struct Measured {
+  InputStatistics inputs;
+  MatrixF cross;
+  MatrixF residual;
+
+  Moments moments() const { return {inputs.second_moment, cross, residual}; }
+};
+
+MatrixF to_single(MatrixD matrix) {
+  MatrixF single(matrix.shape());
+  std::ranges::transform(matrix.values(), single.values().begin(), [](double v) { return static_cast<float>(v); });
+  return single;
+}
+
+/// Takes the turn of both passes; measures when the stage is solved.
+Measured measure(bool solves, Stage stage, BlockPass& pass, const BlockWeights& seen, BlockPass* reference,
+                 const BlockWeights& original) {
+  if (solves && reference != nullptr) {
+    ReferencedStatistics both = pass.measure_against(*reference, original, stage, seen);
+    Measured measured{std::move(both.inputs), to_single(std::move(both.cross)), {}};
+    measured.residual = to_single(std::move(both.residual));
+    return measured;
+  }
+  if (reference != nullptr) reference->pass_by(stage, original);
+  if (solves) return {pass.measure(stage, seen), {}, {}};
+  pass.pass_by(stage, seen);
+  return {};
 }
 
 }  // namespace
@@ -81,7 +112,7 @@ std::size_t slice_rows(const Grid& grid, Shape shape) {
 }
 
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
-                                     std::vector<TensorPtr> originals, const InputStatistics* statistics,
+                                     std::vector<TensorPtr> originals, const Moments& moments,
                                      std::vector<TensorRecord>& records) {
   std::map<std::size_t, std::vector<std::size_t>> by_scheme;  // members share H and scheme: one factorisation
   for (std::size_t i = 0; i < modules.size(); ++i) {
@@ -98,8 +129,8 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
       weights.push_back(originals[i]->decode());
       originals[i].reset();
     }
-    const std::vector<Solution> solutions = with_context(
-        names_of(modules, members), [&] { return solve(plan.schemes[scheme_index], weights, statistics); });
+    const std::vector<Solution> solutions =
+        with_context(names_of(modules, members), [&] { return solve(plan.schemes[scheme_index], weights, moments); });
     const double seconds = seconds_since(start) / static_cast<double>(members.size());
     for (std::size_t m = 0; m < members.size(); ++m) {
       const TensorPtr& tensor = solutions[m].tensor;
@@ -120,6 +151,8 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
   std::optional<HiddenStates> copy;
   if (compressed_inputs && !sees_itself) copy = states.detached(job.scratch_states);
   BlockPass pass(job.forward, copy ? *copy : states);
+  std::optional<BlockPass> reference;
+  if (job.reference != nullptr) reference.emplace(job.forward, *job.reference);
   const BlockWeights& seen = sees_itself ? outcome.weights : original;
   for (const Stage stage : kStages) {
     std::vector<const ModulePlan*> modules;
@@ -128,18 +161,17 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
       modules.push_back(job.plan.find(module_name(block, info.slot)));
       originals.push_back(original[info.slot].weight);
     }
-    InputStatistics statistics;
-    if (std::ranges::any_of(modules, [](const ModulePlan* module) { return module->scheme.has_value(); })) {
-      statistics = with_context(fmt::format("block {}, input of {}", block, name_of(stage)),
-                                [&] { return pass.measure(stage, seen); });
-    } else {
-      pass.pass_by(stage, seen);
-    }
+    const Measured measured = with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
+      const bool solves =
+          std::ranges::any_of(modules, [](const ModulePlan* module) { return module->scheme.has_value(); });
+      return measure(solves, stage, pass, seen, reference ? &*reference : nullptr, original);
+    });
     const std::vector<TensorPtr> solved =
-        solve_modules(job.plan, modules, std::move(originals), &statistics, outcome.tensors);
+        solve_modules(job.plan, modules, std::move(originals), measured.moments(), outcome.tensors);
     for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
     stage_done();
   }
+  if (reference) reference->finish(original);
   if (copy) {
     run_block(job.forward, outcome.weights, states);
   } else {

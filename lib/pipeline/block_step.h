@@ -17,6 +17,15 @@ struct BlockJob {
   PropagateMode propagate = PropagateMode::compressed;
   StageMode stages = StageMode::staged;
   std::filesystem::path scratch_states;  ///< for a second stream of states, when states lie on disk
+  /// The original model's states before the block, moved on like `states`; null unless a scheme asks for them.
+  HiddenStates* reference = nullptr;
+};
+
+/// What was measured of an input, as solvers take it.
+struct Moments {
+  ConstViewD hessian;   ///< empty: none (an untied embedding)
+  ConstViewF cross;     ///< as in Problem; empty: none
+  ConstViewF residual;  ///< as in Problem, of the only tensor; empty: none
 };
 
 struct BlockOutcome {
@@ -29,15 +38,14 @@ struct BlockOutcome {
 BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done);
 
-/// Rows of a matrix that are solved at a time: fixed, so that memory bounds no bit. Grids that keep their side data once
-/// per tensor are not cut.
+/// Rows of a matrix that are solved at a time: fixed, so that memory bounds no bit. Grids that keep their side data
+/// once per tensor are not cut.
 std::size_t slice_rows(const Grid& grid, Shape shape);
 
 /// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
 /// appended. originals: each is let go once it is decoded, so give the last reference away where memory counts.
-/// statistics: null when there is no H (an untied embedding).
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
-                                     std::vector<TensorPtr> originals, const InputStatistics* statistics,
+                                     std::vector<TensorPtr> originals, const Moments& moments,
                                      std::vector<TensorRecord>& records);
 
 }  // namespace adze

@@ -45,7 +45,15 @@ StatesLayout states_layout(const PreparedRun& run) {
   return {run.windows.count(), run.windows.tokens, run.model->architecture().hidden, batch, choice.states_on_disk};
 }
 
-std::string states_name(std::size_t blocks_done) { return fmt::format("work/states-{:04}.f32", blocks_done); }
+/// A stream of hidden states that walks from block to block, and where its generations lie.
+struct Stream {
+  const char* stem;
+  bool compressed;                                     ///< moved on by compressed blocks, or by the original ones
+  std::optional<LedgerFile> CommittedStep::*recorded;  ///< the step's generation
+  std::optional<HiddenStates> states;
+
+  std::string file(std::size_t blocks_done) const { return fmt::format("work/{}-{:04}.f32", stem, blocks_done); }
+};
 
 class Run {
  public:
@@ -94,41 +102,47 @@ class Run {
     return done;
   }
 
-  /// States before `block`, where the blocks before it are committed: the latest generation that is whole, run through
-  /// the blocks after it. The same bits as when those blocks were solved.
-  void load_states(std::size_t block) {
+  /// Brings a stream before `block`, where the blocks before it are committed: the latest generation that is whole, run
+  /// through the blocks after it. The same bits as when those blocks were solved.
+  void load(Stream& stream, std::size_t block) {
     std::size_t from = block;
     for (; from > 0; --from) {
-      const auto& states = committed(from - 1).states;
-      if (states && is_intact(folder_.out(), *states)) break;
+      const auto& file = committed(from - 1).*stream.recorded;
+      if (file && is_intact(folder_.out(), *file)) break;
     }
-    states_.emplace(states_layout(run_));
+    stream.states.emplace(states_layout(run_));
     if (from == 0) {
-      begin_states(0);
-      embed_windows(*model_.weights->embedding(), run_.windows.ids, *states_);
-      keep_states();
+      begin(stream, 0);
+      embed_windows(*model_.weights->embedding(), run_.windows.ids, *stream.states);
+      keep(stream);
     } else {
-      states_->open(folder_.out() / states_name(from));
+      stream.states->open(folder_.out() / stream.file(from));
     }
-    for (; from < block; ++from) recompute_states(from);
+    for (; from < block; ++from) recompute(stream, from);
   }
 
-  void recompute_states(std::size_t block) {
+  void recompute(Stream& stream, std::size_t block) {
     progress_.note(fmt::format("hidden states after block {} are missing: computed again", block));
-    const bool compressed = run_.recipe->propagate == PropagateMode::compressed;
-    begin_states(block + 1);
+    begin(stream, block + 1);
     run_block(forward_,
-              compressed ? read_block_file(folder_.store() / block_file_name(block), model_.architecture())
-                         : model_.weights->block(block),
-              *states_);
-    keep_states();
+              stream.compressed ? read_block_file(folder_.store() / block_file_name(block), model_.architecture())
+                                : model_.weights->block(block),
+              *stream.states);
+    keep(stream);
   }
 
-  void begin_states(std::size_t blocks_done) { states_->begin(folder_.out() / states_name(blocks_done)); }
+  void begin(Stream& stream, std::size_t blocks_done) {
+    stream.states->begin(folder_.out() / stream.file(blocks_done));
+  }
 
   /// States that no commit will save: the next pass reads them from their file, if they live in one.
-  void keep_states() {
-    if (states_->layout().on_disk) states_->save();
+  static void keep(Stream& stream) {
+    if (stream.states->layout().on_disk) stream.states->save();
+  }
+
+  void save(Stream& stream, std::size_t blocks_done, CommittedStep& step) {
+    stream.states->save();
+    step.*stream.recorded = describe_file(folder_.out(), stream.file(blocks_done));
   }
 
   void do_blocks() {
@@ -136,19 +150,30 @@ class Run {
     result_.resumed_steps = first;
     if (first == layers_ && is_done(layers_)) return;
     if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
-    load_states(first);
+    for (Stream* stream : streams()) load(*stream, first);
     progress_.start("compressing", layers_ * kStages.size());
     for (std::size_t block = first; block < layers_; ++block) do_block(block);
     progress_.update(layers_ * kStages.size());
   }
 
+  /// The original model's states walk along where a scheme wants to know how far the compressed ones have drifted.
+  std::vector<Stream*> streams() {
+    std::vector<Stream*> all{&states_};
+    if (run_.plan.walks_reference(run_.recipe->propagate)) all.push_back(&reference_);
+    return all;
+  }
+
   void do_block(std::size_t block) {
-    const BlockJob job{run_.plan, forward_, run_.recipe->propagate, run_.recipe->stages,
-                       folder_.work() / "states-once.f32"};
-    begin_states(block + 1);
+    for (Stream* stream : streams()) begin(*stream, block + 1);
+    const BlockJob job{run_.plan,
+                       forward_,
+                       run_.recipe->propagate,
+                       run_.recipe->stages,
+                       folder_.work() / "states-once.f32",
+                       reference_.states ? &*reference_.states : nullptr};
     std::size_t stages_done = block * kStages.size();
     progress_.update(stages_done);
-    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), *states_,
+    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), *states_.states,
                                           [&] { progress_.update(++stages_done); });
     warn_of_fallbacks(outcome.tensors);
     commit_block(block, std::move(outcome));
@@ -160,20 +185,20 @@ class Run {
     const std::string store_name = "store/" + block_file_name(block);
     write_block_file(folder_.out() / store_name, outcome.weights);
     step.stored = describe_with_sidecar(store_name);
-    states_->save();
-    step.states = describe_file(folder_.out(), states_name(block + 1));
+    for (Stream* stream : streams()) save(*stream, block + 1, step);
     step.tensors = std::move(outcome.tensors);
     ledger_.commit(step);
     std::error_code ignored;  // two generations are kept; a leftover goes with the work folder
-    if (block > 0) fs::remove(folder_.out() / states_name(block - 1), ignored);
+    if (block > 0)
+      for (const Stream* stream : streams()) fs::remove(folder_.out() / stream->file(block - 1), ignored);
   }
 
   std::vector<LedgerFile> describe_with_sidecar(const std::string& name) const {
-    return {describe_file(folder_.out(), name),
-            describe_file(folder_.out(), sidecar_path(name).string())};
+    return {describe_file(folder_.out(), name), describe_file(folder_.out(), sidecar_path(name).string())};
   }
 
-  /// Embedding, final norm and head. The head's H is that of the compressed blocks' output; an untied embedding has none.
+  /// Embedding, final norm and head. The head's H is that of the compressed blocks' output; an untied embedding has
+  /// none.
   void do_outer() {
     if (is_done(layers_)) return;
     progress_.start("embedding and head", 1);
@@ -182,17 +207,15 @@ class Run {
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(layers_);
     const InputStatistics statistics =
-        needs_head_statistics() ? measure_head_input(forward_, norm, *states_) : InputStatistics();
-    states_.reset();
-    const InputStatistics* head_statistics = statistics.tokens > 0 ? &statistics : nullptr;
-    const auto solve = [&](std::string_view module, TensorPtr original, const InputStatistics* h) {
-      std::vector<TensorPtr> originals;
-      originals.push_back(std::move(original));
-      return solve_modules(run_.plan, {run_.plan.find(module)}, std::move(originals), h, step.tensors).front();
+        needs_head_statistics() ? measure_head_input(forward_, norm, *states_.states) : InputStatistics();
+    for (Stream* stream : streams()) stream->states.reset();
+    const Moments of_head{statistics.second_moment, {}, {}};
+    const auto solve = [&](std::string_view module, const TensorPtr& original, const Moments& moments) {
+      return solve_modules(run_.plan, {run_.plan.find(module)}, {original}, moments, step.tensors).front();
     };
     const TensorPtr embedding =
-        solve("embed_tokens", model_.weights->embedding(), architecture.tied ? head_statistics : nullptr);
-    const TensorPtr head = architecture.tied ? nullptr : solve("lm_head", model_.weights->head(), head_statistics);
+        solve("embed_tokens", model_.weights->embedding(), architecture.tied ? of_head : Moments());
+    const TensorPtr head = architecture.tied ? nullptr : solve("lm_head", model_.weights->head(), of_head);
     warn_of_fallbacks(step.tensors);
     const std::string name = std::string("store/") + kOuterFileName;
     write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
@@ -237,16 +260,14 @@ class Run {
   void evaluate_result() {
     const auto& prefix = model_.require_tokenizer().vocabulary().prefix_ids;
     const CompressedStore compressed(folder_.store());
-    result_.evaluation =
-        evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
-                 prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol, progress_,
-                 run_.memory.choice.evaluation_windows);
+    result_.evaluation = evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
+                                  prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol,
+                                  progress_, run_.memory.choice.evaluation_windows);
   }
 
   void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
     for (const TensorRecord& record : tensors) {
-      if (!record.report.fallback.empty())
-        progress_.warn(fmt::format("{}: {}", record.module, record.report.fallback));
+      if (!record.report.fallback.empty()) progress_.warn(fmt::format("{}: {}", record.module, record.report.fallback));
       if (record.report.dead_inputs > 0)
         progress_.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
                                    record.report.dead_inputs));
@@ -260,7 +281,8 @@ class Run {
   Ledger ledger_;
   Forward forward_;
   std::size_t layers_;
-  std::optional<HiddenStates> states_;  ///< input of the next block
+  Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
+  Stream reference_{"reference", false, &CommittedStep::reference, {}};
   CompressResult result_;
 };
 
@@ -282,11 +304,9 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
   const CalibrationSpec& calibration = recipe.calibration;
   const Tokenizer& tokenizer = model.require_tokenizer();
   run.plan = make_plan(recipe, model);
-  run.windows =
-      load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
-  run.provenance = {{"adze.version", ADZE_VERSION},
-                    {"adze.recipe", recipe.text_hash},
-                    {"adze.calibration", run.windows.hash()}};
+  run.windows = load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
+  run.provenance = {
+      {"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}, {"adze.calibration", run.windows.hash()}};
   ExportPlan exported = export_plan(run.plan, model, run.provenance);
   for (ExportJob& job : run.plan.exports) {
     exported.split_max_bytes = job.split_max_bytes;
@@ -299,9 +319,9 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
            run.evaluation_ids.size(), run.plan.protocol->window);
     constexpr double kMostShared = 0.001;
     if (const double share = shared_text(run.windows, run.evaluation_ids); share > kMostShared)
-      run.plan.warnings.push_back(
-          fmt::format("{:.1f} % of the evaluation text was calibrated with: the judgement flatters; evaluate on other text",
-                      100 * share));
+      run.plan.warnings.push_back(fmt::format(
+          "{:.1f} % of the evaluation text was calibrated with: the judgement flatters; evaluate on other text",
+          100 * share));
   }
   run.memory = choose_resources(recipe, model.architecture(), run.plan, evaluation_size(run), memory_limit);
   run.plan.peak_memory = run.memory.peak_memory;

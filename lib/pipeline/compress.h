@@ -40,12 +40,12 @@ struct CompressResult {
   std::vector<TensorRecord> tensors;  ///< in the order they were solved
   std::vector<LedgerFile> files;      ///< everything in the output folder but report and manifest
   std::optional<EvaluationResult> evaluation;
-  std::size_t resumed_steps = 0;      ///< steps that an earlier process had committed
-  double seconds = 0;                 ///< of this process
+  std::size_t resumed_steps = 0;  ///< steps that an earlier process had committed
+  double seconds = 0;             ///< of this process
 };
 
-/// Reads all text, checks everything; touches no weight and writes nothing. `recipe` and `model` must outlive the result.
-/// Throws out_of_memory when the run cannot keep within `memory_limit` bytes.
+/// Reads all text, checks everything; touches no weight and writes nothing. `recipe` and `model` must outlive the
+/// result. Throws out_of_memory when the run cannot keep within `memory_limit` bytes.
 PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model,
                         std::optional<std::uint64_t> memory_limit = std::nullopt);
 

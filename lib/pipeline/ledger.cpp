@@ -66,6 +66,7 @@ CommittedStep from_proto(const ledger::Committed& committed) {
   step.step = committed.step();
   for (const auto& file : committed.stored()) step.stored.push_back(from_proto(file));
   if (committed.has_states()) step.states = from_proto(committed.states());
+  if (committed.has_reference()) step.reference = from_proto(committed.reference());
   for (const auto& tensor : committed.tensors()) step.tensors.push_back(from_proto(tensor));
   return step;
 }
@@ -74,6 +75,7 @@ void to_proto(const CommittedStep& step, ledger::Committed& out) {
   out.set_step(step.step);
   for (const LedgerFile& file : step.stored) to_proto(file, *out.add_stored());
   if (step.states) to_proto(*step.states, *out.mutable_states());
+  if (step.reference) to_proto(*step.reference, *out.mutable_reference());
   for (const TensorRecord& tensor : step.tensors) to_proto(tensor, *out.add_tensors());
 }
 
@@ -146,8 +148,8 @@ void Ledger::replay(const RunIngredients& ingredients, const std::set<std::strin
     if (frame.bytes > rest) break;  // torn
     const std::string_view message(bytes.data() + position + sizeof frame, frame.bytes);
     ledger::Record record;
-    const bool whole = hash64(message) == frame.checksum &&
-                       record.ParseFromArray(message.data(), static_cast<int>(message.size()));
+    const bool whole =
+        hash64(message) == frame.checksum && record.ParseFromArray(message.data(), static_cast<int>(message.size()));
     const bool last = frame.bytes == rest;
     if (!whole && last) break;  // torn: the length arrived, the content did not
     if (!whole) refuse();

@@ -39,6 +39,7 @@ struct CommittedStep {
   std::uint32_t step = 0;
   std::vector<LedgerFile> stored;
   std::optional<LedgerFile> states;
+  std::optional<LedgerFile> reference;  ///< the original model's states, where a scheme asks for them
   std::vector<TensorRecord> tensors;
 };
 
@@ -48,7 +49,8 @@ using RunIngredients = std::map<std::string, std::string>;
 class Ledger {
  public:
   /// Opens or creates. A new ledger records `ingredients`; an existing one must have the same, but for those named in
-  /// `ignored`: otherwise cannot_create says what differs. Throws bad_data for damage, cannot_create and io as files do.
+  /// `ignored`: otherwise cannot_create says what differs. Throws bad_data for damage, cannot_create and io as files
+  /// do.
   Ledger(std::filesystem::path path, const RunIngredients& ingredients, const std::set<std::string>& ignored = {});
   ~Ledger();
   Ledger(const Ledger&) = delete;

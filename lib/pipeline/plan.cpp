@@ -46,7 +46,8 @@ class Planner {
     match_rules();
     check_exports();
     problems_.throw_if_any();
-    for (const Diagnostic& warning : recipe_.warnings.found()) plan_.warnings.push_back(recipe_.warnings.format(warning));
+    for (const Diagnostic& warning : recipe_.warnings.found())
+      plan_.warnings.push_back(recipe_.warnings.format(warning));
     add_up();
     const Resources resources = predict_resources(recipe_, model_.architecture(), plan_);
     plan_.peak_memory = resources.peak_memory;
@@ -122,8 +123,13 @@ class Planner {
         plan_.weights += stored->bytes / bytes_of(stored->dtype);
         continue;
       }
-      ModulePlan module{spec, std::nullopt, std::nullopt, std::string(name_of(stored->dtype)), stored->bytes,
-                        stored->bytes, std::string(name_of(stored->dtype))};
+      ModulePlan module{spec,
+                        std::nullopt,
+                        std::nullopt,
+                        std::string(name_of(stored->dtype)),
+                        stored->bytes,
+                        stored->bytes,
+                        std::string(name_of(stored->dtype))};
       plan_.modules.push_back(std::move(module));
     }
   }
@@ -261,6 +267,12 @@ class Planner {
 
 }  // namespace
 
+bool CompressionPlan::walks_reference(PropagateMode propagate) const {
+  return propagate == PropagateMode::compressed && std::ranges::any_of(modules, [&](const ModulePlan& module) {
+           return module.spec.block && module.scheme && schemes[*module.scheme].solver->wants_reference();
+         });
+}
+
 const ModulePlan* CompressionPlan::find(std::string_view module) const {
   for (const ModulePlan& plan : modules)
     if (plan.spec.module == module) return &plan;
@@ -271,8 +283,8 @@ CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { retu
 
 ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
                        std::vector<std::pair<std::string, std::string>> provenance) {
-  ExportPlan exported{model.architecture(), {}, model.tokenizer ? &*model.tokenizer : nullptr, model.files,
-                      model.name, std::move(provenance)};
+  ExportPlan exported{model.architecture(), {},         model.tokenizer ? &*model.tokenizer : nullptr,
+                      model.files,          model.name, std::move(provenance)};
   for (const TensorSpec& spec : expected_tensors(model.architecture())) {
     const ModulePlan* module = plan.find(spec.module);
     exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});

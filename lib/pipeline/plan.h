@@ -51,12 +51,14 @@ struct CompressionPlan {
   std::vector<ExportJob> exports;
   std::optional<Protocol> protocol;  ///< nothing: the recipe does not evaluate
   std::vector<std::string> warnings;
-  std::uint64_t stored_bytes = 0;    ///< all tensors, norms included
+  std::uint64_t stored_bytes = 0;  ///< all tensors, norms included
   std::uint64_t original_bytes = 0;
   std::uint64_t weights = 0;
   std::uint64_t peak_memory = 0;     ///< bytes, predicted
   std::uint64_t temporary_disk = 0;  ///< bytes, hidden states kept for resuming
 
+  /// True when the original model's hidden states walk along: a scheme asks for them, and inputs drift at all.
+  bool walks_reference(PropagateMode propagate) const;
   /// nullptr when the module is not a weight matrix of the model.
   const ModulePlan* find(std::string_view module) const;
   double bits_per_weight() const { return 8.0 * static_cast<double>(stored_bytes) / static_cast<double>(weights); }

@@ -35,17 +35,12 @@ std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module)
   const std::uint64_t rows = slice_rows(grid, {module.spec.shape[0], inputs});
   const std::uint64_t count = rows * inputs;
   const std::uint64_t codes = count * sizeof(std::int16_t) + count / grid.step_cols(inputs) * sizeof(StepGroup);
-  constexpr std::uint64_t kLossRows = 512;   // metrics/proxy_loss.cpp: a tile's differences and its product, in double,
-  constexpr std::uint64_t kLossCols = 256;   // and a panel of H
+  constexpr std::uint64_t kLossRows = 512;  // metrics/proxy_loss.cpp: a tile's differences and its product, in double,
+  constexpr std::uint64_t kLossCols = 256;  // and a panel of H
   const std::uint64_t tiles = std::min(threads(), divide_up(rows, kLossRows));
   const std::uint64_t loss = tiles * (std::min(rows, kLossRows) * (inputs + kLossCols) + inputs * kLossCols) * kDouble;
   const bool has_moment = module.spec.role != TensorRole::embedding;
   return codes + count * kFloat + (has_moment ? loss : 0);
-}
-
-/// Rounding alone needs no factor of H.
-bool factors_moment(const CompressionPlan& plan, const ModulePlan& module) {
-  return !plan.schemes[*module.scheme].solver->description().starts_with("rtn");
 }
 
 /// What is alive while a group is solved, H and originals aside.
@@ -61,13 +56,15 @@ std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& 
       results += module->bytes;
       slice = std::max(slice, slice_bytes(plan, *module));
     }
-    const std::uint64_t inputs = members.front()->spec.shape[1];
-    const bool factored = has_moment && factors_moment(plan, *members.front());
-    // First the factorisation: a permuted copy of H and then the factor in single precision beside it; later the factor.
-    const std::uint64_t factor = factored ? inputs * inputs * kFloat : 0;
-    const std::uint64_t factoring = factored ? inputs * inputs * (kDouble + kFloat) : 0;
+    const ResolvedScheme& how = plan.schemes[scheme];
+    SolverScratch most;
+    for (const ModulePlan* module : members) {
+      const Shape shape{module->spec.shape[0], module->spec.shape[1]};
+      const SolverScratch one = how.solver->scratch({slice_rows(*how.grid, shape), shape.cols}, has_moment);
+      most = {std::max(most.factoring, one.factoring), std::max(most.solving, one.solving)};
+    }
     weights = std::max(weights, count * kFloat);
-    scratch = std::max(scratch, std::max(factoring, factor + slice));
+    scratch = std::max({scratch, most.factoring, most.solving + slice});
   }
   return {{"weights in single precision", weights}, {"factor, codes and approximation", scratch}, {"results", results}};
 }
@@ -105,20 +102,30 @@ void add_judging(Peak& peak, const Architecture& architecture, const std::vector
   }
   const std::uint64_t active = std::min<std::uint64_t>(threads(), windows);
   const MemoryPart states{"hidden states", models.size() * windows * size.tokens * architecture.hidden * kFloat};
-  peak.add("evaluating blocks",
-           {{"tables", outside},
-            states,
-            {"block", block},
-            {"scratch of windows", active * window_scratch_bytes(architecture, size.tokens)}});
+  peak.add("evaluating blocks", {{"tables", outside},
+                                 states,
+                                 {"block", block},
+                                 {"scratch of windows", active * window_scratch_bytes(architecture, size.tokens)}});
   peak.add("evaluating logits",
            {{"tables", outside}, states, {"logits", active * scoring_bytes(architecture.vocab, architecture.hidden)}});
+}
+
+/// Streams of hidden states that are alive together.
+std::uint64_t streams_of(const Recipe& recipe, const CompressionPlan& plan) {
+  const bool twice = recipe.stages == StageMode::once && recipe.propagate == PropagateMode::compressed;
+  return 1 + (twice ? 1 : 0) + (plan.walks_reference(recipe.propagate) ? 1 : 0);
 }
 
 class Phases {
  public:
   Phases(const Recipe& recipe, const Architecture& architecture, const CompressionPlan& plan,
          const MemoryChoice& choice, const EvaluationSize& evaluation)
-      : recipe_(recipe), architecture_(architecture), plan_(plan), choice_(choice), evaluation_(evaluation), peak_(architecture) {
+      : recipe_(recipe),
+        architecture_(architecture),
+        plan_(plan),
+        choice_(choice),
+        evaluation_(evaluation),
+        peak_(architecture) {
     layout_ = {recipe.calibration.windows, recipe.calibration.tokens, architecture.hidden,
                choice.batch_windows > 0 ? choice.batch_windows : batch_windows(recipe.calibration.tokens),
                choice.states_on_disk};
@@ -153,8 +160,7 @@ class Phases {
       for (const ModulePlan* module : groups_.at({block, static_cast<std::size_t>(before)}))
         if (module->format != module->original_format) results += module->bytes;
     }
-    const bool twice = recipe_.stages == StageMode::once && recipe_.propagate == PropagateMode::compressed;
-    const std::vector<MemoryPart> held = {{"hidden states", (twice ? 2 : 1) * states_bytes(layout_)},
+    const std::vector<MemoryPart> held = {{"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)},
                                           {"block as stored", blocks_.at(block).original + results}};
     const bool solved = std::ranges::any_of(group, [](const ModulePlan* module) { return module->scheme.has_value(); });
     const std::string where = fmt::format("block {}, {}", block, name_of(stage));
@@ -162,7 +168,14 @@ class Phases {
       std::vector<MemoryPart> parts = held;
       parts.push_back({"H", moment_bytes(group.front()->spec.shape[1])});
       std::vector<MemoryPart> measuring = parts;
-      measuring.push_back({"inputs and scratch of a batch", measuring_bytes(architecture_, stage, layout_)});
+      const bool walks = plan_.walks_reference(recipe_.propagate);
+      measuring.push_back(
+          {"inputs and scratch of a batch", (walks ? 2 : 1) * measuring_bytes(architecture_, stage, layout_)});
+      if (walks) {
+        const std::uint64_t cross = cross_entries(stage, group.front()->spec.shape[1]);
+        measuring.push_back({"cross moments", cross * kDouble});
+        parts.push_back({"cross moments", cross * kFloat});
+      }
       peak_.add("measuring " + where, std::move(measuring));
       for (MemoryPart& part : solving_parts(plan_, group, true)) parts.push_back(std::move(part));
       peak_.add("solving " + where, std::move(parts));
@@ -174,6 +187,12 @@ class Phases {
     peak_.add(fmt::format("leaving block {}", block), std::move(leaving));
   }
 
+  /// Entries of a stage's cross moments: with its inputs and, where its output joins the states, with these.
+  std::uint64_t cross_entries(Stage stage, std::uint64_t inputs) const {
+    const bool joins_states = stage == Stage::o || stage == Stage::down;
+    return inputs * (inputs + (joins_states ? architecture_.hidden : 0));
+  }
+
   /// Embedding, then head; what the former became is alive while the latter is solved.
   void add_outside() {
     std::uint64_t before = 0;
@@ -182,18 +201,17 @@ class Phases {
       std::vector<MemoryPart> parts = {{"results before", before}};
       if (moment && module->scheme) {
         const std::uint64_t batch = std::min(layout_.batch_windows, layout_.windows) * layout_.tokens;
-        peak_.add("measuring the input of the head",
-            {{"hidden states", states_bytes(layout_)},
-             {"H", moment_bytes(architecture_.hidden)},
-             {"inputs of a batch", batch * architecture_.hidden * kFloat}});
+        peak_.add("measuring the input of the head", {{"hidden states", states_bytes(layout_)},
+                                                      {"H", moment_bytes(architecture_.hidden)},
+                                                      {"inputs of a batch", batch * architecture_.hidden * kFloat}});
       }
       if (needs_head_moment()) parts.push_back({"H", moment_bytes(architecture_.hidden)});
       if (module->scheme) {
         for (MemoryPart& part : solving_parts(plan_, {module}, moment)) parts.push_back(std::move(part));
         // Decoding holds the original beside the decoded weights; solving no longer does.
         peak_.add("decoding " + module->spec.module, {{"results before", before},
-                                                {"as stored", module->original_bytes},
-                                                {"weights in single precision", weights_of(*module) * kFloat}});
+                                                      {"as stored", module->original_bytes},
+                                                      {"weights in single precision", weights_of(*module) * kFloat}});
       } else {
         const bool converts = module->format != module->original_format;
         parts.push_back({"as stored", module->original_bytes});
@@ -279,7 +297,9 @@ Resources predict_resources(const Recipe& recipe, const Architecture& architectu
   resources.peak_memory = resources.peak.bytes();
   const std::uint64_t tokens = checked_mul(recipe.calibration.windows, recipe.calibration.tokens);
   const bool twice = recipe.stages == StageMode::once && recipe.propagate == PropagateMode::compressed;
-  resources.temporary_disk = (choice.states_on_disk && twice ? 3 : 2) * checked_mul(tokens, architecture.hidden * kFloat);
+  const std::uint64_t generations =
+      2 * (plan.walks_reference(recipe.propagate) ? 2 : 1) + (choice.states_on_disk && twice ? 1 : 0);
+  resources.temporary_disk = generations * checked_mul(tokens, architecture.hidden * kFloat);
   return resources;
 }
 

@@ -40,13 +40,19 @@ struct Problem {
   std::shared_ptr<const Grid> grid;
   /// How far the inputs x have drifted from those of the original model, x_reference: sum (x_reference - x) x^T,
   /// [in x in]; empty: not measured.
-  ConstViewD cross = {};
+  ConstViewF cross = {};
   /// The same for the states s that the outputs will be added to: sum (s_reference - s) x^T, [out x in] for each
   /// tensor; empty: the outputs are not added to the states.
-  std::vector<ConstViewD> residual = {};
+  std::vector<ConstViewF> residual = {};
 
   std::size_t inputs() const { return weights.front().cols(); }
   bool has_hessian() const { return hessian.rows() > 0; }
+};
+
+/// Bytes that a solver holds beside problem, codes and results; for the memory plan.
+struct SolverScratch {
+  std::uint64_t factoring = 0;  ///< before the first tensor, while it prepares H
+  std::uint64_t solving = 0;    ///< while it solves a tensor
 };
 
 class Solver {
@@ -56,6 +62,8 @@ class Solver {
   virtual std::string description() const = 0;
   /// True when solve() makes use of Problem::cross and Problem::residual.
   virtual bool wants_reference() const { return false; }
+  /// For tensors of at most this shape; has_hessian: the problem has an H.
+  virtual SolverScratch scratch(Shape largest, bool has_hessian) const = 0;
   /// One solution per entry of problem.weights. Throws bad_data for non-finite weights or H.
   virtual std::vector<Solution> solve(const Problem& problem) const = 0;
 };

@@ -39,8 +39,8 @@ TEST(Shift, IsTheLeastSquaresAnswerToTheOriginalOutputs) {
   for (const bool joins_states : {false, true}) {
     const MatrixF w = as_matrix<float>(d.w);
     const MatrixD h = as_matrix<double>(d.x * d.x.transpose());
-    const MatrixD cross = as_matrix<double>((d.reference - d.x) * d.x.transpose());
-    const MatrixD residual = as_matrix<double>(d.state_gap * d.x.transpose());
+    const MatrixF cross = as_matrix<float>((d.reference - d.x) * d.x.transpose());
+    const MatrixF residual = as_matrix<float>(d.state_gap * d.x.transpose());
     Problem problem = make_problem(w, h, std::make_shared<FixedGrid>());
     problem.cross = cross;
     if (joins_states) problem.residual = {residual};
@@ -66,7 +66,7 @@ TEST(Shift, BringsTheOutputOfAQuantizedLayerNearerToTheOriginalOne) {
   const Drifted d;
   const MatrixF w = as_matrix<float>(d.w);
   const MatrixD h = as_matrix<double>(d.x * d.x.transpose());
-  const MatrixD cross = as_matrix<double>((d.reference - d.x) * d.x.transpose());
+  const MatrixF cross = as_matrix<float>((d.reference - d.x) * d.x.transpose());
   const auto distance = [&](const std::string& options) {
     Problem problem = make_problem(w, h, std::make_shared<FixedGrid>(0.25f, -16, 15));
     problem.cross = cross;

@@ -56,6 +56,15 @@ class GptqSolver final : public Solver {
 
   bool wants_reference() const override { return options_.shift > 0; }
 
+  /// A permuted copy of H and the factor beside it; then the factor, the shifted target, and H once more for polish.
+  SolverScratch scratch(Shape largest, bool has_hessian) const override {
+    if (!has_hessian) return {};
+    const std::uint64_t moment = std::uint64_t{largest.cols} * largest.cols;
+    const std::uint64_t target = options_.shift > 0 ? largest.count() * sizeof(float) : 0;
+    const std::uint64_t copies = options_.polish.sweeps > 0 ? 2 : 1;
+    return {moment * (sizeof(double) + sizeof(float)), copies * moment * sizeof(float) + target};
+  }
+
  private:
   std::vector<Solution> round_all(const Problem& problem, const SolveReport& report) const {
     std::vector<Solution> solutions;

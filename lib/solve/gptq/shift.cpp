@@ -17,20 +17,18 @@ constexpr std::size_t kTileRows = 256;  // fixed, as everywhere: products have s
 MatrixF shifted_target(const Problem& problem, std::size_t index, const GptqFactor& factor, double strength) {
   const ConstViewF weights = problem.weights[index];
   const std::size_t inputs = weights.cols();
-  MatrixF cross(inputs, inputs);  // columns in the factor's order
-  parallel_for(inputs, [&](std::size_t i) {
-    for (std::size_t p = 0; p < inputs; ++p) cross(i, p) = static_cast<float>(problem.cross(i, factor.order[p]));
-  });
   MatrixF target(weights.shape());
   parallel_for(divide_up(weights.rows(), kTileRows), [&](std::size_t t) {
     const std::size_t first = t * kTileRows;
     const std::size_t rows = std::min(kTileRows, weights.rows() - first);
+    MatrixF stored(rows, inputs);  // columns as stored; in `shift` in the factor's order
+    multiply_nn(weights.row_range(first, rows), problem.cross, stored);
     MatrixF shift(rows, inputs);
-    multiply_nn(weights.row_range(first, rows), cross, shift);
-    if (!problem.residual.empty())
-      for (std::size_t r = 0; r < rows; ++r)
-        for (std::size_t p = 0; p < inputs; ++p)
-          shift(r, p) += static_cast<float>(problem.residual[index](first + r, factor.order[p]));
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t p = 0; p < inputs; ++p) {
+        const std::size_t col = factor.order[p];
+        shift(r, p) = stored(r, col) + (problem.residual.empty() ? 0.0f : problem.residual[index](first + r, col));
+      }
     solve_normal_right(factor.r, shift);
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t p = 0; p < inputs; ++p) {
