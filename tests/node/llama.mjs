@@ -13,6 +13,8 @@ const USAGE = `usage: node llama.mjs COMMAND MODEL.gguf ARGUMENTS
   distribution MODEL IDS.json OUT.f32      probabilities of the next token after every position, softmax in float32
   logits       MODEL IDS.json OUT.f32      the same before the softmax
   generate     MODEL PROMPT_FILE COUNT     greedy continuation of COUNT tokens, BOS in front if the model wants it
+  divergence   MODEL TEXT_FILE CONTEXT WINDOWS OTHER...
+               how far OTHER models' predictions are from MODEL's, second half of WINDOWS windows of CONTEXT tokens
 
 IDS.json: [ids], [[ids], [ids], ...], {"windows": [[ids], ...]} or {"windows": {"name": [ids], ...}}; an object may hold
 "from": k to leave out the first k positions of every window. Every window starts with an empty context.
@@ -121,19 +123,111 @@ async function generate(model, promptFile, countText) {
   return { prompt, ids: generated, text: model.detokenize(generated) };
 }
 
-// arity: arguments after MODEL
+/** Natural logarithm of the softmax, in double: [vocabulary] */
+function logSoftmax(logits) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const sum = logits.reduce((total, l) => total + Math.exp(l - largest), 0);
+  return Float64Array.from(logits, (l) => l - largest - Math.log(sum));
+}
+
+/** KL(p || q) of two logarithms of distributions, natural logarithm. */
+const divergenceOf = (p, q) => p.reduce((total, log, i) => total + Math.exp(log) * (log - q[i]), 0);
+
+const largestAt = (row) => row.reduce((best, value, i) => (value > row[best] ? i : best), 0);
+
+/** Predictions after the second half of a window, but for its last token, which has no successor: [tokens] rows. */
+async function predictions(sequence, ids, vocabulary) {
+  await sequence.clearHistory();
+  const next = { generateNext: { logits: true, options: { temperature: 0 } } };
+  const from = ids.length / 2;
+  const asked = ids.slice(0, -1).map((id, i) => (i < from ? id : [id, next]));
+  const outputs = await sequence.controlledEvaluate(asked);
+  return outputs.slice(from).map((output, i) => {
+    const row = new Float32Array(vocabulary);
+    fillRow(row, output?.next.logits, "logits", `position ${from + i}`);
+    return logSoftmax(row);
+  });
+}
+
+/** `count` windows spread evenly over the text, as llama.cpp's perplexity cuts it: BOS over the first token of each. */
+async function spreadWindows(model, textFile, context, count) {
+  const { ids, bos, add_bos: addBos } = await tokenize(model, textFile);
+  const stream = addBos ? [bos, ...ids] : ids;
+  const all = Math.floor(stream.length / context);
+  if (count > all) throw new Error(`${textFile}: ${all} windows of ${context} tokens, ${count} asked for`);
+  return Array.from({ length: count }, (_, k) => {
+    const start = Math.floor((k * all) / count) * context;
+    return [addBos ? bos : stream[start], ...stream.slice(start + 1, start + context)];
+  });
+}
+
+/** Sums over scored tokens, from which `judgement` makes means. */
+const noScores = () => ({ tokens: 0, loss: 0, kl: 0, squares: 0, same: 0 });
+
+function addScores(sums, reference, rows, targets) {
+  for (const [i, row] of rows.entries()) {
+    const kl = divergenceOf(reference[i], row);
+    sums.tokens += 1;
+    sums.loss -= row[targets[i]];
+    sums.kl += kl;
+    sums.squares += kl * kl;
+    sums.same += Number(largestAt(row) === largestAt(reference[i]));
+  }
+}
+
+function judgement(file, { tokens, loss, kl, squares, same }) {
+  const mean = kl / tokens;
+  const variance = (squares - tokens * mean * mean) / (tokens - 1); // tokens as independent, as `adze eval` does
+  const error = Math.sqrt(variance / tokens);
+  return { file, perplexity: Math.exp(loss / tokens), kl_mean: mean, kl_mean_se: error, same_top: same / tokens };
+}
+
+/** All models are open at once, so that the reference's predictions are kept for one window at a time. */
+async function divergence(model, textFile, contextText, countText, ...others) {
+  const [context, count] = [Number(contextText), Number(countText)];
+  if (!Number.isInteger(context) || context < 8 || context % 2 > 0)
+    throw new Error(`CONTEXT is '${contextText}', want an even number from 8`);
+  if (!Number.isInteger(count) || count < 1) throw new Error(`WINDOWS is '${countText}', want 1 or more`);
+  const windows = await spreadWindows(model, textFile, context, count);
+  const vocabulary = vocabularySize(model);
+  const judged = [];
+  for (const file of others) {
+    const other = await model.llama.loadModel({ modelPath: file, gpuLayers: 0, checkTensors: true });
+    if (vocabularySize(other) !== vocabulary) throw new Error(`${file}: its vocabulary has another size`);
+    judged.push({ file, sequence: await openSequence(other, context), sums: noScores() });
+  }
+  const original = { file: "reference", sequence: await openSequence(model, context), sums: noScores() };
+  for (const ids of windows) {
+    const targets = ids.slice(context / 2 + 1);
+    const reference = await predictions(original.sequence, ids, vocabulary);
+    addScores(original.sums, reference, reference, targets);
+    for (const { sequence, sums } of judged)
+      addScores(sums, reference, await predictions(sequence, ids, vocabulary), targets);
+  }
+  return {
+    windows: windows.length,
+    tokens: original.sums.tokens,
+    perplexity_base: judgement("", original.sums).perplexity,
+    models: judged.map(({ file, sums }) => judgement(file, sums)),
+  };
+}
+
+// arity: arguments after MODEL; more: or more than that
 const COMMANDS = {
   tokenize: { arity: 1, load: { vocabOnly: true }, run: tokenize },
   tokenize_all: { arity: 1, load: { vocabOnly: true }, run: tokenizeAll },
   detokenize: { arity: 1, load: { vocabOnly: true }, run: detokenize },
   distribution: { arity: 2, run: (...args) => evaluateWindows("probabilities", ...args) },
   logits: { arity: 2, run: (...args) => evaluateWindows("logits", ...args) },
+  divergence: { arity: 4, more: true, run: divergence },
   generate: { arity: 2, run: generate },
 };
 
+const fits = ({ arity, more }, count) => count === arity || (Boolean(more) && count > arity);
+
 async function main([name, modelPath, ...rest]) {
   const command = Object.hasOwn(COMMANDS, name ?? "") ? COMMANDS[name] : null;
-  if (!command || modelPath == null || rest.length !== command.arity) throw new Error(USAGE);
+  if (!command || modelPath == null || !fits(command, rest.length)) throw new Error(USAGE);
   const model = await openModel(modelPath, command.load);
   const started = performance.now();
   const result = await command.run(model, ...rest);

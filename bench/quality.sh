@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# Quality of compressed files at equal bytes, judged by one program in one run: bench/quality.sh TABLE [OPTIONS]
+# Every scheme of the table compresses all linears of all blocks (embedding and head stay in F16), and one `adze eval`
+# judges all files against the original, llama.cpp's files of the same grids among them where there are any.
+set -euo pipefail
+shopt -s inherit_errexit nullglob
+invoked_from=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/quality/tables.sh
+source bench/quality/llama_cpp.sh
+
+readonly TOKENS=512 CONTEXT=512
+
+usage() {
+  cat <<END
+bench/quality.sh TABLE [OPTIONS]
+
+$(printf '%s\n' "${TABLES[@]}" | sed 's/^\([^|]*\)|/  \1\t/' | expand -t 14)
+
+  --model DIR          the original; default the bundled model
+  --calibration FILE   a .txt or a text set, its first windows of $TOKENS tokens; default calibration_data/mixed.yaml
+  --windows N          how many; default 64
+  --eval FILE          what to judge on, windows of $CONTEXT; default calibration_data/heldout.yaml
+  --peers DIR          llama.cpp's files, NAME-GRID-pure.gguf. Without, they are made where llama-quantize and
+                       llama-imatrix are on the PATH
+  --only GLOB          schemes whose name matches, for instance 'q4_*'
+  --runtime            load the files in llama.cpp too and judge what it predicts; the evaluation text must be a .txt
+  --runtime-windows N  windows for that, spread over the text; default 16
+  --json               lines of JSON instead of tables
+  --bin DIR            where adze is; otherwise the preset release is built first
+END
+}
+
+refuse() {
+  echo "quality: $*" >&2
+  exit 64
+}
+note() { echo "quality: $* ($SECONDS s)" >&2; }
+
+# absolute PATH: as the caller meant it, from where the script was called. An option's file must exist.
+absolute() {
+  (cd "$invoked_from" && realpath -e -- "$1") || refuse "$1 does not exist"
+}
+
+table=${1:-}
+if [[ "$table" == --help || "$table" == -h ]]; then usage; exit 0; fi
+if ! printf '%s\n' "${TABLES[@]}" | cut -d'|' -f1 | grep -qxF -- "$table"; then
+  refuse "there is no table '$table'; there are: $(printf '%s\n' "${TABLES[@]}" | cut -d'|' -f1 | xargs)"
+fi
+shift
+
+model=$PWD/tests/models/demo-llama
+calibration=$PWD/calibration_data/mixed.yaml
+text=$PWD/calibration_data/heldout.yaml
+windows=64 runtime_windows=16
+peers="" only="*" runtime="" json="" bin=""
+while [[ $# -gt 0 ]]; do
+  if [[ "$1" != --runtime && "$1" != --json && $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
+  case "$1" in
+    --model) model=$(absolute "$2") ;;
+    --calibration) calibration=$(absolute "$2") ;;
+    --windows) windows=$2 ;;
+    --eval) text=$(absolute "$2") ;;
+    --peers) peers=$(absolute "$2") ;;
+    --only) only=$2 ;;
+    --runtime) runtime=1; shift; continue ;;
+    --runtime-windows) runtime_windows=$2 ;;
+    --json) json=1; shift; continue ;;
+    --bin) bin=$(absolute "$2") ;;
+    *) refuse "unknown option $1: --help" ;;
+  esac
+  shift 2
+done
+if [[ -n "$runtime" && "$text" != *.txt ]]; then refuse "--runtime needs --eval FILE.txt: llama.cpp reads one file"; fi
+node=${ADZE_NODE:-node}
+
+if [[ -z "$bin" ]]; then
+  source apps/setup.sh
+  adze_setup build >&2
+  cmake --preset release >/dev/null
+  cmake --build --preset release --target adze-compress adze-eval >&2
+  bin=$PWD/build/release/bin
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# write_recipe NAME SCHEMES RULES
+write_recipe() {
+  cat > "$work/$1.yaml" <<END
+adze: 1
+calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 }
+$2
+rules:
+$3
+export: [ { format: gguf, file: model.gguf } ]
+END
+}
+
+# compress NAME: runs that recipe; the file is $work/NAME.gguf.
+compress() {
+  "$bin/adze-compress" "$work/$1.yaml" "$model" -o "$work/run" --quiet > "$work/log"
+  mv "$work/run/model.gguf" "$work/$1.gguf"
+  rm -rf "$work/run"
+}
+
+# scheme_file NAME GRID OPTIONS: compresses the block linears with that scheme.
+scheme_file() {
+  note "$1: { grid: gguf/$2, $3 }"
+  write_recipe "$1" "schemes: { s: { grid: gguf/$2, $3 } }" '  - { modules: "lm_head", store: f16 }
+  - { modules: "embed_tokens", store: f16 }
+  - { modules: "layers.**", scheme: s }'
+  compress "$1"
+}
+
+# figures KEYS FILE: those figures of every model judged, a line each.
+figures() { awk -v keys="$1" -f bench/quality/figures.awk "$2"; }
+
+# value KEY FILE: the first of that name.
+value() { grep -o "\"$1\": *[0-9.e+-]*" "$2" | sed -n '1s/.*: *//p'; }
+
+# headline WHERE FILE: stands above a table.
+headline() {
+  if [[ -n "$json" ]]; then return 0; fi
+  printf '\nThe original %s: perplexity %.3f\n\n' "$1" "$(value perplexity_base "$2")"
+}
+
+# show TABLE LIST FIGURES
+show() { awk -v table="$1" -v json="$json" -f bench/quality/print.awk "$2" "$3"; }
+
+mapfile -t rows < <("table_$table" | while IFS='|' read -r name rest; do
+  # shellcheck disable=SC2053 # the right side is a pattern
+  if [[ "$name" == $only ]]; then echo "$name|$rest"; fi
+done)
+if [[ ${#rows[@]} -eq 0 ]]; then refuse "no scheme of $table matches '$only'"; fi
+
+mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]++')
+make_peer_files "${grids[@]}"
+last=""
+for row in "${rows[@]}"; do
+  IFS='|' read -r name grid options <<<"$row"
+  peer=$(peer_file "$grid")
+  if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
+  last=$grid
+  scheme_file "$name" "$grid" "$options"
+  printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.gguf"
+done > "$work/list"
+
+mapfile -t files < <(cut -f3 "$work/list")
+note "judging ${#files[@]} files"
+"$bin/adze-eval" "${files[@]}" --reference "$model" --text "$text" --protocol "lcpp-$CONTEXT" --json --quiet \
+  > "$work/judged.json"
+figures "bytes bits_per_weight perplexity kl_mean kl_mean_se same_top" "$work/judged.json" > "$work/figures"
+headline "on $(basename "$text"), $(value tokens "$work/judged.json") tokens scored" "$work/judged.json"
+show "$table" "$work/list" "$work/figures"
+if [[ -n "$runtime" ]]; then judge_in_runtime; fi
+note "done"
