@@ -44,7 +44,8 @@ std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module)
 }
 
 /// What is alive while a group is solved, H and originals aside.
-std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& group, bool has_moment) {
+std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& group, bool has_moment,
+                                      bool has_cross) {
   std::map<std::size_t, Group> by_scheme;
   for (const ModulePlan* module : group)
     if (module->scheme) by_scheme[*module->scheme].push_back(module);
@@ -56,15 +57,10 @@ std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& 
       results += module->bytes;
       slice = std::max(slice, slice_bytes(plan, *module));
     }
-    const ResolvedScheme& how = plan.schemes[scheme];
-    SolverScratch most;
-    for (const ModulePlan* module : members) {
-      const Shape shape{module->spec.shape[0], module->spec.shape[1]};
-      const SolverScratch one = how.solver->scratch({slice_rows(*how.grid, shape), shape.cols}, has_moment);
-      most = {std::max(most.factoring, one.factoring), std::max(most.solving, one.solving)};
-    }
+    const SolverScratch solver = plan.schemes[scheme].solver->scratch(
+        {static_cast<std::size_t>(members.front()->spec.shape[1]), count, has_moment, has_cross});
     weights = std::max(weights, count * kFloat);
-    scratch = std::max({scratch, most.factoring, most.solving + slice});
+    scratch = std::max({scratch, solver.factoring, solver.solving + slice});
   }
   return {{"weights in single precision", weights}, {"factor, codes and approximation", scratch}, {"results", results}};
 }
@@ -177,7 +173,7 @@ class Phases {
         parts.push_back({"cross moments", cross * kFloat});
       }
       peak_.add("measuring " + where, std::move(measuring));
-      for (MemoryPart& part : solving_parts(plan_, group, true)) parts.push_back(std::move(part));
+      for (MemoryPart& part : solving_parts(plan_, group, true, walks)) parts.push_back(std::move(part));
       peak_.add("solving " + where, std::move(parts));
     }
     if (stage != Stage::down) return;
@@ -207,7 +203,7 @@ class Phases {
       }
       if (needs_head_moment()) parts.push_back({"H", moment_bytes(architecture_.hidden)});
       if (module->scheme) {
-        for (MemoryPart& part : solving_parts(plan_, {module}, moment)) parts.push_back(std::move(part));
+        for (MemoryPart& part : solving_parts(plan_, {module}, moment, false)) parts.push_back(std::move(part));
         // Decoding holds the original beside the decoded weights; solving no longer does.
         peak_.add("decoding " + module->spec.module, {{"results before", before},
                                                       {"as stored", module->original_bytes},

@@ -55,6 +55,13 @@ struct SolverScratch {
   std::uint64_t solving = 0;    ///< while it solves a tensor
 };
 
+struct ProblemSize {
+  std::size_t inputs = 0;
+  std::uint64_t weights = 0;  ///< of all tensors
+  bool has_hessian = false;
+  bool has_cross = false;
+};
+
 class Solver {
  public:
   virtual ~Solver() = default;
@@ -62,8 +69,7 @@ class Solver {
   virtual std::string description() const = 0;
   /// True when solve() makes use of Problem::cross and Problem::residual.
   virtual bool wants_reference() const { return false; }
-  /// For tensors of at most this shape; has_hessian: the problem has an H.
-  virtual SolverScratch scratch(Shape largest, bool has_hessian) const = 0;
+  virtual SolverScratch scratch(const ProblemSize& size) const = 0;
   /// One solution per entry of problem.weights. Throws bad_data for non-finite weights or H.
   virtual std::vector<Solution> solve(const Problem& problem) const = 0;
 };

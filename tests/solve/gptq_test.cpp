@@ -41,7 +41,7 @@ std::vector<int> codes_of(const Solution& solution) {
 TEST(Gptq, ReproducesTheGoldenExample) {
   const MatrixF w = golden_weights();
   const MatrixD h = golden_hessian();
-  const auto solution = configured("gptq", "{ order: natural }")->solve(make_problem(w, h, std::make_shared<FixedGrid>()));
+  const auto solution = configured("gptq", "{ order: natural, polish: 0 }")->solve(make_problem(w, h, std::make_shared<FixedGrid>()));
   EXPECT_THAT(codes_of(solution[0]), testing::ElementsAre(2, -1, 1, 3, -2, 2, -2, 0));
   EXPECT_NEAR(solution[0].report.loss, 0.35810000, 1e-6);
 }
@@ -99,7 +99,7 @@ TEST(Gptq, AgreesWithTheClassicFormAndItsLossIdentity) {
   const MatrixF w = gaussian({130, 192}, 3);
   const MatrixD h = correlated_hessian(192, 4);
   const auto grid = std::make_shared<FixedGrid>(0.35f, -8, 7);
-  const auto solution = configured("gptq", "{ order: natural }")->solve(make_problem(w, h, grid));
+  const auto solution = configured("gptq", "{ order: natural, polish: 0 }")->solve(make_problem(w, h, grid));
   double damped_loss = 0;
   const Eigen::MatrixXd expected = classic_gptq(as_eigen(w.view()), as_eigen(h.view()), 0.01, 0.35f, -8, 7, damped_loss);
   const Eigen::MatrixXd got = as_eigen(solution[0].tensor->decode().view());
@@ -119,7 +119,7 @@ TEST(Gptq, EqualsRoundingToNearestWhenInputsAreUncorrelated) {
   for (const char* name : {"int4 g32 sym", "gguf/q4_0", "int3 channel asym"}) {
     const Problem problem = make_problem(w, h, grid_from_name(name));
     // Without damping the importance of a column is H_jj in both.
-    const auto gptq = configured("gptq", "{ damp: 0 }")->solve(problem);
+    const auto gptq = configured("gptq", "{ damp: 0, polish: 0 }")->solve(problem);
     const auto rtn = configured("rtn")->solve(problem);
     EXPECT_NEAR(gptq[0].report.loss / rtn[0].report.loss, 1.0, 2e-3) << name;
   }
@@ -169,9 +169,9 @@ TEST(Gptq, InActivationOrderEqualsNaturalOrderOfPermutedColumns) {
   }
   const auto grid = std::make_shared<FixedGrid>(0.3f, -8, 7);
   const MatrixF activation =
-      configured("gptq", "{ order: activation }")->solve(make_problem(w, h, grid))[0].tensor->decode();
+      configured("gptq", "{ order: activation, polish: 0 }")->solve(make_problem(w, h, grid))[0].tensor->decode();
   const MatrixF natural =
-      configured("gptq", "{ order: natural }")->solve(make_problem(w_permuted, h_permuted, grid))[0].tensor->decode();
+      configured("gptq", "{ order: natural, polish: 0 }")->solve(make_problem(w_permuted, h_permuted, grid))[0].tensor->decode();
   for (std::size_t r = 0; r < 64; ++r)
     for (std::size_t p = 0; p < 96; ++p) ASSERT_EQ(natural(r, p), activation(r, order[p]));
 }

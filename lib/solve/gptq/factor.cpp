@@ -139,7 +139,10 @@ MatrixF damped_hessian(ConstViewD hessian, double damping) {
   for (std::size_t i = 0; i < hessian.rows(); ++i) {
     for (std::size_t j = 0; j < hessian.cols(); ++j)
       damped(i, j) = diagonal.dead[i] || diagonal.dead[j] ? 0.0f : static_cast<float>(hessian(i, j));
-    damped(i, i) = static_cast<float>(diagonal.values[i] + damping * diagonal.mean);
+    // A dead input's weight is rounded on its own, and has no say in scales.
+    constexpr double kNoSay = 1e-9;
+    damped(i, i) = static_cast<float>(diagonal.dead[i] ? kNoSay * diagonal.mean
+                                                       : diagonal.values[i] + damping * diagonal.mean);
   }
   return damped;
 }

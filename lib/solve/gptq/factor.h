@@ -28,7 +28,8 @@ struct GptqFactor {
 /// (specification, section 0.4).
 GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::size_t unit_cols);
 
-/// H as it was factored: damped, dead inputs uncoupled; columns as stored, single precision.
+/// H as it was factored, for polish: damped, dead inputs uncoupled and all but weightless; columns as stored, single
+/// precision.
 MatrixF damped_hessian(ConstViewD hessian, double damping);
 
 }  // namespace adze

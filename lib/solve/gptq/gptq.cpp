@@ -39,30 +39,32 @@ class GptqSolver final : public Solver {
       report.fallback = "no second moment (an untied embedding has none): rounded to nearest";
       return round_all(problem, report);
     }
-    const GptqFactor factor = factor_hessian(problem.hessian, options_, problem.grid->unit_cols(problem.inputs()));
     SolveReport report;
+    std::vector<MatrixF> targets;
+    Problem shifted = problem;  // losses, too, are against the targets: what rounding adds
+    if (options_.shift > 0 && problem.cross.rows() > 0)
+      targets = shifted_targets(problem, options_.shift, report.fallback);
+    if (!targets.empty()) shifted.weights.assign(targets.begin(), targets.end());
+    const GptqFactor factor = factor_hessian(problem.hessian, options_, problem.grid->unit_cols(problem.inputs()));
     report.damping = factor.damping;
     report.dead_inputs = factor.dead_inputs;
-    report.fallback = factor.trouble;
+    if (!factor.trouble.empty()) add_remark(report.fallback, factor.trouble);
     if (factor.r.empty()) return round_all(problem, report);
-    const bool shifts = options_.shift > 0 && problem.cross.rows() > 0;
     std::vector<Solution> solutions;
-    for (std::size_t i = 0; i < problem.weights.size(); ++i) {
-      const MatrixF target = shifts ? shifted_target(problem, i, factor, options_.shift) : MatrixF();
-      solutions.push_back(solve_one(problem, i, shifts ? target.view() : problem.weights[i], factor, report));
-    }
+    for (std::size_t i = 0; i < shifted.weights.size(); ++i) solutions.push_back(solve_one(shifted, i, factor, report));
     return solutions;
   }
 
   bool wants_reference() const override { return options_.shift > 0; }
 
-  /// A permuted copy of H and the factor beside it; then the factor, the shifted target, and H once more for polish.
-  SolverScratch scratch(Shape largest, bool has_hessian) const override {
-    if (!has_hessian) return {};
-    const std::uint64_t moment = std::uint64_t{largest.cols} * largest.cols;
-    const std::uint64_t target = options_.shift > 0 ? largest.count() * sizeof(float) : 0;
+  /// A permuted copy of H and the factor beside it; then the factor, and H once more for polish. Shifted targets of all
+  /// tensors stay.
+  SolverScratch scratch(const ProblemSize& size) const override {
+    if (!size.has_hessian) return {};
+    const std::uint64_t moment = std::uint64_t{size.inputs} * size.inputs;
+    const std::uint64_t targets = options_.shift > 0 && size.has_cross ? size.weights * sizeof(float) : 0;
     const std::uint64_t copies = options_.polish.sweeps > 0 ? 2 : 1;
-    return {moment * (sizeof(double) + sizeof(float)), copies * moment * sizeof(float) + target};
+    return {moment * (sizeof(double) + sizeof(float)) + targets, copies * moment * sizeof(float) + targets};
   }
 
  private:
@@ -73,9 +75,8 @@ class GptqSolver final : public Solver {
     return solutions;
   }
 
-  /// weights: the target, [out x in].
-  Solution solve_one(const Problem& problem, std::size_t index, ConstViewF weights, const GptqFactor& factor,
-                     SolveReport report) const {
+  Solution solve_one(const Problem& problem, std::size_t index, const GptqFactor& factor, SolveReport report) const {
+    const ConstViewF weights = problem.weights[index];
     Encoding encoding(problem.grid, weights.shape());
     // A unit as wide as the row begins before any feedback, so its scales are those of the original weights anyway.
     const bool fixed_scales =

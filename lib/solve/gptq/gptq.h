@@ -23,8 +23,8 @@ struct GptqOptions {
       ColumnOrder::group;      ///< mean KL on the demo model, Q4_K: 0.00224 against 0.00238 in natural order
   bool static_scales = false;  ///< fix all scales from the original weights, before the first rounding
   ScaleRule scale_rule = ScaleRule::search;
-  PolishOptions polish = {};  ///< after the last column
-  double shift = 0;           ///< how far the target makes up for drifted inputs (solve/gptq/shift.h): 0 not, 1 fully
+  PolishOptions polish = {3, true};  ///< after the last column
+  double shift = 1;  ///< how far the target makes up for drifted inputs (solve/gptq/shift.h): 0 not, 1 fully
 };
 
 std::unique_ptr<Solver> make_gptq(const GptqOptions& options);

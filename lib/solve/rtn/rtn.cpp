@@ -14,7 +14,7 @@ class RtnSolver final : public Solver {
 
   std::string description() const override { return fmt::format("rtn scale_rule={}", name_of(rule_)); }
 
-  SolverScratch scratch(Shape, bool) const override { return {}; }
+  SolverScratch scratch(const ProblemSize&) const override { return {}; }
 
   std::vector<Solution> solve(const Problem& problem) const override {
     check_problem(problem);
