@@ -24,6 +24,7 @@ $(printf '%s\n' "${TABLES[@]}" | sed 's/^\([^|]*\)|/  \1\t/' | expand -t 14)
   --peers DIR          llama.cpp's files, NAME-GRID-pure.gguf. Without, they are made where llama-quantize and
                        llama-imatrix are on the PATH
   --only GLOB          schemes whose name matches, for instance 'q4_*'
+  --keep DIR           keep the compressed files there; those of an earlier run by the same program are not made again
   --runtime            load the files in llama.cpp too and judge what it predicts; the evaluation text must be a .txt
   --runtime-windows N  windows for that, spread over the text; default 16
   --json               lines of JSON instead of tables
@@ -53,7 +54,7 @@ model=$PWD/tests/models/demo-llama
 calibration=$PWD/calibration_data/mixed.yaml
 text=$PWD/calibration_data/heldout.yaml
 windows=64 runtime_windows=16
-peers="" only="*" runtime="" json="" bin=""
+peers="" keep="" only="*" runtime="" json="" bin=""
 while [[ $# -gt 0 ]]; do
   if [[ "$1" != --runtime && "$1" != --json && $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
   case "$1" in
@@ -63,6 +64,7 @@ while [[ $# -gt 0 ]]; do
     --eval) text=$(absolute "$2") ;;
     --peers) peers=$(absolute "$2") ;;
     --only) only=$2 ;;
+    --keep) keep=$(absolute "$2") ;;
     --runtime) runtime=1; shift; continue ;;
     --runtime-windows) runtime_windows=$2 ;;
     --json) json=1; shift; continue ;;
@@ -81,12 +83,14 @@ if [[ -z "$bin" ]]; then
   cmake --build --preset release --target adze-compress adze-eval >&2
   bin=$PWD/build/release/bin
 fi
+made_by="adze-compress $(sha256sum < "$bin/adze-compress" | cut -c1-16) of $model"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # write_recipe NAME SCHEMES RULES
 write_recipe() {
   cat > "$work/$1.yaml" <<END
+# $made_by
 adze: 1
 calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 }
 $2
@@ -105,11 +109,18 @@ compress() {
 
 # scheme_file NAME GRID OPTIONS: compresses the block linears with that scheme.
 scheme_file() {
-  note "$1: { grid: gguf/$2, $3 }"
   write_recipe "$1" "schemes: { s: { grid: gguf/$2, $3 } }" '  - { modules: "lm_head", store: f16 }
   - { modules: "embed_tokens", store: f16 }
   - { modules: "layers.**", scheme: s }'
+  if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
+  note "$1: { grid: gguf/$2, $3 }"
   compress "$1"
+  if [[ -n "$keep" ]]; then cp "$work/$1".{gguf,yaml} "$keep"; fi
+}
+
+# take_kept NAME: takes the file of --keep when it was made by this recipe, which names program and model.
+take_kept() {
+  [[ -n "$keep" && -f "$keep/$1.gguf" ]] && cmp -s "$work/$1.yaml" "$keep/$1.yaml" && cp "$keep/$1.gguf" "$work"
 }
 
 # figures KEYS FILE: those figures of every model judged, a line each.

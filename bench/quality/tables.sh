@@ -23,8 +23,7 @@ table_ablation() {
     echo "$grid-rtn|$grid|solver: rtn"
     echo "$grid-gptq|$grid|solver: gptq, polish: 0, shift: 0"
     echo "$grid-gptq-polish|$grid|solver: gptq, polish: 3, shift: 0"
-    echo "$grid-gptq-shift|$grid|solver: gptq, polish: 0, shift: 0.5"
-    echo "$grid-gptq-polish-shift|$grid|solver: gptq, polish: 3, shift: 0.5"
+    echo "$grid-gptq-shift|$grid|solver: gptq, polish: 0, shift: 1"
     echo "$grid-default|$grid|solver: gptq"
   done
 }
