@@ -69,6 +69,14 @@ double number_or(const GgufFile& file, std::string_view key, double when_absent)
   return value ? decimal_of(*value) : when_absent;
 }
 
+/// The factor that runtimes divide positions by unless the type says otherwise: it needs no type beside it. Older
+/// converters wrote the second key; 0 stands for "not scaled".
+double linear_rope_factor(const GgufFile& file) {
+  const double older = number_or(file, key_of("rope.scale_linear"), 1);
+  const double factor = number_or(file, key_of("rope.scaling.factor"), older);
+  return factor == 0 ? 1 : factor;
+}
+
 /// Fastest first as stored -> slowest first as in TensorSpec; trailing dimensions of 1 mean nothing.
 std::vector<std::uint64_t> shape_of(const GgufTensor& tensor, std::size_t dimensions) {
   std::vector<std::uint64_t> dims = tensor.dims;
@@ -182,13 +190,18 @@ RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
   RopeSpec rope;
   rope.theta = number_or(file, key_of("rope.freq_base"), rope.theta);
   const auto* const scaling = file.find<std::string>(key_of("rope.scaling.type"));
-  const std::string kind = scaling ? *scaling : "none";
-  if (kind != "none" && kind != "linear")
-    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and llama3's divisors", kind);
+  const double factor = linear_rope_factor(file);
+  if (scaling && *scaling != "none" && *scaling != "linear")
+    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and llama3's divisors",
+         *scaling);
+  const bool is_linear = scaling ? *scaling == "linear" : factor != 1;
+  if (is_linear && factor != 1 && find(kGgufRopeDivisors))
+    fail(ErrorKind::bad_data, "RoPE scaling by a linear factor of {} and by tensor '{}' together is not supported",
+         factor, kGgufRopeDivisors);
   if (find(kGgufRopeDivisors)) return read_llama3_rope(rope, head_dim);
-  if (kind == "none") return rope;
+  if (!is_linear) return rope;
   rope.kind = RopeKind::linear;
-  rope.factor = number_or(file, key_of("rope.scaling.factor"), rope.factor);
+  rope.factor = factor;
   return rope;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -129,6 +130,42 @@ TEST(GgufWeights, RecogniseTheDivisorsOfPublishedLlama3Models) {
     EXPECT_NEAR(rope.factor, factor, 1e-4);
     EXPECT_EQ(rope.original_max_positions, 8192u);
   }
+}
+
+/// What a file says that has these two keys, each only when given.
+RopeSpec rope_said(std::optional<float> factor, std::optional<float> older, std::optional<std::string> type = {}) {
+  Parts parts = gguf_parts_of(gguf_architecture());
+  if (factor) parts.metadata.push_back({"llama.rope.scaling.factor", *factor});
+  if (older) parts.metadata.push_back({"llama.rope.scale_linear", *older});
+  if (type) parts.metadata.push_back({"llama.rope.scaling.type", *type});
+  const TempFolder folder;
+  return GgufWeights(parts.write(folder)).architecture().rope;
+}
+
+TEST(GgufWeights, ScaleLinearlyWhereOnlyAFactorIsStated) {
+  for (const RopeSpec& rope :
+       {rope_said(4.f, {}), rope_said({}, 4.f), rope_said(4.f, 2.f), rope_said({}, 4.f, "linear")}) {
+    EXPECT_EQ(rope.kind, RopeKind::linear);
+    EXPECT_EQ(rope.factor, 4.0);
+  }
+  for (const RopeSpec& rope :
+       {rope_said(1.f, {}), rope_said(0.f, {}), rope_said(0.f, 2.f), rope_said(4.f, 2.f, "none")})
+    EXPECT_EQ(rope.kind, RopeKind::none);
+}
+
+TEST(GgufWeights, RefuseALinearFactorBesideDivisors) {
+  Architecture a = gguf_architecture();
+  a.head_dim = 64;
+  a.rope.kind = RopeKind::llama3;
+  a.rope.factor = 8;
+  Parts parts = gguf_parts_of(a);
+  parts.add(std::string(kGgufRopeDivisors), {32}, float_divisors(a.rope, 64));
+  parts.metadata.push_back({"llama.rope.scaling.factor", 1.0f});
+  const TempFolder folder;
+  EXPECT_EQ(GgufWeights(parts.write(folder)).architecture().rope.kind, RopeKind::llama3);
+  parts.value("llama.rope.scaling.factor") = 2.0f;
+  expect_error(ErrorKind::bad_data, "linear factor of 2 and by tensor 'rope_freqs.weight' together",
+               [&] { GgufWeights(parts.write(folder)); });
 }
 
 TEST(GgufWeights, RefuseDivisorsOfAnotherRule) {
