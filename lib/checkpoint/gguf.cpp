@@ -163,7 +163,7 @@ void GgufFile::fail_type(std::string_view key, const GgufValue& value, std::stri
 
 std::optional<GgufSplit> GgufFile::split() const {
   const auto* const count = find<std::uint16_t>("split.count");
-  if (count == nullptr) return std::nullopt;
+  if (count == nullptr || *count <= 1) return std::nullopt;  // llama.cpp leaves 0 in files that it has merged
   return GgufSplit{get<std::uint16_t>("split.no"), *count, get<std::int32_t>("split.tensors.count")};
 }
 

@@ -437,6 +437,15 @@ TEST(GgufSplit, OpensAllFilesFromTheFirst) {
                [&] { open_gguf(folder / "m-00002-of-00002.gguf"); });
 }
 
+TEST(GgufSplit, OfOneFileOrNoneIsAWholeFile) {
+  const TempFolder folder;
+  for (const std::uint16_t count : {0, 1}) {  // 0 is what llama.cpp leaves when it merges files
+    put_part(folder, 0, count, "a", "merged.gguf", 1);
+    EXPECT_FALSE(GgufFile(folder / "merged.gguf").split());
+    EXPECT_EQ(open_gguf(folder / "merged.gguf").size(), 1u);
+  }
+}
+
 TEST(GgufSplit, RejectsFilesThatDoNotFitTogether) {
   const TempFolder folder;
   const auto first = folder / "m-00001-of-00002.gguf";
