@@ -14,7 +14,11 @@ namespace {
 using Json = nlohmann::json;
 using Type = GgufTokenType;
 
-constexpr std::size_t kMaxPieceBytes = 1024;        // bounds the splits to look at; published pieces have up to 100
+constexpr std::size_t kMaxPieceBytes = 1024;  // bounds the splits to look at; published pieces have up to 100
+/// Bounds what the merges take in memory. Published vocabularies make less than a million merges of some ten bytes.
+constexpr std::size_t kMaxMergeBytes = std::size_t{256} << 20;
+constexpr std::size_t kMergeOverhead = 128;  // of two texts in a list
+
 constexpr std::string_view kMark = "\xE2\x96\x81";  // U+2581
 
 /// One piece and where it can be cut into two.
@@ -65,11 +69,23 @@ class PieceMerges {
            kMaxPieceBytes);
     Joined piece{id, scores_[id], {}};
     for (std::size_t cut = code_point_at(text, 0).length; cut < text.size(); cut += code_point_at(text, cut).length)
-      if (can_join(id, text.substr(0, cut), text.substr(cut))) piece.cuts.push_back(cut);
+      if (can_join(id, text.substr(0, cut), text.substr(cut))) {
+        count_merge(text);
+        piece.cuts.push_back(cut);
+      }
     if (piece.cuts.empty()) return;
     if (!std::isfinite(piece.score))
       fail(ErrorKind::bad_data, "tokenizer.ggml.scores[{}] of '{}' is not finite", id, text);
     joined_.push_back(std::move(piece));
+  }
+
+  void count_merge(std::string_view text) {
+    merge_bytes_ += text.size() + kMergeOverhead;
+    if (merge_bytes_ > kMaxMergeBytes)
+      fail(ErrorKind::bad_data,
+           "tokenizer.ggml.tokens: the pieces can be cut into others in so many ways that the merges take more than {} "
+           "bytes",
+           kMaxMergeBytes);
   }
 
   /// True for two pieces. A character that is no piece can be joined too, by the runtime, but by no merge.
@@ -97,6 +113,7 @@ class PieceMerges {
   const GgufVocabulary& vocabulary_;
   const std::vector<float>& scores_;
   std::vector<Joined> joined_;
+  std::size_t merge_bytes_ = 0;
 };
 
 Json vocabulary_json(const GgufVocabulary& vocabulary) {

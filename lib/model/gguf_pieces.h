@@ -12,7 +12,7 @@ namespace adze {
 ///
 /// Throws bad_data where no list of merges does the same: equal scores of two pieces that merges make, pieces with a
 /// character that is no piece (the runtime joins it all the same), a missing byte token, scores that are missing or not
-/// finite, pieces longer than 1024 bytes.
+/// finite, pieces longer than 1024 bytes, merges of more than 256 MiB.
 GgufTokenizerParts piece_parts(const GgufVocabulary& vocabulary);
 
 }  // namespace adze

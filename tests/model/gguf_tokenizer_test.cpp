@@ -227,6 +227,24 @@ TEST(GgufTokenizer, MegabytesOfOneTextCostNoSquares) {
   EXPECT_THROW(read(keys), Error);  // pieces above 1024 bytes; the others are looked at before
 }
 
+TEST(GgufTokenizer, NestedPiecesCostNoMoreThanTheLimit) {
+  const auto nested = [](std::size_t longest) {
+    Keys keys = llama_keys();
+    Texts pieces = std::get<Texts>(keys[1].value);
+    std::vector<float> scores = std::get<std::vector<float>>(keys[3].value);
+    for (std::size_t bytes = 2; bytes <= longest; ++bytes) {
+      pieces.push_back(std::string(bytes, 'a'));
+      scores.push_back(-10000.0f - static_cast<float>(bytes));
+    }
+    std::get<Types>(keys[2].value).resize(pieces.size(), 1);
+    set(keys, "tokenizer.ggml.tokens", pieces);
+    set(keys, "tokenizer.ggml.scores", scores);
+    return keys;
+  };
+  EXPECT_NO_THROW(read(nested(100)));
+  expect_error(ErrorKind::bad_data, "the merges take more than 268435456 bytes", [&] { read(nested(1024)); });
+}
+
 /// llama.cpp wrote these from the demo checkpoint.
 TEST(GgufTokenizer, OfFilesOfLlamaCppGivesTheIdsOfTheCheckpoint) {
   const std::filesystem::path root = ADZE_SOURCE_DIR;
