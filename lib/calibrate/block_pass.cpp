@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "linalg/convert.h"
 #include "linalg/cross_moment.h"
 #include "model/pool.h"
 
@@ -49,6 +50,11 @@ void subtract(ViewF a, ConstViewF b) {
   parallel_for(a.rows(), [&](std::size_t r) {
     for (std::size_t c = 0; c < a.cols(); ++c) a(r, c) -= b(r, c);
   });
+}
+
+void require_finite(ConstViewF gap) {
+  for (std::size_t r = 0; r < gap.rows(); ++r)
+    if (!all_finite(gap.row(r))) fail(ErrorKind::bad_data, "the original model's activations are not finite");
 }
 
 MatrixF copy_of(ConstViewF a) {
@@ -118,6 +124,7 @@ InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
     if (b == 0) statistics = InputStatistics(inputs.cols());
     add_inputs(statistics, inputs, states_.tokens());
   }
+  inputs_ = {};  // the caller solves now, and needs the memory
   return statistics;
 }
 
@@ -136,12 +143,16 @@ ReferencedStatistics BlockPass::measure_against(BlockPass& reference, const Bloc
     }
     add_inputs(statistics.inputs, inputs, states_.tokens());
     subtract(away, inputs);
+    require_finite(away);
     add_cross(away, inputs, statistics.cross);
     if (!joins_states) continue;
     MatrixF gap = copy_of(reference.states_.load(b));
     subtract(gap, states_.load(b));
+    require_finite(gap);
     add_cross(gap, inputs, statistics.residual);
   }
+  inputs_ = {};
+  reference.inputs_ = {};
   return statistics;
 }
 

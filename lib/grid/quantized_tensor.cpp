@@ -89,6 +89,8 @@ void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, Sc
   if (grid_->one_side_per_tensor()) {
     std::vector<float> all;
     std::vector<float> all_importance;
+    all.reserve(weights.shape().count());
+    all_importance.reserve(weights.shape().count());
     for (std::size_t r = 0; r < weights.rows(); ++r) {
       all.insert(all.end(), weights.row(r).begin(), weights.row(r).end());
       all_importance.insert(all_importance.end(), importance.begin(), importance.end());

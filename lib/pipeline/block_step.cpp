@@ -88,13 +88,13 @@ MatrixF to_single(MatrixD matrix) {
   return single;
 }
 
-/// Takes the turn of both passes; measures when the stage is solved.
-Measured measure(bool solves, Stage stage, BlockPass& pass, const BlockWeights& seen, BlockPass* reference,
+/// Takes the turn of both passes; measures when the stage is solved. joins: the stage makes up for the states' drift.
+Measured measure(bool solves, bool joins, Stage stage, BlockPass& pass, const BlockWeights& seen, BlockPass* reference,
                  const BlockWeights& original) {
   if (solves && reference != nullptr) {
     ReferencedStatistics both = pass.measure_against(*reference, original, stage, seen);
     Measured measured{std::move(both.inputs), to_single(std::move(both.cross)), {}};
-    measured.residual = to_single(std::move(both.residual));
+    if (joins) measured.residual = to_single(std::move(both.residual));
     return measured;
   }
   if (reference != nullptr) reference->pass_by(stage, original);
@@ -164,7 +164,9 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
     const Measured measured = with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
       const bool solves =
           std::ranges::any_of(modules, [](const ModulePlan* module) { return module->scheme.has_value(); });
-      return measure(solves, stage, pass, seen, reference ? &*reference : nullptr, original);
+      // Measured once, `down` sees the drift that `o` was asked to take away already: only one of them may.
+      const bool joins = job.stages == StageMode::staged || stage == Stage::down;
+      return measure(solves, joins, stage, pass, seen, reference ? &*reference : nullptr, original);
     });
     const std::vector<TensorPtr> solved =
         solve_modules(job.plan, modules, std::move(originals), measured.moments(), outcome.tensors);

@@ -150,7 +150,8 @@ class Run {
     result_.resumed_steps = first;
     if (first == layers_ && is_done(layers_)) return;
     if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
-    for (Stream* stream : streams()) load(*stream, first);
+    for (Stream* stream : streams())
+      if (first < layers_ || stream == &states_) load(*stream, first);
     progress_.start("compressing", layers_ * kStages.size());
     for (std::size_t block = first; block < layers_; ++block) do_block(block);
     progress_.update(layers_ * kStages.size());
@@ -210,8 +211,10 @@ class Run {
         needs_head_statistics() ? measure_head_input(forward_, norm, *states_.states) : InputStatistics();
     for (Stream* stream : streams()) stream->states.reset();
     const Moments of_head{statistics.second_moment, {}, {}};
-    const auto solve = [&](std::string_view module, const TensorPtr& original, const Moments& moments) {
-      return solve_modules(run_.plan, {run_.plan.find(module)}, {original}, moments, step.tensors).front();
+    const auto solve = [&](std::string_view module, TensorPtr original, const Moments& moments) {
+      std::vector<TensorPtr> originals;
+      originals.push_back(std::move(original));  // the last reference: it goes once it is decoded
+      return solve_modules(run_.plan, {run_.plan.find(module)}, std::move(originals), moments, step.tensors).front();
     };
     const TensorPtr embedding =
         solve("embed_tokens", model_.weights->embedding(), architecture.tied ? of_head : Moments());

@@ -34,7 +34,10 @@ std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module)
   const std::uint64_t inputs = module.spec.shape[1];
   const std::uint64_t rows = slice_rows(grid, {module.spec.shape[0], inputs});
   const std::uint64_t count = rows * inputs;
-  const std::uint64_t codes = count * sizeof(std::int16_t) + count / grid.step_cols(inputs) * sizeof(StepGroup);
+  // Grids with one side per tensor are fitted to a copy of all weights with an importance each.
+  const std::uint64_t fitted = grid.one_side_per_tensor() ? 2 * count * kFloat : 0;
+  const std::uint64_t codes =
+      fitted + count * sizeof(std::int16_t) + count / grid.step_cols(inputs) * sizeof(StepGroup);
   constexpr std::uint64_t kLossRows = 512;  // metrics/proxy_loss.cpp: a tile's differences and its product, in double,
   constexpr std::uint64_t kLossCols = 256;  // and a panel of H
   const std::uint64_t tiles = std::min(threads(), divide_up(rows, kLossRows));
@@ -140,7 +143,8 @@ class Phases {
   MemoryPhase peak() {
     std::uint64_t table = 0;
     for (const ModulePlan* module : outside_) table = std::max(table, module->original_bytes);
-    peak_.add("embedding the windows", {{"table", table}, {"hidden states", states_bytes(layout_)}});
+    peak_.add("embedding the windows",
+              {{"table", table}, {"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)}});
     for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
     add_outside();
     add_export();
@@ -197,9 +201,10 @@ class Phases {
       std::vector<MemoryPart> parts = {{"results before", before}};
       if (moment && module->scheme) {
         const std::uint64_t batch = std::min(layout_.batch_windows, layout_.windows) * layout_.tokens;
-        peak_.add("measuring the input of the head", {{"hidden states", states_bytes(layout_)},
-                                                      {"H", moment_bytes(architecture_.hidden)},
-                                                      {"inputs of a batch", batch * architecture_.hidden * kFloat}});
+        peak_.add("measuring the input of the head",
+                  {{"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)},
+                   {"H", moment_bytes(architecture_.hidden)},
+                   {"inputs of a batch", batch * architecture_.hidden * kFloat}});
       }
       if (needs_head_moment()) parts.push_back({"H", moment_bytes(architecture_.hidden)});
       if (module->scheme) {

@@ -22,8 +22,8 @@ namespace adze {
 
 /// What a solve did, for the report; nothing that a reader should know is left out.
 struct SolveReport {
-  double loss = 0;              ///< J(What) with the undamped H
-  double relative_loss = 0;     ///< J / tr(W H W^T)
+  double loss = 0;              ///< J(What) with the undamped H, against the target: W, or W shifted (gptq/shift.h)
+  double relative_loss = 0;     ///< J / tr(W H W^T), W the target
   double damping = 0;           ///< used, as a fraction of mean(diag H)
   std::size_t dead_inputs = 0;  ///< inputs that are always zero on the calibration set
   std::string fallback;         ///< what was done instead of what was asked, and why; empty: nothing

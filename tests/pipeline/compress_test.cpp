@@ -20,8 +20,15 @@ const std::string kSchemes = "schemes: { w4: { grid: int4, group: 32, solver: gp
 const std::string kBlocks = kSchemes + "rules: [ { modules: \"layers.**\", scheme: w4 } ]\n";
 
 /// What solving one stage against these inputs gives, without the pipeline.
-std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatistics& statistics, std::size_t block,
-                                   Stage stage) {
+MatrixF single(const MatrixD& matrix) {
+  MatrixF result(matrix.shape());
+  std::ranges::transform(matrix.values(), result.values().begin(), [](double v) { return static_cast<float>(v); });
+  return result;
+}
+
+/// drift: how far the inputs have drifted from the original model's; joins: the stage makes up for the states' drift.
+std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatistics& statistics,
+                                   const ReferencedStatistics* drift, bool joins, std::size_t block, Stage stage) {
   Problem problem;
   std::vector<MatrixF> weights;
   const BlockWeights original = prepared.model.weights->block(block);
@@ -29,6 +36,13 @@ std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatisti
   problem.weights.assign(weights.begin(), weights.end());
   problem.hessian = statistics.second_moment;
   problem.grid = prepared.run.plan.schemes.at(0).grid;
+  MatrixF cross, residual;
+  if (drift != nullptr) {
+    cross = single(drift->cross);
+    residual = single(drift->residual);
+    problem.cross = cross;
+    if (joins && !residual.empty()) problem.residual = {residual};
+  }
   std::vector<TensorPtr> tensors;
   for (const Solution& solution : prepared.run.plan.schemes.at(0).solver->solve(problem))
     tensors.push_back(solution.tensor);
@@ -51,8 +65,9 @@ struct Inputs {
   bool operator==(const Inputs&) const = default;
 };
 
-/// True when the store holds what solving block 1 by hand with these inputs gives.
-bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs inputs) {
+/// True when the store holds what solving block 1 by hand with these inputs gives. `drifts`: the original model's
+/// states walk along.
+bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs inputs, bool drifts) {
   const ModelWeights& original = *prepared.model.weights;
   const std::size_t tokens = prepared.run.windows.tokens;
   const Forward forward(original.architecture(), tokens);
@@ -60,11 +75,22 @@ bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs
   run_block(forward, inputs.compressed_block_zero ? store.block(0) : original.block(0), states);
   const BlockWeights stored = store.block(1);
   BlockWeights seen = original.block(1);
+  HiddenStates reference_states = embedded(prepared);
+  run_block(forward, original.block(0), reference_states);
   BlockPass pass(forward, states);
+  BlockPass reference(forward, reference_states);
   bool same = true;
   for (const Stage stage : kStages) {
-    const InputStatistics statistics = pass.measure(stage, seen);
-    const std::vector<TensorPtr> solved = solve_stage(prepared, statistics, 1, stage);
+    ReferencedStatistics measured;
+    if (drifts) {
+      measured = pass.measure_against(reference, original.block(1), stage, seen);
+    } else {
+      measured.inputs = pass.measure(stage, seen);
+    }
+    // Measured once, only the last stage makes up for the states' drift: `o` would do so a second time.
+    const bool joins = inputs.sees_itself || stage == Stage::down;
+    const std::vector<TensorPtr> solved =
+        solve_stage(prepared, measured.inputs, drifts ? &measured : nullptr, joins, 1, stage);
     for (std::size_t i = 0; i < solved.size(); ++i) {
       const LinearSlot slot = linears_of(stage)[i].slot;
       same = same && std::ranges::equal(stored[slot].weight->payload(), solved[i]->payload());
@@ -81,8 +107,9 @@ void expect_inputs(const std::string& modes, Inputs expected) {
   run_recipe(text, site.model(), site / "out");
   const CompressedStore store(site / "out/store");
   const Prepared prepared(text, site.model());
+  const bool drifts = prepared.run.plan.walks_reference(prepared.recipe.propagate);
   for (const Inputs inputs : {Inputs{true, true}, Inputs{true, false}, Inputs{false, true}, Inputs{false, false}})
-    EXPECT_EQ(block_one_is(store, prepared, inputs), inputs == expected)
+    EXPECT_EQ(block_one_is(store, prepared, inputs, drifts), inputs == expected)
         << modes << inputs.compressed_block_zero << inputs.sees_itself;
 }
 

@@ -16,8 +16,10 @@ constexpr double kDeadInput = 1e-12;     // of the largest diagonal entry: below
 constexpr double kDampIncrement = 0.01;  // per retry, while damp < 1 (the ladder of GPTQModel)
 constexpr int kFloorSteps = 6;           // then floors of 1e-6 .. 1e-1 of the largest diagonal entry
 
-/// The diagonal with dead inputs replaced by the mean of the others, and how many those were.
+/// The diagonal with dead inputs replaced by the mean of the others, and how many those were. In units of a power of
+/// four near the mean: every multiple of H gives the same result, and none leaves the range of single precision.
 struct Diagonal {
+  double unit = 1;  ///< what H is to be multiplied with
   std::vector<double> values;
   std::vector<bool> dead;
   std::size_t dead_count = 0;
@@ -27,10 +29,10 @@ struct Diagonal {
 
 Diagonal diagonal_of(ConstViewD h) {
   Diagonal diagonal;
-  for (std::size_t j = 0; j < h.rows(); ++j) {
-    diagonal.values.push_back(h(j, j));
-    diagonal.largest = std::max(diagonal.largest, h(j, j));
-  }
+  for (std::size_t j = 0; j < h.rows(); ++j) diagonal.largest = std::max(diagonal.largest, h(j, j));
+  diagonal.unit = std::ldexp(1.0, -2 * (std::ilogb(diagonal.largest) / 2));
+  diagonal.largest *= diagonal.unit;
+  for (std::size_t j = 0; j < h.rows(); ++j) diagonal.values.push_back(h(j, j) * diagonal.unit);
   double sum = 0;
   for (const double value : diagonal.values) {
     diagonal.dead.push_back(value <= kDeadInput * diagonal.largest);
@@ -86,7 +88,7 @@ MatrixD permuted(ConstViewD h, const Diagonal& diagonal, const std::vector<std::
     const std::size_t row = order[i];
     for (std::size_t j = 0; j < n; ++j) {
       const bool coupled = !diagonal.dead[row] && !diagonal.dead[order[j]];
-      result(i, j) = coupled ? h(row, order[j]) : 0.0;
+      result(i, j) = coupled ? h(row, order[j]) * diagonal.unit : 0.0;
     }
     result(i, i) = std::max(diagonal.values[row], floor) + add;
   }
@@ -121,6 +123,7 @@ GptqFactor factor_hessian(ConstViewD hessian, const GptqOptions& options, std::s
       MatrixD damped = permuted(hessian, diagonal, factor.order, damp * diagonal.mean, floor);
       if (reverse_cholesky(damped)) continue;
       factor.damping = damp;
+      factor.unit = diagonal.unit;
       if (damp > options.damp)
         add_remark(factor.trouble, fmt::format("damping raised from {} to {:.2f}", options.damp, damp));
       if (floor > 0) add_remark(factor.trouble, fmt::format("diagonal raised to {:.2g}", floor));
@@ -138,11 +141,11 @@ MatrixF damped_hessian(ConstViewD hessian, double damping) {
   MatrixF damped(hessian.shape());
   for (std::size_t i = 0; i < hessian.rows(); ++i) {
     for (std::size_t j = 0; j < hessian.cols(); ++j)
-      damped(i, j) = diagonal.dead[i] || diagonal.dead[j] ? 0.0f : static_cast<float>(hessian(i, j));
+      damped(i, j) = diagonal.dead[i] || diagonal.dead[j] ? 0.0f : static_cast<float>(hessian(i, j) * diagonal.unit);
     // A dead input's weight is rounded on its own, and has no say in scales.
     constexpr double kNoSay = 1e-9;
-    damped(i, i) = static_cast<float>(diagonal.dead[i] ? kNoSay * diagonal.mean
-                                                       : diagonal.values[i] + damping * diagonal.mean);
+    damped(i, i) =
+        static_cast<float>(diagonal.dead[i] ? kNoSay * diagonal.mean : diagonal.values[i] + damping * diagonal.mean);
   }
   return damped;
 }

@@ -17,7 +17,8 @@ struct GptqFactor {
   /// R_jj^2; zero for dead inputs. Against diag(H), mean KL on the demo model: Q4_0 0.00278 to 0.00282, Q4_K 0.00224 to
   /// 0.00223, int4 g128 the same.
   std::vector<float> importance;
-  MatrixF r;           ///< upper triangular, R R^T = H permuted and damped; empty when nothing worked
+  MatrixF r;           ///< upper triangular, R R^T = unit times H permuted and damped; empty when nothing worked
+  double unit = 1;     ///< a power of four that brings H near 1, so that no multiple of H leaves single precision
   double damping = 0;  ///< used, as a fraction of mean(diag H)
   std::size_t dead_inputs = 0;
   std::string trouble;  ///< what had to be done to make H positive definite; empty: nothing

@@ -7,13 +7,14 @@
 #include "linalg/convert.h"
 #include "linalg/factor.h"
 #include "linalg/gemm.h"
-#include "solve/step_table.h"
+#include "solve/columns.h"
 
 namespace adze {
 namespace {
 
-constexpr std::size_t kStepCols = 128;  // GPTQ's lazy block
-constexpr std::size_t kPanelRows = 64;  // lanes of the inner loops: what they touch of a step stays in the L1 cache
+constexpr std::size_t kStepCols = 128;   // GPTQ's lazy block
+constexpr std::size_t kBlockCols = 256;  // as wide as makes BLAS copy little beside what it computes
+constexpr std::size_t kPanelRows = 64;   // lanes of the inner loops: what they touch of a step stays in the L1 cache
 constexpr std::size_t kPanels = kFeedbackRows / kPanelRows;
 
 MatrixF near_coefficients(const MatrixF& r, std::size_t block, std::size_t step) {
@@ -51,6 +52,7 @@ class Tile {
         errors_(kFeedbackRows, weights.cols()),
         feedback_(kFeedbackRows, std::min(plan.block, weights.cols())),
         panels_(kPanels, Panel(feedback_.cols())),
+        padding_(weights.cols()),
         steps_(encoding, first_row, rows_, kFeedbackRows) {
     if (plan.fixed_scales) steps_.load(0, weights.cols() / step_cols_);
   }
@@ -100,26 +102,24 @@ class Tile {
   }
 
   void load(Panel& panel) {
-    for (std::size_t r = 0; r < kPanelRows; ++r) {
-      const bool padding = lane_ + r >= rows_;
-      const std::span<const float> weights = weights_.row(padding ? first_row_ : first_row_ + lane_ + r);
-      const std::span<const float> feedback = feedback_.row(lane_ + r);
-      for (std::size_t j = 0; j < count_; ++j) {
-        panel.weights(j, r) = padding ? 0.0f : weights[order_[first_ + j]];
-        panel.feedback(j, r) = first_ > 0 ? feedback[j] : 0.0f;
-      }
-    }
+    std::array<const float*, kPanelRows> weights;
+    for (std::size_t r = 0; r < kPanelRows; ++r)
+      weights[r] = lane_ + r < rows_ ? weights_.row(first_row_ + lane_ + r).data() : padding_.data();
+    transpose_rows(kPanelRows, count_, [&](std::size_t j, std::size_t r) {
+      panel.weights(j, r) = weights[r][order_[first_ + j]];
+      panel.feedback(j, r) = first_ > 0 ? feedback_(lane_ + r, j) : 0.0f;
+    });
   }
 
   void store(const Panel& panel) {
-    for (std::size_t r = 0; r < kPanelRows && lane_ + r < rows_; ++r) {
-      const std::span<float> errors = errors_.row(lane_ + r).subspan(first_, count_);
-      const std::span<std::int16_t> codes = encoding_.codes(first_row_ + lane_ + r);
-      for (std::size_t j = 0; j < count_; ++j) {
-        errors[j] = panel.errors(j, r);
-        codes[order_[first_ + j]] = panel.codes(j, r);
-      }
-    }
+    const std::size_t rows = rows_ - std::min(rows_, lane_);
+    std::array<std::int16_t*, kPanelRows> codes{};
+    for (std::size_t r = 0; r < std::min(kPanelRows, rows); ++r)
+      codes[r] = encoding_.codes(first_row_ + lane_ + r).data();
+    transpose_rows(std::min(kPanelRows, rows), count_, [&](std::size_t j, std::size_t r) {
+      errors_(lane_ + r, first_ + j) = panel.errors(j, r);
+      codes[r][order_[first_ + j]] = panel.codes(j, r);
+    });
   }
 
   /// Rounds t_j, the weight as error feedback has moved it.
@@ -175,6 +175,7 @@ class Tile {
   MatrixF errors_;    ///< [kFeedbackRows x in], in the order of rounding
   MatrixF feedback_;  ///< [kFeedbackRows x block], of all blocks before
   std::vector<Panel> panels_;
+  std::vector<float> padding_;  ///< zeros, for rows below the last one
   StepTable steps_;
   std::size_t first_ = 0;  ///< the block
   std::size_t count_ = 0;
@@ -182,10 +183,15 @@ class Tile {
   FeedbackResult result_;
 };
 
-/// Whole units of at most kStepCols columns, or one unit where units are larger; without units to begin, kStepCols.
+/// Whole units of about kBlockCols columns.
 std::size_t block_cols(std::size_t unit_cols, bool fixed_scales) {
-  if (fixed_scales) return kStepCols;
-  return unit_cols >= kStepCols ? unit_cols : kStepCols / unit_cols * unit_cols;
+  if (fixed_scales || unit_cols >= kBlockCols) return fixed_scales ? kBlockCols : unit_cols;
+  return kBlockCols / unit_cols * unit_cols;
+}
+
+/// A step holds whole units, or lies in one.
+std::size_t step_cols(std::size_t unit_cols, bool fixed_scales) {
+  return fixed_scales || unit_cols >= kStepCols ? kStepCols : kStepCols / unit_cols * unit_cols;
 }
 
 }  // namespace
@@ -195,7 +201,7 @@ FeedbackPlan::FeedbackPlan(const GptqFactor& gptq_factor, const Encoding& encodi
       scale_rule(rule),
       fixed_scales(fixed),
       block(block_cols(encoding.unit_cols(), fixed)),
-      step(std::min(block, kStepCols)),
+      step(step_cols(encoding.unit_cols(), fixed)),
       near(near_coefficients(factor.r, block, step)) {}
 
 FeedbackResult round_with_feedback(const FeedbackPlan& plan, ConstViewF weights, std::size_t first_row,

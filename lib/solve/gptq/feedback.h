@@ -13,7 +13,7 @@
 namespace adze {
 
 /// Rows that are worked on together; fixed, so that every product has a shape of the problem (docs/architecture.md).
-inline constexpr std::size_t kFeedbackRows = 128;
+inline constexpr std::size_t kFeedbackRows = 256;
 
 /// How tensors of one input and grid are worked through: made once, used by every tile.
 class FeedbackPlan {
@@ -32,7 +32,8 @@ class FeedbackPlan {
 
 /// What a tile did.
 struct FeedbackResult {
-  double loss = 0;     ///< sum (t_j - value_j)^2 R_jj^2, which is J_d, the loss with the damped H (specification 2.3)
+  double loss = 0;     ///< sum (t_j - value_j)^2 R_jj^2, which is J_d, the loss with the damped H (specification 2.3),
+                       ///< times the factor's unit
   bool finite = true;  ///< false when feedback overflowed: the codes are then meaningless, though still codes
 };
 

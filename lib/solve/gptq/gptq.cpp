@@ -51,7 +51,9 @@ class GptqSolver final : public Solver {
     if (!factor.trouble.empty()) add_remark(report.fallback, factor.trouble);
     if (factor.r.empty()) return round_all(problem, report);
     std::vector<Solution> solutions;
-    for (std::size_t i = 0; i < shifted.weights.size(); ++i) solutions.push_back(solve_one(shifted, i, factor, report));
+    const MatrixF damped = options_.polish.sweeps > 0 ? damped_hessian(problem.hessian, factor.damping) : MatrixF();
+    for (std::size_t i = 0; i < shifted.weights.size(); ++i)
+      solutions.push_back(solve_one(shifted, i, factor, damped, report));
     return solutions;
   }
 
@@ -75,7 +77,9 @@ class GptqSolver final : public Solver {
     return solutions;
   }
 
-  Solution solve_one(const Problem& problem, std::size_t index, const GptqFactor& factor, SolveReport report) const {
+  /// damped: what polish works with; empty without it.
+  Solution solve_one(const Problem& problem, std::size_t index, const GptqFactor& factor, const MatrixF& damped,
+                     SolveReport report) const {
     const ConstViewF weights = problem.weights[index];
     Encoding encoding(problem.grid, weights.shape());
     // A unit as wide as the row begins before any feedback, so its scales are those of the original weights anyway.
@@ -87,8 +91,7 @@ class GptqSolver final : public Solver {
     parallel_for(divide_up(weights.rows(), kFeedbackRows), [&](std::size_t tile) {
       if (!round_with_feedback(plan, weights, tile * kFeedbackRows, encoding).finite) finite = false;
     });
-    if (finite && options_.polish.sweeps > 0)
-      polish(weights, damped_hessian(problem.hessian, factor.damping), options_.polish, encoding);
+    if (finite && !damped.empty()) polish(weights, damped, options_.polish, encoding);
     if (finite) return finish_solution(problem, index, encoding, std::move(report));
     add_remark(report.fallback, "error feedback overflowed: rounded to nearest instead");
     return solve_rtn(problem, index, options_.scale_rule, std::move(report));

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/parallel.h"
+#include "linalg/convert.h"
 #include "linalg/factor.h"
 #include "linalg/gemm.h"
 #include "solve/common.h"
@@ -12,7 +13,7 @@ namespace adze {
 namespace {
 
 constexpr double kRidge = 0.3;          // of mean(diag H); measured above
-constexpr std::size_t kTileRows = 256;  // fixed, as everywhere: products have shapes of the problem
+constexpr std::size_t kTileRows = 128;  // fixed, as everywhere: products have shapes of the problem
 
 /// R of H + ridge, R R^T; empty when it cannot be factored.
 MatrixF ridge_factor(ConstViewD hessian) {
@@ -35,14 +36,16 @@ MatrixF shifted(const Problem& problem, std::size_t index, const MatrixF& factor
   parallel_for(divide_up(weights.rows(), kTileRows), [&](std::size_t t) {
     const std::size_t first = t * kTileRows;
     const std::size_t rows = std::min(kTileRows, weights.rows() - first);
-    const ViewF shift = target.view().row_range(first, rows);
+    MatrixF original(kTileRows, weights.cols());  // the last tile is padded
+    MatrixF shift(kTileRows, weights.cols());
+    for (std::size_t r = 0; r < rows; ++r) std::ranges::copy(weights.row(first + r), original.row(r).begin());
     if (!problem.residual.empty())
       for (std::size_t r = 0; r < rows; ++r)
         std::ranges::copy(problem.residual[index].row(first + r), shift.row(r).begin());
-    multiply_nn(weights.row_range(first, rows), problem.cross, shift, true);
+    multiply_nn(original, problem.cross, shift, true);
     solve_normal_right(factor, shift);
     for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = 0; c < weights.cols(); ++c) shift(r, c) = weights(first + r, c) + strength * shift(r, c);
+      for (std::size_t c = 0; c < weights.cols(); ++c) target(first + r, c) = original(r, c) + strength * shift(r, c);
   });
   return target;
 }
@@ -58,6 +61,11 @@ std::vector<MatrixF> shifted_targets(const Problem& problem, double strength, st
   std::vector<MatrixF> targets;
   for (std::size_t i = 0; i < problem.weights.size(); ++i)
     targets.push_back(shifted(problem, i, factor, static_cast<float>(strength)));
+  for (const MatrixF& target : targets)
+    if (!all_finite(target.values())) {
+      add_remark(remarks, "shifted targets overflow: targets are not shifted");
+      return {};
+    }
   return targets;
 }
 

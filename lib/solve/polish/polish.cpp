@@ -7,14 +7,14 @@
 #include "base/parallel.h"
 #include "linalg/accumulate.h"
 #include "linalg/gemm.h"
-#include "solve/step_table.h"
+#include "solve/columns.h"
 
 namespace adze {
 namespace {
 
-constexpr std::size_t kTileRows = 128;  // fixed, as everywhere: products have shapes of the problem
+constexpr std::size_t kTileRows = 256;  // fixed, as everywhere: products have shapes of the problem
 constexpr std::size_t kPanelRows = 64;
-constexpr std::size_t kBlockCols = 128;
+constexpr std::size_t kBlockCols = 256;
 constexpr std::size_t kWidestUnit =
     512;  // scales of wider units (a whole row) stay: their moves would cost as much as a sweep
 
@@ -83,25 +83,24 @@ class Tile {
   std::size_t row_of(std::size_t r) const { return first_row_ + lane_ + r; }
 
   void load() {
-    for (std::size_t r = 0; r < kPanelRows; ++r) {
+    std::array<const std::int16_t*, kPanelRows> codes{};
+    for (std::size_t r = 0; r < kPanelRows; ++r)
+      codes[r] = encoding_.codes(r < real_rows() ? row_of(r) : first_row_).data();
+    transpose_rows(kPanelRows, count_, [&](std::size_t j, std::size_t r) {
       const bool padding = r >= real_rows();
-      const std::span<const std::int16_t> codes = encoding_.codes(padding ? first_row_ : row_of(r));
-      for (std::size_t j = 0; j < count_; ++j) {
-        panel_.errors(j, r) = padding ? 0.0f : errors_(lane_ + r, first_ + j);
-        panel_.gradient(j, r) = padding ? 0.0f : gradient_(lane_ + r, j);
-        panel_.codes(j, r) = codes[first_ + j];
-      }
-    }
+      panel_.errors(j, r) = padding ? 0.0f : errors_(lane_ + r, first_ + j);
+      panel_.gradient(j, r) = padding ? 0.0f : gradient_(lane_ + r, j);
+      panel_.codes(j, r) = codes[r][first_ + j];
+    });
   }
 
   void store() {
-    for (std::size_t r = 0; r < real_rows(); ++r) {
-      const std::span<std::int16_t> codes = encoding_.codes(row_of(r));
-      for (std::size_t j = 0; j < count_; ++j) {
-        errors_(lane_ + r, first_ + j) = panel_.errors(j, r);
-        codes[first_ + j] = panel_.codes(j, r);
-      }
-    }
+    std::array<std::int16_t*, kPanelRows> codes{};
+    for (std::size_t r = 0; r < real_rows(); ++r) codes[r] = encoding_.codes(row_of(r)).data();
+    transpose_rows(real_rows(), count_, [&](std::size_t j, std::size_t r) {
+      errors_(lane_ + r, first_ + j) = panel_.errors(j, r);
+      codes[r][first_ + j] = panel_.codes(j, r);
+    });
   }
 
   /// The best value of weight j, all others fixed: value + gradient / H_jj.

@@ -1,4 +1,5 @@
-// The step groups of a tile of rows, laid out so that one column of many rows is rounded at once.
+// What solvers need to work on one column of many rows at once: the step groups of a tile of rows laid out for it, and
+// the walk that turns rows into columns and back.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +11,16 @@
 #include "linalg/rounding.h"
 
 namespace adze {
+
+/// Calls body(column, row), few rows at a time: rows lie a multiple of the cache's period apart and would evict each
+/// other.
+template <typename Body>
+void transpose_rows(std::size_t rows, std::size_t cols, Body&& body) {
+  constexpr std::size_t kTogether = 8;
+  for (std::size_t first = 0; first < rows; first += kTogether)
+    for (std::size_t j = 0; j < cols; ++j)
+      for (std::size_t r = first; r < std::min(first + kTogether, rows); ++r) body(j, r);
+}
 
 class StepTable {
  public:
