@@ -68,6 +68,12 @@ std::uint64_t split_max_bytes(const Options& options) {
   return *bytes;
 }
 
+/// Readers go by the name: a model under another one is not opened again, or as something else.
+void require_suffix(const std::string& format, const std::string& out) {
+  if (format == "gguf" && std::filesystem::path(out).extension() != ".gguf")
+    fail(ErrorKind::usage, "{}: the name of a GGUF file must end with .gguf", out);
+}
+
 void print_result(const Options& options, std::span<const std::filesystem::path> files, std::uint64_t bytes,
                   const Tool& tool) {
   if (tool.options().json) {
@@ -102,8 +108,9 @@ void export_imatrix(const Options& options, const Tool& tool) {
 
 void run_export(const Options& options, Tool& tool) {
   if (is_statistics_folder(options.model)) return export_imatrix(options, tool);
-  const OpenedModel model = open_model(options.model, options.open);
   const auto exporter = exporter_named(options.format).make();
+  require_suffix(options.format, options.out);
+  const OpenedModel model = open_model(options.model, options.open);
   if (options.split_max_size.empty() && !options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
   ExportPlan plan = plan_export(model);

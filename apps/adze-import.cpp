@@ -35,20 +35,22 @@ void import(const Options& options, Tool& tool) {
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
     contents.canonical[spec.hf_name] = canonical_name(spec);
+  if (!model.tokenizer_problem.empty())
+    tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
   const bool copy = options.copy || model.kind == ModelKind::gguf;  // blocks and reordered rows cannot be referred to
   write_model_store(options.out, contents, source, copy, tool.progress());
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
   const std::uint64_t store_bytes = std::filesystem::file_size(options.out);
   if (tool.options().json) {
-    Tool::print(nlohmann::json{{"store", options.out},
-                               {"family", model.architecture().family},
-                               {"tensors", source.tensors().size()},
-                               {"tensor_bytes", bytes},
-                               {"store_bytes", store_bytes},
-                               {"copy", copy}}
-                    .dump(1) +
-                "\n");
+    nlohmann::json json{{"store", options.out},
+                        {"family", model.architecture().family},
+                        {"tensors", source.tensors().size()},
+                        {"tensor_bytes", bytes},
+                        {"store_bytes", store_bytes},
+                        {"copy", copy}};
+    if (!model.tokenizer_problem.empty()) json["tokenizer_problem"] = model.tokenizer_problem;
+    Tool::print(json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return;
   }
   Tool::print(fmt::format("{}: {}, {} tensors of {} checked, {}; the store takes {}\n", options.out,

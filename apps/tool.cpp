@@ -19,6 +19,7 @@
 #include "base/parallel.h"
 #include "base/temporaries.h"
 #include "base/words.h"
+#include "pipeline/inspect.h"
 
 namespace adze {
 namespace {
@@ -35,8 +36,7 @@ std::string in_words(double seconds) {
 /// A bar on a terminal, a line now and then elsewhere.
 class ConsoleProgress final : public Progress {
  public:
-  explicit ConsoleProgress(const CommonOptions& options)
-      : options_(options), terminal_(::isatty(STDERR_FILENO) == 1) {}
+  explicit ConsoleProgress(const CommonOptions& options) : options_(options), terminal_(::isatty(STDERR_FILENO) == 1) {}
   ~ConsoleProgress() override { end_line(); }
 
   void start(std::string_view what, std::uint64_t total) override {
@@ -67,12 +67,12 @@ class ConsoleProgress final : public Progress {
 
   void warn(const std::string& message) override {
     end_line();
-    fmt::print(stderr, "warning: {}\n", message);
+    fmt::print(stderr, "warning: {}\n", printable_lines(message));
   }
   void note(const std::string& message) override {
     if (!options_.verbose) return;
     end_line();
-    fmt::print(stderr, "{}\n", message);
+    fmt::print(stderr, "{}\n", printable_lines(message));
   }
 
  private:
@@ -113,7 +113,7 @@ extern "C" void leave_on_signal(int) {
 /// Ends the program. Handlers that libraries have registered for the exit are not run: after a failed write (a full
 /// disk) HDF5's would touch the file that it could not close, and crash.
 [[noreturn]] void report(const std::string& name, const std::string& message, ErrorKind kind) {
-  fmt::print(stderr, "{}: error: {}\n", name, message);
+  fmt::print(stderr, "{}: error: {}\n", name, printable_lines(message));
   std::fflush(nullptr);
   ::_exit(static_cast<int>(kind));
 }
@@ -145,9 +145,10 @@ void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit) {
 Tool::Tool(const std::string& name, const std::string& purpose, const std::string& examples)
     : app_(purpose, name), progress_(std::make_unique<ConsoleProgress>(options_)) {
   return_freed_memory();
-  app_.footer("Examples:\n" + examples +
-              "\n\nExit codes: 0 ok, 1 a gate failed, 64 usage, 65 bad input, 66 missing input, 70 a bug of ours, 71 out "
-              "of memory,\n73 cannot create output, 74 input/output error, 75 stopped safely (run again), 78 bad recipe.");
+  app_.footer(
+      "Examples:\n" + examples +
+      "\n\nExit codes: 0 ok, 1 a gate failed, 64 usage, 65 bad input, 66 missing input, 70 a bug of ours, 71 out "
+      "of memory,\n73 cannot create output, 74 input/output error, 75 stopped safely (run again), 78 bad recipe.");
   app_.set_version_flag("--version", "adze " ADZE_VERSION);
   app_.add_option("--threads", options_.threads, "threads to use; 0: one per core")
       ->check(CLI::Range(0, 4096))
@@ -170,6 +171,8 @@ int Tool::run(int argc, char** argv, const std::function<void()>& body) {
   } catch (const CLI::ParseError& error) {
     const int code = app_.exit(error);
     return code == 0 ? 0 : static_cast<int>(ErrorKind::usage);
+  } catch (const Error& error) {  // an option whose text we parse ourselves
+    report(app_.get_name(), error.message(), error.kind());
   }
   if (std::ranges::find(kResuming, app_.get_name()) != kResuming.end()) g_farewell = &kInterrupted;
   std::signal(SIGINT, leave_on_signal);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -74,5 +75,8 @@ Inspection inspect(const std::filesystem::path& path, const InspectOptions& opti
 /// with_tensors: list every tensor. Control characters of foreign names are shown as escapes.
 std::string inspection_text(const Inspection& inspection, bool with_tensors);
 std::string inspection_json(const Inspection& inspection, bool with_tensors);
+
+/// A message with foreign names or values in it: control characters as escapes, ends of lines as they are.
+std::string printable_lines(std::string_view message);
 
 }  // namespace adze

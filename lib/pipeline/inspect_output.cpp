@@ -1,4 +1,6 @@
 // An Inspection as text and as JSON.
+#include <optional>
+
 #include <nlohmann/json.hpp>
 
 #include <fmt/format.h>
@@ -12,15 +14,17 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Foreign names and values must not steer a terminal.
-std::string printable(std::string_view text) {
+/// `kept`: a control character that stays as it is.
+std::string with_escapes(std::string_view text, std::optional<char> kept) {
   std::string safe;
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
-    safe += byte < 0x20 || byte == 0x7F ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
+    const bool is_control = (byte < 0x20 || byte == 0x7F) && c != kept;
+    safe += is_control ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
   }
   return safe;
 }
+std::string printable(std::string_view text) { return with_escapes(text, std::nullopt); }
 
 struct InWords {
   std::string operator()(const std::string& value) const { return printable(value); }
@@ -117,5 +121,7 @@ std::string inspection_json(const Inspection& inspection, bool with_tensors) {
   if (inspection.verified) json["damage"] = inspection.damage;
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";  // GGUF texts need not be UTF-8
 }
+
+std::string printable_lines(std::string_view message) { return with_escapes(message, '\n'); }
 
 }  // namespace adze

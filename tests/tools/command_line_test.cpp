@@ -111,7 +111,7 @@ TEST(CommandLine, EveryToolTakesTheSourceOfAStore) {
   const std::pair<const char*, std::vector<std::string>> kCalls[] = {
       {"adze-compress", {recipe, store, "--dry-run"}},
       {"adze-eval", {store, "--text", text, "--protocol", "lcpp-128"}},
-      {"adze-export", {store, "-o", place.out(), "--dry-run"}},
+      {"adze-export", {store, "-o", place.out() + ".gguf", "--dry-run"}},
       {"adze-calibrate", {store, "--set", text, "--windows", "2", "--tokens", "32", "-o", place.out(), "--dry-run"}}};
   for (auto [tool, arguments] : kCalls) {
     SCOPED_TRACE(tool);
@@ -123,7 +123,7 @@ TEST(CommandLine, EveryToolTakesTheSourceOfAStore) {
 
 TEST(CommandLine, MemoryNeedsAUnitThatExists) {
   const Workplace place;
-  for (const char* const memory : {"2Gigs", "-1GiB", "lots"})
+  for (const char* const memory : {"2Gigs", "-1GiB", "lots", "2gib", ""})
     expect_exit(compress(place.recipe(small_recipe()), demo_model(), place.out(), {"--memory", memory}), 64,
                 {"such as 2GiB"});
   EXPECT_FALSE(fs::exists(place.out()));
@@ -143,6 +143,20 @@ TEST(CommandLine, ExportRefusesAnUnknownFormat) {
   EXPECT_FALSE(fs::exists(place.out()));
 }
 
+TEST(CommandLine, ExportWantsTheSuffixOfItsFormat) {
+  const Workplace place;
+  for (const char* const ending : {"", ".dat", ".gguf.tmp"})
+    expect_exit(run_program("adze-export", {demo_model().string(), "-o", place.out() + ending}), 64,
+                {"must end with .gguf"});
+  EXPECT_TRUE(files_below(place.path()).empty());
+}
+
+TEST(CommandLine, MessagesShowControlCharactersAsEscapes) {
+  const ProgramResult result = run_program("adze-inspect", {"no\x1b[31m\x7fthing"});
+  expect_exit(result, 66, {"no\\x1b[31m\\x7fthing"});
+  EXPECT_EQ(result.err.find('\x1b'), std::string::npos);
+}
+
 TEST(CommandLine, ImportWantsTheSuffixOfAStore) {
   const Workplace place;
   expect_exit(run_program("adze-import", {demo_model().string(), "-o", place.out()}), 64,
@@ -152,7 +166,7 @@ TEST(CommandLine, ImportWantsTheSuffixOfAStore) {
 
 TEST(CommandLine, QuietLeavesStderrEmptyAndTheResultOnStdout) {
   const Workplace place;
-  const ProgramResult result = run_program("adze-export", {demo_model().string(), "-o", place.out(), "-q"});
+  const ProgramResult result = run_program("adze-export", {demo_model().string(), "-o", place.out() + ".gguf", "-q"});
   expect_exit(result, 0);
   EXPECT_EQ(result.err, "");
   EXPECT_THAT(result.out, ::testing::HasSubstr("written and read back"));

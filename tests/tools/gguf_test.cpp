@@ -134,13 +134,26 @@ TEST(GgufTools, CalibrateMeasuresAGgufAndWritesImportanceMatrices) {
   EXPECT_FALSE(fs::exists(path_in(place, "c")));
 }
 
+/// Its name for the rules, with a character that would steer a terminal, is foreign: it must be shown as an escape.
+TEST(GgufTools, ImportWarnsThatATokenizerCannotBeReproduced) {
+  const Workplace place;
+  std::string bytes = read_file(demo_gguf(place));
+  const std::string key = "tokenizer.ggml.pre";
+  bytes.at(bytes.find(key) + key.size() + 4 + 8) = '\x1b';  // after the type and the length of the text
+  Workplace::overwrite(path_in(place, "demo.gguf"), bytes);
+  const ProgramResult imported = tool("import", {path_in(place, "demo.gguf"), "-o", path_in(place, "x.h5"), "--json"});
+  expect_exit(imported, 0, {"warning: the store gets no tokenizer: ", "tokenizer.ggml.pre is '\\x1b"});
+  EXPECT_EQ(imported.err.find('\x1b'), std::string::npos);
+  EXPECT_THAT(Json::parse(imported.out).value("tokenizer_problem", ""), HasSubstr("tokenizer.ggml.pre is '\x1b"));
+}
+
 TEST(GgufTools, RefuseOtherArchitecturesByName) {
   const Workplace place;
   std::string bytes = read_file(demo_gguf(place));
   const std::size_t at = bytes.find("llama");
   Workplace::overwrite(path_in(place, "demo.gguf"), bytes.replace(at, 5, "qwenX"));
-  for (const char* const name : {"import", "export"})
-    expect_exit(tool(name, {path_in(place, "demo.gguf"), "-o", path_in(place, "x.h5")}), 65,
+  for (const auto& [name, out] : {std::pair{"import", "x.h5"}, {"export", "x.gguf"}})
+    expect_exit(tool(name, {path_in(place, "demo.gguf"), "-o", path_in(place, out)}), 65,
                 {"architecture 'qwenX' is not supported; known: llama"});
   expect_exit(tool("inspect", {path_in(place, "demo.gguf")}), 0);
 }
