@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <vector>
@@ -83,10 +84,22 @@ std::span<const std::string> grid_names() {
   return names;
 }
 
+namespace {
+
+/// Runtimes write Q4_K what is gguf/q4_k here; else the nearest name.
+std::string grid_suggestion(std::string name) {
+  std::ranges::transform(name, name.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  for (const std::string& meant : {name, "gguf/" + name})
+    if (find_row(meant) != nullptr) return fmt::format("; did you mean '{}'?", meant);
+  return suggestion(name, grid_names());
+}
+
+}  // namespace
+
 std::shared_ptr<const Grid> make_grid(const GridRequest& request) {
   const GridRow* row = find_row(request.name);
-  if (row == nullptr)
-    fail(ErrorKind::bad_recipe, "unknown grid '{}'{}", request.name, suggestion(request.name, grid_names()));
+  if (row == nullptr) fail(ErrorKind::bad_recipe, "unknown grid '{}'{}", request.name, grid_suggestion(request.name));
   if (row->integer_bits == 0) {
     if (request.group || request.symmetric || request.scope != "group" || request.scales != "f16")
       fail(ErrorKind::bad_recipe, "grid {} is fixed: it takes no group, symmetric, scope or scales", request.name);

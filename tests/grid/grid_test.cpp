@@ -270,6 +270,9 @@ std::string error_of(const GridRequest& request) {
 TEST(Grids, SayWhatIsWrongWithARequest) {
   using testing::HasSubstr;
   EXPECT_THAT(error_of({"gguf/q4k", {}, "group", {}, "f16"}), HasSubstr("did you mean 'gguf/q4_"));
+  for (const char* const name : {"q4_k", "Q4_K", "GGUF/Q4_K"})
+    EXPECT_THAT(error_of({name, {}, "group", {}, "f16"}), HasSubstr("did you mean 'gguf/q4_k'?")) << name;
+  EXPECT_THAT(error_of({"INT4", {}, "group", {}, "f16"}), HasSubstr("did you mean 'int4'?"));
   EXPECT_THAT(error_of({"int7", 128, "group", true, "f16"}), HasSubstr("unknown grid 'int7'"));
   EXPECT_THAT(error_of({"gguf/q4_k", 128, "group", {}, "f16"}), HasSubstr("takes no group"));
   EXPECT_THAT(error_of({"int4", 1, "group", true, "f16"}), HasSubstr("between 2"));
