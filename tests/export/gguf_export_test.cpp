@@ -6,8 +6,10 @@
 #include "base/parallel.h"
 #include "checkpoint/gguf_writer.h"
 #include "export/export_testing.h"
+#include "export/gguf/piece_scores.h"
 #include "model/forward.h"
 #include "model/rope.h"
+#include "text/character_fixtures.h"
 
 namespace adze {
 namespace {
@@ -349,6 +351,25 @@ TEST(GgufExport, SaysThatTheRuntimeHasNoSlidingWindow) {
   ASSERT_EQ(warnings.messages.size(), 1u);
   EXPECT_THAT(warnings.messages[0], HasSubstr("beyond 16 tokens"));
   EXPECT_EQ(GgufFile(folder / "m.gguf").find_value("llama.attention.sliding_window"), nullptr);
+}
+
+TEST(GgufExport, SaysThatTheRuntimePutsSpacesInOtherPlaces) {
+  nlohmann::json root = test::llama2_json({"ab"});
+  root["normalizer"] = nullptr;
+  root["pre_tokenizer"] = test::metaspace("first", false);
+  const Tokenizer tokenizer = test::load(root);
+  ASSERT_NE(character_remark(tokenizer.vocabulary()), "");
+  Architecture a = with_rope(RopeKind::none, 1);
+  a.vocab = tokenizer.size();
+  const CheckpointWeights model = random_model(a);
+  const std::vector<StoreFile> files = {
+      {"tokenizer_config.json", R"({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})"}};
+  const ExportPlan plan{model.architecture(), planned_tensors(model), &tokenizer, files, "", {}};
+  const TempFolder folder;
+  Warnings warnings;
+  exporter().write(plan, model, folder / "m.gguf", warnings);
+  ASSERT_EQ(warnings.messages.size(), 1u);
+  EXPECT_THAT(warnings.messages[0], HasSubstr("m.gguf: GGUF runtimes put a space before every text"));
 }
 
 PlannedTensor planned(std::string format, std::size_t cols) {

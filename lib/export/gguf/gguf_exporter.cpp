@@ -8,11 +8,13 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/temporaries.h"
+#include "export/gguf/piece_scores.h"
 #include "export/gguf/split.h"
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
 #include "export/tensor_walk.h"
 #include "model/gguf_weights.h"
+#include "text/tokenizer.h"
 
 namespace adze {
 namespace {
@@ -167,8 +169,8 @@ class GgufExporter final : public Exporter {
   void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
              Progress& progress) const override {
     const GgufContent content = with_context(path.string(), [&] { return gguf_content(plan); });
-    if (const std::string remark = window_remark(plan.architecture); !remark.empty())
-      progress.warn(fmt::format("{}: {}", path.string(), remark));
+    for (const std::string& remark : {window_remark(plan.architecture), character_remark(plan.tokenizer->vocabulary())})
+      if (!remark.empty()) progress.warn(fmt::format("{}: {}", path.string(), remark));
     const std::vector<GgufPart> parts =
         with_context(path.string(), [&] { return split_gguf(content, plan.split_max_bytes); });
     std::deque<UnverifiedFile> files;
