@@ -1,12 +1,16 @@
 #include "model/gguf_tokenizer.h"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
+#include <vector>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "model/gguf_vocabulary.h"
+#include "text/tokenizer.h"
 
 namespace adze {
 namespace {
@@ -88,10 +92,33 @@ Json tokenizer(const GgufVocabulary& vocabulary) {
           {"model", parts.model}};
 }
 
+/// Whether an id means the same in both. A filler of the GGUF, "[PAD7]", may be no token of the other.
+bool is_same_token(const GgufVocabulary& vocabulary, std::size_t id, const TokenEntry& other) {
+  const std::string filler = fmt::format("[PAD{}]", id);
+  const bool within = id < vocabulary.texts().size();
+  const std::string& text = within ? vocabulary.texts()[id] : filler;
+  if (other.kind == TokenKind::unused) return !within || vocabulary.is_gap(id) || text == filler;
+  return within && text == other.text;
+}
+
+/// Runtimes go by the keys: a tokenizer.json of other tokens would give ids that mean something else to the model.
+void require_same_tokens(const GgufVocabulary& vocabulary, const std::string& verbatim) {
+  const Tokenizer tokenizer = Tokenizer::from_json(verbatim, "tokenizer.huggingface.json");
+  const std::vector<TokenEntry>& tokens = tokenizer.vocabulary().tokens;
+  const std::size_t count = std::max(tokens.size(), vocabulary.texts().size());
+  for (std::size_t id = 0; id < count; ++id) {
+    const TokenEntry other = id < tokens.size() ? tokens[id] : TokenEntry{};
+    if (!is_same_token(vocabulary, id, other))
+      fail(ErrorKind::bad_data, "token {} is '{}' in tokenizer.ggml.tokens, but '{}' in tokenizer.huggingface.json", id,
+           id < vocabulary.texts().size() ? vocabulary.texts()[id].substr(0, 100) : "", other.text.substr(0, 100));
+  }
+}
+
 GgufTokenizerFiles read_files(const GgufFile& file) {
   const GgufVocabulary vocabulary(file);
   GgufTokenizerFiles files;
   const auto* const verbatim = file.find<std::string>("tokenizer.huggingface.json");
+  if (verbatim != nullptr) require_same_tokens(vocabulary, *verbatim);
   files.tokenizer_json = verbatim != nullptr ? *verbatim : dump(tokenizer(vocabulary), "the vocabulary");
   files.tokenizer_config_json = dump(tokenizer_config(file, vocabulary), "a chat template");
   return files;

@@ -1,9 +1,9 @@
 // A model read from a GGUF file of the llama architecture (or several, split): what our exporter writes, and what
-// llama.cpp's converter writes in the types F32, F16, BF16, Q4_0, Q8_0 and Q4_K. Rows of q and k come back in the order
-// of Hugging Face checkpoints, so the same forward pass serves both.
+// llama.cpp's converter and quantizer write in F32, F16, BF16 and the types of all our gguf/ grids, from Q2_K to MXFP4.
+// Rows of q and k come back in the order of Hugging Face checkpoints, so the same forward pass serves both.
 //
-// Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear and llama3, and other tensor
-// types, by name. The tokenizer of the file is not read (gguf_tokenizer.h does that).
+// Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear and llama3, linear together with
+// divisors, and other tensor types, by name. The tokenizer of the file is not read (gguf_tokenizer.h does that).
 #pragma once
 
 #include <cstddef>

@@ -63,8 +63,32 @@ TEST(GgufTokenizer, ReadsByteLevelVocabularies) {
 
 TEST(GgufTokenizer, KeepsTheTokenizerJsonOfTheFile) {
   Keys keys = gpt2_keys();
-  set(keys, "tokenizer.huggingface.json", std::string("{\"any\": 1}"));
-  EXPECT_EQ(read(keys).tokenizer_json, "{\"any\": 1}");
+  const std::string text = read(keys).tokenizer_json + "\n";
+  set(keys, "tokenizer.huggingface.json", text);
+  EXPECT_EQ(read(keys).tokenizer_json, text);
+}
+
+TEST(GgufTokenizer, RefusesATokenizerJsonOfOtherTokens) {
+  struct Case {
+    std::string words;
+    std::function<void(Json&)> change;
+  };
+  const std::vector<Case> cases = {
+      {"token 5 is '<tool>' in tokenizer.ggml.tokens, but '<loot>' in tokenizer.huggingface.json",
+       [](Json& root) { root["added_tokens"][1]["content"] = "<loot>"; }},
+      {"token 5 is '<tool>' in tokenizer.ggml.tokens, but '' in", [](Json& root) { root["added_tokens"].erase(1); }},
+      {"token 0 is 'a' in tokenizer.ggml.tokens, but 'b' in",
+       [](Json& root) { std::swap(root["model"]["vocab"]["a"], root["model"]["vocab"]["b"]); }},
+      {"token 6 is '[PAD6]' in tokenizer.ggml.tokens, but 'x' in", [](Json& root) { root["model"]["vocab"]["x"] = 6; }},
+      {"token 7 is '' in tokenizer.ggml.tokens, but 'x' in", [](Json& root) { root["model"]["vocab"]["x"] = 7; }},
+  };
+  for (const Case& c : cases) {
+    Keys keys = gpt2_keys();
+    Json root = Json::parse(read(keys).tokenizer_json);
+    c.change(root);
+    set(keys, "tokenizer.huggingface.json", root.dump());
+    expect_error(ErrorKind::bad_data, c.words, [&] { read(keys); });
+  }
 }
 
 TEST(GgufTokenizer, StatesSpecialTokensAndChatTemplates) {
