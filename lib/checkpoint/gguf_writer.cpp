@@ -47,8 +47,7 @@ bool is_key_letter(char c) {
 }
 
 void check_key(const GgufKeyValue& pair) {
-  if (pair.key.empty() || pair.key.size() > kMaxKeyBytes || !std::ranges::all_of(pair.key, is_key_letter))
-    fail(ErrorKind::bad_data, "'{}' is not a valid key", pair.key.substr(0, 100));
+  if (!is_gguf_key(pair.key)) fail(ErrorKind::bad_data, "'{}' is not a valid key", pair.key.substr(0, 100));
   if (pair.key == "general.alignment" && pair.value != GgufValue{kGgufAlignment})
     fail(ErrorKind::bad_data, "key 'general.alignment': only UINT32 {} is written", kGgufAlignment);
 }
@@ -103,6 +102,10 @@ void put_infos(std::string& out, std::span<const GgufTensor> tensors) {
 }
 
 }  // namespace
+
+bool is_gguf_key(std::string_view key) {
+  return !key.empty() && key.size() <= kMaxKeyBytes && std::ranges::all_of(key, is_key_letter);
+}
 
 GgufLayout layout_gguf(std::span<const GgufKeyValue> metadata, std::span<const GgufTensorSpec> specs) {
   GgufLayout layout;

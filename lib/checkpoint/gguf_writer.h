@@ -32,6 +32,9 @@ struct GgufLayout {
   std::uint64_t file_bytes = 0;
 };
 
+/// Whether layout_gguf() takes a key of this name: 1 to 65535 of a-z, 0-9, '_', '-' and '.'.
+bool is_gguf_key(std::string_view key);
+
 /// Throws bad_data: duplicate or malformed keys and names, empty values, bad types or shapes.
 GgufLayout layout_gguf(std::span<const GgufKeyValue> metadata, std::span<const GgufTensorSpec> tensors);
 

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "checkpoint/gguf_writer.h"
 #include "model/architecture.h"
 
 namespace adze {
@@ -13,7 +15,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kPrefix = "general.";
 constexpr std::string_view kNameKey = "general.name";
 constexpr std::string_view kLicenseKey = "general.license";
 
@@ -84,26 +85,55 @@ std::string config_text(const GgufWeights& weights) {
   return config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-/// Texts, 32-bit counts, floats, flags and lists of texts: all that the format documents for `general.*`.
-void keep(Json& kept, const GgufKeyValue& pair) {
-  std::visit(
-      [&](const auto& value) {
-        using T = std::decay_t<decltype(value)>;
-        if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, std::uint32_t> || std::is_same_v<T, float> ||
-                      std::is_same_v<T, bool> || std::is_same_v<T, std::vector<std::string>>)
-          kept[pair.key] = value;
-      },
-      pair.value);
+/// Texts, 32-bit counts, floats, flags and lists of texts: all that the format documents for these keys. Null for what
+/// no file can say again: what is empty, no number, negative, or of another type.
+struct KeptValue {
+  template <typename T>
+  nlohmann::json operator()(const T&) const {
+    return nullptr;
+  }
+  nlohmann::json operator()(bool value) const { return value; }
+  nlohmann::json operator()(std::uint32_t value) const { return value; }
+  nlohmann::json operator()(std::int32_t value) const { return value < 0 ? nlohmann::json() : nlohmann::json(value); }
+  nlohmann::json operator()(float value) const { return std::isfinite(value) ? nlohmann::json(value) : nullptr; }
+  nlohmann::json operator()(const std::string& value) const { return value.empty() ? nullptr : nlohmann::json(value); }
+  nlohmann::json operator()(const std::vector<std::string>& value) const {
+    return value.empty() ? nullptr : nlohmann::json(value);
+  }
+};
+
+bool is_kept(std::string_view key, const Architecture& architecture, const GgufFile& file) {
+  if (is_kept_gguf_id(key)) {
+    const auto* const id = std::get_if<std::uint32_t>(file.find_value(key));
+    return id != nullptr && *id < architecture.vocab;
+  }
+  return is_kept_gguf_text(key) && is_gguf_key(key) && std::ranges::find(kNotKept, key) == kNotKept.end();
 }
 
-std::string kept_keys_text(const GgufFile& file) {
-  Json kept = Json::object();
-  for (const GgufKeyValue& pair : file.metadata())
-    if (pair.key.starts_with(kPrefix) && std::ranges::find(kNotKept, pair.key) == kNotKept.end()) keep(kept, pair);
-  return kept.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+/// A sorted object: a file may have any number of keys, which one in their order would search through for each.
+std::string kept_keys_text(const GgufWeights& weights) {
+  const GgufFile& file = weights.files().front();
+  nlohmann::json kept = nlohmann::json::object();
+  for (const GgufKeyValue& pair : file.metadata()) {
+    if (!is_kept(pair.key, weights.architecture(), file)) continue;
+    if (nlohmann::json value = std::visit(KeptValue(), pair.value); !value.is_null()) kept[pair.key] = std::move(value);
+  }
+  return kept.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
+
+/// Beside those that config.json and tokenizer_config.json state.
+constexpr std::array<std::string_view, 11> kKeptIds = {
+    "eot", "eom", "mask", "seperator", "cls", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"};
 
 }  // namespace
+
+bool is_kept_gguf_text(std::string_view key) { return key.starts_with("general.") || key.starts_with("quantize."); }
+
+bool is_kept_gguf_id(std::string_view key) {
+  return std::ranges::any_of(kKeptIds, [&](std::string_view role) { return key == gguf_id_key(role); });
+}
+
+std::string gguf_id_key(std::string_view role) { return fmt::format("tokenizer.ggml.{}_token_id", role); }
 
 std::string gguf_model_name(const GgufFile& file) {
   const auto* const name = file.find<std::string>(kNameKey);
@@ -115,7 +145,7 @@ std::vector<StoreFile> gguf_settings_files(const GgufWeights& weights) {
   return with_context(file.path().string(), [&] {
     std::vector<StoreFile> files{{"config.json", config_text(weights)}};
     require_same(weights.architecture(), files.front().text);
-    files.push_back({std::string(kGgufKeysFile), kept_keys_text(file)});
+    files.push_back({std::string(kGgufKeysFile), kept_keys_text(weights)});
     return files;
   });
 }

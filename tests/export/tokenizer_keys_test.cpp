@@ -91,6 +91,25 @@ TEST(TokenizerKeys, FindTheEndOfTurn) {
   EXPECT_EQ(id(keys(vocabulary), "eot"), std::nullopt);
 }
 
+TEST(TokenizerKeys, WriteTheSpecialIdsThatAGgufHad) {
+  FolderSettings settings = small_settings();
+  settings.gguf_keys = Json::parse(R"({"tokenizer.ggml.fim_pre_token_id": 2, "tokenizer.ggml.eot_token_id": 0,
+                                       "tokenizer.ggml.eom_token_id": 7, "general.name": "x"})");
+  Vocabulary vocabulary = small_vocabulary();
+  vocabulary.tokens[6] = {"<|eot_id|>", TokenKind::control};
+  const auto all = keys(vocabulary, settings);
+  EXPECT_EQ(id(all, "fim_pre"), 2u);
+  EXPECT_EQ(id(all, "eom"), 7u);
+  EXPECT_EQ(id(all, "eot"), 0u);  // what the file said, not what the text suggests
+  EXPECT_EQ(std::ranges::count(all, "tokenizer.ggml.eot_token_id", &GgufKeyValue::key), 1);
+  EXPECT_EQ(value<std::string>(all, "general.name"), std::nullopt);
+  for (const Json& bad : {Json(8), Json(-1), Json("2"), Json(1.5), Json(nullptr)}) {
+    settings.gguf_keys["tokenizer.ggml.eom_token_id"] = bad;
+    expect_error(ErrorKind::bad_data, "gguf.json: tokenizer.ggml.eom_token_id is " + bad.dump(),
+                 [&] { keys(vocabulary, settings); });
+  }
+}
+
 TEST(TokenizerKeys, WithoutABeginningUseTheEndSoThatRuntimesDoNotInventOne) {
   FolderSettings settings;
   settings.config = Json::parse(R"({"eos_token_id": 4})");

@@ -2,7 +2,9 @@
 // them.
 #include "model/gguf_source.h"
 
+#include <chrono>
 #include <cstring>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -182,6 +184,65 @@ TEST(GgufFiles, KeepWhatAnExportCouldNotKnow) {
             nlohmann::json::parse(R"({"general.name": "A model", "general.author": "somebody",
                                       "general.tags": ["a", "b"], "general.base_model.count": 1})"));
   EXPECT_EQ(gguf_model_name(weights.files().front()), "A model");
+}
+
+nlohmann::json kept_of(const std::vector<GgufKeyValue>& more) {
+  GgufParts parts = gguf_parts_of(small_architecture());
+  parts.metadata.insert(parts.metadata.end(), more.begin(), more.end());
+  const TempFolder folder;
+  return nlohmann::json::parse(gguf_settings_files(GgufWeights(parts.write(folder))).at(1).text);
+}
+
+TEST(GgufFiles, KeepIdsOfSpecialTokensAndTheImportanceMatrix) {
+  EXPECT_EQ(kept_of({{"quantize.imatrix.file", std::string("i.dat")},
+                     {"quantize.imatrix.entries_count", std::int32_t{9}},
+                     {"tokenizer.ggml.fim_pre_token_id", std::uint32_t{4}},
+                     {"tokenizer.ggml.eom_token_id", std::uint32_t{0}},
+                     {"tokenizer.ggml.cls_token_id", std::uint32_t{1u << 30}},  // outside the vocabulary
+                     {"tokenizer.ggml.eot_token_id", std::string("4")},
+                     {"tokenizer.ggml.pre", std::string("default")}}),
+            nlohmann::json::parse(R"({"quantize.imatrix.file": "i.dat", "quantize.imatrix.entries_count": 9,
+                                      "tokenizer.ggml.fim_pre_token_id": 4, "tokenizer.ggml.eom_token_id": 0})"));
+}
+
+/// As others write them: our own writer refuses most of it.
+std::string foreign_text(const std::string& key, std::string_view value) {
+  std::string bytes;
+  const auto put = [&](auto number) { bytes.append(reinterpret_cast<const char*>(&number), sizeof number); };
+  put(std::uint64_t{key.size()});
+  bytes += key;
+  put(std::uint32_t{8});
+  put(std::uint64_t{value.size()});
+  return bytes += value;
+}
+
+TEST(GgufFiles, LeaveOutWhatNoFileCanSayAgain) {
+  GgufParts parts = gguf_parts_of(small_architecture());
+  parts.metadata.push_back({"general.score", std::numeric_limits<float>::infinity()});
+  parts.metadata.push_back({"general.debt", std::int32_t{-1}});
+  parts.metadata.push_back({"general.a", std::string("x")});
+  parts.metadata.push_back({"general.b", std::string("y")});
+  parts.metadata.push_back({"general.c", std::string("z")});
+  const TempFolder folder;
+  const auto path = parts.write(folder);
+  std::string bytes = read_file(path);
+  for (const auto& [from, to] : {std::pair{foreign_text("general.a", "x"), foreign_text("general.ax", "")},
+                                 {foreign_text("general.b", "y"), foreign_text("general.B", "y")}}) {
+    const std::size_t at = bytes.find(from);
+    ASSERT_NE(at, bytes.npos);
+    bytes.replace(at, from.size(), to);
+  }
+  write_file(path, bytes);
+  const auto kept = nlohmann::json::parse(gguf_settings_files(GgufWeights(path)).at(1).text);
+  EXPECT_EQ(kept, nlohmann::json::parse(R"({"general.c": "z"})"));
+}
+
+TEST(GgufFiles, ManyKeysCostNoSquares) {
+  std::vector<GgufKeyValue> many;
+  for (int i = 0; i < 100'000; ++i) many.push_back({fmt::format("general.k{}", i), true});
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(kept_of(many).size(), many.size());
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 TEST(GgufFiles, RefuseBiasesThatNoConfigCanState) {

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -35,7 +36,6 @@ constexpr std::array kFileTypes = {
     FileType{"TQ1_0", 36}, FileType{"TQ2_0", 37}, FileType{"MXFP4", 38}};
 constexpr std::uint32_t kQuantizationVersion = 2;
 constexpr std::string_view kProvenancePrefix = "adze.";
-constexpr std::string_view kGeneralPrefix = "general.";
 
 void require_planned_tensors(const ExportPlan& plan) {
   const std::vector<TensorSpec> expected = expected_tensors(plan.architecture);
@@ -147,16 +147,20 @@ class MetadataBuilder {
   std::vector<GgufKeyValue> take() && { return std::move(keys_); }
 
  private:
-  void put(std::string key, GgufValue value) { keys_.push_back({std::move(key), std::move(value)}); }
+  void put(std::string key, GgufValue value) {
+    seen_.insert(key);
+    keys_.push_back({std::move(key), std::move(value)});
+  }
   void put_text(std::string key, const std::string& text) {
     if (!text.empty()) put(std::move(key), text);
   }
   /// A key of the GGUF that the model came from. The file with it has been in foreign hands.
   void put_kept(const std::string& key, const nlohmann::json& value) {
-    if (std::ranges::find(keys_, key, &GgufKeyValue::key) != keys_.end()) return;
+    if (is_kept_gguf_id(key) || seen_.contains(key)) return;  // ids are those of the tokenizer
     auto kept = kept_value(value);
-    if (!key.starts_with(kGeneralPrefix) || !kept)
-      fail(ErrorKind::bad_data, "{}: '{}' is no 'general.' key with a text, a number, a flag or a list of texts",
+    if (!is_kept_gguf_text(key) || !kept)
+      fail(ErrorKind::bad_data,
+           "{}: '{}' is no 'general.' or 'quantize.' key with a text, a number, a flag or a list of texts",
            kGgufKeysFile, key);
     put(key, std::move(*kept));
   }
@@ -184,6 +188,7 @@ class MetadataBuilder {
   const Architecture& a_;
   std::string_view name_;
   std::vector<GgufKeyValue> keys_;
+  std::unordered_set<std::string> seen_;
 };
 
 }  // namespace

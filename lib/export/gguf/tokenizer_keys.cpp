@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "export/gguf/piece_scores.h"
 #include "model/config_object.h"
+#include "model/gguf_files.h"
 
 namespace adze {
 namespace {
@@ -83,6 +84,7 @@ class TokenizerKeys {
         tokenizer_config_(settings.tokenizer_config, "tokenizer_config.json"),
         generation_config_(settings.generation_config, "generation_config.json"),
         config_(settings.config, "config.json"),
+        gguf_keys_(settings.gguf_keys),
         template_file_(settings.chat_template) {}
 
   std::vector<GgufKeyValue> make() && {
@@ -95,7 +97,7 @@ class TokenizerKeys {
  private:
   void put(std::string key, GgufValue value) { keys_.push_back({std::move(key), std::move(value)}); }
   void put_id(std::string_view role, std::optional<std::int32_t> id) {
-    if (id) put(fmt::format("tokenizer.ggml.{}_token_id", role), static_cast<std::uint32_t>(*id));
+    if (id) put(gguf_id_key(role), static_cast<std::uint32_t>(*id));
   }
 
   void put_byte_level() {
@@ -219,15 +221,28 @@ class TokenizerKeys {
     if (!bos && !vocabulary_.prefix_ids.empty()) bos = vocabulary_.prefix_ids.front();
     put_id("bos", bos.value_or(*eos));
     put_id("eos", eos);
-    for (const std::string_view text : kEndOfTurn)
-      if (const auto id = find_added(text)) {
-        put_id("eot", id);
-        break;
-      }
+    put_kept_ids();
     put_id("unknown", vocabulary_.unknown_id ? vocabulary_.unknown_id : special_id("unk"));
     put_id("padding", special_id("pad"));
     put("tokenizer.ggml.add_bos_token", adds("bos", vocabulary_.prefix_ids, bos.value_or(*eos)));
     put("tokenizer.ggml.add_eos_token", adds("eos", vocabulary_.suffix_ids, *eos));
+  }
+
+  /// Those of the GGUF that the model came from; the end of a turn is known by its text too.
+  void put_kept_ids() {
+    if (!gguf_keys_.contains(gguf_id_key("eot"))) put_id("eot", end_of_turn());
+    for (const auto& [key, id] : gguf_keys_.items()) {
+      if (!is_kept_gguf_id(key)) continue;
+      if (!id.is_number_unsigned() || id >= rows_)
+        fail(ErrorKind::bad_data, "{}: {} is {}, no id in the vocabulary of {}", kGgufKeysFile, key,
+             id.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 100), rows_);
+      put(key, id.get<std::uint32_t>());
+    }
+  }
+  std::optional<std::int32_t> end_of_turn() const {
+    for (const std::string_view text : kEndOfTurn)
+      if (const auto id = find_added(text)) return id;
+    return std::nullopt;
   }
 
   /// Keys are lower case; anything else becomes '_'.
@@ -273,6 +288,7 @@ class TokenizerKeys {
   const Vocabulary& vocabulary_;
   std::size_t rows_;
   ConfigObject tokenizer_config_, generation_config_, config_;
+  const Json& gguf_keys_;
   const std::string& template_file_;
   std::vector<GgufKeyValue> keys_;
 };
