@@ -14,7 +14,7 @@ namespace adze {
 /// allocations of each thread; packing buffers of OpenBLAS and scratch that malloc keeps, by the widest input.
 inline constexpr std::uint64_t kProgramBytes = std::uint64_t{32} << 20;
 inline constexpr std::uint64_t kThreadBytes = std::uint64_t{5} << 20;
-inline constexpr std::uint64_t kBytesPerColumn = std::uint64_t{17} << 10;
+inline constexpr std::uint64_t kBytesPerColumn = std::uint64_t{3} << 10;
 
 /// The program with all its threads, for matrices as wide as this model's.
 std::uint64_t program_bytes(const Architecture& architecture);
