@@ -122,6 +122,14 @@ TEST(GgufRoundTrip, KeepsWhatOthersSaidOfTheModel) {
     keys.push_back({"general.base_model.count", std::uint32_t{1}});
     keys.push_back({"general.sampling.temp", 0.25f});
     keys.push_back({"general.license", std::string("apache-2.0")});
+    keys.push_back({"quantize.imatrix.file", std::string("imatrix.dat")});
+    std::uint32_t id = 0;  // of any tokens
+    for (const char* const role :
+         {"eot", "eom", "mask", "seperator", "cls", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"}) {
+      const std::string key = fmt::format("tokenizer.ggml.{}_token_id", role);
+      std::erase_if(keys, [&](const GgufKeyValue& pair) { return pair.key == key; });
+      keys.push_back({key, ++id});
+    }
   });
   export_model(open_model(told), original.site / "straight.gguf");
   expect_same_gguf(original.site / "straight.gguf", told);
