@@ -25,7 +25,8 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-head -c 12000 calibration_data/heldout/$(ls calibration_data/heldout | head -n 1) > "$work/text.txt"
+heldout=(calibration_data/heldout/*)
+head -c 12000 "${heldout[0]}" > "$work/text.txt"
 cat > "$work/recipe.yaml" <<EOF
 adze: 1
 calibration: { set: $PWD/calibration_data/mixed.yaml, windows: 16, tokens: 256, seed: 7 }
@@ -47,7 +48,7 @@ one() {
   if [[ ! -d "$work/$name" ]]; then "$bin/adze-synthetic" "$work/$name" "${shape[@]}" >/dev/null; fi
   local dry peak
   dry=$("$bin/adze-compress" "$work/recipe.yaml" "$work/$name" --dry-run --json --quiet "${options[@]}")
-  /usr/bin/env bash -c 'exec "$@" >"$0"' "$work/log" "$bin/adze-compress" "$work/recipe.yaml" "$work/$name" -o "$work/out" --quiet "${options[@]}" &
+  "$bin/adze-compress" "$work/recipe.yaml" "$work/$name" -o "$work/out" --quiet "${options[@]}" > "$work/log" &
   local pid=$!
   peak=0
   while kill -0 "$pid" 2>/dev/null; do  # VmHWM only grows: the last value read is the peak
