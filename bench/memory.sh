@@ -69,7 +69,7 @@ echo "|---|---|---|---|"
 small=(--hidden 512 --ffn 1536 --heads 8 --kv-heads 4 --layers 2 --vocab 4096)
 one hidden-512 "${small[@]}"
 one hidden-1024 --hidden 1024 --ffn 2816 --heads 16 --kv-heads 4 --layers 2 --vocab 16000
-one hidden-1024 -- --memory 300MiB
+one hidden-1024 -- --memory 330MiB
 one hidden-2048 --layers 1
 if [[ -n "$full" ]]; then
   rm -rf "$work"/hidden-*

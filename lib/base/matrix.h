@@ -5,7 +5,8 @@
 #include <cstddef>
 #include <span>
 #include <type_traits>
-#include <vector>
+
+#include "base/zeroed_array.h"
 
 namespace adze {
 
@@ -86,7 +87,7 @@ class Matrix {
 
  private:
   Shape shape_;
-  std::vector<T> values_;
+  ZeroedArray<T> values_;
 };
 
 using MatrixF = Matrix<float>;

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "base/zeroed_array.h"
 #include "grid/compressed_tensor.h"
 #include "grid/grid.h"
 
@@ -63,9 +64,9 @@ class Encoding {
   std::size_t units_;
   std::size_t side_bytes_;
   std::size_t groups_per_row_;
-  std::vector<std::int16_t> codes_;
-  std::vector<std::byte> side_;
-  std::vector<StepGroup> groups_;
+  ZeroedArray<std::int16_t> codes_;
+  ZeroedArray<std::byte> side_;
+  ZeroedArray<StepGroup> groups_;
 };
 
 /// Stored codes and side data: payload = [side data of the tensor, if the grid keeps them once] then packed rows.

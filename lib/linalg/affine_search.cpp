@@ -40,7 +40,22 @@ struct Extent {
   float hi;
 };
 
+/// Loads for groups of whole vectors, without the masks that the last vector of other groups needs.
+struct WholeVectors {
+  HWY_INLINE static V Load(F d, const float* p, std::size_t) { return hn::LoadU(d, p); }
+  HWY_INLINE static V Valid(F, V value, V, std::size_t) { return value; }
+};
+struct PartVectors {
+  /// `left` values from p on, then zeros.
+  HWY_INLINE static V Load(F d, const float* p, std::size_t left) { return hn::MaskedLoad(hn::FirstN(d, left), d, p); }
+  /// value in the lanes that Load has filled, otherwise in the others.
+  HWY_INLINE static V Valid(F d, V value, V otherwise, std::size_t left) {
+    return hn::IfThenElse(hn::FirstN(d, left), value, otherwise);
+  }
+};
+
 /// Sums of the group into fit, and its extremes. Values without weight do not count, unless none has one.
+template <class Vectors>
 HWY_INLINE Extent Measure(F d, std::size_t count, const float* x, const float* weight, bool any_offset, GroupFit& fit) {
   const V zero = hn::Zero(d);
   const V infinity = hn::Inf(d);
@@ -49,14 +64,13 @@ HWY_INLINE Extent Measure(F d, std::size_t count, const float* x, const float* w
   V hi = any_offset ? hn::Neg(infinity) : zero;
   V all_lo = lo, all_hi = hi;
   for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
-    const auto mask = hn::FirstN(d, count - i);
-    const V vx = hn::MaskedLoad(mask, d, x + i);
-    const V w = hn::MaskedLoad(mask, d, weight + i);
+    const V vx = Vectors::Load(d, x + i, count - i);
+    const V w = Vectors::Load(d, weight + i, count - i);
     const auto counts = hn::Gt(w, zero);
     lo = hn::IfThenElse(counts, hn::Min(lo, vx), lo);
     hi = hn::IfThenElse(counts, hn::Max(hi, vx), hi);
-    all_lo = hn::IfThenElse(mask, hn::Min(all_lo, vx), all_lo);
-    all_hi = hn::IfThenElse(mask, hn::Max(all_hi, vx), all_hi);
+    all_lo = Vectors::Valid(d, hn::Min(all_lo, vx), all_lo, count - i);
+    all_hi = Vectors::Valid(d, hn::Max(all_hi, vx), all_hi, count - i);
     const V wx = hn::Mul(w, vx);
     w_sum = hn::Add(w_sum, w);
     x_sum = hn::Add(x_sum, wx);
@@ -98,60 +112,81 @@ HWY_INLINE Solved Solve(F d, V w, V y, V yy, V l, V ll, V yl, V low, bool any_of
   return {step, offset, hn::IfThenElse(usable, error, hn::Inf(d))};
 }
 
+/// Vectors that hold the candidates. All of them go over the values together: alone, each would wait for its own sums.
+constexpr std::size_t kVectors = kTried / hn::MaxLanes(F());
+#define ADZE_EACH_VECTOR(v) _Pragma("GCC unroll 4") for (std::size_t v = 0; v < kVectors; ++v)
+
+/// What a vector of candidates' codes add up to.
+struct CodeSums {
+  V l;
+  V ll;
+  V xl;
+};
+
+/// Adds value x of weight w, whose codes are `code`, to the sums.
+HWY_INLINE void AddCode(V x, V w, V code, CodeSums& sums) {
+  const V wl = hn::Mul(w, code);
+  sums.l = hn::Add(sums.l, wl);
+  sums.ll = hn::MulAdd(wl, code, sums.ll);
+  sums.xl = hn::MulAdd(wl, x, sums.xl);
+}
+
+template <class Vectors>
 HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float* weight, const AffineSearch& search,
                             GroupFit& fit) {
-  const Extent extent = Measure(d, count, x, weight, search.any_offset, fit);
+  const Extent extent = Measure<Vectors>(d, count, x, weight, search.any_offset, fit);
   const float range = extent.hi - extent.lo;
   constexpr float kNoRange = 1e-30f;  // inverses of less overflow
   fit.step = range < kNoRange ? 0.0f : range / search.largest_code;
   fit.offset = extent.lo;
   fit.l = fit.ll = fit.xl = 0;
   if (range < kNoRange || !(fit.w > 0)) return;
-  HWY_ALIGN float above[kMostSearchCols];  // y = x - lowest
-  float y_sum = 0;
-  float yy_sum = 0;
-  {
-    V y_lanes = hn::Zero(d), yy_lanes = hn::Zero(d);
-    for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
-      const auto mask = hn::FirstN(d, count - i);
-      const V y = hn::Sub(hn::MaskedLoad(mask, d, x + i), hn::Set(d, extent.lo));
-      const V wy = hn::Mul(hn::MaskedLoad(mask, d, weight + i), y);
-      hn::BlendedStore(y, mask, d, above + i);
-      y_lanes = hn::Add(y_lanes, wy);
-      yy_lanes = hn::MulAdd(wy, y, yy_lanes);
-    }
-    y_sum = SumOf(d, y_lanes);
-    yy_sum = SumOf(d, yy_lanes);
+  HWY_ALIGN float above[kMostSearchCols];  // y = x - lowest; where less, x has no weight
+  const V zero = hn::Zero(d);
+  V y_lanes = zero, yy_lanes = zero;
+  for (std::size_t i = 0; i < count; i += hn::Lanes(d)) {
+    const V vx = Vectors::Load(d, x + i, count - i);
+    const V y = hn::Max(hn::Sub(vx, hn::Set(d, extent.lo)), zero);
+    const V wy = hn::Mul(Vectors::Load(d, weight + i, count - i), y);
+    hn::Store(y, d, above + i);
+    y_lanes = hn::Add(y_lanes, wy);
+    yy_lanes = hn::MulAdd(wy, y, yy_lanes);
   }
+  const float y_sum = SumOf(d, y_lanes);
+  const float yy_sum = SumOf(d, yy_lanes);
   const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23: sums with it have no fraction bits, rounded half to even
-  const V least = magic;
   const V most = hn::Add(magic, hn::Set(d, search.largest_code));
-  Lanes16 errors, steps, offsets, l, ll, yl;
-  for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
-    const V spread = hn::MulAdd(hn::Iota(d, static_cast<float>(c)), hn::Set(d, search.apart), hn::Set(d, search.first));
-    const auto plain = hn::Eq(hn::Iota(d, static_cast<float>(c)), hn::Zero(d));  // the whole range, unclipped
-    const V reach = hn::IfThenElse(plain, hn::Set(d, search.largest_code), spread);
-    const V inverse = hn::Mul(reach, hn::Set(d, 1.0f / range));
-    V l_sum = hn::Zero(d), ll_sum = hn::Zero(d), yl_sum = hn::Zero(d);
-    for (std::size_t i = 0; i < count; ++i) {
-      const V y = hn::Set(d, above[i]);
-      const V shifted = hn::Min(hn::Max(hn::MulAdd(y, inverse, magic), least), most);
-      const V code = hn::Sub(shifted, magic);
-      const V wl = hn::Mul(hn::Set(d, weight[i]), code);
-      l_sum = hn::Add(l_sum, wl);
-      ll_sum = hn::MulAdd(wl, code, ll_sum);
-      yl_sum = hn::MulAdd(wl, y, yl_sum);
+  V inverse[kVectors];
+  CodeSums sums[kVectors];
+  ADZE_EACH_VECTOR(v) {
+    const V index = hn::Iota(d, static_cast<float>(v * hn::Lanes(d)));
+    const V spread = hn::MulAdd(index, hn::Set(d, search.apart), hn::Set(d, search.first));
+    const V reach = hn::IfThenElse(hn::Eq(index, zero), hn::Set(d, search.largest_code), spread);  // 0: unclipped
+    inverse[v] = hn::Mul(reach, hn::Set(d, 1.0f / range));
+    sums[v] = {zero, zero, zero};
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    const V y = hn::Set(d, above[i]);
+    const V w = hn::Set(d, weight[i]);
+    ADZE_EACH_VECTOR(v) {
+      const V shifted = hn::Min(hn::MulAdd(y, inverse[v], magic), most);  // y >= 0, so no code is below zero
+      AddCode(y, w, hn::Sub(shifted, magic), sums[v]);
     }
-    const Solved solved = Solve(d, hn::Set(d, fit.w), hn::Set(d, y_sum), hn::Set(d, yy_sum), l_sum, ll_sum, yl_sum,
-                                hn::Set(d, extent.lo), search.any_offset);
+  }
+  Lanes16 errors, steps, offsets, l, ll, yl;
+  ADZE_EACH_VECTOR(v) {
+    const std::size_t c = v * hn::Lanes(d);
+    const Solved solved = Solve(d, hn::Set(d, fit.w), hn::Set(d, y_sum), hn::Set(d, yy_sum), sums[v].l, sums[v].ll,
+                                sums[v].xl, hn::Set(d, extent.lo), search.any_offset);
     // Sums cancel to about 1e-6 of themselves: candidates that are equal but for that leave the plain one in place.
-    const V handicap = hn::IfThenElse(plain, hn::Zero(d), hn::Set(d, 2e-6f * yy_sum));
+    const auto plain = hn::Eq(hn::Iota(d, static_cast<float>(c)), zero);
+    const V handicap = hn::IfThenElse(plain, zero, hn::Set(d, 2e-6f * yy_sum));
     hn::Store(hn::Add(solved.error, handicap), d, errors.at + c);
     hn::Store(solved.step, d, steps.at + c);
     hn::Store(solved.offset, d, offsets.at + c);
-    hn::Store(l_sum, d, l.at + c);
-    hn::Store(ll_sum, d, ll.at + c);
-    hn::Store(yl_sum, d, yl.at + c);
+    hn::Store(sums[v].l, d, l.at + c);
+    hn::Store(sums[v].ll, d, ll.at + c);
+    hn::Store(sums[v].xl, d, yl.at + c);
   }
   const std::size_t best = ArgMin(d, errors);
   if (!(errors.at[best] < 3e38f)) return;
@@ -165,7 +200,8 @@ HWY_INLINE void SearchGroup(F d, std::size_t count, const float* x, const float*
 void SearchAffine(std::size_t count, const float* x, const float* weight, const AffineSearch& search,
                   std::size_t groups, GroupFit* fits) {
   const F d;
-  for (std::size_t k = 0; k < groups; ++k) SearchGroup(d, count, x + k * count, weight + k * count, search, fits[k]);
+  const auto search_group = count % hn::Lanes(d) == 0 ? &SearchGroup<WholeVectors> : &SearchGroup<PartVectors>;
+  for (std::size_t k = 0; k < groups; ++k) search_group(d, count, x + k * count, weight + k * count, search, fits[k]);
 }
 
 // Moves of (scale, min), the present first.
@@ -182,31 +218,37 @@ void SearchIntegers(std::size_t count, const float* x, const float* weight, floa
   const V two = hn::Set(d, 2.0f);
   Lanes16 errors, scale, min, l, ll, xl;
   for (std::size_t k = 0; k < groups; ++k, x += count, weight += count) {
-    for (std::size_t c = 0; c < kTried; c += hn::Lanes(d)) {
+    V inverse[kVectors], shift[kVectors], step[kVectors], offset[kVectors];
+    CodeSums sums[kVectors];
+    ADZE_EACH_VECTOR(v) {
+      const std::size_t c = v * hn::Lanes(d);
       const V s = hn::Min(hn::Max(hn::Add(hn::Set(d, scales.scale[k]), hn::Load(d, kScaleMoves + c)), zero), largest);
       const V m = hn::Min(hn::Max(hn::Add(hn::Set(d, scales.min[k]), hn::Load(d, kMinMoves + c)), zero), largest);
-      const V step = hn::Mul(hn::Set(d, scales.d), s);
-      const V offset = hn::Neg(hn::Mul(hn::Set(d, scales.dmin), m));
-      const V inverse = hn::IfThenElseZero(hn::Gt(step, zero), hn::Div(hn::Set(d, 1.0f), step));
-      const V shift = hn::Mul(offset, inverse);
-      V l_sum = zero, ll_sum = zero, xl_sum = zero;
-      for (std::size_t i = 0; i < count; ++i) {
-        const V vx = hn::Set(d, x[i]);
-        const V scaled = hn::Min(hn::Max(hn::MulSub(vx, inverse, shift), zero), top);
-        const V code = hn::Sub(hn::Add(scaled, magic), magic);
-        const V wl = hn::Mul(hn::Set(d, weight[i]), code);
-        l_sum = hn::Add(l_sum, wl);
-        ll_sum = hn::MulAdd(wl, code, ll_sum);
-        xl_sum = hn::MulAdd(wl, vx, xl_sum);
-      }
-      // sum w (x - s l - o)^2, as in Solve; a step of zero leaves the offset's part.
-      const V with_step =
-          hn::MulAdd(step, hn::Sub(hn::Mul(step, ll_sum), hn::Mul(two, xl_sum)), hn::Set(d, fits[k].xx));
-      const V inner =
-          hn::MulAdd(offset, hn::Set(d, fits[k].w), hn::Mul(two, hn::Sub(hn::Mul(step, l_sum), hn::Set(d, fits[k].x))));
-      hn::Store(hn::MulAdd(offset, inner, with_step), d, errors.at + c);
+      step[v] = hn::Mul(hn::Set(d, scales.d), s);
+      offset[v] = hn::Neg(hn::Mul(hn::Set(d, scales.dmin), m));
+      inverse[v] = hn::IfThenElseZero(hn::Gt(step[v], zero), hn::Div(hn::Set(d, 1.0f), step[v]));
+      shift[v] = hn::Mul(offset[v], inverse[v]);
+      sums[v] = {zero, zero, zero};
       hn::Store(s, d, scale.at + c);
       hn::Store(m, d, min.at + c);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const V vx = hn::Set(d, x[i]);
+      const V w = hn::Set(d, weight[i]);
+      ADZE_EACH_VECTOR(v) {
+        const V scaled = hn::Min(hn::Max(hn::MulSub(vx, inverse[v], shift[v]), zero), top);
+        AddCode(vx, w, hn::Sub(hn::Add(scaled, magic), magic), sums[v]);
+      }
+    }
+    ADZE_EACH_VECTOR(v) {
+      const std::size_t c = v * hn::Lanes(d);
+      const auto& [l_sum, ll_sum, xl_sum] = sums[v];
+      // sum w (x - s l - o)^2, as in Solve; a step of zero leaves the offset's part.
+      const V with_step =
+          hn::MulAdd(step[v], hn::Sub(hn::Mul(step[v], ll_sum), hn::Mul(two, xl_sum)), hn::Set(d, fits[k].xx));
+      const V inner = hn::MulAdd(offset[v], hn::Set(d, fits[k].w),
+                                 hn::Mul(two, hn::Sub(hn::Mul(step[v], l_sum), hn::Set(d, fits[k].x))));
+      hn::Store(hn::MulAdd(offset[v], inner, with_step), d, errors.at + c);
       hn::Store(l_sum, d, l.at + c);
       hn::Store(ll_sum, d, ll.at + c);
       hn::Store(xl_sum, d, xl.at + c);
