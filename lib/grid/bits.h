@@ -1,6 +1,7 @@
 // Packing of small unsigned numbers, least significant bit first, without gaps; the last byte is padded with zeros.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,41 +12,44 @@ constexpr std::uint64_t packed_bytes(std::uint64_t count, int bits) {
   return (count * static_cast<std::uint64_t>(bits) + 7) / 8;
 }
 
-/// Writes values that are appended one by one. `bits` is 1 to 8, out must hold packed_bytes(count, bits).
+/// Writes values that are appended one by one. `bits` is 1 to 32, out must hold packed_bytes(count, bits).
 class BitWriter {
  public:
-  BitWriter(std::span<std::byte> out, int bits) : out_(out), bits_(bits) {
+  BitWriter(std::span<std::byte> out, int bits) : out_(out), bits_(static_cast<std::size_t>(bits)) {
     for (std::byte& b : out_) b = std::byte{0};
   }
   void put(unsigned value) {
-    const std::size_t byte = position_ / 8;
-    const auto shifted = static_cast<unsigned>(value << (position_ % 8));
-    out_[byte] |= static_cast<std::byte>(shifted);
-    if (position_ % 8 + static_cast<std::size_t>(bits_) > 8) out_[byte + 1] |= static_cast<std::byte>(shifted >> 8);
-    position_ += static_cast<std::size_t>(bits_);
+    std::uint64_t shifted = std::uint64_t{value} << (position_ % 8);
+    for (std::size_t byte = position_ / 8; shifted != 0; ++byte, shifted >>= 8)
+      out_[byte] |= static_cast<std::byte>(shifted & 0xFF);
+    position_ += bits_;
   }
 
  private:
   std::span<std::byte> out_;
-  int bits_;
+  std::size_t bits_;
   std::size_t position_ = 0;
 };
 
 class BitReader {
  public:
-  BitReader(std::span<const std::byte> in, int bits) : in_(in), bits_(bits) {}
+  /// Begins at value number `first`.
+  BitReader(std::span<const std::byte> in, int bits, std::size_t first = 0)
+      : in_(in), bits_(static_cast<std::size_t>(bits)), position_(first * bits_) {}
   unsigned get() {
-    const std::size_t byte = position_ / 8;
-    unsigned window = std::to_integer<unsigned>(in_[byte]);
-    if (byte + 1 < in_.size()) window |= std::to_integer<unsigned>(in_[byte + 1]) << 8;
-    const unsigned value = (window >> (position_ % 8)) & ((1u << bits_) - 1u);
-    position_ += static_cast<std::size_t>(bits_);
-    return value;
+    const std::size_t first = position_ / 8;
+    const std::size_t last = std::min((position_ + bits_ + 7) / 8, in_.size());
+    std::uint64_t window = 0;
+    for (std::size_t byte = first; byte < last; ++byte)
+      window |= std::to_integer<std::uint64_t>(in_[byte]) << (8 * (byte - first));
+    const std::uint64_t value = (window >> (position_ % 8)) & ((std::uint64_t{1} << bits_) - 1);
+    position_ += bits_;
+    return static_cast<unsigned>(value);
   }
 
  private:
   std::span<const std::byte> in_;
-  int bits_;
+  std::size_t bits_;
   std::size_t position_ = 0;
 };
 

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 
+#include "base/dtype.h"
 #include "base/matrix.h"
 
 namespace adze {
@@ -57,6 +58,8 @@ class Grid {
   /// Levels of a codebook grid, ascending: value = step * levels()[code] + offset, code an index (0 .. size - 1, lo =
   /// 0, hi = size - 1). Empty for affine grids, where value = step * code + offset.
   virtual std::span<const float> levels() const { return {}; }
+  /// The dtype of grids of floats, whose codes are the bits of values (grid/float_grid.h); they have no scales.
+  virtual std::optional<DType> float_values() const { return std::nullopt; }
 
   /// Nothing when rows of `cols` columns can be stored, else the reason and the nearest choice that fits.
   virtual std::optional<std::string> cannot_hold(std::size_t cols) const = 0;
@@ -123,6 +126,9 @@ std::shared_ptr<const Grid> make_grid(const GridRequest& request);
 
 /// The inverse of Grid::name(), for stores. Throws bad_data for a name that no grid has.
 std::shared_ptr<const Grid> grid_from_name(const std::string& name);
+
+/// The same, and "f16" and "bf16" for grids of floats.
+std::shared_ptr<const Grid> value_grid_from_name(const std::string& name);
 
 /// Every name that make_grid accepts.
 std::span<const std::string> grid_names();

@@ -5,6 +5,8 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "grid/sparse/sparse_tensor.h"
+#include "linalg/convert.h"
 #include "linalg/rounding.h"
 
 namespace adze {
@@ -12,19 +14,24 @@ namespace {
 
 std::size_t tensor_side_bytes(const Grid& grid) { return grid.one_side_per_tensor() ? grid.side_bytes() : 0; }
 
-/// Nearest codes of one step group.
-void round_group(std::span<const float> x, const StepGroup& group, std::span<const float> levels,
-                 std::span<std::int16_t> codes) {
-  if (levels.empty()) return round_to_step(x, group.step, group.offset, group.lo, group.hi, codes);
-  round_to_levels(x, group.step, group.offset, levels, codes);
+}  // namespace
+
+void round_values(const Grid& grid, const StepGroup& group, std::span<const float> x, std::span<std::int16_t> codes) {
+  if (const auto dtype = grid.float_values()) return from_float(*dtype, x, std::as_writable_bytes(codes));
+  if (grid.levels().empty()) return round_to_step(x, group.step, group.offset, group.lo, group.hi, codes);
+  round_to_levels(x, group.step, group.offset, grid.levels(), codes);
 }
 
-float value_of(const StepGroup& group, std::span<const float> levels, std::int16_t code) {
+float value_of(const Grid& grid, const StepGroup& group, std::int16_t code) {
+  if (const auto dtype = grid.float_values()) {
+    float value = 0;
+    to_float(*dtype, std::as_bytes(std::span(&code, 1)), std::span(&value, 1));
+    return value;
+  }
+  const std::span<const float> levels = grid.levels();
   const float level = levels.empty() ? static_cast<float>(code) : levels[static_cast<std::size_t>(code)];
   return group.step * level + group.offset;
 }
-
-}  // namespace
 
 Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
     : grid_(std::move(grid)),
@@ -81,8 +88,22 @@ void Encoding::refresh_groups(std::size_t row, std::size_t unit) {
 void Encoding::fit_unit(std::size_t row, std::size_t unit, std::span<const float> weights,
                         std::span<const float> importance, ScaleRule rule) {
   require_own_side();
-  grid_->fit(weights, importance, rule, side(row, unit));
+  if (mask_.empty()) {
+    grid_->fit(weights, importance, rule, side(row, unit));
+  } else {  // pruned weights are zeros that do not count
+    std::vector<float> left(weights.begin(), weights.end());
+    std::vector<float> counted(importance.begin(), importance.end());
+    for (std::size_t i = 0; i < left.size(); ++i)
+      if (!mask_.kept(row, unit * unit_cols_ + i)) left[i] = counted[i] = 0;
+    grid_->fit(left, counted, rule, side(row, unit));
+  }
   refresh_groups(row, unit);
+}
+
+void Encoding::prune(const SparsityPattern& pattern, Mask mask) {
+  assert(mask.shape() == shape_);
+  pattern_ = pattern;
+  mask_ = std::move(mask);
 }
 
 void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, ScaleRule rule) {
@@ -94,6 +115,8 @@ void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, Sc
     for (std::size_t r = 0; r < weights.rows(); ++r) {
       all.insert(all.end(), weights.row(r).begin(), weights.row(r).end());
       all_importance.insert(all_importance.end(), importance.begin(), importance.end());
+      for (std::size_t c = 0; c < weights.cols(); ++c)
+        if (!kept(r, c)) all[r * weights.cols() + c] = all_importance[r * weights.cols() + c] = 0;
     }
     grid_->fit(all, all_importance, rule, side_);
     for (std::size_t r = 0; r < weights.rows(); ++r) refresh_groups(r, 0);
@@ -107,16 +130,31 @@ void Encoding::fit_all(ConstViewF weights, std::span<const float> importance, Sc
 }
 
 float Encoding::value(std::size_t row, std::size_t col) const {
-  return value_of(group(row, col), grid_->levels(), codes_[row * shape_.cols + col]);
+  return value_of(*grid_, group(row, col), codes_[row * shape_.cols + col]);
+}
+
+float Encoding::round_at(std::size_t row, std::size_t col, float x) {
+  if (!kept(row, col)) x = 0;
+  std::int16_t& code = codes_[row * shape_.cols + col];
+  round_values(*grid_, group(row, col), std::span(&x, 1), std::span(&code, 1));
+  return value_of(*grid_, group(row, col), code);
 }
 
 void Encoding::round_row(std::size_t row, std::span<const float> weights) {
   assert(weights.size() == shape_.cols);
+  std::vector<float> left;
+  if (!mask_.empty()) {
+    left.assign(weights.begin(), weights.end());
+    for (std::size_t c = 0; c < shape_.cols; ++c)
+      if (!mask_.kept(row, c)) left[c] = 0;
+    weights = left;
+  }
   for (std::size_t c = 0; c < shape_.cols; c += step_cols_)
-    round_group(weights.subspan(c, step_cols_), group(row, c), grid_->levels(), codes(row).subspan(c, step_cols_));
+    round_values(*grid_, group(row, c), weights.subspan(c, step_cols_), codes(row).subspan(c, step_cols_));
 }
 
 std::shared_ptr<const CompressedTensor> Encoding::finish() const {
+  if (pattern_) return pack_sparse(grid_, *pattern_, mask_, std::span(codes_), std::span(side_));
   const std::size_t head = tensor_side_bytes(*grid_);
   const std::size_t row_bytes = grid_->row_bytes(shape_.cols);
   const std::size_t row_side = units_ * grid_->side_bytes();
@@ -127,6 +165,8 @@ std::shared_ptr<const CompressedTensor> Encoding::finish() const {
                     std::span(side_).subspan(head > 0 ? 0 : r * row_side, row_side),
                     std::span(payload).subspan(head + r * row_bytes, row_bytes));
   });
+  if (const auto dtype = grid_->float_values())
+    return std::make_shared<DenseTensor>(*dtype, shape_, std::move(payload));
   return std::make_shared<QuantizedTensor>(grid_, shape_, std::move(payload));
 }
 
@@ -157,13 +197,12 @@ void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::
 void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::span<float> out) const {
   assert(first + count <= shape_.rows && out.size() == count * shape_.cols);
   const std::size_t step_cols = grid_->step_cols(shape_.cols);
-  const std::span<const float> levels = grid_->levels();
   std::vector<std::int16_t> codes(shape_.cols);
   std::vector<StepGroup> groups(shape_.cols / step_cols);
   for (std::size_t r = 0; r < count; ++r) {
     unpack(first + r, codes, groups);
     float* row_out = out.data() + r * shape_.cols;
-    for (std::size_t c = 0; c < shape_.cols; ++c) row_out[c] = value_of(groups[c / step_cols], levels, codes[c]);
+    for (std::size_t c = 0; c < shape_.cols; ++c) row_out[c] = value_of(*grid_, groups[c / step_cols], codes[c]);
   }
 }
 
@@ -171,11 +210,14 @@ std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& f
                                                             std::vector<std::byte> payload) {
   if (const auto dtype = dtype_from_name(format))
     return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
+  if (auto sparse = parse_sparse_format(format))
+    return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload));
   return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
 }
 
 std::uint64_t format_bytes(const std::string& format, Shape shape) {
   if (const auto dtype = dtype_from_name(format)) return shape.count() * bytes_of(*dtype);
+  if (const auto sparse = parse_sparse_format(format)) return sparse_bytes(*sparse->grid, sparse->pattern, shape);
   return grid_from_name(format)->bytes(shape);
 }
 

@@ -1,15 +1,19 @@
-// Codes and side data of a whole matrix: while a solver fills them in (Encoding), and as stored (QuantizedTensor).
+// Codes and side data of a whole matrix: while a solver fills them in (Encoding), and as stored (QuantizedTensor, or
+// with a mask SparseTensor).
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/zeroed_array.h"
 #include "grid/compressed_tensor.h"
 #include "grid/grid.h"
+#include "grid/sparse/mask.h"
+#include "grid/sparse/pattern.h"
 
 namespace adze {
 
@@ -20,6 +24,16 @@ class Encoding {
 
   const Grid& grid() const { return *grid_; }
   Shape shape() const { return shape_; }
+
+  /// From now on pruned weights are zero: side data are fitted to the others, rounding leaves zeros alone, and finish()
+  /// stores the mask. The mask must have the pattern by then (internal otherwise), not before: solvers may still prune.
+  void prune(const SparsityPattern& pattern, Mask mask);
+  /// Empty where nothing is pruned.
+  const Mask& mask() const { return mask_; }
+  Mask& mask() { return mask_; }
+  const std::optional<SparsityPattern>& pattern() const { return pattern_; }
+  bool kept(std::size_t row, std::size_t col) const { return mask_.empty() || mask_.kept(row, col); }
+
   /// Columns of a unit and of a step group.
   std::size_t unit_cols() const { return unit_cols_; }
   std::size_t step_cols() const { return step_cols_; }
@@ -36,8 +50,10 @@ class Encoding {
     return groups_[row * groups_per_row_ + col / step_cols_];
   }
   std::span<std::int16_t> codes(std::size_t row) { return std::span(codes_).subspan(row * shape_.cols, shape_.cols); }
-  /// The value that a code stands for.
+  /// The value that a code stands for; of pruned weights the code must be that of zero.
   float value(std::size_t row, std::size_t col) const;
+  /// Sets a weight's code to the one nearest to x, or, where it is pruned, to that of zero; its value.
+  float round_at(std::size_t row, std::size_t col, float x);
   /// Sets the codes of a row to those nearest to `weights` (cols values).
   void round_row(std::size_t row, std::span<const float> weights);
 
@@ -67,7 +83,14 @@ class Encoding {
   ZeroedArray<std::int16_t> codes_;
   ZeroedArray<std::byte> side_;
   ZeroedArray<StepGroup> groups_;
+  std::optional<SparsityPattern> pattern_;
+  Mask mask_;
 };
+
+/// Codes nearest to x, all in one step group.
+void round_values(const Grid& grid, const StepGroup& group, std::span<const float> x, std::span<std::int16_t> codes);
+/// What a code of a step group stands for.
+float value_of(const Grid& grid, const StepGroup& group, std::int16_t code);
 
 /// Stored codes and side data: payload = [side data of the tensor, if the grid keeps them once] then packed rows.
 class QuantizedTensor final : public CompressedTensor {
@@ -92,8 +115,8 @@ class QuantizedTensor final : public CompressedTensor {
   std::vector<std::byte> payload_;
 };
 
-/// A stored tensor from its format and bytes: DenseTensor for a dtype's name, else QuantizedTensor of the named grid.
-/// Throws bad_data for an unknown format or a payload of the wrong size.
+/// A stored tensor from its format and bytes: DenseTensor for a dtype's name, SparseTensor where a pattern follows,
+/// else QuantizedTensor of the named grid. Throws bad_data for an unknown format or a payload of the wrong size.
 std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
                                                             std::vector<std::byte> payload);
 

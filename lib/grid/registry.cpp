@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "grid/float_grid.h"
 #include "grid/gguf/gguf_grids.h"
 #include "grid/grid.h"
 #include "grid/integer/integer.h"
@@ -144,6 +145,11 @@ std::shared_ptr<const Grid> grid_from_name(const std::string& name) {
   }();
   if (grid->name() != name) fail(ErrorKind::bad_data, "unknown grid '{}'", name);
   return grid;
+}
+
+std::shared_ptr<const Grid> value_grid_from_name(const std::string& name) {
+  const auto dtype = dtype_from_name(name);
+  return dtype ? make_float_grid(*dtype) : grid_from_name(name);
 }
 
 }  // namespace adze
