@@ -83,6 +83,8 @@ if [[ -z "$bin" ]]; then
   cmake --build --preset release --target adze-compress adze-eval >&2
   bin=$PWD/build/release/bin
 fi
+judged=$(judged_as "$table")
+if [[ -n "$runtime" && "$judged" != gguf ]]; then refuse "--runtime loads GGUF files; the table $table has none"; fi
 made_by="adze-compress $(sha256sum < "$bin/adze-compress" | cut -c1-16) of $model"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -96,31 +98,35 @@ calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 
 $2
 rules:
 $3
-export: [ { format: gguf, file: model.gguf } ]
+$(if [[ "$judged" == gguf ]]; then echo 'export: [ { format: gguf, file: model.gguf } ]'; fi)
 END
 }
 
-# compress NAME: runs that recipe; the file is $work/NAME.gguf.
+# compress NAME: runs that recipe; what is judged is $work/NAME.gguf, or the folder $work/NAME.store.
 compress() {
   "$bin/adze-compress" "$work/$1.yaml" "$model" -o "$work/run" --quiet > "$work/log"
-  mv "$work/run/model.gguf" "$work/$1.gguf"
+  if [[ "$judged" == gguf ]]; then mv "$work/run/model.gguf" "$work/$1.gguf"; else mv "$work/run/store" "$work/$1.store"; fi
   rm -rf "$work/run"
 }
 
-# scheme_file NAME GRID OPTIONS: compresses the block linears with that scheme.
+# scheme_file NAME SCHEME: compresses the block linears with that scheme.
 scheme_file() {
-  write_recipe "$1" "schemes: { s: { grid: gguf/$2, $3 } }" '  - { modules: "lm_head", store: f16 }
+  write_recipe "$1" "schemes: { s: { $2 } }" '  - { modules: "lm_head", store: f16 }
   - { modules: "embed_tokens", store: f16 }
   - { modules: "layers.**", scheme: s }'
   if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
-  note "$1: { grid: gguf/$2, $3 }"
+  note "$1: { $2 }"
   compress "$1"
-  if [[ -n "$keep" ]]; then cp "$work/$1".{gguf,yaml} "$keep"; fi
+  if [[ -n "$keep" ]]; then
+    rm -rf "${keep:?}/$1.$judged"
+    cp -r "$work/$1.$judged" "$work/$1.yaml" "$keep"
+  fi
 }
 
 # take_kept NAME: takes the file of --keep when it was made by this recipe, which names program and model.
 take_kept() {
-  [[ -n "$keep" && -f "$keep/$1.gguf" ]] && cmp -s "$work/$1.yaml" "$keep/$1.yaml" && cp "$keep/$1.gguf" "$work"
+  [[ -n "$keep" && -e "$keep/$1.$judged" ]] && cmp -s "$work/$1.yaml" "$keep/$1.yaml" &&
+    cp -r "$keep/$1.$judged" "$work"
 }
 
 # figures KEYS FILE: those figures of every model judged, a line each.
@@ -145,15 +151,15 @@ done)
 if [[ ${#rows[@]} -eq 0 ]]; then refuse "no scheme of $table matches '$only'"; fi
 
 mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]++')
-make_peer_files "${grids[@]}"
+if [[ "$judged" == gguf ]]; then make_peer_files "${grids[@]}"; fi
 last=""
 for row in "${rows[@]}"; do
-  IFS='|' read -r name grid options <<<"$row"
+  IFS='|' read -r name grid scheme <<<"$row"
   peer=$(peer_file "$grid")
   if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
   last=$grid
-  scheme_file "$name" "$grid" "$options"
-  printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.gguf"
+  scheme_file "$name" "$scheme"
+  printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.$judged"
 done > "$work/list"
 
 mapfile -t files < <(cut -f3 "$work/list")

@@ -1,12 +1,17 @@
-# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|GRID|OPTIONS OF THE SCHEME";
-# the first row of a grid is the yardstick of the others where there is no file of llama.cpp.
+# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME"; KIND is a GGUF
+# grid, or what rows that are to be compared with each other have in common. The first row of a kind is the yardstick of
+# the others where there is no file of llama.cpp.
 # shellcheck shell=bash disable=SC2034 # used by quality.sh
 
 # name|what it shows
 readonly TABLES=(
   "gguf|the default solver on every GGUF grid"
   "ablation|what each part of the solver is worth, on Q3_K and Q4_K"
+  "joint|pruning, and pruning with quantization, as stored with a mask"
 )
+
+# judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks as they are.
+judged_as() { if [[ "$1" == joint ]]; then echo store; else echo gguf; fi; }
 
 # Grids that recipes should choose among, and those that are there for other reasons (age, hardware, ternary models).
 readonly MAIN_GRIDS=(q2_k q3_k q4_k q5_k q6_k q4_0 iq4_xs)
@@ -14,18 +19,47 @@ readonly OTHER_GRIDS=(q8_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 tq2_0)
 
 table_gguf() {
   local grid
-  for grid in "${MAIN_GRIDS[@]}" "${OTHER_GRIDS[@]}"; do echo "$grid|$grid|solver: gptq"; done
+  for grid in "${MAIN_GRIDS[@]}" "${OTHER_GRIDS[@]}"; do echo "$grid|$grid|grid: gguf/$grid, solver: gptq"; done
 }
 
 table_ablation() {
   local grid
   for grid in q3_k q4_k; do
-    echo "$grid-rtn|$grid|solver: rtn"
-    echo "$grid-gptq|$grid|solver: gptq, polish: 0, shift: 0"
-    echo "$grid-gptq-polish|$grid|solver: gptq, polish: 3, shift: 0"
-    echo "$grid-gptq-shift|$grid|solver: gptq, polish: 0, shift: 1"
-    echo "$grid-default|$grid|solver: gptq"
+    echo "$grid-rtn|$grid|grid: gguf/$grid, solver: rtn"
+    echo "$grid-gptq|$grid|grid: gguf/$grid, solver: gptq, polish: 0, shift: 0"
+    echo "$grid-gptq-polish|$grid|grid: gguf/$grid, solver: gptq, polish: 3, shift: 0"
+    echo "$grid-gptq-shift|$grid|grid: gguf/$grid, solver: gptq, polish: 0, shift: 1"
+    echo "$grid-default|$grid|grid: gguf/$grid, solver: gptq"
   done
+}
+
+# Pruning alone, values in f16; then with int4 in groups of 128, beside dense grids of as many bytes.
+table_joint() {
+  local pattern name solver
+  local int4="grid: int4, group: 128"
+  for pattern in 50% 2:4; do
+    name=${pattern/:/of}
+    for solver in magnitude wanda nowag-p sparsegpt obq; do
+      echo "$name-$solver|$name|sparsity: $pattern, solver: $solver"
+    done
+    echo "$name-sparsegpt-scores|$name|sparsity: $pattern, solver: sparsegpt, enumerate: false"
+    echo "$name-wanda-restored|$name|sparsity: $pattern, solver: wanda, restore: true"
+    echo "$name-sparsegpt-polished|$name|sparsity: $pattern, solver: sparsegpt, polish: 3, shift: 1"
+    echo "$name-obr|$name|sparsity: $pattern, solver: obr"
+    echo "w4-$name-sparsegpt-then-gptq|w4-$name|$int4, sparsity: $pattern, solver: sparsegpt, joint: false"
+    echo "w4-$name-sparsegpt|w4-$name|$int4, sparsity: $pattern, solver: sparsegpt"
+    echo "w4-$name-obr-released-rtn|w4-$name|$int4, sparsity: $pattern, solver: obr, form: released-rtn"
+    echo "w4-$name-obr-released-gptq|w4-$name|$int4, sparsity: $pattern, solver: obr, form: released-gptq"
+    echo "w4-$name-obr-plain|w4-$name|$int4, sparsity: $pattern, solver: obr, polish: 0, shift: 0"
+    echo "w4-$name-obr-shared|w4-$name|$int4, sparsity: $pattern, solver: obr, form: shared"
+    echo "w4-$name-obr|w4-$name|$int4, sparsity: $pattern, solver: obr"
+    echo "w4-$name-sparsegpt-polished|w4-$name|$int4, sparsity: $pattern, solver: sparsegpt, polish: 3, shift: 1"
+  done
+  for solver in inputs loss; do
+    echo "w4-gqsa-$solver|w4-gqsa|grid: int4, group: 16, sparsity: 50%, block: 16, solver: gqsa, saliency: $solver"
+  done
+  echo "w3-dense|w3|grid: int3, group: 128, solver: gptq"
+  echo "w2-dense|w2|grid: int2, group: 64, solver: gptq"
 }
 
 # in_runtime GRID: is it loaded with --runtime? The main grids, and Q8_0, which shows the floor that rounding

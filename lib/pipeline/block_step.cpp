@@ -28,8 +28,8 @@ std::string names_of(const std::vector<const ModulePlan*>& modules, const std::v
 }
 
 /// The rows of a matrix that are solved as one, in order: slices of kSliceRows.
-void add_slices(ConstViewF weights, const Grid& grid, std::vector<ConstViewF>& slices) {
-  const std::size_t height = slice_rows(grid, weights.shape());
+void add_slices(ConstViewF weights, const ResolvedScheme& scheme, std::vector<ConstViewF>& slices) {
+  const std::size_t height = slice_rows(scheme, weights.shape());
   for (std::size_t first = 0; first < weights.rows(); first += height)
     slices.push_back(weights.row_range(first, std::min(height, weights.rows() - first)));
 }
@@ -57,12 +57,13 @@ Solution join_slices(std::span<Solution> slices, Shape shape) {
 std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights, const Moments& moments) {
   Problem problem;
   problem.grid = scheme.grid;
+  problem.pattern = scheme.pattern;
   problem.hessian = moments.hessian;
   problem.cross = moments.cross;
   std::vector<std::size_t> ends;
   for (const MatrixF& matrix : weights) {
-    add_slices(matrix, *scheme.grid, problem.weights);
-    if (moments.residual.rows() == matrix.rows()) add_slices(moments.residual, *scheme.grid, problem.residual);
+    add_slices(matrix, scheme, problem.weights);
+    if (moments.residual.rows() == matrix.rows()) add_slices(moments.residual, scheme, problem.residual);
     ends.push_back(problem.weights.size());
   }
   std::vector<Solution> slices = scheme.solver->solve(problem);
@@ -105,10 +106,11 @@ Measured measure(bool solves, bool joins, Stage stage, BlockPass& pass, const Bl
 
 }  // namespace
 
-std::size_t slice_rows(const Grid& grid, Shape shape) {
+std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape) {
   // A multiple of every tile height that solvers and losses use, so that slicing changes no code.
   constexpr std::size_t kSliceRows = 8192;
-  return grid.one_side_per_tensor() ? shape.rows : std::min(shape.rows, kSliceRows);
+  const bool whole = scheme.grid->one_side_per_tensor() || scheme.pattern;
+  return whole ? shape.rows : std::min(shape.rows, kSliceRows);
 }
 
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,

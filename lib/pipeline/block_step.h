@@ -39,8 +39,8 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
                             const std::function<void()>& stage_done);
 
 /// Rows of a matrix that are solved at a time: fixed, so that memory bounds no bit. Grids that keep their side data
-/// once per tensor are not cut.
-std::size_t slice_rows(const Grid& grid, Shape shape);
+/// once per tensor are not cut, nor is what is pruned: rows compete for zeros.
+std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape);
 
 /// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
 /// appended. originals: each is let go once it is decoded, so give the last reference away where memory counts.

@@ -8,7 +8,9 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/words.h"
+#include "grid/float_grid.h"
 #include "grid/quantized_tensor.h"
+#include "grid/sparse/sparse_tensor.h"
 #include "pipeline/resources.h"
 #include "pipeline/work_folder.h"
 
@@ -48,6 +50,7 @@ class Planner {
     problems_.throw_if_any();
     for (const Diagnostic& warning : recipe_.warnings.found())
       plan_.warnings.push_back(recipe_.warnings.format(warning));
+    warn_of_work();
     add_up();
     const Resources resources = predict_resources(recipe_, model_.architecture(), plan_);
     plan_.peak_memory = resources.peak_memory;
@@ -84,8 +87,13 @@ class Planner {
 
   void resolve_scheme(const SchemeSpec& spec) {
     MapReader options = read_options(spec, problems_);
-    ResolvedScheme scheme{spec.name, make_scheme_grid(spec, options), nullptr};
-    if (const SolverInfo* info = find_solver(spec.solver)) {
+    ResolvedScheme scheme{spec.name, nullptr, nullptr};
+    const Value sparsity = options.optional("sparsity");
+    scheme.pattern = read_pattern(sparsity, options);
+    scheme.grid = make_scheme_grid(spec, sparsity.present(), options);
+    const SolverInfo* info = find_solver(spec.solver);
+    if (info != nullptr) {
+      check_use(spec, *info, scheme, sparsity);
       scheme.solver = info->configure(options);
       options.finish();
     } else {
@@ -96,7 +104,65 @@ class Planner {
     plan_.schemes.push_back(std::move(scheme));
   }
 
-  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, MapReader& options) {
+  /// `sparsity: 50%` or `2:4`, with `block: 16` in blocks of columns, with `whole_rows: true` in rows.
+  std::optional<SparsityPattern> read_pattern(const Value& sparsity, MapReader& options) {
+    const Value block = options.optional("block");
+    const Value whole_rows = options.optional("whole_rows");
+    const auto text = sparsity.word();
+    if (!sparsity.present())
+      for (const Value* value : {&block, &whole_rows})
+        if (value->present()) value->complain("is of schemes with a sparsity");
+    if (!text) return std::nullopt;
+    std::string pattern = *text;
+    const auto cols = block.count(2, 65536);
+    const bool rows = whole_rows.boolean().value_or(false);
+    if (cols && rows) whole_rows.complain("and block exclude each other");
+    if (cols) pattern += fmt::format(" in blocks of {}", *cols);
+    if (rows) pattern += " in rows";
+    try {
+      return SparsityPattern::parse(pattern);
+    } catch (const Error& error) {
+      sparsity.complain(fmt::format("is wrong: {}", error.message()));
+      return std::nullopt;
+    }
+  }
+
+  /// Whether solver, grid and sparsity go together.
+  void check_use(const SchemeSpec& spec, const SolverInfo& info, ResolvedScheme& scheme, const Value& sparsity) {
+    if (info.needs_pattern && !sparsity.present())
+      return problems_.report(spec.solver_where, "solver {} prunes: give the scheme a sparsity, such as 50% or 2:4",
+                              info.name);
+    if (!scheme.pattern) return;
+    if (info.patterns == 0)
+      return sparsity.complain(fmt::format("does not go with solver {}, which prunes nothing; {} do", info.name,
+                                           join_words(solvers_for(scheme.pattern->kind()))));
+    if ((info.patterns & pattern_bit(scheme.pattern->kind())) == 0)
+      return sparsity.complain(fmt::format("of {} is nothing that solver {} makes; {} do", scheme.pattern->text(),
+                                           info.name, join_words(solvers_for(scheme.pattern->kind()))));
+    if (!scheme.grid || scheme.grid->holds_zero()) return;
+    problems_.report(spec.grid_where,
+                     "grid {} has no zero in every group, so pruned weights would not stay zero; integer grids, "
+                     "gguf/q4_0, gguf/q5_0, gguf/q8_0, gguf/q3_k and gguf/q6_k have",
+                     spec.grid);
+    scheme.grid.reset();  // reported: no matrix is asked about it
+  }
+
+  static std::vector<std::string> solvers_for(PatternKind kind) {
+    std::vector<std::string> names;
+    for (const SolverInfo& info : solvers())
+      if ((info.patterns & pattern_bit(kind)) != 0) names.emplace_back(info.name);
+    return names;
+  }
+
+  /// A scheme without a grid prunes floats.
+  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, bool prunes, MapReader& options) {
+    if (spec.grid.empty() && prunes) {
+      const Value values = options.optional("values");
+      const auto dtype = values.word() ? dtype_from_name(*values.word()) : DType::f16;
+      if (dtype == DType::f16 || dtype == DType::bf16) return make_float_grid(*dtype);
+      values.complain("must be f16 or bf16");
+      return nullptr;
+    }
     GridRequest request{spec.grid, spec.group, "group", spec.symmetric, "f16"};
     request.scope = options.optional("scope").word().value_or(request.scope);
     request.scales = options.optional("scales").word().value_or(request.scales);
@@ -204,10 +270,22 @@ class Planner {
     if (at == plan_.schemes.end() || !at->grid) return std::nullopt;  // reported already
     const Shape shape = matrix_shape(module.spec);
     if (auto reason = at->grid->cannot_hold(shape.cols)) return reason;
+    if (at->pattern) {
+      if (auto reason = at->pattern->cannot_hold(shape.cols)) return reason;
+      if (module.spec.role == TensorRole::embedding) return why_no_pruning();
+    }
     module.scheme = static_cast<std::size_t>(at - plan_.schemes.begin());
-    module.format = at->grid->name();
-    module.bytes = at->grid->bytes(shape);
+    module.format = at->format();
+    module.bytes = at->bytes(shape);
     return std::nullopt;
+  }
+
+  std::string why_no_pruning() const {
+    if (model_.architecture().tied)
+      return "lm_head is the embedding table in this model, and pruning it would prune the embedding of tokens, which "
+             "no "
+             "H speaks for; quantize the table, or give it store: f16";
+    return "the embedding table has no inputs to prune by; quantize it, or give it store: f16";
   }
 
   void check_exports() {
@@ -249,6 +327,26 @@ class Planner {
     }
   }
 
+  /// Exact methods take operations in the third power of the inputs for every row.
+  void warn_of_work() {
+    constexpr double kWorthAWarning = 2e11;  // some ten seconds of two cores
+    double operations = 0;
+    std::string_view where;
+    for (const ModulePlan& module : plan_.modules) {
+      if (!module.scheme) continue;
+      const Shape shape = matrix_shape(module.spec);
+      const double more = plan_.schemes[*module.scheme].solver->extra_operations(
+          {shape.cols, shape.count(), shape.count(), true, false});
+      operations += more;
+      if (more > 0) where = module.spec.module;
+    }
+    if (operations > kWorthAWarning)
+      plan_.warnings.push_back(
+          fmt::format("exact solving takes about {:.1g} operations (up to {}); form: shared or rounding: shared, or "
+                      "solver: sparsegpt, take far fewer",
+                      operations, where));
+  }
+
   void add_up() {
     for (const ModulePlan& module : plan_.modules) {
       plan_.stored_bytes += module.bytes;
@@ -266,6 +364,12 @@ class Planner {
 };
 
 }  // namespace
+
+std::string ResolvedScheme::format() const { return pattern ? sparse_format(*grid, *pattern) : grid->name(); }
+
+std::uint64_t ResolvedScheme::bytes(Shape shape) const {
+  return pattern ? sparse_bytes(*grid, *pattern, shape) : grid->bytes(shape);
+}
 
 bool CompressionPlan::walks_reference(PropagateMode propagate) const {
   return propagate == PropagateMode::compressed && std::ranges::any_of(modules, [&](const ModulePlan& module) {

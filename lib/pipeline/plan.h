@@ -21,8 +21,13 @@ namespace adze {
 /// A scheme of the recipe with its grid and solver made.
 struct ResolvedScheme {
   std::string name;
-  std::shared_ptr<const Grid> grid;
+  std::shared_ptr<const Grid> grid;  ///< of floats where the scheme only prunes
   std::shared_ptr<const Solver> solver;
+  std::optional<SparsityPattern> pattern = {};
+
+  /// CompressedTensor::format() of what it makes, and its exact bytes.
+  std::string format() const;
+  std::uint64_t bytes(Shape shape) const;
 };
 
 /// What becomes of one weight matrix: a scheme solves it, or it is stored in a dtype.

@@ -30,9 +30,10 @@ using Group = std::vector<const ModulePlan*>;
 
 /// What a solver holds beside weights and H while it solves one slice of `module`.
 std::uint64_t slice_bytes(const CompressionPlan& plan, const ModulePlan& module) {
-  const Grid& grid = *plan.schemes[*module.scheme].grid;
+  const ResolvedScheme& resolved = plan.schemes[*module.scheme];
+  const Grid& grid = *resolved.grid;
   const std::uint64_t inputs = module.spec.shape[1];
-  const std::uint64_t rows = slice_rows(grid, {module.spec.shape[0], inputs});
+  const std::uint64_t rows = slice_rows(resolved, {module.spec.shape[0], inputs});
   const std::uint64_t count = rows * inputs;
   // Grids with one side per tensor are fitted to a copy of all weights with an importance each.
   const std::uint64_t fitted = grid.one_side_per_tensor() ? 2 * count * kFloat : 0;
@@ -54,14 +55,15 @@ std::vector<MemoryPart> solving_parts(const CompressionPlan& plan, const Group& 
     if (module->scheme) by_scheme[*module->scheme].push_back(module);
   std::uint64_t weights = 0, scratch = 0, results = 0;
   for (const auto& [scheme, members] : by_scheme) {
-    std::uint64_t count = 0, slice = 0;
+    std::uint64_t count = 0, slice = 0, largest = 0;
     for (const ModulePlan* module : members) {
       count += weights_of(*module);
+      largest = std::max(largest, weights_of(*module));
       results += module->bytes;
       slice = std::max(slice, slice_bytes(plan, *module));
     }
     const SolverScratch solver = plan.schemes[scheme].solver->scratch(
-        {static_cast<std::size_t>(members.front()->spec.shape[1]), count, has_moment, has_cross});
+        {static_cast<std::size_t>(members.front()->spec.shape[1]), count, largest, has_moment, has_cross});
     weights = std::max(weights, count * kFloat);
     scratch = std::max({scratch, solver.factoring, solver.solving + slice});
   }

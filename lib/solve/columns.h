@@ -8,6 +8,7 @@
 
 #include "base/matrix.h"
 #include "grid/quantized_tensor.h"
+#include "linalg/convert.h"
 #include "linalg/rounding.h"
 
 namespace adze {
@@ -20,6 +21,13 @@ void transpose_rows(std::size_t rows, std::size_t cols, Body&& body) {
   for (std::size_t first = 0; first < rows; first += kTogether)
     for (std::size_t j = 0; j < cols; ++j)
       for (std::size_t r = first; r < std::min(first + kTogether, rows); ++r) body(j, r);
+}
+
+/// Codes are the bits of the nearest floats of the dtype.
+inline void round_to_float(DType dtype, std::span<const float> x, std::span<std::int16_t> codes,
+                           std::span<float> values) {
+  from_float(dtype, x, std::as_writable_bytes(codes));
+  to_float(dtype, std::as_bytes(std::span<const std::int16_t>(codes)), values);
 }
 
 class StepTable {
@@ -50,6 +58,7 @@ class StepTable {
   /// Rounds column `col` of the rows from `lane` on: x, codes and values have one entry per row.
   void round(std::size_t col, std::size_t lane, std::span<const float> x, std::span<std::int16_t> codes,
              std::span<float> values) const {
+    if (const auto dtype = encoding_.grid().float_values()) return round_to_float(*dtype, x, codes, values);
     const auto row = [&](std::size_t k) { return values_.row(4 * (col / step_cols_) + k).subspan(lane, x.size()); };
     const AffineColumns steps{row(0), row(1), row(2), row(3)};
     if (levels_.empty()) {

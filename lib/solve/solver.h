@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "base/matrix.h"
 #include "grid/compressed_tensor.h"
 #include "grid/grid.h"
+#include "grid/sparse/pattern.h"
 #include "recipe/reader.h"
 
 namespace adze {
@@ -35,9 +37,11 @@ struct Solution {
 };
 
 struct Problem {
-  std::vector<ConstViewF> weights;  ///< [out x in] each, the same `in`
-  ConstViewD hessian;               ///< [in x in], symmetric PSD, not damped; empty shape: the identity
-  std::shared_ptr<const Grid> grid;
+  std::vector<ConstViewF> weights;   ///< [out x in] each, the same `in`
+  ConstViewD hessian;                ///< [in x in], symmetric PSD, not damped; empty shape: the identity
+  std::shared_ptr<const Grid> grid;  ///< of floats (grid/float_grid.h) where a scheme only prunes
+  /// What is to be zero; nothing: weights are quantized only.
+  std::optional<SparsityPattern> pattern = {};
   /// How far the inputs x have drifted from those of the original model, x_reference: sum (x_reference - x) x^T,
   /// [in x in]; empty: not measured.
   ConstViewF cross = {};
@@ -58,6 +62,7 @@ struct SolverScratch {
 struct ProblemSize {
   std::size_t inputs = 0;
   std::uint64_t weights = 0;  ///< of all tensors
+  std::uint64_t largest = 0;  ///< weights of the largest tensor
   bool has_hessian = false;
   bool has_cross = false;
 };
@@ -70,13 +75,22 @@ class Solver {
   /// True when solve() makes use of Problem::cross and Problem::residual.
   virtual bool wants_reference() const { return false; }
   virtual SolverScratch scratch(const ProblemSize& size) const = 0;
+  /// Floating-point operations beyond a few products of W and H, where a solver takes many: the pre-flight warns.
+  virtual double extra_operations(const ProblemSize&) const { return 0; }
   /// One solution per entry of problem.weights. Throws bad_data for non-finite weights or H.
   virtual std::vector<Solution> solve(const Problem& problem) const = 0;
 };
 
+/// Sparsity patterns that a solver makes, as bits, one per PatternKind.
+using PatternSet = unsigned;
+constexpr PatternSet pattern_bit(PatternKind kind) { return 1u << static_cast<unsigned>(kind); }
+constexpr PatternSet kAnyPattern = 15;
+
 struct SolverInfo {
   std::string_view name;
   std::string_view summary;
+  PatternSet patterns = 0;     ///< none: a scheme with this solver must not have a sparsity
+  bool needs_pattern = false;  ///< else a grid alone will do, which such a scheme needs then
   /// Reads the options it knows from a scheme's map; problems go to the map's Diagnostics.
   std::unique_ptr<Solver> (*configure)(MapReader& options);
 };

@@ -10,26 +10,12 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "grid/quantized_tensor.h"
+#include "masked_testing.h"
 #include "metrics/proxy_loss.h"
 #include "solve/gptq/factor.h"
-#include "solve_testing.h"
 
 namespace adze {
 namespace {
-
-MatrixF golden_weights() {
-  MatrixF w(2, 4);
-  const float values[] = {0.62f, -0.37f, 0.18f, 0.91f, -0.55f, 0.44f, -0.73f, 0.26f};
-  std::copy(std::begin(values), std::end(values), w.data());
-  return w;
-}
-
-MatrixD golden_hessian() {
-  MatrixD h(4, 4);
-  const double values[] = {7, 11, -4, -1, 11, 20, -3, 2, -4, -3, 7, 5, -1, 2, 5, 8};
-  std::copy(std::begin(values), std::end(values), h.data());
-  return h;
-}
 
 std::vector<int> codes_of(const Solution& solution) {
   const MatrixF values = solution.tensor->decode();

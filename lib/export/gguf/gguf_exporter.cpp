@@ -13,6 +13,7 @@
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
 #include "export/tensor_walk.h"
+#include "grid/sparse/sparse_tensor.h"
 #include "model/gguf_weights.h"
 #include "text/tokenizer.h"
 
@@ -76,7 +77,7 @@ void write_tensor(GgufWriter& writer, const PlannedTensor& planned, const GgufSt
       planned.spec.shape != std::vector<std::uint64_t>{shape.rows, shape.cols})
     fail(ErrorKind::internal, "{} x {} in {} in the model, {} x {} in {} planned", shape.rows, shape.cols,
          values.matrix->format(), planned.spec.shape.front(), planned.spec.shape.back(), planned.format);
-  write_matrix(writer, planned.spec, storage, *values.matrix);
+  write_matrix(writer, planned.spec, storage, *densified(values.matrix));
 }
 
 /// Writes the parts one after the other: each is opened for its first tensor and committed after its last.
@@ -152,7 +153,7 @@ class GgufExporter final : public Exporter {
     // Of the whole file, but said once: with the embedding, which every model has.
     std::string text = tensor.spec.role == TensorRole::embedding ? window_remark(architecture) : "";
     const GgufStorage storage = gguf_storage(tensor);
-    if (storage.repack)
+    if (storage.type != nullptr && (storage.repack || dense_format(tensor.format) != tensor.format))
       text += fmt::format("{}{}: {} is stored exactly as {} at {} bits per weight", text.empty() ? "" : "; ",
                           tensor.spec.module, tensor.format, storage.type->name, storage.type->bits_per_weight());
     return text.empty() ? std::nullopt : std::optional(std::move(text));

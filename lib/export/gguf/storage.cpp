@@ -11,6 +11,7 @@
 #include "grid/gguf/block_grid.h"
 #include "grid/gguf/gguf_grids.h"
 #include "grid/quantized_tensor.h"
+#include "grid/sparse/sparse_tensor.h"
 
 namespace adze {
 namespace {
@@ -22,15 +23,23 @@ struct SameBytes {
   std::string_view format;
   std::string_view type;
 };
-constexpr std::array kSameBytes = {SameBytes{"f32", "F32"},        SameBytes{"f16", "F16"},
-                                   SameBytes{"bf16", "BF16"},      SameBytes{"gguf/q4_0", "Q4_0"},
+constexpr std::array kSameBytes = {SameBytes{"f32", "F32"},
+                                   SameBytes{"f16", "F16"},
+                                   SameBytes{"bf16", "BF16"},
+                                   SameBytes{"gguf/q4_0", "Q4_0"},
                                    SameBytes{"gguf/q4_1", "Q4_1"},
-                                   SameBytes{"gguf/q5_0", "Q5_0"}, SameBytes{"gguf/q5_1", "Q5_1"},
-                                   SameBytes{"gguf/q8_0", "Q8_0"}, SameBytes{"gguf/q2_k", "Q2_K"},
-                                   SameBytes{"gguf/q3_k", "Q3_K"}, SameBytes{"gguf/q4_k", "Q4_K"},
-                                   SameBytes{"gguf/q5_k", "Q5_K"}, SameBytes{"gguf/q6_k", "Q6_K"},
-                                   SameBytes{"gguf/iq4_nl", "IQ4_NL"}, SameBytes{"gguf/iq4_xs", "IQ4_XS"},
-                                   SameBytes{"gguf/tq1_0", "TQ1_0"}, SameBytes{"gguf/tq2_0", "TQ2_0"},
+                                   SameBytes{"gguf/q5_0", "Q5_0"},
+                                   SameBytes{"gguf/q5_1", "Q5_1"},
+                                   SameBytes{"gguf/q8_0", "Q8_0"},
+                                   SameBytes{"gguf/q2_k", "Q2_K"},
+                                   SameBytes{"gguf/q3_k", "Q3_K"},
+                                   SameBytes{"gguf/q4_k", "Q4_K"},
+                                   SameBytes{"gguf/q5_k", "Q5_K"},
+                                   SameBytes{"gguf/q6_k", "Q6_K"},
+                                   SameBytes{"gguf/iq4_nl", "IQ4_NL"},
+                                   SameBytes{"gguf/iq4_xs", "IQ4_XS"},
+                                   SameBytes{"gguf/tq1_0", "TQ1_0"},
+                                   SameBytes{"gguf/tq2_0", "TQ2_0"},
                                    SameBytes{"gguf/mxfp4", "MXFP4"}};
 
 /// Integer grids of up to this many bits fit the codes of a type. Q8_0 has codes -128 .. 127; the reference encoder
@@ -107,7 +116,8 @@ void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t r
 
 GgufStorage gguf_storage(const PlannedTensor& tensor) {
   if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr};
-  GgufStorage storage = matrix_storage(tensor.format, tensor.spec.shape.back());
+  // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
+  GgufStorage storage = matrix_storage(dense_format(tensor.format), tensor.spec.shape.back());
   if (storage.type == nullptr) {
     const std::string place = fmt::format("{}: {}", tensor.spec.module, tensor.format);
     const bool named = storage.reason.starts_with(tensor.format);  // a grid's own reason leads with its name

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 
 #include <fmt/format.h>
 
-#include "base/checked.h"
-#include "base/parallel.h"
 #include "solve/common.h"
 #include "solve/gptq/factor.h"
 #include "solve/gptq/feedback.h"
@@ -87,10 +84,7 @@ class GptqSolver final : public Solver {
         options_.static_scales || options_.order == ColumnOrder::activation || encoding.unit_cols() == weights.cols();
     if (fixed_scales) encoding.fit_all(weights, factor.importance, options_.scale_rule);
     const FeedbackPlan plan(factor, encoding, options_.scale_rule, fixed_scales);
-    std::atomic<bool> finite = true;
-    parallel_for(divide_up(weights.rows(), kFeedbackRows), [&](std::size_t tile) {
-      if (!round_with_feedback(plan, weights, tile * kFeedbackRows, encoding).finite) finite = false;
-    });
+    const bool finite = round_with_feedback(plan, weights, encoding).finite;
     if (finite && !damped.empty()) polish(weights, damped, options_.polish, encoding);
     if (finite) return finish_solution(problem, index, encoding, std::move(report));
     add_remark(report.fallback, "error feedback overflowed: rounded to nearest instead");

@@ -25,14 +25,16 @@ struct Panel {
   MatrixF moved;     ///< d_j minus what it was when `gradient` was computed
   MatrixF basis;     ///< how values grow with the scale that is being moved
   MatrixF product;   ///< basis times its part of H
+  MatrixF kept;      ///< 1 or, where the weight is pruned, 0; empty where nothing is
   Matrix<std::int16_t> codes;
 
-  explicit Panel(std::size_t cols)
+  Panel(std::size_t cols, bool prunes)
       : errors(cols, kPanelRows),
         gradient(cols, kPanelRows),
         moved(cols, kPanelRows),
         basis(cols, kPanelRows),
         product(cols, kPanelRows),
+        kept(prunes ? cols : 0, kPanelRows),
         codes(cols, kPanelRows) {}
 };
 
@@ -42,7 +44,7 @@ class Tile {
       : weights_(weights),
         h_(hessian),
         encoding_(encoding),
-        levels_(encoding.grid().levels()),
+        prunes_(!encoding.mask().empty()),
         parameters_(encoding.grid().parameters(weights.cols())),
         refit_(options.refit && encoding.unit_cols() <= kWidestUnit),
         first_row_(first_row),
@@ -54,7 +56,7 @@ class Tile {
                    : unit_cols_),
         errors_(kTileRows, weights.cols()),
         gradient_(kTileRows, std::min(block_, weights.cols())),
-        panel_(gradient_.cols()),
+        panel_(gradient_.cols(), prunes_),
         steps_(encoding, first_row, rows_, kTileRows) {
     steps_.load(0, weights.cols() / step_cols_);
     for (std::size_t r = 0; r < rows_; ++r)
@@ -92,6 +94,10 @@ class Tile {
       panel_.gradient(j, r) = padding ? 0.0f : gradient_(lane_ + r, j);
       panel_.codes(j, r) = codes[r][first_ + j];
     });
+    if (!prunes_) return;
+    transpose_rows(real_rows(), count_, [&](std::size_t j, std::size_t r) {
+      panel_.kept(j, r) = encoding_.kept(row_of(r), first_ + j) ? 1.0f : 0.0f;
+    });
   }
 
   void store() {
@@ -118,6 +124,8 @@ class Tile {
       weights[r] = r < real_rows() ? weights_(row_of(r), col) : 0.0f;
       target[r] = (weights[r] - errors[r]) + gradient[r] * inverse;
     }
+    if (prunes_)
+      for (std::size_t r = 0; r < kPanelRows; ++r) target[r] *= panel_.kept(j, r);
     steps_.round(col, lane_, target, panel_.codes.row(j), values);
     bool any = false;
     for (std::size_t r = 0; r < kPanelRows; ++r) {
@@ -178,7 +186,9 @@ class Tile {
       encoding_.grid().slopes(encoding_.side_of(row_of(r), unit), k, slopes_);
       for (std::size_t j = 0; j < parameter.groups * step_cols_; ++j) {
         const Grid::Slope& slope = slopes_[j / step_cols_];
-        panel_.basis(j, r) = slope.step * level(panel_.codes(at + j, r)) + slope.offset;
+        // Pruned weights stay zero: their codes follow the scale.
+        const bool moves = !prunes_ || panel_.kept(at + j, r) != 0;
+        panel_.basis(j, r) = moves ? slope.step * level(panel_.codes(at + j, r)) + slope.offset : 0.0f;
       }
     }
     for (std::size_t j = 0; j < parameter.groups * step_cols_; ++j)
@@ -187,7 +197,15 @@ class Tile {
   }
 
   float level(std::int16_t code) const {
-    return levels_.empty() ? static_cast<float>(code) : levels_[static_cast<std::size_t>(code)];
+    const std::span<const float> levels = encoding_.grid().levels();
+    return levels.empty() ? static_cast<float>(code) : levels[static_cast<std::size_t>(code)];
+  }
+
+  std::int16_t code_of_zero(const StepGroup& group) const {
+    const float zero = 0;
+    std::int16_t code = 0;
+    round_values(encoding_.grid(), group, std::span(&zero, 1), std::span(&code, 1));
+    return code;
   }
 
   /// True when a stored value was found that lowers the loss; the encoding has it then.
@@ -207,7 +225,9 @@ class Tile {
     steps_.load_row(lane_ + r, start / step_cols_, cols / step_cols_);
     for (std::size_t j = 0; j < cols; ++j) {
       const StepGroup& group = encoding_.group(row_of(r), start + j);
-      const float error = weights_(row_of(r), start + j) - (group.step * level(panel_.codes(at + j, r)) + group.offset);
+      std::int16_t& code = panel_.codes(at + j, r);
+      if (prunes_ && panel_.kept(at + j, r) == 0) code = code_of_zero(group);
+      const float error = weights_(row_of(r), start + j) - value_of(encoding_.grid(), group, code);
       panel_.moved(j, r) = error - panel_.errors(at + j, r);
       panel_.errors(at + j, r) = error;
     }
@@ -216,7 +236,7 @@ class Tile {
   ConstViewF weights_;
   ConstViewF h_;
   Encoding& encoding_;
-  std::span<const float> levels_;
+  bool prunes_;
   std::span<const Grid::ScaleParameter> parameters_;
   bool refit_;
   std::size_t first_row_;

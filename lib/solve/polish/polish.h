@@ -1,6 +1,7 @@
 // Coordinate descent on a finished encoding: every code, and every stored scale, moves to the place where the proxy
 // loss is least while all others stay (specification, sections 1.4 and 4). In one coordinate the loss is a parabola, so
-// the nearest stored value to its minimum is the best one, and no move makes the loss greater.
+// the nearest stored value to its minimum is the best one, and no move makes the loss greater. Pruned weights stay
+// zero; on a grid of floats this is Gauss-Seidel for least squares on the mask.
 #pragma once
 
 #include "base/matrix.h"

@@ -1,0 +1,35 @@
+#include "linalg/inverse.h"
+
+#include <lapacke.h>
+
+#include "linalg/gemm.h"
+
+namespace adze {
+
+// LAPACK's column-major upper triangle is the row-major lower one.
+bool cholesky(MatrixD& h) {
+  assert(h.rows() == h.cols());
+  use_single_threaded_blas();
+  const auto n = static_cast<lapack_int>(h.rows());
+  return LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', n, h.data(), n) == 0;
+}
+
+bool invert(MatrixD& h) {
+  if (!cholesky(h)) return false;
+  const auto n = static_cast<lapack_int>(h.rows());
+  if (LAPACKE_dpotri_work(LAPACK_COL_MAJOR, 'U', n, h.data(), n) != 0) return false;
+  for (std::size_t r = 0; r < h.rows(); ++r)
+    for (std::size_t c = r + 1; c < h.cols(); ++c) h(r, c) = h(c, r);
+  return true;
+}
+
+void solve_lower(const MatrixD& l, std::span<double> b) {
+  assert(l.rows() == b.size());
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    double sum = b[i];
+    for (std::size_t k = 0; k < i; ++k) sum -= l(i, k) * b[k];
+    b[i] = sum / l(i, i);
+  }
+}
+
+}  // namespace adze

@@ -1,0 +1,18 @@
+// Inverses and factors of small or shared positive definite matrices, in double, by LAPACK on one thread.
+#pragma once
+
+#include "base/matrix.h"
+
+namespace adze {
+
+/// Overwrites the symmetric positive definite h [n x n] with its inverse, both triangles. False when it is not positive
+/// definite; h is then garbage.
+[[nodiscard]] bool invert(MatrixD& h);
+
+/// Overwrites the lower triangle of h with L, L L^T = h; the strict upper triangle is left as it is. False likewise.
+[[nodiscard]] bool cholesky(MatrixD& h);
+
+/// Solves L y = b in place by forward substitution. l: [n x n], of which the lower triangle is read; b: n values.
+void solve_lower(const MatrixD& l, std::span<double> b);
+
+}  // namespace adze
