@@ -62,10 +62,8 @@ std::string choice_in_words(const PreparedRun& run) {
 
 std::string prediction(const PreparedRun& run) {
   const CompressionPlan& plan = run.plan;
-  std::string text = fmt::format(
-      "\n{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\ncalibration: {} windows of {} tokens\n",
-      run.model->name, plan.original_bytes, plan.stored_bytes, plan.bits_per_weight(), run.windows.count(),
-      run.windows.tokens);
+  std::string text = fmt::format("\n{}calibration: {} windows of {} tokens\n", sizes_in_words(run), run.windows.count(),
+                                 run.windows.tokens);
   for (const ExportJob& job : plan.exports) {
     text += fmt::format("{} ({}): {} bytes\n", job.file.string(), job.info->name, job.bytes);
     for (const std::string& remark : job.remarks) text += fmt::format("  note: {}\n", remark);

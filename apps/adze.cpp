@@ -27,6 +27,8 @@ constexpr std::array kVerbs{
     Verb{"export", "compressed model -> a file that other runtimes load"},
     Verb{"import", "checkpoint -> model store, every tensor checked"},
     Verb{"calibrate", "checkpoint + text -> statistics of every layer's input"},
+    Verb{"quantize", "model + statistics -> quantized model, one grid and one solver"},
+    Verb{"prune", "model + statistics -> pruned model, one sparsity and one solver"},
     Verb{"inspect", "what a file or folder is, what it holds, whether it is whole"},
 };
 

@@ -15,10 +15,14 @@ inline constexpr std::size_t kMostTemporaries = 32;  // a program writes two or 
 /// From any thread. False when the name does not fit.
 bool register_temporary(const std::filesystem::path& path);
 
+/// The same for a folder that is being filled: all files in it and in folders of it go too, down to kTemporaryDepth.
+bool register_temporary_folder(const std::filesystem::path& path);
+inline constexpr int kTemporaryDepth = 4;
+
 /// Does nothing for a name that is not registered.
 void forget_temporary(const std::filesystem::path& path);
 
-/// Removes all registered files. Async-signal-safe; the program must end after it.
+/// Removes all registered files, then folders. Async-signal-safe; the program must end after it.
 void unlink_temporaries() noexcept;
 
 }  // namespace adze

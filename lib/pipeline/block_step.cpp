@@ -144,6 +144,33 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
   return originals;
 }
 
+bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
+  return std::ranges::any_of(linears_of(stage), [&](const LinearInfo& info) {
+    return plan.find(module_name(block, info.slot))->scheme.has_value();
+  });
+}
+
+void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
+                 const Moments& moments, BlockOutcome& outcome) {
+  std::vector<const ModulePlan*> modules;
+  std::vector<TensorPtr> originals;
+  for (const LinearInfo& info : linears_of(stage)) {
+    modules.push_back(plan.find(module_name(block, info.slot)));
+    originals.push_back(original[info.slot].weight);
+  }
+  const std::vector<TensorPtr> solved = solve_modules(plan, modules, std::move(originals), moments, outcome.tensors);
+  for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
+}
+
+void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress) {
+  for (const TensorRecord& record : tensors) {
+    if (!record.report.fallback.empty()) progress.warn(fmt::format("{}: {}", record.module, record.report.fallback));
+    if (record.report.dead_inputs > 0)
+      progress.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
+                                record.report.dead_inputs));
+  }
+}
+
 BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done) {
   BlockOutcome outcome{original, {}};
@@ -157,22 +184,13 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
   if (job.reference != nullptr) reference.emplace(job.forward, *job.reference);
   const BlockWeights& seen = sees_itself ? outcome.weights : original;
   for (const Stage stage : kStages) {
-    std::vector<const ModulePlan*> modules;
-    std::vector<TensorPtr> originals;
-    for (const LinearInfo& info : linears_of(stage)) {
-      modules.push_back(job.plan.find(module_name(block, info.slot)));
-      originals.push_back(original[info.slot].weight);
-    }
     const Measured measured = with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
-      const bool solves =
-          std::ranges::any_of(modules, [](const ModulePlan* module) { return module->scheme.has_value(); });
       // Measured once, `down` sees the drift that `o` was asked to take away already: only one of them may.
       const bool joins = job.stages == StageMode::staged || stage == Stage::down;
-      return measure(solves, joins, stage, pass, seen, reference ? &*reference : nullptr, original);
+      return measure(solves_stage(job.plan, block, stage), joins, stage, pass, seen, reference ? &*reference : nullptr,
+                     original);
     });
-    const std::vector<TensorPtr> solved =
-        solve_modules(job.plan, modules, std::move(originals), measured.moments(), outcome.tensors);
-    for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
+    solve_stage(job.plan, block, stage, original, measured.moments(), outcome);
     stage_done();
   }
   if (reference) reference->finish(original);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <vector>
 
+#include "base/progress.h"
 #include "calibrate/block_pass.h"
 #include "pipeline/ledger.h"
 #include "pipeline/plan.h"
@@ -41,6 +42,16 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
 /// Rows of a matrix that are solved at a time: fixed, so that memory bounds no bit. Grids that keep their side data
 /// once per tensor are not cut, nor is what is pruned: rows compete for zeros.
 std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape);
+
+/// True when a scheme solves a matrix of this stage: then its moments are wanted.
+bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
+
+/// Solves or converts the matrices of one stage; `outcome` takes weights and records.
+void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
+                 const Moments& moments, BlockOutcome& outcome);
+
+/// Warns of fallbacks; dead inputs are a note.
+void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress);
 
 /// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
 /// appended. originals: each is let go once it is decoded, so give the last reference away where memory counts.

@@ -13,6 +13,7 @@
 #include "model/compressed_store.h"
 #include "pipeline/block_step.h"
 #include "pipeline/manifest.h"
+#include "pipeline/outer_step.h"
 #include "pipeline/resources.h"
 
 namespace adze {
@@ -176,7 +177,7 @@ class Run {
     progress_.update(stages_done);
     BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), *states_.states,
                                           [&] { progress_.update(++stages_done); });
-    warn_of_fallbacks(outcome.tensors);
+    tell_remarks(outcome.tensors, progress_);
     commit_block(block, std::move(outcome));
   }
 
@@ -203,33 +204,20 @@ class Run {
   void do_outer() {
     if (is_done(layers_)) return;
     progress_.start("embedding and head", 1);
-    const Architecture& architecture = model_.architecture();
-    const std::vector<float> norm = model_.weights->final_norm();
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(layers_);
-    const InputStatistics statistics =
-        needs_head_statistics() ? measure_head_input(forward_, norm, *states_.states) : InputStatistics();
+    InputStatistics statistics;
+    if (solves_head(run_.plan, model_.architecture()))
+      statistics = measure_head_input(forward_, model_.weights->final_norm(), *states_.states);
     for (Stream* stream : streams()) stream->states.reset();
-    const Moments of_head{statistics.second_moment, {}, {}};
-    const auto solve = [&](std::string_view module, TensorPtr original, const Moments& moments) {
-      std::vector<TensorPtr> originals;
-      originals.push_back(std::move(original));  // the last reference: it goes once it is decoded
-      return solve_modules(run_.plan, {run_.plan.find(module)}, std::move(originals), moments, step.tensors).front();
-    };
-    const TensorPtr embedding =
-        solve("embed_tokens", model_.weights->embedding(), architecture.tied ? of_head : Moments());
-    const TensorPtr head = architecture.tied ? nullptr : solve("lm_head", model_.weights->head(), of_head);
-    warn_of_fallbacks(step.tensors);
+    const OuterOutcome outcome = compress_outer(run_.plan, *model_.weights, statistics.second_moment);
+    step.tensors = outcome.tensors;
+    tell_remarks(step.tensors, progress_);
     const std::string name = std::string("store/") + kOuterFileName;
-    write_outer_file(folder_.out() / name, model_.files, embedding, norm, head);
+    write_outer_file(folder_.out() / name, model_.files, outcome.embedding, outcome.norm, outcome.head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
     progress_.update(1);
-  }
-
-  bool needs_head_statistics() const {
-    const ModulePlan* head = run_.plan.find(model_.architecture().tied ? "embed_tokens" : "lm_head");
-    return head->scheme.has_value();
   }
 
   void do_exports() {
@@ -266,15 +254,6 @@ class Run {
     result_.evaluation = evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
                                   prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol,
                                   progress_, run_.memory.choice.evaluation_windows);
-  }
-
-  void warn_of_fallbacks(const std::vector<TensorRecord>& tensors) {
-    for (const TensorRecord& record : tensors) {
-      if (!record.report.fallback.empty()) progress_.warn(fmt::format("{}: {}", record.module, record.report.fallback));
-      if (record.report.dead_inputs > 0)
-        progress_.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
-                                   record.report.dead_inputs));
-    }
   }
 
   const PreparedRun& run_;

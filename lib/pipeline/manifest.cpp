@@ -2,25 +2,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/parallel.h"
 #include "linalg/convert.h"
+#include "pipeline/manifest_parts.h"
 
 namespace adze {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-Json tensor_json(const TensorRecord& record) {
-  Json json{{"module", record.module},
-            {"format", record.format},
-            {"bytes", record.bytes},
-            {"loss", record.report.loss},
-            {"relative_loss", record.report.relative_loss},
-            {"damping", record.report.damping},
-            {"dead_inputs", record.report.dead_inputs}};
-  if (!record.report.fallback.empty()) json["fallback"] = record.report.fallback;
-  return json;
-}
 
 Json evaluation_json(const EvaluationResult& evaluation, const CompressionPlan& plan) {
   Json json = to_json(evaluation);
@@ -36,16 +24,10 @@ std::string manifest_text(const PreparedRun& run, const CompressResult& result) 
   json["adze"] = 1;
   json["version"] = ADZE_VERSION;
   json["recipe"] = {{"hash", run.recipe->text_hash}};
-  json["model"] = {{"name", run.model->name},
-                   {"family", run.model->architecture().family},
-                   {"bytes", run.plan.original_bytes},
-                   {"weights", run.plan.weights}};
+  json["model"] = model_json(*run.model, run.plan);
   json["calibration"] = {{"windows", run.windows.count()}, {"tokens", run.windows.tokens}, {"hash", run.windows.hash()}};
   json["kernels"] = kernel_name();
-  json["stored"] = {{"bytes", run.plan.stored_bytes}, {"bits_per_weight", run.plan.bits_per_weight()}};
-  for (const TensorRecord& record : result.tensors) json["tensors"].push_back(tensor_json(record));
-  for (const LedgerFile& file : result.files)
-    json["files"].push_back({{"path", file.path}, {"bytes", file.bytes}, {"xxh3", file.hash}});
+  add_results(run.plan, result, json);
   if (result.evaluation) json["evaluation"] = evaluation_json(*result.evaluation, run.plan);
   return json.dump(1) + "\n";
 }
@@ -54,14 +36,7 @@ std::string report_text(const PreparedRun& run, const CompressResult& result) {
   Json json;
   json["seconds"] = result.seconds;
   json["resumed_steps"] = result.resumed_steps;
-  json["threads"] = thread_count();
-  json["kernels"] = kernel_name();
-  json["predicted_peak_memory"] = run.plan.peak_memory;
-  for (const TensorRecord& record : result.tensors) {
-    Json tensor = tensor_json(record);
-    tensor["seconds"] = record.seconds;
-    json["tensors"].push_back(tensor);
-  }
+  add_timings(run.plan, result, json);
   if (result.evaluation) json["evaluation"] = evaluation_json(*result.evaluation, run.plan);
   return json.dump(1) + "\n";
 }

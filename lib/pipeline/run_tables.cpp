@@ -56,6 +56,11 @@ std::string match_table(const PreparedRun& run) {
   return table.text() + kept_modules(run);
 }
 
+std::string sizes_in_words(const PreparedRun& run) {
+  return fmt::format("{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\n", run.model->name,
+                     run.plan.original_bytes, run.plan.stored_bytes, run.plan.bits_per_weight());
+}
+
 std::string loss_table(const CompressResult& result) {
   struct Line {
     std::size_t count = 0;

@@ -10,6 +10,9 @@ namespace adze {
 /// One line per rule and resulting format: modules, format, bytes before and after; modules that no rule matches last.
 std::string match_table(const PreparedRun& run);
 
+/// "demo-llama tensors bytes 100 -> 50 (4.5 bits per weight, norms included)", one line.
+std::string sizes_in_words(const PreparedRun& run);
+
 /// Relative loss per kind of linear over all blocks: mean and worst.
 std::string loss_table(const CompressResult& result);
 

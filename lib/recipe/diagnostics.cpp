@@ -18,6 +18,7 @@ std::string Diagnostics::format(const Diagnostic& diagnostic) const {
   if (!diagnostic.where.known()) return fmt::format("{}: {}", source_->origin(), diagnostic.message);
   const Place place = source_->place_of(diagnostic.where);
   const std::string excerpt = source_->excerpt(diagnostic.where);
+  if (source_->origin().empty()) return diagnostic.message + (excerpt.empty() ? "" : "\n") + excerpt;
   return fmt::format("{}:{}:{}: {}{}{}", source_->origin(), place.line, place.column, diagnostic.message,
                      excerpt.empty() ? "" : "\n", excerpt);
 }

@@ -41,7 +41,7 @@ class Diagnostics {
   const std::vector<Diagnostic>& found() const { return found_; }
   const std::shared_ptr<const Source>& source() const { return source_; }
 
-  /// "origin:line:column: message" with the source line and a caret.
+  /// "origin:line:column: message" with the source line and a caret; of a source without a name the message and these.
   std::string format(const Diagnostic& diagnostic) const;
   /// All of them in the order of the file, one after the other; beyond the first kMaxShown their number only.
   std::string format_all() const;

@@ -74,6 +74,8 @@ class Solver {
   virtual std::string description() const = 0;
   /// True when solve() makes use of Problem::cross and Problem::residual.
   virtual bool wants_reference() const { return false; }
+  /// False when solve() does all it can do without H: then inputs are merely weighed equally.
+  virtual bool needs_inputs() const { return true; }
   virtual SolverScratch scratch(const ProblemSize& size) const = 0;
   /// Floating-point operations beyond a few products of W and H, where a solver takes many: the pre-flight warns.
   virtual double extra_operations(const ProblemSize&) const { return 0; }

@@ -47,6 +47,23 @@ TEST_F(Temporaries, RemovesWhatIsRegisteredAndNothingElse) {
   forget_temporary(writing);
 }
 
+TEST_F(Temporaries, RemovesARegisteredFolderWithWhatIsInItAndFollowsNoLink) {
+  fs::create_directories(folder_ / "out.tmp/store/deep");
+  const fs::path other = make("other");
+  make("out.tmp/report");
+  make("out.tmp/store/deep/block");
+  for (int i = 0; i < 300; ++i) make("out.tmp/store/block-" + std::to_string(i));  // more than one read gives
+  fs::create_symlink(folder_, folder_ / "out.tmp/up");
+  EXPECT_TRUE(register_temporary_folder(folder_ / "out.tmp"));
+  unlink_temporaries();
+  EXPECT_FALSE(fs::exists(folder_ / "out.tmp"));
+  EXPECT_TRUE(fs::exists(other));
+  forget_temporary(folder_ / "out.tmp");
+  fs::create_directory(folder_ / "out.tmp");
+  unlink_temporaries();
+  EXPECT_TRUE(fs::exists(folder_ / "out.tmp"));
+}
+
 TEST_F(Temporaries, NamesThatDoNotFitAreRefused) {
   EXPECT_FALSE(register_temporary(std::string(PATH_MAX, 'x')));
   std::vector<fs::path> names;

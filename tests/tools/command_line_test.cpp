@@ -4,8 +4,8 @@
 namespace adze::testing {
 namespace {
 
-const std::vector<std::string> kTools{"adze-calibrate", "adze-compress", "adze-eval",
-                                      "adze-export",    "adze-import",   "adze-inspect"};
+const std::vector<std::string> kTools{"adze-calibrate", "adze-compress", "adze-eval",  "adze-export",
+                                      "adze-import",    "adze-inspect",  "adze-prune", "adze-quantize"};
 
 TEST(CommandLine, EveryToolExplainsItselfWithAnExample) {
   for (const std::string& tool : kTools) {
@@ -53,7 +53,9 @@ TEST(CommandLine, UnknownOptionsAreNamed) {
       {"adze-compress", {"a", "b", "-o", "c"}},
       {"adze-eval", {"a", "--text", "b"}},
       {"adze-export", {"a", "-o", "b"}},
-      {"adze-import", {"a", "-o", "b"}}};
+      {"adze-import", {"a", "-o", "b"}},
+      {"adze-prune", {"a", "--sparsity", "2:4", "-o", "b"}},
+      {"adze-quantize", {"a", "--grid", "int4", "-o", "b"}}};
   for (auto [tool, arguments] : kComplete) {
     arguments.push_back("--frobnicate");
     expect_exit(run_program(tool, arguments), 64, {"--frobnicate"});
@@ -112,6 +114,8 @@ TEST(CommandLine, EveryToolTakesTheSourceOfAStore) {
       {"adze-compress", {recipe, store, "--dry-run"}},
       {"adze-eval", {store, "--text", text, "--protocol", "lcpp-128"}},
       {"adze-export", {store, "-o", place.out() + ".gguf", "--dry-run"}},
+      {"adze-prune", {store, "--sparsity", "2:4", "--solver", "magnitude", "--dry-run"}},
+      {"adze-quantize", {store, "--grid", "int4", "--solver", "rtn", "--dry-run"}},
       {"adze-calibrate", {store, "--set", text, "--windows", "2", "--tokens", "32", "-o", place.out(), "--dry-run"}}};
   for (auto [tool, arguments] : kCalls) {
     SCOPED_TRACE(tool);

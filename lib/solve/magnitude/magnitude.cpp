@@ -13,7 +13,7 @@ Mask choose(ConstViewF weights, const SparsityPattern& pattern, const InputKnowl
 }  // namespace
 
 std::unique_ptr<Solver> configure_magnitude(MapReader& options) {
-  return make_masked_solver({"magnitude", "", &choose, {}, false}, read_masked_steps(options, {}));
+  return make_masked_solver({"magnitude", "", &choose, {}, false, false}, read_masked_steps(options, {}));
 }
 
 }  // namespace adze

@@ -30,6 +30,7 @@ class MaskedSolver final : public Solver {
   }
 
   bool wants_reference() const override { return options_.shift > 0; }
+  bool needs_inputs() const override { return second_order() || method_.weighs_input; }
 
   /// Factoring holds H permuted in double; solving the factor, damped H, restored weights, and the mask as floats.
   SolverScratch scratch(const ProblemSize& size) const override {

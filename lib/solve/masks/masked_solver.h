@@ -52,6 +52,7 @@ struct MaskedMethod {
   MaskMaker mask = {};       ///< empty: `values` makes the mask; without H it is that of magnitude
   ValueMaker values = {};    ///< empty: kept weights are restored and rounded as the options say
   bool second_order = true;  ///< false: the mask needs diag(H) at most
+  bool weighs_input = true;  ///< false: the mask needs not even that
   std::function<double(const ProblemSize&)> extra_operations = {};  ///< as in Solver
 };
 

@@ -14,6 +14,8 @@ class RtnSolver final : public Solver {
 
   std::string description() const override { return fmt::format("rtn scale_rule={}", name_of(rule_)); }
 
+  bool needs_inputs() const override { return false; }
+
   SolverScratch scratch(const ProblemSize&) const override { return {}; }
 
   std::vector<Solution> solve(const Problem& problem) const override {

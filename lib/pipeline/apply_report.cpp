@@ -1,0 +1,52 @@
+#include "pipeline/apply_report.h"
+
+#include "linalg/convert.h"
+#include "pipeline/manifest_parts.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json scheme_json(const PreparedScheme& scheme) {
+  const ResolvedScheme& resolved = scheme.run.plan.schemes.front();
+  return {{"options", scheme.run.recipe->source->text()},
+          {"format", resolved.format()},
+          {"solver", resolved.solver->description()}};
+}
+
+Json calibration_json(const PreparedScheme& scheme) {
+  if (!scheme.statistics) return {{"windows", 0}, {"hash", "none"}};
+  const StatisticsInfo& info = scheme.statistics->info();
+  return {{"windows", info.windows},
+          {"total_tokens", info.tokens},
+          {"hash", info.calibration},
+          {"statistics_of", info.model},
+          {"statistics_kernels", info.kernels}};
+}
+
+}  // namespace
+
+std::string scheme_manifest_text(const PreparedScheme& scheme, const CompressResult& result) {
+  Json json;
+  json["adze"] = 1;
+  json["version"] = ADZE_VERSION;
+  json["recipe"] = {{"hash", scheme.run.recipe->text_hash}};
+  json["scheme"] = scheme_json(scheme);
+  json["model"] = model_json(*scheme.run.model, scheme.run.plan);
+  json["calibration"] = calibration_json(scheme);
+  json["remark"] = scheme.remark;
+  json["kernels"] = kernel_name();
+  add_results(scheme.run.plan, result, json);
+  return json.dump(1) + "\n";
+}
+
+std::string scheme_report_text(const PreparedScheme& scheme, const CompressResult& result) {
+  Json json;
+  json["seconds"] = result.seconds;
+  json["remark"] = scheme.remark;
+  add_timings(scheme.run.plan, result, json);
+  return json.dump(1) + "\n";
+}
+
+}  // namespace adze

@@ -1,0 +1,169 @@
+#include "pipeline/apply_scheme.h"
+
+#include <chrono>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/sidecar.h"
+#include "model/compressed_store.h"
+#include "pipeline/apply_report.h"
+#include "pipeline/block_step.h"
+#include "pipeline/outer_step.h"
+#include "pipeline/whole_folder.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+/// What is wrong with a recipe that nobody wrote is wrong with the command line.
+template <typename Body>
+auto with_usage_errors(Body&& body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_recipe) throw;
+    throw Error(ErrorKind::usage, error.message());
+  }
+}
+
+void check_same_model(const StatisticsFolder& folder, const Architecture& architecture) {
+  const StatisticsInfo& of = folder.info();
+  if (of.family != architecture.family)
+    fail(ErrorKind::bad_data, "{}: statistics of the family {} ({}), the model's is {}", folder.path().string(),
+         of.family, of.model, architecture.family);
+  const StatisticsInfo wanted = describe_statistics(architecture, "", {});
+  const struct {
+    const char* name;
+    std::uint64_t theirs, ours;
+  } sizes[] = {{"layers", of.layers, wanted.layers},
+               {"hidden", of.hidden, wanted.hidden},
+               {"ffn", of.ffn, wanted.ffn},
+               {"heads", of.heads, wanted.heads},
+               {"kv_heads", of.kv_heads, wanted.kv_heads},
+               {"head_dim", of.head_dim, wanted.head_dim},
+               {"vocab", of.vocab, wanted.vocab}};
+  for (const auto& size : sizes)
+    if (size.theirs != size.ours)
+      fail(ErrorKind::bad_data, "{}: statistics of another model ({}): {} is {}, the model's is {}",
+           folder.path().string(), of.model, size.name, size.theirs, size.ours);
+}
+
+/// H as it was measured. Throws bad_data when it is not of `inputs` features.
+InputStatistics read_input(const StatisticsReader& part, const std::string& input, std::uint64_t inputs) {
+  InputStatistics statistics = part.read(input);
+  if (statistics.inputs() != inputs)
+    fail(ErrorKind::bad_data, "statistics of '{}' are of {} inputs, the weights have {}", input, statistics.inputs(),
+         inputs);
+  return statistics;
+}
+
+class SchemeRun {
+ public:
+  SchemeRun(const PreparedScheme& scheme, const fs::path& out, bool overwrite, Progress& progress)
+      : scheme_(scheme),
+        plan_(scheme.run.plan),
+        model_(*scheme.run.model),
+        layers_(model_.architecture().layers),
+        progress_(progress),
+        folder_(out, overwrite) {}
+
+  CompressResult run() {
+    const Clock::time_point start = Clock::now();
+    progress_.start("solving", (layers_ + 1) * kStages.size());
+    for (std::size_t block = 0; block < layers_; ++block) do_block(block);
+    do_outer();
+    progress_.update((layers_ + 1) * kStages.size());
+    result_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    write_file(folder_.path() / "report.json", scheme_report_text(scheme_, result_));
+    write_file(folder_.path() / kManifestName, scheme_manifest_text(scheme_, result_));
+    folder_.commit();
+    return std::move(result_);
+  }
+
+ private:
+  void do_block(std::size_t block) {
+    const BlockWeights original = model_.weights->block(block);
+    BlockOutcome outcome{original, {}};
+    std::optional<StatisticsReader> part;  // its checksum is compared once
+    std::size_t done = block * kStages.size();
+    progress_.update(done);
+    for (const Stage stage : kStages) {
+      with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
+        InputStatistics inputs;
+        if (scheme_.statistics && solves_stage(plan_, block, stage)) {
+          if (!part) part.emplace(scheme_.statistics->part(block));
+          inputs =
+              read_input(*part, std::string(name_of(stage)), original[linears_of(stage)[0].slot].weight->shape().cols);
+        }
+        solve_stage(plan_, block, stage, original, {inputs.second_moment, {}, {}}, outcome);
+      });
+      progress_.update(++done);
+    }
+    const std::string name = "store/" + block_file_name(block);
+    write_block_file(folder_.path() / name, outcome.weights);
+    add(name, std::move(outcome.tensors));
+  }
+
+  void do_outer() {
+    InputStatistics inputs;
+    if (scheme_.statistics && solves_head(plan_, model_.architecture()))
+      inputs = read_input(scheme_.statistics->part(layers_), "head", model_.architecture().hidden);
+    OuterOutcome outcome = compress_outer(plan_, *model_.weights, inputs.second_moment);
+    const std::string name = std::string("store/") + kOuterFileName;
+    write_outer_file(folder_.path() / name, model_.files, outcome.embedding, outcome.norm, outcome.head);
+    add(name, std::move(outcome.tensors));
+  }
+
+  /// Takes a finished file of the store and the records of what it holds.
+  void add(const std::string& name, std::vector<TensorRecord> tensors) {
+    tell_remarks(tensors, progress_);
+    result_.tensors.insert(result_.tensors.end(), tensors.begin(), tensors.end());
+    for (const std::string& file : {name, sidecar_path(name).string()})
+      result_.files.push_back(describe_file(folder_.path(), file));
+  }
+
+  const PreparedScheme& scheme_;
+  const CompressionPlan& plan_;
+  const OpenedModel& model_;
+  std::size_t layers_;
+  Progress& progress_;
+  WholeFolder folder_;
+  CompressResult result_;
+};
+
+}  // namespace
+
+Recipe scheme_recipe(const std::vector<SchemeArgument>& arguments) {
+  return with_usage_errors([&] { return recipe_of(arguments); });
+}
+
+PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model,
+                              const std::optional<fs::path>& statistics) {
+  PreparedScheme scheme;
+  scheme.run.recipe = &recipe;
+  scheme.run.model = &model;
+  scheme.run.plan = with_usage_errors([&] { return make_plan(recipe, model); });
+  scheme.run.memory = predict_resources(recipe, model.architecture(), scheme.run.plan);
+  if (statistics) {
+    scheme.statistics.emplace(*statistics);
+    check_same_model(*scheme.statistics, model.architecture());
+    scheme.remark = "inputs are those of the original model (propagate: original): nothing is shifted";
+  } else if (scheme.run.plan.schemes.front().solver->needs_inputs()) {
+    fail(ErrorKind::usage,
+         "solver {} needs statistics with these options: give --stats, a folder that adze calibrate makes; rtn, and "
+         "magnitude by itself, do without",
+         recipe.schemes.front().solver);
+  } else {
+    scheme.remark = "no statistics: every input weighs the same, losses are squared errors of weights";
+  }
+  return scheme;
+}
+
+CompressResult apply_scheme(const PreparedScheme& scheme, const fs::path& out, bool overwrite, Progress& progress) {
+  return SchemeRun(scheme, out, overwrite, progress).run();
+}
+
+}  // namespace adze

@@ -1,0 +1,50 @@
+#include "pipeline/manifest_parts.h"
+
+#include "base/parallel.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json tensor_json(const TensorRecord& record) {
+  Json json{{"module", record.module},
+            {"format", record.format},
+            {"bytes", record.bytes},
+            {"loss", record.report.loss},
+            {"relative_loss", record.report.relative_loss},
+            {"damping", record.report.damping},
+            {"dead_inputs", record.report.dead_inputs}};
+  if (!record.report.fallback.empty()) json["fallback"] = record.report.fallback;
+  return json;
+}
+
+}  // namespace
+
+Json model_json(const OpenedModel& model, const CompressionPlan& plan) {
+  return {{"name", model.name},
+          {"family", model.architecture().family},
+          {"bytes", plan.original_bytes},
+          {"weights", plan.weights}};
+}
+
+void add_results(const CompressionPlan& plan, const CompressResult& result, Json& json) {
+  json["stored"] = {{"bytes", plan.stored_bytes}, {"bits_per_weight", plan.bits_per_weight()}};
+  for (const TensorRecord& record : result.tensors) json["tensors"].push_back(tensor_json(record));
+  for (const LedgerFile& file : result.files)
+    json["files"].push_back({{"path", file.path}, {"bytes", file.bytes}, {"xxh3", file.hash}});
+}
+
+void add_timings(const CompressionPlan& plan, const CompressResult& result, Json& json) {
+  json["threads"] = thread_count();
+  json["kernels"] = kernel_name();
+  json["predicted_peak_memory"] = plan.peak_memory;
+  for (const TensorRecord& record : result.tensors) {
+    Json tensor = tensor_json(record);
+    tensor["seconds"] = record.seconds;
+    json["tensors"].push_back(tensor);
+  }
+}
+
+}  // namespace adze

@@ -1,0 +1,116 @@
+#include "transform/rotation.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "transform/rotate_tensor.h"
+
+namespace adze {
+namespace {
+
+/// What turns in a block; null: nothing.
+struct BlockRotations {
+  const RandomHadamard* residual;
+  const RandomHadamard* heads;
+};
+
+/// Which sides of a linear turn. Gains leave their norms with R1 only.
+TensorSides sides_of(LinearSlot slot, const BlockWeights& block, const BlockRotations& rotations) {
+  const auto reads_residual = [&](const std::vector<float>& gain) {
+    TensorSides sides;
+    if (!rotations.residual) return sides;
+    sides.in = rotations.residual;
+    sides.gain = gain;
+    return sides;
+  };
+  switch (slot) {
+    case LinearSlot::q:
+    case LinearSlot::k:
+      return reads_residual(block.input_norm);
+    case LinearSlot::v: {
+      TensorSides sides = reads_residual(block.input_norm);
+      sides.out = rotations.heads;
+      return sides;
+    }
+    case LinearSlot::o:
+      return {rotations.heads, rotations.residual, {}};
+    case LinearSlot::gate:
+    case LinearSlot::up:
+      return reads_residual(block.post_attention_norm);
+    case LinearSlot::down:
+      return {nullptr, rotations.residual, {}};
+  }
+  fail(ErrorKind::internal, "linear {} has no rotation", static_cast<int>(slot));
+}
+
+void check_size(std::size_t size, std::string_view what, std::string_view rotation) {
+  if (!has_hadamard(size))
+    fail(ErrorKind::bad_recipe, "{} {} cannot be rotated: it must be {}; leave out the rotation of {}", what, size,
+         hadamard_lengths(), rotation);
+}
+
+const RandomHadamard* pointer_to(const std::optional<RandomHadamard>& rotation) {
+  return rotation ? &*rotation : nullptr;
+}
+
+}  // namespace
+
+Rotation::Rotation(const Architecture& original, const RotationOptions& options)
+    : architecture_(original), options_(options) {
+  if (options.heads) check_size(original.head_dim, "head size", "heads");
+  if (!options.residual) return;
+  check_size(original.hidden, "hidden size", "the residual stream");
+  residual_.emplace(original.hidden, options.seed, "rotation.residual");
+  if (original.tied) architecture_.tied_stated = true;
+  architecture_.tied = false;
+}
+
+std::optional<RandomHadamard> Rotation::head_rotation(std::size_t block) const {
+  if (!options_.heads) return std::nullopt;
+  return RandomHadamard(architecture_.head_dim, options_.seed, fmt::format("rotation.layers.{}.heads", block));
+}
+
+BlockWeights Rotation::block(BlockWeights block, std::size_t index) const {
+  const std::optional<RandomHadamard> heads = head_rotation(index);
+  const BlockRotations rotations{pointer_to(residual_), pointer_to(heads)};
+  for (const LinearInfo& info : block_linears()) {
+    Linear& linear = block[info.slot];
+    const TensorSides sides = sides_of(info.slot, block, rotations);
+    with_context(module_name(index, info.slot), [&] {
+      linear.weight = rotate_tensor(std::move(linear.weight), sides);
+      if (sides.out) linear.bias = rotate_bias(linear.bias, *sides.out);
+    });
+  }
+  block.input_norm = final_norm(std::move(block.input_norm));
+  block.post_attention_norm = final_norm(std::move(block.post_attention_norm));
+  return block;
+}
+
+TensorPtr Rotation::embedding(TensorPtr table) const {
+  return with_context("embed_tokens", [&] {
+    return rotate_tensor(std::move(table), {pointer_to(residual_), nullptr, {}});
+  });
+}
+
+TensorPtr Rotation::head(TensorPtr table, std::span<const float> norm) const {
+  if (!residual_) return table;
+  return with_context("lm_head", [&] { return rotate_tensor(std::move(table), {&*residual_, nullptr, norm}); });
+}
+
+std::vector<float> Rotation::final_norm(std::vector<float> norm) const {
+  if (residual_) std::ranges::fill(norm, 1.0f);
+  return norm;
+}
+
+RotatedWeights::RotatedWeights(std::shared_ptr<const ModelWeights> original, const RotationOptions& options)
+    : original_(std::move(original)), rotation_(original_->architecture(), options) {}
+
+TensorPtr RotatedWeights::embedding() const { return rotation_.embedding(original_->embedding()); }
+
+BlockWeights RotatedWeights::block(std::size_t index) const { return rotation_.block(original_->block(index), index); }
+
+std::vector<float> RotatedWeights::final_norm() const { return rotation_.final_norm(original_->final_norm()); }
+
+TensorPtr RotatedWeights::head() const { return rotation_.head(original_->head(), original_->final_norm()); }
+
+}  // namespace adze
