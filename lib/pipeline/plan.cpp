@@ -249,7 +249,8 @@ class Planner {
     if (const auto reason = use_scheme(*rule.scheme, module)) {
       if (!rule.fallback) {
         if (reported_.insert(*reason).second)
-          problems_.report(rule.treatment_where, "{}: {}; or give the rule a fallback", module.spec.module, *reason);
+          problems_.report(rule.treatment_where, "{}: {}; or give {}", module.spec.module, *reason,
+                           recipe_.origin.empty() ? "--fallback a dtype" : "the rule a fallback");
       } else if (rule.fallback->store) {
         store_as(*rule.fallback->store, module);
       } else if (const auto still = use_scheme(*rule.fallback->scheme, module)) {
