@@ -102,10 +102,10 @@ $(if [[ "$judged" == gguf ]]; then echo 'export: [ { format: gguf, file: model.g
 END
 }
 
-# compress NAME: runs that recipe; what is judged is $work/NAME.gguf, or the folder $work/NAME.store.
+# compress NAME: runs that recipe; what is judged is $work/NAME.gguf, or the output folder, $work/NAME.store.
 compress() {
   "$bin/adze-compress" "$work/$1.yaml" "$model" -o "$work/run" --quiet > "$work/log"
-  if [[ "$judged" == gguf ]]; then mv "$work/run/model.gguf" "$work/$1.gguf"; else mv "$work/run/store" "$work/$1.store"; fi
+  if [[ "$judged" == gguf ]]; then mv "$work/run/model.gguf" "$work/$1.gguf"; else mv "$work/run" "$work/$1.store"; fi
   rm -rf "$work/run"
 }
 
