@@ -1,12 +1,9 @@
 #include "solve/gqsa/gqsa.h"
 
-#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
 
-#include "base/error.h"
-#include "linalg/inverse.h"
 #include "solve/masks/mask_rules.h"
 #include "solve/masks/masked_solver.h"
 
@@ -21,10 +18,7 @@ constexpr std::array kSaliencies{Named<Saliency>{"inputs", Saliency::inputs}, Na
 
 MatrixF scores_of(Saliency saliency, ConstViewF weights, const SparsityPattern& pattern, const InputKnowledge& inputs) {
   if (saliency == Saliency::inputs || inputs.damped.empty()) return wanda_scores(weights, inputs.moments);
-  MatrixD inverse(inputs.damped.shape());
-  std::ranges::copy(inputs.damped.values(), inverse.values().begin());
-  if (!invert(inverse)) fail(ErrorKind::internal, "a damped H that was factored cannot be inverted");
-  return block_scores(weights, inverse, pattern.block_cols());
+  return block_scores(weights, inverse_of(inputs), pattern.block_cols());
 }
 
 }  // namespace

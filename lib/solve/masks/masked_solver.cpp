@@ -5,8 +5,9 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "base/parallel.h"
-#include "linalg/convert.h"
+#include "linalg/inverse.h"
 #include "solve/common.h"
 #include "solve/gptq/feedback.h"
 #include "solve/gptq/shift.h"
@@ -19,6 +20,11 @@ namespace {
 
 constexpr std::array kRoundings{Named<Rounding>{"nearest", Rounding::nearest},
                                 Named<Rounding>{"shared", Rounding::shared}, Named<Rounding>{"rows", Rounding::rows}};
+
+/// A matrix in double of all inputs for every thread: K may be nearly all of them.
+std::uint64_t thread_factors_bytes(std::size_t inputs) {
+  return static_cast<std::uint64_t>(thread_count()) * inputs * inputs * sizeof(double);
+}
 
 class MaskedSolver final : public Solver {
  public:
@@ -37,8 +43,12 @@ class MaskedSolver final : public Solver {
     const std::uint64_t moment = std::uint64_t{size.inputs} * size.inputs;
     const std::uint64_t targets = options_.shift > 0 && size.has_cross ? size.weights * sizeof(float) : 0;
     if (!second_order() || !size.has_hessian) return {targets, targets + 2 * size.largest * sizeof(float)};
+    const bool by_rows = options_.rounding == Rounding::rows && !method_.values;  // a factor of H_KK a thread
+    const std::uint64_t own = method_.extra_scratch ? method_.extra_scratch(size)
+                              : by_rows             ? thread_factors_bytes(size.inputs)
+                                                    : 0;
     return {moment * (sizeof(double) + 2 * sizeof(float)) + targets,
-            2 * moment * sizeof(float) + 3 * size.largest * sizeof(float) + targets};
+            2 * moment * sizeof(float) + 3 * size.largest * sizeof(float) + targets + own};
   }
 
   double extra_operations(const ProblemSize& size) const override {
@@ -153,6 +163,13 @@ bool scales_are_fixed(const Encoding& encoding) {
 }
 
 }  // namespace
+
+MatrixD inverse_of(const InputKnowledge& inputs) {
+  MatrixD inverse(inputs.damped.shape());
+  std::ranges::copy(inputs.damped.values(), inverse.values().begin());
+  if (!invert(inverse)) fail(ErrorKind::internal, "a damped H that was factored cannot be inverted");
+  return inverse;
+}
 
 std::unique_ptr<Solver> make_masked_solver(MaskedMethod method, const MaskedOptions& options) {
   return std::make_unique<MaskedSolver>(std::move(method), options);

@@ -38,6 +38,9 @@ struct InputKnowledge {
   std::vector<float> moments;  ///< diag(H), scaled to mean 1
 };
 
+/// H_d^-1 in double, [in x in]. inputs.damped must not be empty.
+MatrixD inverse_of(const InputKnowledge& inputs);
+
 /// Chooses the mask of one tensor. weights: the targets, [out x in].
 using MaskMaker = std::function<Mask(ConstViewF weights, const SparsityPattern& pattern, const InputKnowledge& inputs)>;
 
@@ -54,6 +57,8 @@ struct MaskedMethod {
   bool second_order = true;  ///< false: the mask needs diag(H) at most
   bool weighs_input = true;  ///< false: the mask needs not even that
   std::function<double(const ProblemSize&)> extra_operations = {};  ///< as in Solver
+  /// Bytes while mask and values are made, beside what the steps take; for the memory plan.
+  std::function<std::uint64_t(const ProblemSize&)> extra_scratch = {};
 };
 
 std::unique_ptr<Solver> make_masked_solver(MaskedMethod method, const MaskedOptions& options);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/inverse.h"
 #include "solve/masks/least.h"
@@ -14,13 +13,6 @@
 
 namespace adze {
 namespace {
-
-MatrixD inverse_of(const MatrixF& damped) {
-  MatrixD inverse(damped.shape());
-  std::ranges::copy(damped.values(), inverse.values().begin());
-  if (!invert(inverse)) fail(ErrorKind::internal, "a damped H that was factored cannot be inverted");
-  return inverse;
-}
 
 /// What goes in every row, first to last.
 std::vector<Elimination> eliminate_rows(ConstViewF weights, ConstViewD inverse, const EliminationRule& rule) {
@@ -56,7 +48,7 @@ Mask choose(ConstViewF weights, const SparsityPattern& pattern, const InputKnowl
     rule.n = pattern.n();
     rule.m = pattern.m();
   }
-  const std::vector<Elimination> rows = eliminate_rows(weights, inverse_of(inputs.damped), rule);
+  const std::vector<Elimination> rows = eliminate_rows(weights, inverse_of(inputs), rule);
   Mask mask(weights.shape());
   prune_cheapest(rows, pattern.zeros(weights.shape()) / rule.group_cols, rule.group_cols, mask);
   return mask;
@@ -85,6 +77,13 @@ double operations(const ProblemSize& size) {
   return static_cast<double>(size.weights) / n * n * n * n / 2;
 }
 
+/// The inverse that rows share, and what each thread has of its own.
+std::uint64_t scratch_bytes(const ProblemSize& size) {
+  const std::uint64_t moment = std::uint64_t{size.inputs} * size.inputs * sizeof(double);
+  const std::uint64_t row = std::max(moment, EliminationScratch::bytes(size.inputs, 1));
+  return moment + static_cast<std::uint64_t>(thread_count()) * row;
+}
+
 }  // namespace
 
 std::unique_ptr<Solver> configure_obq(MapReader& options) {
@@ -104,6 +103,7 @@ std::unique_ptr<Solver> configure_obq(MapReader& options) {
   };
   MaskedMethod method{"obq", "", {}, values};
   method.extra_operations = &operations;
+  method.extra_scratch = &scratch_bytes;
   return make_masked_solver(std::move(method), read);
 }
 
