@@ -122,6 +122,15 @@ TEST(Least, TakesTheFirstOfEqualsAndAsManyAsAsked) {
   EXPECT_EQ(taken.size(), 6u);
 }
 
+TEST(Least, TakesWhatIsNotANumberLast) {
+  std::vector<float> scores(40, NAN);
+  scores[7] = 2;
+  scores[31] = 1;
+  std::vector<std::size_t> taken;
+  for_least(scores, 3, [&](std::size_t i) { taken.push_back(i); });
+  EXPECT_THAT(taken, testing::ElementsAre(0, 7, 31));
+}
+
 TEST(Magnitude, KeepsOtherWeightsAsTheyAre) {
   const MatrixF w = gaussian({16, 64}, 11);
   const MatrixD h = correlated_hessian(64, 11);
