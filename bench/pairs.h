@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,7 @@ struct Pair {
   std::string yardstick;                    ///< what it is compared with, in words, threads included
   std::function<void()> ours;               ///< once; what is measured
   std::function<void()> yardstick_body;     ///< likewise
-  double target = 0;                        ///< ours / yardstick that we want at most
+  std::optional<double> target = {};        ///< ours / yardstick that we want at most, where we want one
 };
 
 /// Makes the pairs of one *_bench.cpp; data is made here, outside the measurement.

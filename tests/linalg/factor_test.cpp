@@ -1,7 +1,10 @@
 #include "linalg/factor.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
+#include "base/parallel.h"
 #include "linalg/linalg_testing.h"
 
 namespace adze {
@@ -31,7 +34,7 @@ void expect_zero_below_diagonal(const MatrixD& r) {
 }
 
 TEST(ReverseCholesky, TimesItsTransposeIsTheMatrix) {
-  for (const std::size_t n : {1, 2, 3, 17, 64, 65, 200}) {
+  for (const std::size_t n : {1, 2, 3, 17, 64, 65, 191, 192, 193, 515, 1100}) {
     const MatrixD h = positive_definite(n);
     MatrixD r = h;
     ASSERT_EQ(reverse_cholesky(r), std::nullopt) << n;
@@ -71,10 +74,11 @@ TEST(ReverseCholesky, MatchesTheGoldenExample) {
 }
 
 TEST(ReverseCholesky, NamesTheColumnWhereTheMatrixIsNotPositiveDefinite) {
-  for (const std::size_t bad : {0, 1, 4}) {
+  constexpr std::size_t kSize = 600;  // several blocks
+  for (const std::size_t bad : {0, 1, 191, 192, 383, 384, 599}) {
     for (const double value : {-1.0, 0.0}) {
-      MatrixD h(5, 5);
-      for (std::size_t j = 0; j < 5; ++j) h(j, j) = j == bad ? value : 1.0;
+      MatrixD h(kSize, kSize);
+      for (std::size_t j = 0; j < kSize; ++j) h(j, j) = j == bad ? value : 1.0;
       EXPECT_EQ(reverse_cholesky(h), bad) << value;
     }
   }
@@ -82,6 +86,18 @@ TEST(ReverseCholesky, NamesTheColumnWhereTheMatrixIsNotPositiveDefinite) {
   coupled(0, 0) = coupled(1, 1) = coupled(2, 2) = 1.0;
   coupled(1, 2) = coupled(2, 1) = 2.0;
   EXPECT_EQ(reverse_cholesky(coupled), 1U);
+}
+
+TEST(ReverseCholesky, IsTheSameWithAnyNumberOfThreads) {
+  const MatrixD h = positive_definite(700);
+  std::vector<MatrixD> factors;
+  for (const int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    factors.push_back(h);
+    ASSERT_EQ(reverse_cholesky(factors.back()), std::nullopt);
+  }
+  set_thread_count(0);
+  for (const MatrixD& factor : factors) EXPECT_TRUE(std::ranges::equal(factor.values(), factors.front().values()));
 }
 
 TEST(ReverseCholesky, NeverReturnsAFactorThatIsNotFinite) {

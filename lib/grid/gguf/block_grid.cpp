@@ -5,15 +5,30 @@
 namespace adze {
 namespace {
 
-/// Calls move(element, byte, bit) for every code of a field, element by element of a run.
+/// Calls move(first element, first byte, bit) for every run of a field's codes in a block of `count`.
 template <class Move>
-void for_codes(const CodeField& field, std::size_t count, Move&& move) {
+void for_runs(const CodeField& field, std::size_t count, Move&& move) {
   const std::size_t slots = 8 / static_cast<std::size_t>(field.bits);
   std::size_t byte = field.offset;
   for (std::size_t first = 0; first < count; first += slots * field.run, byte += field.run)
     for (std::size_t slot = 0; slot < slots; ++slot)
-      for (std::size_t j = 0; j < field.run; ++j)
-        move(first + slot * field.run + j, byte + j, static_cast<int>(slot) * field.bits);
+      move(first + slot * field.run, byte, static_cast<int>(slot) * field.bits);
+}
+
+// Runs are packed in pieces of 16 codes, which compilers make vectors of.
+constexpr std::size_t kPiece = 16;
+
+/// Where a code's bits go: ((code + bias) >> shift & mask) << bit.
+struct CodeBits {
+  int bias;
+  int shift;
+  int mask;
+  int bit;
+};
+
+void pack_run(const std::int16_t* __restrict codes, std::size_t count, CodeBits bits, std::byte* __restrict out) {
+  for (std::size_t j = 0; j < count; ++j)
+    out[j] |= static_cast<std::byte>((((codes[j] + bits.bias) >> bits.shift) & bits.mask) << bits.bit);
 }
 
 }  // namespace
@@ -56,8 +71,12 @@ void BlockGrid::pack_codes(std::span<const std::int16_t> codes, std::span<std::b
   for (const CodeField& field : layout_.fields) {
     if (field.bits == 0) continue;
     const int mask = (1 << field.bits) - 1;
-    for_codes(field, codes.size(), [&](std::size_t element, std::size_t byte, int bit) {
-      block[byte] |= static_cast<std::byte>((((codes[element] + layout_.bias) >> field.shift) & mask) << bit);
+    for_runs(field, codes.size(), [&](std::size_t element, std::size_t byte, int bit) {
+      const CodeBits bits{layout_.bias, field.shift, mask, bit};
+      std::size_t done = 0;
+      for (; done + kPiece <= field.run; done += kPiece)
+        pack_run(&codes[element + done], kPiece, bits, &block[byte + done]);
+      pack_run(&codes[element + done], field.run - done, bits, &block[byte + done]);
     });
   }
 }
@@ -67,9 +86,11 @@ void BlockGrid::unpack_codes(std::span<const std::byte> block, std::span<std::in
   for (const CodeField& field : layout_.fields) {
     if (field.bits == 0) continue;
     const int mask = (1 << field.bits) - 1;
-    for_codes(field, codes.size(), [&](std::size_t element, std::size_t byte, int bit) {
-      const int bits = (std::to_integer<int>(block[byte]) >> bit) & mask;
-      codes[element] = static_cast<std::int16_t>(codes[element] + (bits << field.shift));
+    for_runs(field, codes.size(), [&](std::size_t element, std::size_t byte, int bit) {
+      for (std::size_t j = 0; j < field.run; ++j) {
+        const int bits = (std::to_integer<int>(block[byte + j]) >> bit) & mask;
+        codes[element + j] = static_cast<std::int16_t>(codes[element + j] + (bits << field.shift));
+      }
     });
   }
 }

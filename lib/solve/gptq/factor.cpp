@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/parallel.h"
 #include "linalg/factor.h"
 #include "solve/common.h"
 
@@ -84,20 +85,22 @@ MatrixD permuted(ConstViewD h, const Diagonal& diagonal, const std::vector<std::
                  double floor) {
   const std::size_t n = order.size();
   MatrixD result(n, n);
-  for (std::size_t i = 0; i < n; ++i) {
+  parallel_for(n, [&](std::size_t i) {
     const std::size_t row = order[i];
     for (std::size_t j = 0; j < n; ++j) {
       const bool coupled = !diagonal.dead[row] && !diagonal.dead[order[j]];
       result(i, j) = coupled ? h(row, order[j]) * diagonal.unit : 0.0;
     }
     result(i, i) = std::max(diagonal.values[row], floor) + add;
-  }
+  });
   return result;
 }
 
 MatrixF to_single(const MatrixD& matrix) {
   MatrixF single(matrix.shape());
-  std::ranges::transform(matrix.values(), single.values().begin(), [](double v) { return static_cast<float>(v); });
+  parallel_for(matrix.rows(), [&](std::size_t r) {
+    std::ranges::transform(matrix.row(r), single.row(r).begin(), [](double v) { return static_cast<float>(v); });
+  });
   return single;
 }
 
