@@ -28,6 +28,8 @@ $(printf '%s\n' "${TABLES[@]}" | sed 's/^\([^|]*\)|/  \1\t/' | expand -t 14)
   --runtime            load the files in llama.cpp too and judge what it predicts; the evaluation text must be a .txt
   --runtime-windows N  windows for that, spread over the text; default 16
   --json               lines of JSON instead of tables
+  --outliers           judge a copy of the model that computes the same but has outlying channels, which small models
+                       lack: 1 % of the gains of norms times 30, the columns they meet divided by 30
   --bin DIR            where adze is; otherwise the preset release is built first
 END
 }
@@ -54,9 +56,9 @@ model=$PWD/tests/models/demo-llama
 calibration=$PWD/calibration_data/mixed.yaml
 text=$PWD/calibration_data/heldout.yaml
 windows=64 runtime_windows=16
-peers="" keep="" only="*" runtime="" json="" bin=""
+peers="" keep="" only="*" runtime="" json="" bin="" outliers=""
 while [[ $# -gt 0 ]]; do
-  if [[ "$1" != --runtime && "$1" != --json && $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
+  if [[ "$1" != --runtime && "$1" != --json && "$1" != --outliers && $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
   case "$1" in
     --model) model=$(absolute "$2") ;;
     --calibration) calibration=$(absolute "$2") ;;
@@ -68,6 +70,7 @@ while [[ $# -gt 0 ]]; do
     --runtime) runtime=1; shift; continue ;;
     --runtime-windows) runtime_windows=$2 ;;
     --json) json=1; shift; continue ;;
+    --outliers) outliers=1; shift; continue ;;
     --bin) bin=$(absolute "$2") ;;
     *) refuse "unknown option $1: --help" ;;
   esac
@@ -79,22 +82,27 @@ node=${ADZE_NODE:-node}
 if [[ -z "$bin" ]]; then
   source apps/setup.sh
   adze_setup build >&2
-  cmake --preset release >/dev/null
-  cmake --build --preset release --target adze-compress adze-eval >&2
+  cmake --preset release -DADZE_BENCH=ON >/dev/null
+  cmake --build --preset release --target adze-compress adze-eval adze-outliers >&2
   bin=$PWD/build/release/bin
 fi
 judged=$(judged_as "$table")
 if [[ -n "$runtime" && "$judged" != gguf ]]; then refuse "--runtime loads GGUF files; the table $table has none"; fi
-made_by="adze-compress $(sha256sum < "$bin/adze-compress" | cut -c1-16) of $model"
+made_by="adze-compress $(sha256sum < "$bin/adze-compress" | cut -c1-16) of $model${outliers:+ with outliers}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+if [[ -n "$outliers" ]]; then
+  "$bin/adze-outliers" "$model" "$work/outliers"
+  model=$work/outliers
+fi
 
-# write_recipe NAME SCHEMES RULES
+# write_recipe NAME SCHEMES RULES TRANSFORMS
 write_recipe() {
   cat > "$work/$1.yaml" <<END
 # $made_by
 adze: 1
 calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 }
+$(if [[ -n "$4" ]]; then echo "transform: [ $4 ]"; fi)
 $2
 rules:
 $3
@@ -109,13 +117,13 @@ compress() {
   rm -rf "$work/run"
 }
 
-# scheme_file NAME SCHEME: compresses the block linears with that scheme.
+# scheme_file NAME SCHEME TRANSFORMS: compresses the block linears with that scheme.
 scheme_file() {
   write_recipe "$1" "schemes: { s: { $2 } }" '  - { modules: "lm_head", store: f16 }
   - { modules: "embed_tokens", store: f16 }
-  - { modules: "layers.**", scheme: s }'
+  - { modules: "layers.**", scheme: s }' "$3"
   if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
-  note "$1: { $2 }"
+  note "$1: { $2 }${3:+ after $3}"
   compress "$1"
   if [[ -n "$keep" ]]; then
     rm -rf "${keep:?}/$1.$judged"
@@ -142,7 +150,7 @@ headline() {
 }
 
 # show TABLE LIST FIGURES
-show() { awk -v table="$1" -v json="$json" -f bench/quality/print.awk "$2" "$3"; }
+show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
 
 mapfile -t rows < <("table_$table" | while IFS='|' read -r name rest; do
   # shellcheck disable=SC2053 # the right side is a pattern
@@ -154,11 +162,11 @@ mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]
 if [[ "$judged" == gguf ]]; then make_peer_files "${grids[@]}"; fi
 last=""
 for row in "${rows[@]}"; do
-  IFS='|' read -r name grid scheme <<<"$row"
+  IFS='|' read -r name grid scheme transforms <<<"$row"
   peer=$(peer_file "$grid")
   if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
   last=$grid
-  scheme_file "$name" "$scheme"
+  scheme_file "$name" "$scheme" "$transforms"
   printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.$judged"
 done > "$work/list"
 

@@ -1,5 +1,6 @@
 # Joins the list of files with what was judged, in the same order, and prints lines of JSON or a table.
 #   awk -v table=NAME -v json=1 -f print.awk LIST FIGURES
+# With -v any_bytes=1 rows are compared although their files differ in size.
 # LIST: scheme, grid, path, with tabs between. FIGURES: bytes, bits_per_weight, perplexity, kl_mean, kl_se, same_top.
 BEGIN { FS = "\t" }
 FNR == NR { scheme[FNR] = $1; grid[FNR] = $2; rows = FNR; next }
@@ -12,7 +13,7 @@ FNR == NR { scheme[FNR] = $1; grid[FNR] = $2; rows = FNR; next }
 # How far row i moves the predictions against its yardstick; nothing for the yardstick itself and for other sizes.
 function ratio(i, y) {
   y = yardstick[grid[i]]
-  return i == y || bytes[i] != bytes[y] || kl[y] == 0 ? "" : sprintf("%.3f", kl[i] / kl[y])
+  return i == y || (bytes[i] != bytes[y] && !any_bytes) || kl[y] == 0 ? "" : sprintf("%.3f", kl[i] / kl[y])
 }
 END {
   if (FNR != rows) { print "quality: " rows " files, " FNR " judged" > "/dev/stderr"; exit 70 }

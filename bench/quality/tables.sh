@@ -1,6 +1,6 @@
-# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME"; KIND is a GGUF
-# grid, or what rows that are to be compared with each other have in common. The first row of a kind is the yardstick of
-# the others where there is no file of llama.cpp.
+# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME" or
+# "NAME|KIND|SCHEME|TRANSFORMS"; KIND is a GGUF grid, or what rows that are to be compared with each other have in common.
+# The first row of a kind is the yardstick of the others where there is no file of llama.cpp.
 # shellcheck shell=bash disable=SC2034 # used by quality.sh
 
 # name|what it shows
@@ -8,10 +8,12 @@ readonly TABLES=(
   "gguf|the default solver on every GGUF grid"
   "ablation|what each part of the solver is worth, on Q3_K and Q4_K"
   "joint|pruning, and pruning with quantization, as stored with a mask"
+  "transform|rotations and scalings before rounding to 3 and 2 bits"
 )
 
-# judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks as they are.
-judged_as() { if [[ "$1" == joint ]]; then echo store; else echo gguf; fi; }
+# judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks and integers as they
+# are.
+judged_as() { if [[ "$1" == joint || "$1" == transform ]]; then echo store; else echo gguf; fi; }
 
 # Grids that recipes should choose among, and those that are there for other reasons (age, hardware, ternary models).
 readonly MAIN_GRIDS=(q2_k q3_k q4_k q5_k q6_k q4_0 iq4_xs)
@@ -35,7 +37,7 @@ table_ablation() {
 
 # Pruning alone, values in f16; then with int4 in groups of 128, beside dense grids of as many bytes.
 table_joint() {
-  local pattern name solver
+  local pattern name solver rotated
   local int4="grid: int4, group: 128"
   for pattern in 50% 2:4; do
     name=${pattern/:/of}
@@ -54,12 +56,38 @@ table_joint() {
     echo "w4-$name-obr-shared|w4-$name|$int4, sparsity: $pattern, solver: obr, form: shared"
     echo "w4-$name-obr|w4-$name|$int4, sparsity: $pattern, solver: obr"
     echo "w4-$name-sparsegpt-polished|w4-$name|$int4, sparsity: $pattern, solver: sparsegpt, polish: 3, shift: 1"
+    for solver in "sparsegpt, joint: false" "obr, form: released-rtn" "obr, form: released-gptq" "obr"; do
+      rotated=${solver//, form:/}
+      rotated=${rotated/, joint: false/-then-gptq}
+      echo "w4-$name-${rotated/ /-}-rotated|w4-$name-rotated|$int4, sparsity: $pattern, solver: $solver|{ kind: rotate }"
+    done
   done
   for solver in inputs loss; do
     echo "w4-gqsa-$solver|w4-gqsa|grid: int4, group: 16, sparsity: 50%, block: 16, solver: gqsa, saliency: $solver"
   done
   echo "w3-dense|w3|grid: int3, group: 128, solver: gptq"
   echo "w2-dense|w2|grid: int2, group: 64, solver: gptq"
+}
+
+# With a rotation the head is a table of its own, in F16 like the embedding: bytes of the block linears are equal.
+table_transform() {
+  local bits grid solver name options
+  for bits in 3 2; do
+    grid="grid: int$bits, group: $((bits == 3 ? 128 : 64))"
+    for solver in rtn gptq default; do
+      case $solver in
+        rtn) options="solver: rtn" ;;
+        gptq) options="solver: gptq, polish: 0, shift: 0" ;;
+        default) options="solver: gptq" ;;
+      esac
+      name=w$bits-$solver
+      echo "$name|$name|$grid, $options"
+      echo "$name-rotated|$name|$grid, $options|{ kind: rotate }"
+      echo "$name-awq|$name|$grid, $options|{ kind: awq }"
+      echo "$name-smoothquant|$name|$grid, $options|{ kind: smoothquant }"
+      echo "$name-rotated-awq|$name|$grid, $options|{ kind: rotate }, { kind: awq }"
+    done
+  done
 }
 
 # in_runtime GRID: is it loaded with --runtime? The main grids, and Q8_0, which shows the floor that rounding

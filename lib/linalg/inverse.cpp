@@ -23,6 +23,15 @@ bool invert(MatrixD& h) {
   return true;
 }
 
+bool solve_right(MatrixD& h, MatrixD& y) {
+  assert(y.cols() == h.rows());
+  if (!cholesky(h)) return false;
+  const auto n = static_cast<lapack_int>(h.rows());
+  // Rows of y are LAPACK's right-hand sides, and H is symmetric: Y H^-1 = (H^-1 Y^T)^T.
+  return y.rows() == 0 || LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, 'U', n, static_cast<lapack_int>(y.rows()), h.data(), n,
+                                              y.data(), n) == 0;
+}
+
 void solve_lower(const MatrixD& l, std::span<double> b) {
   assert(l.rows() == b.size());
   for (std::size_t i = 0; i < b.size(); ++i) {

@@ -12,6 +12,10 @@ namespace adze {
 /// Overwrites the lower triangle of h with L, L L^T = h; the strict upper triangle is left as it is. False likewise.
 [[nodiscard]] bool cholesky(MatrixD& h);
 
+/// Y := Y H^-1; h [n x n], symmetric positive definite, is overwritten; y: [m x n]. False when it is not; y is then as
+/// it was.
+[[nodiscard]] bool solve_right(MatrixD& h, MatrixD& y);
+
 /// Solves L y = b in place by forward substitution. l: [n x n], of which the lower triangle is read; b: n values.
 void solve_lower(const MatrixD& l, std::span<double> b);
 

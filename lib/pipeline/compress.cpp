@@ -15,6 +15,7 @@
 #include "pipeline/manifest.h"
 #include "pipeline/outer_step.h"
 #include "pipeline/resources.h"
+#include "pipeline/transform_step.h"
 
 namespace adze {
 namespace {
@@ -43,7 +44,7 @@ std::string model_identity(const OpenedModel& model) {
 StatesLayout states_layout(const PreparedRun& run) {
   const MemoryChoice& choice = run.memory.choice;
   const std::size_t batch = choice.batch_windows > 0 ? choice.batch_windows : batch_windows(run.windows.tokens);
-  return {run.windows.count(), run.windows.tokens, run.model->architecture().hidden, batch, choice.states_on_disk};
+  return {run.windows.count(), run.windows.tokens, run.plan.architecture.hidden, batch, choice.states_on_disk};
 }
 
 /// A stream of hidden states that walks from block to block, and where its generations lie.
@@ -65,12 +66,14 @@ class Run {
         folder_(options.out, options.if_exists),
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
-        forward_(model_.architecture(), run.windows.tokens),
-        layers_(model_.architecture().layers) {}
+        forward_(run.plan.architecture, run.windows.tokens),
+        layers_(run.plan.architecture.layers) {}
 
   CompressResult run() {
     const auto start = std::chrono::steady_clock::now();
     write_file(folder_.out() / "recipe.yaml", run_.recipe->source->text());
+    if (blocks_done() < layers_ || !is_done(layers_))
+      weights_ = transformed_model(run_.plan, model_, run_.windows, states_layout(run_), folder_.work(), progress_);
     do_blocks();
     do_outer();
     do_exports();
@@ -114,7 +117,7 @@ class Run {
     stream.states.emplace(states_layout(run_));
     if (from == 0) {
       begin(stream, 0);
-      embed_windows(*model_.weights->embedding(), run_.windows.ids, *stream.states);
+      embed_windows(*weights_->embedding(), run_.windows.ids, *stream.states);
       keep(stream);
     } else {
       stream.states->open(folder_.out() / stream.file(from));
@@ -126,8 +129,8 @@ class Run {
     progress_.note(fmt::format("hidden states after block {} are missing: computed again", block));
     begin(stream, block + 1);
     run_block(forward_,
-              stream.compressed ? read_block_file(folder_.store() / block_file_name(block), model_.architecture())
-                                : model_.weights->block(block),
+              stream.compressed ? read_block_file(folder_.store() / block_file_name(block), run_.plan.architecture)
+                                : weights_->block(block),
               *stream.states);
     keep(stream);
   }
@@ -175,8 +178,8 @@ class Run {
                        reference_.states ? &*reference_.states : nullptr};
     std::size_t stages_done = block * kStages.size();
     progress_.update(stages_done);
-    BlockOutcome outcome = compress_block(job, block, model_.weights->block(block), *states_.states,
-                                          [&] { progress_.update(++stages_done); });
+    BlockOutcome outcome =
+        compress_block(job, block, weights_->block(block), *states_.states, [&] { progress_.update(++stages_done); });
     tell_remarks(outcome.tensors, progress_);
     commit_block(block, std::move(outcome));
   }
@@ -207,14 +210,14 @@ class Run {
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(layers_);
     InputStatistics statistics;
-    if (solves_head(run_.plan, model_.architecture()))
-      statistics = measure_head_input(forward_, model_.weights->final_norm(), *states_.states);
+    if (solves_head(run_.plan, run_.plan.architecture))
+      statistics = measure_head_input(forward_, weights_->final_norm(), *states_.states);
     for (Stream* stream : streams()) stream->states.reset();
-    const OuterOutcome outcome = compress_outer(run_.plan, *model_.weights, statistics.second_moment);
+    const OuterOutcome outcome = compress_outer(run_.plan, *weights_, statistics.second_moment);
     step.tensors = outcome.tensors;
     tell_remarks(step.tensors, progress_);
     const std::string name = std::string("store/") + kOuterFileName;
-    write_outer_file(folder_.out() / name, model_.files, outcome.embedding, outcome.norm, outcome.head);
+    write_outer_file(folder_.out() / name, run_.plan.files, outcome.embedding, outcome.norm, outcome.head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
     progress_.update(1);
@@ -263,6 +266,7 @@ class Run {
   Ledger ledger_;
   Forward forward_;
   std::size_t layers_;
+  std::shared_ptr<const ModelWeights> weights_;  ///< what is compressed: the original, or what transforms make of it
   Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
   Stream reference_{"reference", false, &CommittedStep::reference, {}};
   CompressResult result_;
@@ -305,7 +309,7 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
           "{:.1f} % of the evaluation text was calibrated with: the judgement flatters; evaluate on other text",
           100 * share));
   }
-  run.memory = choose_resources(recipe, model.architecture(), run.plan, evaluation_size(run), memory_limit);
+  run.memory = choose_resources(recipe, run.plan.architecture, run.plan, evaluation_size(run), memory_limit);
   run.plan.peak_memory = run.memory.peak_memory;
   run.plan.temporary_disk = run.memory.temporary_disk;
   run.ingredients = {{"recipe", recipe.text_hash},

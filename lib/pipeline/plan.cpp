@@ -12,6 +12,7 @@
 #include "grid/quantized_tensor.h"
 #include "grid/sparse/sparse_tensor.h"
 #include "pipeline/resources.h"
+#include "pipeline/transform_step.h"
 #include "pipeline/work_folder.h"
 
 namespace adze {
@@ -42,6 +43,7 @@ class Planner {
 
   CompressionPlan run() {
     check_unsupported();
+    make_transforms();
     check_windows();
     for (const SchemeSpec& scheme : recipe_.schemes) resolve_scheme(scheme);
     list_modules();
@@ -52,7 +54,7 @@ class Planner {
       plan_.warnings.push_back(recipe_.warnings.format(warning));
     warn_of_work();
     add_up();
-    const Resources resources = predict_resources(recipe_, model_.architecture(), plan_);
+    const Resources resources = predict_resources(recipe_, plan_.architecture, plan_);
     plan_.peak_memory = resources.peak_memory;
     plan_.temporary_disk = resources.temporary_disk;
     return std::move(plan_);
@@ -65,6 +67,32 @@ class Planner {
     for (const RuleSpec& rule : recipe_.rules)
       if (!rule.choose.empty())
         problems_.report(rule.treatment_where, "choose: this version does not allocate; name one scheme");
+  }
+
+  void make_transforms() {
+    plan_.original_architecture = plan_.architecture = model_.architecture();
+    for (const TransformSpec& spec : recipe_.transforms) {
+      const TransformInfo* info = find_transform(spec.kind);
+      if (info == nullptr) {
+        std::vector<std::string> names;
+        for (const TransformInfo& known : transforms()) names.emplace_back(known.name);
+        problems_.report(spec.where, "unknown transform '{}'{}", spec.kind,
+                         suggestion_or_list(spec.kind, names, "transforms are"));
+        continue;
+      }
+      if (info->comes_first && !plan_.transforms.empty())
+        problems_.report(spec.where, "{} must be the first transform: it would undo what others do to norms",
+                         spec.kind);
+      try {
+        MapReader options = read_options(spec, problems_);
+        plan_.transforms.push_back(info->configure(options, plan_.architecture));
+        options.finish();
+        plan_.architecture = plan_.transforms.back()->architecture();
+      } catch (const Error& error) {
+        problems_.report(spec.where, "{}: {}", spec.kind, error.message());
+      }
+    }
+    plan_.files = transformed_files(model_.files, model_.architecture(), plan_.architecture);
   }
 
   /// Window lengths and the protocol's name, which need the model and the registry of protocols to be judged.
@@ -180,29 +208,33 @@ class Planner {
 
   void list_modules() {
     const TensorSource& source = model_.require_source();
-    for (const TensorSpec& spec : expected_tensors(model_.architecture())) {
+    for (const TensorSpec& spec : expected_tensors(plan_.architecture)) {
       const TensorInfo* stored = source.find(spec.hf_name);
+      const bool untied = stored == nullptr && spec.role == TensorRole::head && model_.architecture().tied;
+      if (untied) stored = source.find(expected_tensors(model_.architecture()).front().hf_name);
       if (stored == nullptr) fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", source.origin(), spec.hf_name);
       if (!is_matrix(spec)) {
-        plan_.stored_bytes += stored->bytes / bytes_of(stored->dtype) * bytes_of(DType::f32);
+        plan_.stored_bytes += spec.shape.front() * bytes_of(DType::f32);
         plan_.original_bytes += stored->bytes;
-        plan_.weights += stored->bytes / bytes_of(stored->dtype);
+        plan_.weights += spec.shape.front();
         continue;
       }
       ModulePlan module{spec,
                         std::nullopt,
                         std::nullopt,
                         std::string(name_of(stored->dtype)),
-                        stored->bytes,
-                        stored->bytes,
+                        0,
+                        untied ? 0 : stored->bytes,
                         std::string(name_of(stored->dtype))};
+      module.bytes = format_bytes(module.format, matrix_shape(spec));
+      module.loaded_bytes = plan_.transforms.empty() ? stored->bytes : matrix_shape(spec).count() * sizeof(float);
       plan_.modules.push_back(std::move(module));
     }
   }
 
   /// Names by which rules may call a module: a tied table is the embedding and the head.
   std::vector<std::string> names_of(const ModulePlan& module) const {
-    if (module.spec.role == TensorRole::embedding && model_.architecture().tied) return {module.spec.module, "lm_head"};
+    if (module.spec.role == TensorRole::embedding && plan_.architecture.tied) return {module.spec.module, "lm_head"};
     return {module.spec.module};
   }
 
@@ -282,7 +314,7 @@ class Planner {
   }
 
   std::string why_no_pruning() const {
-    if (model_.architecture().tied)
+    if (plan_.architecture.tied)
       return "lm_head is the embedding table in this model, and pruning it would prune the embedding of tokens, which "
              "no "
              "H speaks for; quantize the table, or give it store: f16";
@@ -320,9 +352,9 @@ class Planner {
   void check_held(const ExportSpec& spec, const ExportJob& job, const ModulePlan& module,
                   std::map<std::string, Remark>& remarks) {
     const PlannedTensor tensor{module.spec, module.format};
-    if (const auto reason = job.exporter->cannot_hold(model_.architecture(), tensor)) {
+    if (const auto reason = job.exporter->cannot_hold(plan_.architecture, tensor)) {
       if (reported_.insert(spec.format + module.format).second) problems_.report(spec.where, "{}", *reason);
-    } else if (const auto remark = job.exporter->remark(model_.architecture(), tensor)) {
+    } else if (const auto remark = job.exporter->remark(plan_.architecture, tensor)) {
       const auto [at, is_new] = remarks.insert({module.format, {*remark}});
       if (!is_new) ++at->second.others;
     }
@@ -388,9 +420,9 @@ CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { retu
 
 ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
                        std::vector<std::pair<std::string, std::string>> provenance) {
-  ExportPlan exported{model.architecture(), {},         model.tokenizer ? &*model.tokenizer : nullptr,
-                      model.files,          model.name, std::move(provenance)};
-  for (const TensorSpec& spec : expected_tensors(model.architecture())) {
+  ExportPlan exported{plan.architecture, {},         model.tokenizer ? &*model.tokenizer : nullptr,
+                      plan.files,        model.name, std::move(provenance)};
+  for (const TensorSpec& spec : expected_tensors(plan.architecture)) {
     const ModulePlan* module = plan.find(spec.module);
     exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});
   }

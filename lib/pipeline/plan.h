@@ -15,6 +15,7 @@
 #include "pipeline/open_model.h"
 #include "recipe/recipe.h"
 #include "solve/solver.h"
+#include "transform/transform.h"
 
 namespace adze {
 
@@ -37,8 +38,9 @@ struct ModulePlan {
   std::optional<std::size_t> scheme;  ///< in CompressionPlan::schemes
   std::string format;                 ///< CompressedTensor::format() of the result
   std::uint64_t bytes = 0;            ///< exact
-  std::uint64_t original_bytes = 0;
+  std::uint64_t original_bytes = 0;   ///< 0 for a head that a transform has untied
   std::string original_format;
+  std::uint64_t loaded_bytes = 0;  ///< as solvers are given it: transformed matrices are f32
 };
 
 struct ExportJob {
@@ -51,6 +53,10 @@ struct ExportJob {
 };
 
 struct CompressionPlan {
+  Transforms transforms;
+  Architecture original_architecture;
+  Architecture architecture;     ///< of the model that transforms make, and that is stored
+  std::vector<StoreFile> files;  ///< config.json ... of that model
   std::vector<ResolvedScheme> schemes;
   std::vector<ModulePlan> modules;  ///< embedding, linears in order, head unless tied
   std::vector<ExportJob> exports;

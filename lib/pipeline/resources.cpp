@@ -14,6 +14,7 @@
 #include "calibrate/pass_memory.h"
 #include "evaluate/evaluate.h"
 #include "pipeline/block_step.h"
+#include "pipeline/transform_step.h"
 
 namespace adze {
 namespace {
@@ -126,6 +127,7 @@ class Phases {
         plan_(plan),
         choice_(choice),
         evaluation_(evaluation),
+        widest_(plan.original_architecture),
         peak_(architecture) {
     layout_ = {recipe.calibration.windows, recipe.calibration.tokens, architecture.hidden,
                choice.batch_windows > 0 ? choice.batch_windows : batch_windows(recipe.calibration.tokens),
@@ -134,7 +136,7 @@ class Phases {
       if (module.spec.block) {
         groups_[{*module.spec.block, static_cast<std::size_t>(*module.spec.stage())}].push_back(&module);
         BlockSize& block = blocks_[*module.spec.block];
-        block.original += module.original_bytes;
+        block.original += module.loaded_bytes;
         block.compressed += module.bytes;
       } else {
         outside_.push_back(&module);
@@ -144,9 +146,10 @@ class Phases {
 
   MemoryPhase peak() {
     std::uint64_t table = 0;
-    for (const ModulePlan* module : outside_) table = std::max(table, module->original_bytes);
+    for (const ModulePlan* module : outside_) table = std::max(table, module->loaded_bytes);
     peak_.add("embedding the windows",
               {{"table", table}, {"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)}});
+    if (needs_transform_pass(plan_)) add_transforming();
     for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
     add_outside();
     add_export();
@@ -155,6 +158,23 @@ class Phases {
   }
 
  private:
+  /// A block, H of all its stages at once, and what the pruning of its widest input takes: H damped, inverted and cut,
+  /// the matrix in double.
+  void add_transforming() {
+    std::uint64_t most = 0, moments = 0, widest = 0, measuring = 0;
+    for (const auto& [number, block] : blocks_) most = std::max(most, block.original);
+    for (const Stage stage : kStages) {
+      const Shape shape = shape_of(widest_, linears_of(stage).front().slot);
+      moments += moment_bytes(shape.cols);
+      widest = std::max(widest, 3 * moment_bytes(shape.cols) + 2 * shape.count() * kDouble);
+      measuring = std::max(measuring, measuring_bytes(widest_, stage, layout_));
+    }
+    peak_.add("transforming a block", {{"hidden states", 2 * states_bytes(layout_)},
+                                       {"block", 2 * most},
+                                       {"H of all inputs", moments},
+                                       {"inputs and scratch", std::max(widest, measuring)}});
+  }
+
   void add_stage(std::size_t block, Stage stage, const Group& group) {
     std::uint64_t results = 0;  // of the stages before
     for (const Stage before : kStages) {
@@ -213,11 +233,11 @@ class Phases {
         for (MemoryPart& part : solving_parts(plan_, {module}, moment, false)) parts.push_back(std::move(part));
         // Decoding holds the original beside the decoded weights; solving no longer does.
         peak_.add("decoding " + module->spec.module, {{"results before", before},
-                                                      {"as stored", module->original_bytes},
+                                                      {"as stored", module->loaded_bytes},
                                                       {"weights in single precision", weights_of(*module) * kFloat}});
       } else {
         const bool converts = module->format != module->original_format;
-        parts.push_back({"as stored", module->original_bytes});
+        parts.push_back({"as stored", module->loaded_bytes});
         if (converts) parts.push_back({"converted", module->bytes + weights_of(*module) * kFloat});
       }
       peak_.add("solving " + module->spec.module, parts);
@@ -249,7 +269,7 @@ class Phases {
     }
     for (const ModulePlan* module : outside_) {
       compressed.outside += module->bytes;
-      original.outside = std::max(original.outside, module->original_bytes);  // loaded when needed, one at a time
+      original.outside = std::max(original.outside, module->loaded_bytes);  // loaded when needed, one at a time
     }
     add_judging(peak_, architecture_, {compressed, original}, evaluation_, choice_.evaluation_windows);
   }
@@ -259,6 +279,7 @@ class Phases {
   const CompressionPlan& plan_;
   MemoryChoice choice_;
   EvaluationSize evaluation_;
+  Architecture widest_;  ///< before transforms
   StatesLayout layout_;
   std::map<std::pair<std::size_t, std::size_t>, Group> groups_;  ///< by block and stage
   std::map<std::size_t, BlockSize> blocks_;
@@ -303,6 +324,7 @@ Resources predict_resources(const Recipe& recipe, const Architecture& architectu
   const std::uint64_t generations =
       2 * (plan.walks_reference(recipe.propagate) ? 2 : 1) + (choice.states_on_disk && twice ? 1 : 0);
   resources.temporary_disk = generations * checked_mul(tokens, architecture.hidden * kFloat);
+  if (needs_transform_pass(plan)) resources.temporary_disk += plan.weights * kFloat;
   return resources;
 }
 

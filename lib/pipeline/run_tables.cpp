@@ -19,6 +19,16 @@ struct MatchLine {
 
 std::uint64_t count_of(const TensorSpec& spec) { return spec.shape[0] * spec.shape[1]; }
 
+/// "transform: rotate residual=true heads=true seed=0" and what there is to know about it, a line each.
+std::string transform_lines(const CompressionPlan& plan) {
+  std::string lines;
+  for (const auto& transform : plan.transforms) {
+    const std::string remark = transform->remark();
+    lines += fmt::format("transform: {}{}\n", transform->description(), remark.empty() ? "" : "; " + remark);
+  }
+  return lines;
+}
+
 /// "kept as they are: embed_tokens, ..."; "" when every module has a rule.
 std::string kept_modules(const PreparedRun& run) {
   constexpr std::size_t kShown = 20;
@@ -53,7 +63,7 @@ std::string match_table(const PreparedRun& run) {
                    line.original_formats, key.second, fmt::format("{}", line.before), fmt::format("{}", line.after),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(line.after) / static_cast<double>(line.weights))});
   }
-  return table.text() + kept_modules(run);
+  return transform_lines(run.plan) + table.text() + kept_modules(run);
 }
 
 std::string sizes_in_words(const PreparedRun& run) {

@@ -59,6 +59,15 @@ bool stays_below(const std::filesystem::path& path) {
   return path.is_relative() && std::ranges::find(path, std::filesystem::path("..")) == path.end();
 }
 
+void read_transform(MapReader map, Recipe& recipe) {
+  TransformSpec spec;
+  const Value kind = map.required("kind");
+  spec.kind = kind.word().value_or("");
+  spec.where = kind.where();
+  spec.options = map.rest();
+  recipe.transforms.push_back(std::move(spec));
+}
+
 void read_export(MapReader map, Recipe& recipe) {
   ExportSpec spec;
   const Value format = map.required("format");
@@ -123,6 +132,8 @@ bool check_version(MapReader& map, Diagnostics& problems) {
 
 void read_sections(MapReader& map, Recipe& recipe, Diagnostics& problems) {
   if (auto calibration = map.required("calibration").map()) read_calibration(std::move(*calibration), recipe);
+  for (const Value& item : map.optional("transform").items())
+    if (auto transform = item.map()) read_transform(std::move(*transform), recipe);
   read_schemes(map.optional("schemes").entries(), recipe, problems);
   read_rules(map.required("rules").items(), recipe, problems);
   for (const Value& item : map.optional("export").items())
@@ -154,6 +165,13 @@ Recipe read_recipe(Document document) {
 const SchemeSpec* Recipe::find_scheme(std::string_view name) const {
   const auto found = std::ranges::find(schemes, name, &SchemeSpec::name);
   return found == schemes.end() ? nullptr : &*found;
+}
+
+MapReader read_options(const TransformSpec& transform, Diagnostics& problems) {
+  constexpr std::array<std::string_view, 1> kKnown{"kind"};
+  MapReader reader(transform.options, fmt::format("transform {}", quoted_for_message(transform.kind)), problems);
+  reader.also_known(kKnown);
+  return reader;
 }
 
 Recipe load_recipe(const std::filesystem::path& path) { return read_recipe(Document::load(path)); }

@@ -53,6 +53,13 @@ struct SchemeSpec {
   Node options;  ///< a map of the other keys, each with one scalar; see read_options()
 };
 
+/// One item of `transform`: what is done to the model before anything is solved, in the order of the list.
+struct TransformSpec {
+  std::string kind;
+  Mark where;    ///< of the kind
+  Node options;  ///< a map of the other keys; see read_options()
+};
+
 /// What a rule does with tensors whose shape the scheme cannot take.
 struct FallbackSpec {
   Mark where;
@@ -105,6 +112,7 @@ struct Recipe {
   std::filesystem::path folder;  ///< relative paths start here
   std::string text_hash;         ///< base/hash.h of the text
   CalibrationSpec calibration;
+  std::vector<TransformSpec> transforms;
   std::vector<SchemeSpec> schemes;  ///< in the order of the file; names differ
   std::vector<RuleSpec> rules;      ///< first match wins; never empty
   std::optional<BudgetSpec> budget;
@@ -126,5 +134,7 @@ Recipe parse_recipe(std::string text, std::string origin);
 
 /// Reads a scheme's options. Suggestions for unknown keys know `grid`, `solver`, `group` and `symmetric` too.
 MapReader read_options(const SchemeSpec& scheme, Diagnostics& problems);
+/// Reads a transform's options.
+MapReader read_options(const TransformSpec& transform, Diagnostics& problems);
 
 }  // namespace adze

@@ -61,6 +61,7 @@ Rotation::Rotation(const Architecture& original, const RotationOptions& options)
   if (!options.residual) return;
   check_size(original.hidden, "hidden size", "the residual stream");
   residual_.emplace(original.hidden, options.seed, "rotation.residual");
+  unties_ = original.tied;
   if (original.tied) architecture_.tied_stated = true;
   architecture_.tied = false;
 }
@@ -70,7 +71,7 @@ std::optional<RandomHadamard> Rotation::head_rotation(std::size_t block) const {
   return RandomHadamard(architecture_.head_dim, options_.seed, fmt::format("rotation.layers.{}.heads", block));
 }
 
-BlockWeights Rotation::block(BlockWeights block, std::size_t index) const {
+BlockWeights Rotation::block(BlockWeights block, std::size_t index, const BlockInputs* /*inputs*/) const {
   const std::optional<RandomHadamard> heads = head_rotation(index);
   const BlockRotations rotations{pointer_to(residual_), pointer_to(heads)};
   for (const LinearInfo& info : block_linears()) {
@@ -102,15 +103,22 @@ std::vector<float> Rotation::final_norm(std::vector<float> norm) const {
   return norm;
 }
 
-RotatedWeights::RotatedWeights(std::shared_ptr<const ModelWeights> original, const RotationOptions& options)
-    : original_(std::move(original)), rotation_(original_->architecture(), options) {}
+std::string Rotation::description() const {
+  return fmt::format("rotate residual={} heads={} seed={}", options_.residual, options_.heads, options_.seed);
+}
 
-TensorPtr RotatedWeights::embedding() const { return rotation_.embedding(original_->embedding()); }
+std::string Rotation::remark() const {
+  return unties_ ? "the head was the embedding table and is one of its own now, as the final norm moves into it" : "";
+}
 
-BlockWeights RotatedWeights::block(std::size_t index) const { return rotation_.block(original_->block(index), index); }
-
-std::vector<float> RotatedWeights::final_norm() const { return rotation_.final_norm(original_->final_norm()); }
-
-TensorPtr RotatedWeights::head() const { return rotation_.head(original_->head(), original_->final_norm()); }
+std::shared_ptr<const Transform> configure_rotation(MapReader& options, const Architecture& original) {
+  RotationOptions rotation;
+  const Value residual = options.optional("residual");
+  rotation.residual = residual.boolean().value_or(rotation.residual);
+  rotation.heads = options.optional("heads").boolean().value_or(rotation.heads);
+  rotation.seed = options.optional("seed").count(0, UINT64_MAX).value_or(rotation.seed);
+  if (!rotation.residual && !rotation.heads) residual.complain("and heads are false: nothing is rotated");
+  return std::make_shared<Rotation>(original, rotation);
+}
 
 }  // namespace adze

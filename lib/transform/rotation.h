@@ -20,8 +20,8 @@
 #include <span>
 #include <vector>
 
-#include "model/weights.h"
 #include "transform/hadamard.h"
+#include "transform/transform.h"
 
 namespace adze {
 
@@ -31,49 +31,34 @@ struct RotationOptions {
   std::uint64_t seed = 0;  ///< with the same seed the same rotations, for any model of these sizes
 };
 
-/// The rotations of one model. Immutable: share it among threads. A matrix that changes becomes f32; one that does not
-/// is handed back as it is.
-class Rotation {
+/// The rotations of one model. A matrix that changes becomes f32; one that does not is handed back as it is.
+class Rotation final : public Transform {
  public:
   /// Throws bad_recipe for a size that cannot be rotated.
   Rotation(const Architecture& original, const RotationOptions& options);
 
-  /// Of the rotated model: with R1 not tied, and config.json has to say so (tie_word_embeddings).
-  const Architecture& architecture() const { return architecture_; }
+  std::string description() const override;
+  std::string remark() const override;
+  /// With R1 not tied, and config.json has to say so (tie_word_embeddings).
+  const Architecture& architecture() const override { return architecture_; }
 
-  /// A rotated block: norms are ones with R1. Frees each original matrix as its successor is made, where the caller
-  /// gave it away. Throws bad_data, naming the matrix, when a value does not fit f32.
-  BlockWeights block(BlockWeights original, std::size_t index) const;
-  /// table: [vocab x hidden].
-  TensorPtr embedding(TensorPtr table) const;
-  /// table: [vocab x hidden], the embedding when tied; norm: the original final norm [hidden].
-  TensorPtr head(TensorPtr table, std::span<const float> norm) const;
-  /// The final norm of the rotated model: ones with R1.
-  std::vector<float> final_norm(std::vector<float> norm) const;
+  /// Norms are ones with R1.
+  BlockWeights block(BlockWeights original, std::size_t index, const BlockInputs* inputs = nullptr) const override;
+  TensorPtr embedding(TensorPtr table) const override;
+  TensorPtr head(TensorPtr table, std::span<const float> norm) const override;
+  /// Ones with R1.
+  std::vector<float> final_norm(std::vector<float> norm) const override;
 
  private:
   std::optional<RandomHadamard> head_rotation(std::size_t block) const;
 
   Architecture architecture_;
   RotationOptions options_;
+  bool unties_ = false;
   std::optional<RandomHadamard> residual_;
 };
 
-/// A model as its rotation makes it, read and rotated block by block, anew at every call.
-class RotatedWeights final : public ModelWeights {
- public:
-  /// Throws bad_recipe for a size that cannot be rotated.
-  RotatedWeights(std::shared_ptr<const ModelWeights> original, const RotationOptions& options);
-
-  const Architecture& architecture() const override { return rotation_.architecture(); }
-  TensorPtr embedding() const override;
-  BlockWeights block(std::size_t index) const override;
-  std::vector<float> final_norm() const override;
-  TensorPtr head() const override;
-
- private:
-  std::shared_ptr<const ModelWeights> original_;
-  Rotation rotation_;
-};
+/// Options: residual, heads (both true unless given), seed.
+std::shared_ptr<const Transform> configure_rotation(MapReader& options, const Architecture& original);
 
 }  // namespace adze

@@ -9,6 +9,7 @@
 #include "grid/grid.h"
 #include "model/architecture.h"
 #include "solve/solver.h"
+#include "transform/transform.h"
 
 namespace adze::testing {
 namespace {
@@ -68,16 +69,17 @@ TEST(Tools, ThePageListsTheExitCodesOfEveryKindOfError) {
 
 TEST(RecipePage, NamesEveryKeyThatTheReaderAsksFor) {
   std::set<std::string> keys;
-  for (const char* folder : {"lib/recipe", "lib/solve", "lib/grid", "lib/pipeline"})
+  for (const char* folder : {"lib/recipe", "lib/solve", "lib/transform", "lib/grid", "lib/pipeline"})
     for (const TextFile& file : files_below(folder, {".cpp"})) keys = union_of(keys, keys_asked_for(file.text));
   ASSERT_THAT(keys, ::testing::IsSupersetOf({"calibration", "rules", "damp", "scope", "interleave"}));
   EXPECT_THAT(missing_names(keys, page("docs/recipe.md")), IsEmpty());
 }
 
-TEST(RecipePage, NamesEveryGridSolverAndExportFormat) {
+TEST(RecipePage, NamesEveryGridSolverTransformAndExportFormat) {
   std::set<std::string> names;
   for (const std::string& grid : grid_names()) names.insert(grid);
   for (const SolverInfo& solver : solvers()) names.emplace(solver.name);
+  for (const TransformInfo& transform : transforms()) names.emplace(transform.name);
   for (const ExporterInfo& exporter : exporters()) names.emplace(exporter.name);
   EXPECT_THAT(missing_names(names, page("docs/recipe.md")), IsEmpty());
 }

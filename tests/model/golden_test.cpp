@@ -8,30 +8,18 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "model/forward.h"
+#include "model/logits.h"
 
 namespace adze {
 namespace {
+
+using testing::logits_of;
 
 constexpr double kTolerance = 2e-4;  // absolute; float32 sums in two orders differ by about 2e-5 here
 
 std::string source_path(const std::string& name) { return ADZE_SOURCE_DIR "/" + name; }
 
 nlohmann::json read_json(const std::string& path) { return parse_json(read_file(path), path); }
-
-/// [ids.size() x vocab]
-MatrixF logits_of(const ModelWeights& model, const std::vector<std::int32_t>& ids) {
-  const Architecture& a = model.architecture();
-  const Forward forward(a, ids.size());
-  Workspace work;
-  MatrixF x(ids.size(), a.hidden);
-  embed(*model.embedding(), ids, x);
-  for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
-  forward.final_norm(model.final_norm(), x, x);
-  MatrixF logits(ids.size(), a.vocab);
-  forward.logits(*model.head(), x, logits, work);
-  return logits;
-}
 
 double log_sum_exp(std::span<const float> row) {
   const double largest = *std::ranges::max_element(row);

@@ -116,6 +116,18 @@ inline CompressResult run_recipe(const std::string& text, const fs::path& model,
   return compress(prepared.run, options, silent_progress());
 }
 
+/// The message with which a recipe is refused before any work.
+inline std::string refusal(const std::string& text, const fs::path& model) {
+  try {
+    Prepared(text, model);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_recipe) << error.message();
+    return error.message();
+  }
+  ADD_FAILURE() << "it was accepted: " << text;
+  return "";
+}
+
 inline const TensorRecord& record_of(const CompressResult& result, std::string_view module) {
   for (const TensorRecord& record : result.tensors)
     if (record.module == module) return record;

@@ -67,6 +67,8 @@ TEST(BundledRecipes, UseTheGridsTheirNamesSay) {
   EXPECT_EQ(w4.schemes.at(0).grid, "int4");
   EXPECT_EQ(w4.schemes.at(0).group, 128u);
   EXPECT_EQ(w4.schemes.at(0).symmetric, true);
+  EXPECT_EQ(load_recipe(kSource / "recipes/rotate-w3.yaml").transforms.at(0).kind, "rotate");
+  EXPECT_EQ(load_recipe(kSource / "recipes/prune-ffn-20.yaml").transforms.at(0).kind, "prune-ffn");
   const Recipe w3 = load_recipe(kSource / "recipes/w3-g128.yaml");
   EXPECT_EQ(w3.schemes.at(0).grid, "int3");
   EXPECT_EQ(w3.schemes.at(0).group, 128u);

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "model/forward.h"
+#include "model/logits.h"
 #include "transform/dense_rotation.h"
 #include "transform/rotation_testing.h"
 
@@ -19,7 +19,9 @@ using testing::kBoth;
 using testing::kHeads;
 using testing::kResidual;
 using testing::largest_difference;
+using testing::logits_of;
 using testing::random_matrix;
+using testing::rotated;
 using testing::shared_model;
 using testing::small_architecture;
 
@@ -30,25 +32,11 @@ std::vector<std::int32_t> demo_ids() {
   return parse_json(read_file(path), path).at("ids");
 }
 
-/// [ids.size() x vocab]
-MatrixF logits_of(const ModelWeights& model, const std::vector<std::int32_t>& ids) {
-  const Architecture& a = model.architecture();
-  const Forward forward(a, ids.size());
-  Workspace work;
-  MatrixF x(ids.size(), a.hidden);
-  embed(*model.embedding(), ids, x);
-  for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
-  forward.final_norm(model.final_norm(), x, x);
-  MatrixF logits(ids.size(), a.vocab);
-  forward.logits(*model.head(), x, logits, work);
-  return logits;
-}
-
 /// max |difference| of the logits over max |logit|
 double logit_difference(const std::shared_ptr<const ModelWeights>& model, const RotationOptions& options,
                         const std::vector<std::int32_t>& ids) {
   const MatrixF before = logits_of(*model, ids);
-  const MatrixF after = logits_of(RotatedWeights(model, options), ids);
+  const MatrixF after = logits_of(rotated(model, options), ids);
   return largest_difference(before, after) / largest_difference(before, MatrixF(before.shape()));
 }
 

@@ -21,6 +21,7 @@ using testing::kHeads;
 using testing::kResidual;
 using testing::largest_difference;
 using testing::random_source;
+using testing::rotated;
 using testing::shared_model;
 using testing::small_architecture;
 
@@ -50,7 +51,7 @@ std::vector<std::vector<std::byte>> bytes_of_model(const ModelWeights& model) {
 
 TEST(Rotation, MovesGainsOutOfTheNormsWithTheResidualOnly) {
   const auto model = shared_model(small_architecture());
-  const RotatedWeights residual(model, kResidual), heads(model, kHeads);
+  const auto residual = rotated(model, kResidual), heads = rotated(model, kHeads);
   EXPECT_THAT(residual.final_norm(), Each(1.0f));
   EXPECT_THAT(residual.block(1).input_norm, Each(1.0f));
   EXPECT_THAT(residual.block(1).post_attention_norm, Each(1.0f));
@@ -71,7 +72,7 @@ std::string changed_linears(const ModelWeights& before, const ModelWeights& afte
 
 TEST(Rotation, ChangesTheMatricesItShould) {
   const auto model = shared_model(biased_architecture());
-  const RotatedWeights residual(model, kResidual), heads(model, kHeads);
+  const auto residual = rotated(model, kResidual), heads = rotated(model, kHeads);
   EXPECT_EQ(changed_linears(*model, residual), " q_proj k_proj v_proj o_proj gate_proj up_proj down_proj");
   EXPECT_EQ(changed_linears(*model, heads), " v_proj o_proj");
   EXPECT_GT(largest_difference(model->embedding()->decode(), residual.embedding()->decode()), 0.05);
@@ -91,7 +92,7 @@ TEST(Rotation, ChangesTheMatricesItShould) {
 
 TEST(Rotation, WithoutEitherChangesNoByte) {
   const auto model = shared_model(biased_architecture(true));
-  const RotatedWeights none(model, {false, false, 4});
+  const auto none = rotated(model, {false, false, 4});
   EXPECT_EQ(bytes_of_model(*model), bytes_of_model(none));
   EXPECT_EQ(model->architecture(), none.architecture());
 }
@@ -113,12 +114,12 @@ TEST(Rotation, FlattensOutlyingChannels) {
     }
     return largest / std::sqrt(sum / static_cast<double>(gate.values().size()));
   };
-  EXPECT_LT(peak(RotatedWeights(model, kBoth)), peak(*model) / 3);
+  EXPECT_LT(peak(rotated(model, kBoth)), peak(*model) / 3);
 }
 
 TEST(Rotation, UntiesTheHeadWithTheResidualOnly) {
   const auto tied = shared_model(biased_architecture(true));
-  const RotatedWeights residual(tied, kResidual), heads(tied, kHeads);
+  const auto residual = rotated(tied, kResidual), heads = rotated(tied, kHeads);
   Architecture expected = tied->architecture();
   EXPECT_EQ(heads.architecture(), expected);
   EXPECT_EQ(payload_of(heads.head()), payload_of(heads.embedding()));
@@ -131,20 +132,20 @@ TEST(Rotation, UntiesTheHeadWithTheResidualOnly) {
   EXPECT_EQ(Rotation(left_open, kResidual).architecture(), expected);
   EXPECT_NE(payload_of(residual.head()), payload_of(residual.embedding()));
   const auto untied = shared_model(biased_architecture());
-  EXPECT_EQ(RotatedWeights(untied, kBoth).architecture(), untied->architecture());
+  EXPECT_EQ(rotated(untied, kBoth).architecture(), untied->architecture());
 }
 
 TEST(Rotation, GivesTheSameBytesForTheSameSeedAndOthersForAnother) {
   const auto model = shared_model(biased_architecture());
   RotationOptions other = kBoth;
   other.seed = 5;
-  const auto bytes = bytes_of_model(RotatedWeights(model, kBoth));
-  EXPECT_EQ(bytes, bytes_of_model(RotatedWeights(model, kBoth)));
-  EXPECT_NE(bytes, bytes_of_model(RotatedWeights(model, other)));
+  const auto bytes = bytes_of_model(rotated(model, kBoth));
+  EXPECT_EQ(bytes, bytes_of_model(rotated(model, kBoth)));
+  EXPECT_NE(bytes, bytes_of_model(rotated(model, other)));
   for (RotationOptions options : {kResidual, kHeads}) {
-    const auto before = bytes_of_model(RotatedWeights(model, options));
+    const auto before = bytes_of_model(rotated(model, options));
     options.seed = 5;
-    EXPECT_NE(before, bytes_of_model(RotatedWeights(model, options)));
+    EXPECT_NE(before, bytes_of_model(rotated(model, options)));
   }
 }
 
@@ -160,7 +161,7 @@ TEST(Rotation, TurnsTheHeadsOfEachBlockByItsOwnRotation) {
 TEST(Rotation, GivesTheSameBytesForAnyNumberOfThreads) {
   const auto run = [](const std::shared_ptr<const ModelWeights>& model, int threads) {
     set_thread_count(threads);
-    const auto bytes = bytes_of_model(RotatedWeights(model, kBoth));
+    const auto bytes = bytes_of_model(rotated(model, kBoth));
     set_thread_count(0);
     return bytes;
   };

@@ -25,6 +25,10 @@ inline std::shared_ptr<const ModelWeights> shared_model(const Architecture& arch
   return std::make_shared<const CheckpointWeights>(random_model(architecture));
 }
 
+inline TransformedWeights rotated(const std::shared_ptr<const ModelWeights>& model, const RotationOptions& options) {
+  return {model, {std::make_shared<Rotation>(model->architecture(), options)}};
+}
+
 inline std::shared_ptr<const ModelWeights> demo_model() {
   return open_checkpoint_model(ADZE_SOURCE_DIR "/tests/models/demo-llama");
 }

@@ -1,0 +1,150 @@
+#include "pipeline/transform_step.h"
+
+#include <algorithm>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "calibrate/block_pass.h"
+#include "model/compressed_store.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What `read` gives of a file that an earlier process left; nothing when there is none, or it is damaged.
+template <class Read>
+auto whole(const fs::path& file, Progress& progress, Read&& read) -> std::optional<decltype(read())> {
+  if (!fs::exists(file)) return std::nullopt;
+  try {
+    return read();
+  } catch (const Error& error) {
+    progress.note(fmt::format("{}; made again", error.message()));
+    return std::nullopt;
+  }
+}
+
+class TransformPass {
+ public:
+  TransformPass(const CompressionPlan& plan, const OpenedModel& model, const StatesLayout& layout, fs::path folder,
+                Progress& progress)
+      : plan_(plan), model_(model), layout_(layout), folder_(std::move(folder)), progress_(progress) {
+    const Architecture* architecture = &model.architecture();
+    for (const auto& transform : plan.transforms) {
+      forwards_.push_back(std::make_unique<Forward>(*architecture, layout.tokens));
+      architecture = &transform->architecture();
+    }
+    forwards_.push_back(std::make_unique<Forward>(*architecture, layout.tokens));
+  }
+
+  std::shared_ptr<const ModelWeights> run(const TokenWindows& windows) {
+    const fs::path outer = folder_ / kOuterFileName;  // written last: the model is complete
+    const auto open = [&] { return std::make_shared<const CompressedStore>(folder_); };
+    if (const auto made = whole(outer, progress_, open)) return *made;
+    const TransformedWeights tables(model_.weights, plan_.transforms);
+    HiddenStates states(layout_);
+    states.begin(states_file(0));
+    embed_windows(*tables.embedding(), windows.ids, states);
+    if (layout_.on_disk) states.save();
+    const std::size_t layers = plan_.architecture.layers;
+    progress_.start("transforming", layers);
+    for (std::size_t block = 0; block < layers; ++block) {
+      states.begin(states_file(block + 1));
+      run_block(*forwards_.back(), make_block(block, states), states);
+      if (layout_.on_disk) {
+        states.save();
+        fs::remove(states_file(block));
+      }
+      progress_.update(block + 1);
+    }
+    std::error_code ignored;
+    fs::remove(states_file(layers), ignored);
+    write_outer_file(outer, plan_.files, tables.embedding(), tables.final_norm(),
+                     plan_.architecture.tied ? nullptr : tables.head());
+    return open();
+  }
+
+ private:
+  fs::path states_file(std::size_t blocks_done) const {
+    return folder_ / fmt::format("states-transforming-{:04}.f32", blocks_done);
+  }
+
+  /// `states`: the block's input.
+  BlockWeights make_block(std::size_t index, const HiddenStates& states) {
+    const fs::path file = folder_ / block_file_name(index);
+    if (auto made = whole(file, progress_, [&] { return read_block_file(file, plan_.architecture); })) return *made;
+    BlockWeights block = model_.weights->block(index);
+    for (std::size_t t = 0; t < plan_.transforms.size(); ++t) {
+      const Transform& transform = *plan_.transforms[t];
+      std::optional<BlockInputs> inputs;
+      if (transform.needs_inputs()) inputs = measure(*forwards_[t], index, block, states);
+      block = transform.block(std::move(block), index, inputs ? &*inputs : nullptr);
+    }
+    write_block_file(file, block);
+    return block;
+  }
+
+  BlockInputs measure(const Forward& forward, std::size_t index, const BlockWeights& block,
+                      const HiddenStates& states) const {
+    BlockInputs inputs;
+    HiddenStates copy = states.detached(folder_ / "states-once.f32");
+    BlockPass pass(forward, copy);
+    for (const Stage stage : kStages)
+      inputs.stages[static_cast<std::size_t>(stage)] = with_context(
+          fmt::format("block {}, input of {}", index, name_of(stage)), [&] { return pass.measure(stage, block); });
+    for (const LinearInfo& info : block_linears())
+      inputs.grids[static_cast<std::size_t>(info.slot)] = grid(index, info);
+    return inputs;
+  }
+
+  /// Null where nothing is rounded, or to floats.
+  std::shared_ptr<const Grid> grid(std::size_t index, const LinearInfo& info) const {
+    const ModulePlan* module = plan_.find(module_name(index, info.slot));
+    if (!module->scheme) return nullptr;
+    const auto& grid = plan_.schemes[*module->scheme].grid;
+    return dtype_from_name(grid->name()) ? nullptr : grid;
+  }
+
+  const CompressionPlan& plan_;
+  const OpenedModel& model_;
+  StatesLayout layout_;
+  fs::path folder_;
+  Progress& progress_;
+  std::vector<std::unique_ptr<Forward>> forwards_;  ///< before each transform, and after the last
+};
+
+}  // namespace
+
+bool needs_transform_pass(const CompressionPlan& plan) {
+  return std::ranges::any_of(plan.transforms, [](const auto& transform) { return transform->needs_inputs(); });
+}
+
+std::shared_ptr<const ModelWeights> transformed_model(const CompressionPlan& plan, const OpenedModel& model,
+                                                      const TokenWindows& windows, const StatesLayout& layout,
+                                                      const fs::path& folder, Progress& progress) {
+  if (plan.transforms.empty()) return model.weights;
+  if (needs_transform_pass(plan)) return TransformPass(plan, model, layout, folder, progress).run(windows);
+  return std::make_shared<const TransformedWeights>(model.weights, plan.transforms);
+}
+
+std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, const Architecture& original,
+                                         const Architecture& transformed) {
+  std::vector<StoreFile> result = files;
+  const auto config = std::ranges::find(result, "config.json", &StoreFile::name);
+  if (config == result.end() || original == transformed) return result;
+  auto json = nlohmann::ordered_json::parse(config->text);  // read before, when the model was opened
+  if (transformed.tied != original.tied) json["tie_word_embeddings"] = transformed.tied;
+  if (transformed.ffn != original.ffn) json["intermediate_size"] = transformed.ffn;
+  if (transformed.heads != original.heads || transformed.kv_heads != original.kv_heads) {
+    json["num_attention_heads"] = transformed.heads;
+    json["num_key_value_heads"] = transformed.kv_heads;
+    json["head_dim"] = transformed.head_dim;  // else it would be derived from the number of heads
+  }
+  config->text = json.dump(2) + "\n";
+  return result;
+}
+
+}  // namespace adze

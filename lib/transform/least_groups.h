@@ -1,0 +1,29 @@
+// Which inputs a linear can do without, and what the others have to become (specification allocation.md, 7.2): with
+// What = argmin ||(W - What) X||^2 over What that is zero in the dropped columns P,
+//   What_K = W H_{:,K} H_KK^-1,    loss tr(W_P ([H^-1]_PP)^-1 W_P^T).
+// Columns are dropped in groups (channels of an FFN one by one, heads as a whole), greedily, each time the group that
+// costs least once all others have made up for it.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "base/matrix.h"
+
+namespace adze {
+
+/// H + damp * mean(diag H) * I; ones where all of H is zero.
+MatrixD with_damping(ConstViewD h, double damp);
+
+/// Groups of `group` columns that follow each other, in the order they are dropped; of equal ones the first. quotas[q]:
+/// how many of the groups [q n, (q + 1) n) go, n = groups / quotas.size(). weights: [out x in]; h: [in x in], positive
+/// definite (with_damping). Inverses are kept up lazily, M - V^T V with a row of V per dropped column, so the cost is
+/// in^2 times the columns dropped, not in^3. Throws bad_data when h cannot be inverted.
+std::vector<std::size_t> least_groups(ConstViewF weights, const MatrixD& h, std::size_t group,
+                                      std::span<const std::size_t> quotas);
+
+/// W H_{:,K} H_KK^-1, [out x kept]; kept: ascending columns.
+MatrixF repaired(ConstViewF weights, ConstViewD h, std::span<const std::size_t> kept);
+
+}  // namespace adze

@@ -1,0 +1,209 @@
+#include "transform/prune_channels.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "linalg/gemm.h"
+#include "transform/least_groups.h"
+
+namespace adze {
+namespace {
+
+constexpr double kDamp = 0.01;  // of the mean diagonal of H, as in GPTQ
+
+struct PruneOptions {
+  double keep = 1;
+  bool data = true;
+  double damp = kDamp;
+
+  std::string text() const {
+    return fmt::format("keep={}% inputs={} damp={}", 100 * keep, data ? "calibration" : "none", damp);
+  }
+};
+
+PruneOptions read_prune_options(MapReader& options) {
+  constexpr std::array kInputs{Named<bool>{"calibration", true}, Named<bool>{"none", false}};
+  PruneOptions read;
+  const Value keep = options.required("keep");
+  read.keep = keep.percent().value_or(read.keep);
+  if (read.keep <= 0) keep.complain("must be above 0%");
+  read.data = options.optional("inputs").one_of<bool>(kInputs).value_or(read.data);
+  read.damp = options.optional("damp").real(1e-6, 1).value_or(read.damp);
+  return read;
+}
+
+/// The columns that are left, ascending.
+std::vector<std::size_t> kept_columns(std::size_t cols, std::size_t group, std::span<const std::size_t> dropped) {
+  std::vector<bool> gone(cols / group, false);
+  for (const std::size_t g : dropped) gone[g] = true;
+  std::vector<std::size_t> kept;
+  for (std::size_t c = 0; c < cols; ++c)
+    if (!gone[c / group]) kept.push_back(c);
+  return kept;
+}
+
+TensorPtr dense(const MatrixF& weight) { return std::make_shared<DenseTensor>(make_dense(weight, DType::f32)); }
+
+/// Keeps some rows, in the dtype they are stored in.
+void keep_rows(std::span<const std::size_t> rows, Linear& linear) {
+  const std::size_t cols = linear.weight->shape().cols;
+  MatrixF kept(rows.size(), cols);
+  for (std::size_t r = 0; r < rows.size(); ++r) linear.weight->decode_rows(rows[r], 1, kept.row(r));
+  linear.weight = dense(kept);
+  if (linear.bias.empty()) return;
+  std::vector<float> bias;
+  for (const std::size_t r : rows) bias.push_back(linear.bias[r]);
+  linear.bias = std::move(bias);
+}
+
+/// W1 Sigma W1^T, what H of W1's outputs is when the inputs of a norm are white: Sigma the squared gains.
+MatrixD surrogate_hessian(const Linear& before, std::span<const float> gains) {
+  MatrixF scaled = before.weight->decode();
+  for (std::size_t r = 0; r < scaled.rows(); ++r)
+    for (std::size_t c = 0; c < scaled.cols(); ++c) scaled(r, c) *= gains[c];
+  MatrixF product(scaled.rows(), scaled.rows());
+  multiply_nt(scaled, scaled, product);
+  MatrixD h(product.shape());
+  std::ranges::copy(product.values(), h.values().begin());
+  return h;
+}
+
+class PruneFfn final : public Transform {
+ public:
+  PruneFfn(const Architecture& original, std::size_t width, std::size_t align, const PruneOptions& options)
+      : architecture_(original), original_width_(original.ffn), align_(align), options_(options) {
+    architecture_.ffn = width;
+  }
+
+  std::string description() const override {
+    return fmt::format("prune-ffn {} align={} channels={}", options_.text(), align_, architecture_.ffn);
+  }
+  std::string remark() const override { return fmt::format("FFN width {} of {}", architecture_.ffn, original_width_); }
+  bool needs_inputs() const override { return options_.data; }
+  const Architecture& architecture() const override { return architecture_; }
+
+  BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
+    Linear& down = block[LinearSlot::down];
+    const MatrixF weights = down.weight->decode();
+    down.weight.reset();
+    if (weights.cols() <= architecture_.ffn) fail(ErrorKind::internal, "block {} is narrow already", index);
+    const MatrixD h = with_damping(options_.data ? (*inputs)[Stage::down].second_moment.view()
+                                                 : surrogate_hessian(block[LinearSlot::up], block.post_attention_norm),
+                                   options_.damp);
+    const std::size_t quota = weights.cols() - architecture_.ffn;
+    const auto dropped = with_context(module_name(index, LinearSlot::down),
+                                      [&] { return least_groups(weights, h, 1, std::array{quota}); });
+    const std::vector<std::size_t> kept = kept_columns(weights.cols(), 1, dropped);
+    down.weight = dense(repaired(weights, h, kept));
+    keep_rows(kept, block[LinearSlot::gate]);
+    keep_rows(kept, block[LinearSlot::up]);
+    return block;
+  }
+
+ private:
+  Architecture architecture_;
+  std::size_t original_width_;
+  std::size_t align_;
+  PruneOptions options_;
+};
+
+class PruneHeads final : public Transform {
+ public:
+  /// kv_heads or heads per group are those that are left.
+  PruneHeads(const Architecture& original, std::size_t kv_heads, std::size_t per_group, const PruneOptions& options)
+      : architecture_(original), original_(original), options_(options) {
+    architecture_.kv_heads = kv_heads;
+    architecture_.heads = kv_heads * per_group;
+  }
+
+  std::string description() const override {
+    return fmt::format("prune-heads {} heads={} kv_heads={}", options_.text(), architecture_.heads,
+                       architecture_.kv_heads);
+  }
+  std::string remark() const override {
+    return fmt::format("{} of {} query heads, {} of {} key/value heads", architecture_.heads, original_.heads,
+                       architecture_.kv_heads, original_.kv_heads);
+  }
+  bool needs_inputs() const override { return options_.data; }
+  const Architecture& architecture() const override { return architecture_; }
+
+  BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
+    Linear& o = block[LinearSlot::o];
+    const MatrixF weights = o.weight->decode();
+    o.weight.reset();
+    const MatrixD h = with_damping(options_.data ? (*inputs)[Stage::o].second_moment.view()
+                                                 : surrogate_hessian(repeated_values(block), block.input_norm),
+                                   options_.damp);
+    const std::size_t queries = original_.heads / original_.kv_heads;  // per group
+    const bool groups = architecture_.kv_heads < original_.kv_heads;
+    const std::size_t cols = groups ? queries * original_.head_dim : original_.head_dim;
+    std::vector<std::size_t> quotas(
+        groups ? 1 : original_.kv_heads,
+        groups ? original_.kv_heads - architecture_.kv_heads : queries - architecture_.heads / architecture_.kv_heads);
+    const auto dropped =
+        with_context(module_name(index, LinearSlot::o), [&] { return least_groups(weights, h, cols, quotas); });
+    const std::vector<std::size_t> kept = kept_columns(weights.cols(), cols, dropped);
+    o.weight = dense(repaired(weights, h, kept));
+    keep_rows(kept, block[LinearSlot::q]);
+    if (groups) {
+      const std::vector<std::size_t> kept_kv = kept_columns(original_.kv_width(), original_.head_dim, dropped);
+      keep_rows(kept_kv, block[LinearSlot::k]);
+      keep_rows(kept_kv, block[LinearSlot::v]);
+    }
+    return block;
+  }
+
+ private:
+  /// Value rows once for every query head that reads them: the linear map to o's inputs of a token that sees itself.
+  Linear repeated_values(const BlockWeights& block) const {
+    const MatrixF v = block[LinearSlot::v].weight->decode();
+    MatrixF repeated(original_.q_width(), v.cols());
+    const std::size_t queries = original_.heads / original_.kv_heads;
+    for (std::size_t r = 0; r < repeated.rows(); ++r)
+      std::ranges::copy(v.row(r / original_.head_dim / queries * original_.head_dim + r % original_.head_dim),
+                        repeated.row(r).begin());
+    return {dense(repeated), {}};
+  }
+
+  Architecture architecture_;
+  Architecture original_;
+  PruneOptions options_;
+};
+
+/// `keep` of `count`, rounded to whole ones, at least one.
+std::size_t share(double keep, std::size_t count) {
+  return std::max<std::size_t>(1, static_cast<std::size_t>(std::llround(keep * static_cast<double>(count))));
+}
+
+}  // namespace
+
+std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const Architecture& original) {
+  const PruneOptions prune = read_prune_options(options);
+  const Value align = options.optional("align");
+  const std::size_t unit = align.count(1, 4096).value_or(32);
+  if (unit > original.ffn) align.complain(fmt::format("is more than the {} channels there are", original.ffn));
+  const std::size_t width = std::min(original.ffn, share(prune.keep, original.ffn / unit) * unit);
+  if (width == original.ffn)
+    fail(ErrorKind::bad_recipe, "keep: {}% of {} channels in multiples of {} is all of them; nothing would be pruned",
+         100 * prune.keep, original.ffn, unit);
+  return std::make_shared<PruneFfn>(original, width, unit, prune);
+}
+
+std::shared_ptr<const Transform> configure_prune_heads(MapReader& options, const Architecture& original) {
+  constexpr std::array kWhat{Named<bool>{"groups", true}, Named<bool>{"queries", false}};
+  const PruneOptions prune = read_prune_options(options);
+  const bool groups = options.optional("what").one_of<bool>(kWhat).value_or(true);
+  const std::size_t queries = original.heads / original.kv_heads;
+  const std::size_t kv_heads = groups ? share(prune.keep, original.kv_heads) : original.kv_heads;
+  const std::size_t per_group = groups ? queries : share(prune.keep, queries);
+  if (kv_heads * per_group == original.heads)
+    fail(ErrorKind::bad_recipe, "keep: {}% of {} heads is all of them; nothing would be pruned", 100 * prune.keep,
+         groups ? original.kv_heads : queries);
+  return std::make_shared<PruneHeads>(original, kv_heads, per_group, prune);
+}
+
+}  // namespace adze

@@ -1,0 +1,34 @@
+#include <array>
+
+#include "transform/awq.h"
+#include "transform/prune_channels.h"
+#include "transform/rotation.h"
+#include "transform/smoothquant.h"
+#include "transform/transform.h"
+
+namespace adze {
+namespace {
+
+constexpr std::array kTransforms{
+    TransformInfo{"rotate", "rotate the residual stream and value heads (randomised Hadamard; QuaRot's R1 and R2)",
+                  true, &configure_rotation},
+    TransformInfo{"awq", "scale inputs so that large ones are rounded more finely (AWQ)", false, &configure_awq},
+    TransformInfo{"smoothquant", "move the range of inputs into the weights (SmoothQuant)", false,
+                  &configure_smoothquant},
+    TransformInfo{"prune-ffn", "drop channels of every FFN, the others making up for them", false,
+                  &configure_prune_ffn},
+    TransformInfo{"prune-heads", "drop attention heads of every block, the others making up for them", false,
+                  &configure_prune_heads},
+};
+
+}  // namespace
+
+std::span<const TransformInfo> transforms() { return kTransforms; }
+
+const TransformInfo* find_transform(std::string_view name) {
+  for (const TransformInfo& info : kTransforms)
+    if (info.name == name) return &info;
+  return nullptr;
+}
+
+}  // namespace adze

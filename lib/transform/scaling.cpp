@@ -1,0 +1,102 @@
+#include "transform/scaling.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "base/words.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+void store(MatrixF weight, std::size_t index, LinearSlot slot, BlockWeights& block) {
+  if (!all_finite(weight.values()))
+    fail(ErrorKind::bad_data, "{}: a scaled value does not fit f32", module_name(index, slot));
+  block[slot].weight = std::make_shared<DenseTensor>(make_dense(weight, DType::f32));
+}
+
+void multiply_columns(std::span<const float> scales, std::size_t index, LinearSlot slot, BlockWeights& block) {
+  MatrixF weight = block[slot].weight->decode();
+  block[slot].weight.reset();
+  for (std::size_t r = 0; r < weight.rows(); ++r)
+    for (std::size_t c = 0; c < weight.cols(); ++c) weight(r, c) *= scales[c];
+  store(std::move(weight), index, slot, block);
+}
+
+void divide_rows(std::span<const float> scales, std::size_t index, LinearSlot slot, BlockWeights& block) {
+  MatrixF weight = block[slot].weight->decode();
+  block[slot].weight.reset();
+  for (std::size_t r = 0; r < weight.rows(); ++r)
+    for (float& value : weight.row(r)) value /= scales[r];
+  store(std::move(weight), index, slot, block);
+  for (std::size_t r = 0; r < block[slot].bias.size(); ++r) block[slot].bias[r] /= scales[r];
+}
+
+void divide(std::span<const float> scales, std::vector<float>& gains) {
+  for (std::size_t j = 0; j < gains.size(); ++j) gains[j] /= scales[j];
+}
+
+}  // namespace
+
+std::size_t scale_count(const Architecture& architecture, Stage stage) {
+  if (stage == Stage::o) return architecture.kv_width();
+  return stage == Stage::down ? architecture.ffn : architecture.hidden;
+}
+
+std::vector<float> column_scales(const Architecture& a, Stage stage, std::span<const float> scales) {
+  std::vector<float> columns(scales.begin(), scales.end());
+  if (stage != Stage::o) return columns;
+  columns.resize(a.q_width());
+  const std::size_t group = a.heads / a.kv_heads;
+  for (std::size_t c = 0; c < columns.size(); ++c)
+    columns[c] = scales[c / a.head_dim / group * a.head_dim + c % a.head_dim];
+  return columns;
+}
+
+void scale_inputs(const Architecture& architecture, Stage stage, std::span<const float> scales, std::size_t index,
+                  BlockWeights& block) {
+  const std::vector<float> columns = column_scales(architecture, stage, scales);
+  for (const LinearInfo& info : linears_of(stage)) multiply_columns(columns, index, info.slot, block);
+  switch (stage) {
+    case Stage::qkv:
+      return divide(scales, block.input_norm);
+    case Stage::gate_up:
+      return divide(scales, block.post_attention_norm);
+    case Stage::o:
+      return divide_rows(scales, index, LinearSlot::v, block);
+    case Stage::down:
+      return divide_rows(scales, index, LinearSlot::up, block);
+  }
+}
+
+std::vector<Stage> read_stages(MapReader& options, std::span<const Stage> allowed, std::string_view why) {
+  const Value inputs = options.optional("inputs");
+  if (!inputs.present()) return {allowed.begin(), allowed.end()};
+  std::vector<std::string> known;
+  for (const Stage stage : kStages) known.emplace_back(name_of(stage));
+  std::vector<Stage> stages;
+  for (const Value& item : inputs.items()) {
+    const auto name = item.word();
+    if (!name) continue;
+    const auto at = std::ranges::find(kStages, *name, [](Stage stage) { return name_of(stage); });
+    if (at == kStages.end())
+      item.complain(fmt::format("is '{}', which has nothing before it that could take the scales{}", *name,
+                                suggestion_or_list(*name, known, "inputs are")));
+    else if (std::ranges::find(allowed, *at) == allowed.end())
+      item.complain(fmt::format("is '{}': {}; it can be {}", *name, why, names_of(allowed)));
+    else
+      stages.push_back(*at);
+  }
+  return stages;
+}
+
+std::string names_of(std::span<const Stage> stages) {
+  std::vector<std::string_view> names;
+  for (const Stage stage : stages) names.push_back(name_of(stage));
+  return fmt::format("{}", fmt::join(names, ","));
+}
+
+}  // namespace adze

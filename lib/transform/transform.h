@@ -1,0 +1,89 @@
+// What is done to a model before anything is solved: the items of a recipe's `transform` list. A transform makes a
+// model of a model, block by block. Those that fold into the weights (rotations, scalings) leave its function as it is,
+// up to rounding; structured pruning makes a smaller one. Either way the result is an ordinary model, which needs
+// nothing of a runtime, and everything after sees that model only.
+//
+// Life cycle: the registry row's configure() reads the options once, checks the structure of the model, and gives an
+// immutable Transform, to be shared among threads.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "calibrate/statistics.h"
+#include "grid/grid.h"
+#include "model/weights.h"
+#include "recipe/reader.h"
+
+namespace adze {
+
+/// What a transform may know of a block: the inputs of its stages, measured with the block as the transforms before
+/// have left it, and the grids that its linears will be rounded to.
+struct BlockInputs {
+  std::array<InputStatistics, kStages.size()> stages;
+  std::array<std::shared_ptr<const Grid>, kLinearCount> grids;  ///< by LinearSlot; null: it is not rounded to a grid
+
+  const InputStatistics& operator[](Stage stage) const { return stages[static_cast<std::size_t>(stage)]; }
+  const Grid* grid(LinearSlot slot) const { return grids[static_cast<std::size_t>(slot)].get(); }
+};
+
+class Transform {
+ public:
+  virtual ~Transform() = default;
+
+  /// Every option with its value, in a fixed order.
+  virtual std::string description() const = 0;
+  /// What a reader of the plan should know beside that ("unties the head"); empty: nothing.
+  virtual std::string remark() const { return ""; }
+  /// True when block() wants inputs: then all transforms of the list are applied in one pass over the calibration set.
+  virtual bool needs_inputs() const { return false; }
+  /// Of the model it makes.
+  virtual const Architecture& architecture() const = 0;
+
+  /// The block of the new model; `inputs` is null unless needs_inputs(). Matrices that change become f32, and are freed
+  /// as their successors are made where the caller gave them away. Throws bad_data, naming the matrix, when a value
+  /// does not fit f32.
+  virtual BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const = 0;
+  virtual TensorPtr embedding(TensorPtr table) const { return table; }
+  /// table: [vocab x hidden], the embedding when tied; norm: the final norm before the transform, [hidden].
+  virtual TensorPtr head(TensorPtr table, std::span<const float> /*norm*/) const { return table; }
+  virtual std::vector<float> final_norm(std::vector<float> norm) const { return norm; }
+};
+
+using Transforms = std::vector<std::shared_ptr<const Transform>>;
+
+struct TransformInfo {
+  std::string_view name;
+  std::string_view summary;
+  bool comes_first;  ///< it moves the gains of norms, where other transforms fold theirs
+  /// Reads the options it knows; problems with them go to the map's Diagnostics. `original`: the model that the
+  /// transforms before it in the list make. Throws bad_recipe when the model's structure forbids it.
+  std::shared_ptr<const Transform> (*configure)(MapReader& options, const Architecture& original);
+};
+
+std::span<const TransformInfo> transforms();
+/// nullptr when there is none of that name.
+const TransformInfo* find_transform(std::string_view name);
+
+/// A model as transforms make it that need no inputs: read and transformed block by block, anew at every call.
+class TransformedWeights final : public ModelWeights {
+ public:
+  TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms);
+
+  const Architecture& architecture() const override;
+  TensorPtr embedding() const override;
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override;
+  TensorPtr head() const override;
+
+ private:
+  std::shared_ptr<const ModelWeights> original_;
+  Transforms transforms_;
+};
+
+}  // namespace adze

@@ -1,0 +1,42 @@
+#include <utility>
+
+#include "transform/transform.h"
+
+namespace adze {
+
+TransformedWeights::TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms)
+    : original_(std::move(original)), transforms_(std::move(transforms)) {}
+
+const Architecture& TransformedWeights::architecture() const {
+  return transforms_.empty() ? original_->architecture() : transforms_.back()->architecture();
+}
+
+TensorPtr TransformedWeights::embedding() const {
+  TensorPtr table = original_->embedding();
+  for (const auto& transform : transforms_) table = transform->embedding(std::move(table));
+  return table;
+}
+
+BlockWeights TransformedWeights::block(std::size_t index) const {
+  BlockWeights block = original_->block(index);
+  for (const auto& transform : transforms_) block = transform->block(std::move(block), index, nullptr);
+  return block;
+}
+
+std::vector<float> TransformedWeights::final_norm() const {
+  std::vector<float> norm = original_->final_norm();
+  for (const auto& transform : transforms_) norm = transform->final_norm(std::move(norm));
+  return norm;
+}
+
+TensorPtr TransformedWeights::head() const {
+  TensorPtr table = original_->head();
+  std::vector<float> norm = original_->final_norm();
+  for (const auto& transform : transforms_) {
+    table = transform->head(std::move(table), norm);
+    norm = transform->final_norm(std::move(norm));
+  }
+  return table;
+}
+
+}  // namespace adze

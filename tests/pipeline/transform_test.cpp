@@ -1,0 +1,166 @@
+// Recipes with transforms: the model that is compressed, what is stored and exported of it, and what is refused.
+#include "base/parallel.h"
+#include "model/logits.h"
+#include "pipeline/pipeline_testing.h"
+#include "pipeline/transform_step.h"
+
+namespace adze::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr const char* kFloats = "rules: [ { modules: \"**\", store: f32 } ]\n";
+constexpr const char* kQuantized =
+    "schemes: { w4: { grid: int4, group: 32 } }\n"
+    "rules: [ { modules: \"layers.*.self_attn.o_proj\", store: f16 }, { modules: \"layers.**\", scheme: w4 } ]\n";
+
+std::string with_transform(const std::string& transforms, const std::string& rest) {
+  return recipe_of("transform: [ " + transforms + " ]\n" + rest + "export: [ { format: gguf, file: m.gguf } ]\n");
+}
+
+double difference(const MatrixF& a, const MatrixF& b) {
+  double largest = 0, most = 0;
+  for (std::size_t i = 0; i < a.values().size(); ++i) {
+    largest = std::max(largest, std::fabs(static_cast<double>(a.values()[i]) - b.values()[i]));
+    most = std::max(most, std::fabs(static_cast<double>(b.values()[i])));
+  }
+  return largest / most;
+}
+
+const std::vector<std::int32_t> kIds{5, 100, 7, 2000, 301, 42, 4095, 8, 9, 77, 1000, 3};
+
+TEST(Transform, ThatFoldsLeavesTheFunctionInStoreAndExport) {
+  for (const bool tied : {true, false}) {
+    const Site site(tied);
+    const MatrixF expected = logits_of(*open_model(site.model()).weights, kIds);
+    int out = 0;
+    for (const char* const transforms :
+         {"{ kind: rotate }", "{ kind: rotate, residual: false }", "{ kind: awq, ratio: 0.5 }", "{ kind: smoothquant }",
+          "{ kind: rotate, seed: 3 }, { kind: smoothquant, alpha: 0.8 }, { kind: awq, ratio: 0.3 }"}) {
+      SCOPED_TRACE(transforms);
+      const fs::path folder = site / fmt::format("out{}", out++);
+      run_recipe(with_transform(transforms, kFloats), site.model(), folder);
+      const CompressedStore store(folder / "store");
+      EXPECT_LT(difference(logits_of(store, kIds), expected), 2e-5);
+      const OpenedModel exported = open_model(folder / "m.gguf");
+      EXPECT_LT(difference(logits_of(*exported.weights, kIds), expected), 2e-5);
+      const bool rotates = std::string(transforms).find("kind: rotate") != std::string::npos &&
+                           std::string(transforms).find("residual: false") == std::string::npos;
+      EXPECT_EQ(store.architecture().tied, tied && !rotates);
+      EXPECT_THAT(read_file(folder / kManifestName), HasSubstr("\"transforms\""));
+    }
+  }
+}
+
+TEST(Transform, WithoutRuleGivesTheDtypeTheModelHad) {
+  const Site site(true);  // bf16
+  run_recipe(with_transform("{ kind: rotate }", kQuantized), site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  EXPECT_EQ(store.embedding()->format(), "bf16");
+  EXPECT_EQ(store.head()->format(), "bf16");
+  const Prepared prepared(with_transform("{ kind: rotate }", kQuantized), site.model());
+  EXPECT_EQ(prepared.module("lm_head").original_bytes, 0U);
+  EXPECT_EQ(prepared.module("lm_head").bytes, prepared.module("embed_tokens").bytes);
+  EXPECT_EQ(stored_size(store).bytes, prepared.run.plan.stored_bytes);
+  EXPECT_THAT(prepared.run.plan.transforms.front()->remark(), HasSubstr("one of its own"));
+}
+
+TEST(Transform, StructuredPruningMakesASmallerModelThatEveryReaderUnderstands) {
+  const Site site(true);
+  const std::string text =
+      with_transform("{ kind: prune-ffn, keep: 50% }, { kind: prune-heads, keep: 50%, what: queries }", kQuantized);
+  const Prepared prepared(text, site.model());
+  run_recipe(text, site.model(), site / "out");
+  Architecture expected = site.architecture;
+  expected.ffn = 32;
+  expected.heads = 1;
+  const CompressedStore store(site / "out/store");
+  const OpenedModel exported = open_model(site / "out/m.gguf");
+  for (const ModelWeights* const model : std::initializer_list<const ModelWeights*>{&store, exported.weights.get()}) {
+    EXPECT_EQ(model->architecture().ffn, expected.ffn);
+    EXPECT_EQ(model->architecture().heads, expected.heads);
+    EXPECT_EQ(model->architecture().kv_heads, expected.kv_heads);
+    EXPECT_EQ(model->architecture().head_dim, expected.head_dim);
+  }
+  EXPECT_EQ(difference(logits_of(*exported.weights, kIds), logits_of(store, kIds)), 0.0);
+  EXPECT_EQ(stored_size(store).bytes, prepared.run.plan.stored_bytes);
+  EXPECT_FALSE(fs::exists(site / "out/work"));
+}
+
+TEST(Transform, PassGivesTheSameBytesWithAnyThreadsAndMemory) {
+  const Site site(true);
+  std::string text = with_transform("{ kind: rotate }, { kind: awq }, { kind: prune-ffn, keep: 50% }", kQuantized);
+  text.replace(text.find("windows: 4"), 10, "windows: 70");
+  std::string expected;
+  for (const int threads : {1, 2, 5}) {
+    set_thread_count(threads);
+    for (const bool on_disk : {false, true}) {
+      Prepared prepared(text, site.model());
+      prepared.run.memory.choice = on_disk ? MemoryChoice{1, true, 1} : MemoryChoice{};
+      CompressOptions options;
+      options.out = site / "out";
+      compress(prepared.run, options, silent_progress());
+      const std::string manifest = read_file(site / "out" / kManifestName);
+      if (expected.empty()) expected = manifest;
+      EXPECT_EQ(manifest, expected) << threads << on_disk;
+      fs::remove_all(site / "out");
+    }
+  }
+  set_thread_count(0);
+}
+
+TEST(Transform, APassGoesOnAfterTheBlocksThatAreThere) {
+  const Site site(true);
+  const Prepared prepared(with_transform("{ kind: awq }, { kind: prune-ffn, keep: 50% }", kQuantized), site.model());
+  const fs::path folder = site / "work";
+  fs::create_directories(folder);
+  const StatesLayout layout{4, 16, site.architecture.hidden, 4, false};
+  const auto make = [&] {
+    return transformed_model(prepared.run.plan, prepared.model, prepared.run.windows, layout, folder,
+                             silent_progress());
+  };
+  make();
+  const std::string last = read_file(folder / block_file_name(1));
+  const std::string outer = read_file(folder / kOuterFileName);
+  fs::remove(folder / kOuterFileName);
+  write_file(folder / block_file_name(1), last.substr(0, last.size() / 2));  // as if a disk had lost its end
+  const auto first_made = fs::last_write_time(folder / block_file_name(0));
+  const auto again = make();
+  EXPECT_EQ(read_file(folder / block_file_name(1)), last);
+  EXPECT_EQ(read_file(folder / kOuterFileName), outer);
+  EXPECT_EQ(fs::last_write_time(folder / block_file_name(0)), first_made);
+  EXPECT_EQ(again->architecture().ffn, 32U);
+  EXPECT_EQ(difference(logits_of(*make(), kIds), logits_of(*again, kIds)), 0.0);
+}
+
+TEST(Transform, TheJudgeComparesWithTheOriginal) {
+  const Site site(true);
+  const std::string text = with_transform("{ kind: prune-ffn, keep: 50% }", kFloats) +
+                           "evaluate: { text: " + calibration_text() + ", context: 32 }\n";
+  const CompressResult result = run_recipe(text, site.model(), site / "out");
+  ASSERT_TRUE(result.evaluation);
+  EXPECT_GT(result.evaluation->reference->kl_mean, 1e-6);  // not zero, as against the pruned model it would be
+}
+
+TEST(TransformRecipe, WhatMakesNoSenseIsRefusedWithItsPlace) {
+  const Site site(true);
+  const auto refused = [&](const std::string& transforms) {
+    return refusal(with_transform(transforms, kFloats), site.model());
+  };
+  EXPECT_THAT(refused("{ kind: rotat }"), HasSubstr("recipe.yaml:3:"));
+  EXPECT_THAT(refused("{ kind: rotat }"), HasSubstr("unknown transform 'rotat'; did you mean 'rotate'"));
+  EXPECT_THAT(refused("{ seed: 1 }"), HasSubstr("'kind'"));
+  EXPECT_THAT(refused("{ kind: awq }, { kind: rotate }"), HasSubstr("rotate must be the first transform"));
+  EXPECT_THAT(refused("{ kind: rotate, residual: false, heads: false }"), HasSubstr("nothing is rotated"));
+  EXPECT_THAT(refused("{ kind: smoothquant, inputs: [down] }"), HasSubstr("no norm precedes it"));
+  EXPECT_THAT(refused("{ kind: awq, inputs: [embed_tokens] }"), HasSubstr("nothing before it"));
+  EXPECT_THAT(refused("{ kind: prune-heads, keep: 50% }"), HasSubstr("nothing would be pruned"));
+  EXPECT_THAT(refusal(with_transform("{ kind: prune-ffn, keep: 50% }",
+                                     "schemes: { w: { grid: int4, group: 64 } }\n"
+                                     "rules: [ { modules: \"layers.*.mlp.down_proj\", scheme: w } ]\n"),
+                      site.model()),
+              HasSubstr("rows of 32 columns do not divide into groups of 64"));
+}
+
+}  // namespace
+}  // namespace adze::testing
