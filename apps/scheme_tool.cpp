@@ -72,6 +72,8 @@ void add_scheme_options(CLI::App& app, SchemeToolOptions& options) {
   app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
   app.add_option("--stats", options.stats, "a folder of adze calibrate; rtn and magnitude do without")
       ->type_name("DIR");
+  app.add_flag("--data-free", options.data_free, "no text at all: take inputs from the weights before them (UDFC)")
+      ->excludes("--stats");
   app.add_option("--grid", options.grid, "the values a weight may take: int4, gguf/q4_k ...");
   app.add_option("--group", options.group, "integer grids: columns that share a scale")->type_name("N");
   app.add_option("--symmetric", options.symmetric, "integer grids: true, or false for a zero point per group")
@@ -97,8 +99,10 @@ void run_scheme_tool(const SchemeToolOptions& options, Tool& tool) {
   const Recipe recipe = scheme_recipe(arguments_of(options));
   if (!options.out.empty()) WholeFolder::check(options.out, options.overwrite);
   const OpenedModel model = open_model(options.model, options.open);
-  const PreparedScheme scheme = prepare_scheme(
-      recipe, model, options.stats.empty() ? std::nullopt : std::optional<std::filesystem::path>(options.stats));
+  KnownInputs inputs;
+  if (!options.stats.empty()) inputs = std::filesystem::path(options.stats);
+  if (options.data_free) inputs = DataFree{};
+  const PreparedScheme scheme = prepare_scheme(recipe, model, inputs);
   for (const std::string& warning : scheme.run.plan.warnings) tool.progress().warn(warning);
   const bool json = tool.options().json;
   if (options.dry_run)

@@ -23,6 +23,7 @@ struct SchemeToolOptions {
   std::string modules = "layers.**";
   std::string fallback;
   std::string out;
+  bool data_free = false;
   bool overwrite = false;
   bool dry_run = false;
   OpenModelOptions open;

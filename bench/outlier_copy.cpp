@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "checkpoint/safetensors_writer.h"
+#include "linalg/convert.h"
 #include "pipeline/open_model.h"
 
 namespace {
@@ -52,7 +53,8 @@ int copy(const std::filesystem::path& from, const std::filesystem::path& to) {
     to_float(info->dtype, bytes, values.back());
     const std::vector<float> factor = column_factors(spec, model.architecture());
     for (std::size_t i = 0; i < values.back().size(); ++i) values.back()[i] *= factor[i % factor.size()];
-    items.push_back({{spec.hf_name, safetensors_type_of(DType::f32), spec.shape}, std::as_bytes(std::span(values.back()))});
+    items.push_back(
+        {{spec.hf_name, safetensors_type_of(DType::f32), spec.shape}, std::as_bytes(std::span(values.back()))});
   }
   write_safetensors(to / "model.safetensors", items);
   return 0;

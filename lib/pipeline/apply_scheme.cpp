@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "calibrate/surrogate.h"
 #include "checkpoint/sidecar.h"
 #include "model/compressed_store.h"
 #include "pipeline/apply_report.h"
@@ -60,6 +61,12 @@ InputStatistics read_input(const StatisticsReader& part, const std::string& inpu
   return statistics;
 }
 
+bool has_option(const SchemeSpec& scheme, std::string_view key) {
+  for (std::size_t i = 0; i < scheme.options.entry_count(); ++i)
+    if (scheme.options.key(i).text == key) return true;
+  return false;
+}
+
 class SchemeRun {
  public:
   SchemeRun(const PreparedScheme& scheme, const fs::path& out, bool overwrite, Progress& progress)
@@ -92,13 +99,16 @@ class SchemeRun {
     progress_.update(done);
     for (const Stage stage : kStages) {
       with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
-        InputStatistics inputs;
+        SurrogateMoments moments;
         if (scheme_.statistics && solves_stage(plan_, block, stage)) {
           if (!part) part.emplace(scheme_.statistics->part(block));
-          inputs =
-              read_input(*part, std::string(name_of(stage)), original[linears_of(stage)[0].slot].weight->shape().cols);
+          const std::size_t width = original[linears_of(stage)[0].slot].weight->shape().cols;
+          moments.second_moment = read_input(*part, std::string(name_of(stage)), width).second_moment;
+        } else if (scheme_.data_free && solves_stage(plan_, block, stage)) {
+          const BlockWeights& before = scheme_.reconstructs ? original : outcome.weights;
+          moments = surrogate_moments(model_.architecture(), stage, block, before, outcome.weights);
         }
-        solve_stage(plan_, block, stage, original, {inputs.second_moment, {}, {}}, outcome);
+        solve_stage(plan_, block, stage, original, {moments.second_moment, moments.cross, {}}, outcome);
       });
       progress_.update(++done);
     }
@@ -140,21 +150,25 @@ Recipe scheme_recipe(const std::vector<SchemeArgument>& arguments) {
   return with_usage_errors([&] { return recipe_of(arguments); });
 }
 
-PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model,
-                              const std::optional<fs::path>& statistics) {
+PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, const KnownInputs& inputs) {
   PreparedScheme scheme;
   scheme.run.recipe = &recipe;
   scheme.run.model = &model;
   scheme.run.plan = with_usage_errors([&] { return make_plan(recipe, model); });
   scheme.run.memory = predict_resources(recipe, model.architecture(), scheme.run.plan);
-  if (statistics) {
+  if (const auto* statistics = std::get_if<fs::path>(&inputs)) {
     scheme.statistics.emplace(*statistics);
     check_same_model(*scheme.statistics, model.architecture());
     scheme.remark = "inputs are those of the original model (propagate: original): nothing is shifted";
+  } else if (std::holds_alternative<DataFree>(inputs)) {
+    scheme.data_free = true;
+    scheme.reconstructs = has_option(recipe.schemes.front(), "shift");
+    scheme.remark = fmt::format("no text: inputs are what the weights before them make of white noise{}",
+                                scheme.reconstructs ? ", and so is their drift (UDFC)" : "; nothing is shifted");
   } else if (scheme.run.plan.schemes.front().solver->needs_inputs()) {
     fail(ErrorKind::usage,
-         "solver {} needs statistics with these options: give --stats, a folder that adze calibrate makes; rtn, and "
-         "magnitude by itself, do without",
+         "solver {} needs statistics with these options: give --stats, a folder that adze calibrate makes, or "
+         "--data-free; rtn, and magnitude by itself, do without",
          recipe.schemes.front().solver);
   } else {
     scheme.remark = "no statistics: every input weighs the same, losses are squared errors of weights";

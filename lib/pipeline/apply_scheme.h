@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "calibrate/statistics_folder.h"
@@ -19,6 +20,8 @@ namespace adze {
 
 /// A scheme that has passed every check: what --dry-run shows. Refers to the recipe and the model.
 struct PreparedScheme {
+  bool data_free = false;                      ///< inputs are taken from the weights (calibrate/surrogate.h)
+  bool reconstructs = false;                   ///< and drift too: shift was asked for by name
   PreparedRun run;                             ///< without windows
   std::optional<StatisticsFolder> statistics;  ///< nothing: inputs are weighed equally
   std::string remark;                          ///< which inputs the losses are of, for manifest and report
@@ -27,11 +30,14 @@ struct PreparedScheme {
 /// recipe_of(), whose complaints are about a command line: throws usage.
 Recipe scheme_recipe(const std::vector<SchemeArgument>& arguments);
 
+/// What is known of inputs: statistics that lie somewhere, what weights alone say (data_free), or nothing.
+struct DataFree {};
+using KnownInputs = std::variant<std::monostate, std::filesystem::path, DataFree>;
+
 /// Checks everything; touches no weight and writes nothing. recipe: of scheme_recipe(). Throws usage for a scheme that
-/// cannot be or does not fit the model, and when its solver needs `statistics` that are not given; missing_input and
+/// cannot be or does not fit the model, and when its solver needs statistics that are not given; missing_input and
 /// bad_data when they are not there, not whole or of another model.
-PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model,
-                              const std::optional<std::filesystem::path>& statistics);
+PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, const KnownInputs& inputs = {});
 
 /// Makes `out` whole or not at all (pipeline/whole_folder.h): store/, manifest.json, report.json. One block, one H and
 /// the solver's scratch are in memory.

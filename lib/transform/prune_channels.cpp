@@ -7,7 +7,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "linalg/gemm.h"
+#include "calibrate/surrogate.h"
 #include "transform/least_groups.h"
 
 namespace adze {
@@ -60,16 +60,11 @@ void keep_rows(std::span<const std::size_t> rows, Linear& linear) {
   linear.bias = std::move(bias);
 }
 
-/// W1 Sigma W1^T, what H of W1's outputs is when the inputs of a norm are white: Sigma the squared gains.
-MatrixD surrogate_hessian(const Linear& before, std::span<const float> gains) {
-  MatrixF scaled = before.weight->decode();
-  for (std::size_t r = 0; r < scaled.rows(); ++r)
-    for (std::size_t c = 0; c < scaled.cols(); ++c) scaled(r, c) *= gains[c];
-  MatrixF product(scaled.rows(), scaled.rows());
-  multiply_nt(scaled, scaled, product);
-  MatrixD h(product.shape());
-  std::ranges::copy(product.values(), h.values().begin());
-  return h;
+/// H of a stage's inputs, damped: measured, or from the weights.
+MatrixD hessian(const Architecture& architecture, Stage stage, std::size_t index, const BlockWeights& block,
+                const BlockInputs* inputs, const PruneOptions& options) {
+  if (options.data) return with_damping((*inputs)[stage].second_moment, options.damp);
+  return with_damping(surrogate_moments(architecture, stage, index, block, block).second_moment, options.damp);
 }
 
 class PruneFfn final : public Transform {
@@ -87,13 +82,10 @@ class PruneFfn final : public Transform {
   const Architecture& architecture() const override { return architecture_; }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
+    const MatrixD h = hessian(architecture_, Stage::down, index, block, inputs, options_);
     Linear& down = block[LinearSlot::down];
     const MatrixF weights = down.weight->decode();
-    down.weight.reset();
     if (weights.cols() <= architecture_.ffn) fail(ErrorKind::internal, "block {} is narrow already", index);
-    const MatrixD h = with_damping(options_.data ? (*inputs)[Stage::down].second_moment.view()
-                                                 : surrogate_hessian(block[LinearSlot::up], block.post_attention_norm),
-                                   options_.damp);
     const std::size_t quota = weights.cols() - architecture_.ffn;
     const auto dropped = with_context(module_name(index, LinearSlot::down),
                                       [&] { return least_groups(weights, h, 1, std::array{quota}); });
@@ -132,12 +124,9 @@ class PruneHeads final : public Transform {
   const Architecture& architecture() const override { return architecture_; }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
+    const MatrixD h = hessian(original_, Stage::o, index, block, inputs, options_);
     Linear& o = block[LinearSlot::o];
     const MatrixF weights = o.weight->decode();
-    o.weight.reset();
-    const MatrixD h = with_damping(options_.data ? (*inputs)[Stage::o].second_moment.view()
-                                                 : surrogate_hessian(repeated_values(block), block.input_norm),
-                                   options_.damp);
     const std::size_t queries = original_.heads / original_.kv_heads;  // per group
     const bool groups = architecture_.kv_heads < original_.kv_heads;
     const std::size_t cols = groups ? queries * original_.head_dim : original_.head_dim;
@@ -158,17 +147,6 @@ class PruneHeads final : public Transform {
   }
 
  private:
-  /// Value rows once for every query head that reads them: the linear map to o's inputs of a token that sees itself.
-  Linear repeated_values(const BlockWeights& block) const {
-    const MatrixF v = block[LinearSlot::v].weight->decode();
-    MatrixF repeated(original_.q_width(), v.cols());
-    const std::size_t queries = original_.heads / original_.kv_heads;
-    for (std::size_t r = 0; r < repeated.rows(); ++r)
-      std::ranges::copy(v.row(r / original_.head_dim / queries * original_.head_dim + r % original_.head_dim),
-                        repeated.row(r).begin());
-    return {dense(repeated), {}};
-  }
-
   Architecture architecture_;
   Architecture original_;
   PruneOptions options_;

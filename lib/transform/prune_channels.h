@@ -4,8 +4,7 @@
 //
 // FFN channel c: row c of gate and up, column c of down, which is repaired. Query head: its rows of q, its columns of
 // o, which is repaired; a key/value group: a key/value head with all query heads that read it. Without data (`inputs:
-// none`), H of down's inputs is the surrogate W1 Sigma W1^T of UDFC (arXiv 2308.07209; obs-family.md, section 16): W1
-// the up (or v) rows, Sigma the squared gains of the norm before.
+// none`), H is that of calibrate/surrogate.h.
 #pragma once
 
 #include <memory>

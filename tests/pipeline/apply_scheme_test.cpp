@@ -32,8 +32,8 @@ struct Applied {
   OpenedModel model;
   PreparedScheme scheme;
 
-  Applied(const Arguments& arguments, const fs::path& path, const std::optional<fs::path>& statistics)
-      : recipe(scheme_recipe(arguments)), model(open_model(path)), scheme(prepare_scheme(recipe, model, statistics)) {}
+  Applied(const Arguments& arguments, const fs::path& path, const KnownInputs& inputs)
+      : recipe(scheme_recipe(arguments)), model(open_model(path)), scheme(prepare_scheme(recipe, model, inputs)) {}
   Applied(const Applied&) = delete;
   Applied& operator=(const Applied&) = delete;
 };
@@ -82,7 +82,7 @@ TEST(ApplyScheme, WithoutStatisticsWeighsInputsEqually) {
   const Site site(true);
   const Arguments arguments{text_argument("grid", "gguf/q8_0"), text_argument("solver", "rtn"),
                             text_argument("modules", "layers.0.**")};
-  const Applied applied(arguments, site.model(), std::nullopt);
+  const Applied applied(arguments, site.model(), KnownInputs());
   EXPECT_THAT(applied.scheme.remark, HasSubstr("no statistics"));
   apply_scheme(applied.scheme, site / "out", false, silent_progress());
   const CompressedStore store(site / "out" / "store");
@@ -91,6 +91,22 @@ TEST(ApplyScheme, WithoutStatisticsWeighsInputsEqually) {
   const auto manifest = nlohmann::json::parse(read_file(site / "out" / kManifestName));
   EXPECT_EQ(manifest.at("/calibration/hash"_json_pointer), "none");
   EXPECT_EQ(manifest.at("files").size(), 6U);
+}
+
+TEST(ApplyScheme, WithoutTextInputsComeFromTheWeights) {
+  const Site site(true);
+  const Arguments arguments{text_argument("grid", "int4"), {"--group", "group", "32"}, text_argument("modules", "layers.**")};
+  const Applied applied(arguments, site.model(), DataFree());
+  EXPECT_THAT(applied.scheme.remark, HasSubstr("white noise; nothing is shifted"));
+  const CompressResult result = apply_scheme(applied.scheme, site / "out", false, silent_progress());
+  const CompressedStore store(site / "out" / "store");
+  EXPECT_EQ(store.block(1)[LinearSlot::down].weight->format(), "int4 g32 sym");
+  for (const TensorRecord& record : result.tensors) {
+    EXPECT_GT(record.report.loss, 0.0) << record.module;
+    EXPECT_LT(record.report.relative_loss, 0.1) << record.module;
+  }
+  expect_error(ErrorKind::usage, "needs statistics with these options: give --stats",
+               [&] { Applied(arguments, site.model(), KnownInputs()); });
 }
 
 TEST(ApplyScheme, RefusesStatisticsOfAnotherShapeWithBothValues) {

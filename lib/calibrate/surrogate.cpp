@@ -1,0 +1,115 @@
+#include "calibrate/surrogate.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/parallel.h"
+#include "base/random.h"
+#include "linalg/cross_moment.h"
+#include "linalg/gemm.h"
+#include "linalg/second_moment.h"
+
+namespace adze {
+namespace {
+
+constexpr std::size_t kDrawsPerInput = 8;  // of down: more changes nothing that can be seen on the bundled model
+constexpr std::size_t kSlice = 512;        // draws in one product
+
+SurrogateMoments diagonal(std::span<const float> gains) {
+  SurrogateMoments moments{MatrixD(gains.size(), gains.size()), {}};
+  for (std::size_t j = 0; j < gains.size(); ++j) moments.second_moment(j, j) = static_cast<double>(gains[j]) * gains[j];
+  return moments;
+}
+
+/// W diag(gain), and the bias as one more column.
+MatrixF scaled(const Linear& linear, std::span<const float> gains) {
+  const MatrixF weight = linear.weight->decode();
+  MatrixF result(weight.rows(), weight.cols() + 1);
+  for (std::size_t r = 0; r < weight.rows(); ++r) {
+    for (std::size_t c = 0; c < weight.cols(); ++c) result(r, c) = weight(r, c) * gains[c];
+    if (!linear.bias.empty()) result(r, weight.cols()) = linear.bias[r];
+  }
+  return result;
+}
+
+/// Products of value rows, head by head, at the columns of o that read them.
+template <typename T>
+Matrix<T> head_blocks(const Architecture& a, ConstViewF left, ConstViewF right) {
+  Matrix<T> result(a.q_width(), a.q_width());
+  const std::size_t group = a.heads / a.kv_heads;
+  parallel_for(a.heads, [&](std::size_t head) {
+    MatrixF block(a.head_dim, a.head_dim);
+    const std::size_t row = head / group * a.head_dim;
+    multiply_nt(left.row_range(row, a.head_dim), right.row_range(row, a.head_dim), block);
+    for (std::size_t i = 0; i < a.head_dim; ++i)
+      for (std::size_t j = 0; j < a.head_dim; ++j)
+        result(head * a.head_dim + i, head * a.head_dim + j) = static_cast<T>(block(i, j));
+  });
+  return result;
+}
+
+SurrogateMoments of_values(const Architecture& a, const BlockWeights& original, const BlockWeights& seen) {
+  const MatrixF now = scaled(seen[LinearSlot::v], seen.input_norm);
+  SurrogateMoments moments{head_blocks<double>(a, now, now), {}};
+  if (seen[LinearSlot::v].weight == original[LinearSlot::v].weight) return moments;
+  MatrixF away = scaled(original[LinearSlot::v], original.input_norm);
+  for (std::size_t i = 0; i < away.values().size(); ++i) away.values()[i] -= now.values()[i];
+  moments.cross = head_blocks<float>(a, away, now);
+  return moments;
+}
+
+/// gain z, a row per draw.
+MatrixF draw(std::span<const float> gains, std::size_t index, std::size_t first) {
+  MatrixF z(kSlice, gains.size());
+  parallel_for(kSlice, [&](std::size_t r) {
+    RandomStream random(0, fmt::format("surrogate.layers.{}.{}", index, first + r));
+    for (std::size_t c = 0; c < gains.size(); ++c) z(r, c) = gains[c] * static_cast<float>(random.normal());
+  });
+  return z;
+}
+
+SurrogateMoments of_hidden(const Architecture& a, std::size_t index, const BlockWeights& original,
+                           const BlockWeights& seen) {
+  const std::size_t width = seen[LinearSlot::down].weight->shape().cols;
+  const bool drifts = seen[LinearSlot::up].weight != original[LinearSlot::up].weight ||
+                      seen[LinearSlot::gate].weight != original[LinearSlot::gate].weight;
+  SurrogateMoments moments{MatrixD(width, width), {}};
+  MatrixD cross(drifts ? width : 0, width);
+  const Forward forward(a, kSlice);
+  Workspace work;
+  MatrixF x(kSlice, width), away(drifts ? kSlice : 0, width);
+  for (std::size_t first = 0; first < kDrawsPerInput * width; first += kSlice) {
+    const MatrixF z = draw(seen.post_attention_norm, index, first);
+    forward.mlp_hidden(seen, z, x, work);
+    add_second_moment(x, kSlice, moments.second_moment);
+    if (!drifts) continue;
+    forward.mlp_hidden(original, z, away, work);
+    for (std::size_t i = 0; i < x.values().size(); ++i) away.values()[i] -= x.values()[i];
+    add_cross_moment(away, x, kSlice, cross);
+  }
+  if (!drifts) return moments;
+  moments.cross = MatrixF(cross.shape());
+  std::ranges::transform(cross.values(), moments.cross.values().begin(),
+                         [](double v) { return static_cast<float>(v); });
+  return moments;
+}
+
+}  // namespace
+
+SurrogateMoments surrogate_moments(const Architecture& architecture, Stage stage, std::size_t index,
+                                   const BlockWeights& original, const BlockWeights& seen) {
+  switch (stage) {
+    case Stage::qkv:
+      return diagonal(seen.input_norm);
+    case Stage::gate_up:
+      return diagonal(seen.post_attention_norm);
+    case Stage::o:
+      return of_values(architecture, original, seen);
+    case Stage::down:
+      return of_hidden(architecture, index, original, seen);
+  }
+  return {};
+}
+
+}  // namespace adze
