@@ -6,6 +6,7 @@
 
 #include "linalg/inverse.h"
 #include "masked_testing.h"
+#include "solve/gptq/mask_choice.h"
 #include "solve/masks/least.h"
 #include "solve/masks/mask_rules.h"
 
@@ -120,6 +121,36 @@ TEST(Least, TakesTheFirstOfEqualsAndAsManyAsAsked) {
   EXPECT_TRUE(taken.empty());
   for_least(scores, 6, [&](std::size_t i) { taken.push_back(i); });
   EXPECT_EQ(taken.size(), 6u);
+}
+
+TEST(Least, OfManyIsThatOfASort) {
+  const MatrixF normal = gaussian({500, 400}, 5);
+  std::vector<float> scores(normal.values().begin(), normal.values().end());
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    scores[i] *= scores[i];
+    if (i % 3 == 0) scores[i] = 0.25f;  // ties
+    if (i % 1000 == 0) scores[i] = INFINITY;
+  }
+  std::vector<float> sorted = scores;
+  std::ranges::sort(sorted);
+  for (const std::uint64_t count : {1u, 5u, 60000u, 100000u, 150000u, 199900u, 200000u}) {
+    const LeastScores least = find_least(scores, count);
+    EXPECT_EQ(least.score, sorted[count - 1]) << count;
+    const auto below = static_cast<std::uint64_t>(std::ranges::lower_bound(sorted, least.score) - sorted.begin());
+    EXPECT_EQ(least.equal, count - below) << count;
+  }
+}
+
+TEST(PruneLeast, TakesAsManyAsAskedTheFirstRowsOfEquals) {
+  MatrixF scores(300, 20);
+  for (std::size_t i = 0; i < scores.values().size(); ++i) scores.values()[i] = i % 2 == 0 ? 1.0f : 2.0f;
+  std::vector<std::size_t> columns{9, 8, 7, 6, 5,
+                                   4, 3, 2, 1, 0};  // of the mask, which has as many; half of the scores'
+  Mask mask({300, 10});
+  prune_least(scores, 1000, columns, mask);
+  EXPECT_EQ(mask.zeros(), 1000u);
+  for (std::size_t r = 0; r < 300; ++r)
+    for (std::size_t j = 0; j < 10; ++j) EXPECT_EQ(mask.kept(r, columns[j]), j % 2 == 1 || r >= 200) << r << " " << j;
 }
 
 TEST(Least, TakesWhatIsNotANumberLast) {

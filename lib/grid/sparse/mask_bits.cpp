@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "grid/bits.h"
 
 namespace adze {
@@ -104,8 +105,8 @@ Mask read_columns(std::span<const std::byte> in, Shape shape) {
 void write_subsets(const Mask& mask, const SparsityPattern& pattern, std::span<std::byte> out) {
   const std::size_t groups = mask.shape().cols / pattern.m();
   const std::uint64_t row_size = packed_bytes(groups, rank_bits(pattern));
-  std::vector<std::size_t> members;
-  for (std::size_t r = 0; r < mask.shape().rows; ++r) {
+  parallel_for(mask.shape().rows, [&](std::size_t r) {
+    std::vector<std::size_t> members;
     BitWriter writer(out.subspan(r * row_size, row_size), rank_bits(pattern));
     for (std::size_t g = 0; g < groups; ++g) {
       members.clear();
@@ -113,7 +114,7 @@ void write_subsets(const Mask& mask, const SparsityPattern& pattern, std::span<s
         if (mask.kept(r, g * pattern.m() + i)) members.push_back(i);
       writer.put(rank_of(members));
     }
-  }
+  });
 }
 
 Mask read_subsets(std::span<const std::byte> in, const SparsityPattern& pattern, Shape shape) {
@@ -121,8 +122,8 @@ Mask read_subsets(std::span<const std::byte> in, const SparsityPattern& pattern,
   const std::uint64_t row_size = packed_bytes(groups, rank_bits(pattern));
   const std::uint64_t subsets = binomial(pattern.m(), pattern.n());
   Mask mask(shape);
-  std::vector<std::size_t> members(pattern.n());
-  for (std::size_t r = 0; r < shape.rows; ++r) {
+  parallel_for(shape.rows, [&](std::size_t r) {
+    std::vector<std::size_t> members(pattern.n());
     BitReader reader(in.subspan(r * row_size, row_size), rank_bits(pattern));
     for (std::size_t g = 0; g < groups; ++g) {
       const unsigned rank = reader.get();
@@ -131,7 +132,7 @@ Mask read_subsets(std::span<const std::byte> in, const SparsityPattern& pattern,
       for (std::size_t i = 0; i < pattern.m(); ++i)
         if (!std::ranges::binary_search(members, i)) mask.prune(r, g * pattern.m() + i);
     }
-  }
+  });
   return mask;
 }
 
@@ -139,21 +140,21 @@ Mask read_subsets(std::span<const std::byte> in, const SparsityPattern& pattern,
 void write_bits(const Mask& mask, const SparsityPattern& pattern, std::span<std::byte> out) {
   const std::uint64_t bits = row_bits(pattern, mask.shape());
   const std::uint64_t row_size = packed_bytes(bits, 1);
-  for (std::size_t r = 0; r < mask.shape().rows; ++r) {
+  parallel_for(mask.shape().rows, [&](std::size_t r) {
     BitWriter writer(out.subspan(r * row_size, row_size), 1);
     for (std::size_t b = 0; b < bits; ++b) writer.put(mask.kept(r, b * pattern.block_cols()) ? 1 : 0);
-  }
+  });
 }
 
 Mask read_bits(std::span<const std::byte> in, const SparsityPattern& pattern, Shape shape) {
   const std::uint64_t bits = row_bits(pattern, shape);
   const std::uint64_t row_size = packed_bytes(bits, 1);
   Mask mask(shape);
-  for (std::size_t r = 0; r < shape.rows; ++r) {
+  parallel_for(shape.rows, [&](std::size_t r) {
     BitReader reader(in.subspan(r * row_size, row_size), 1);
     for (std::size_t b = 0; b < bits; ++b)
       if (reader.get() == 0) mask.prune(r, b * pattern.block_cols(), pattern.block_cols());
-  }
+  });
   return mask;
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/parallel.h"
 #include "linalg/factor.h"
 #include "solve/masks/least.h"
 
@@ -74,13 +75,31 @@ std::uint32_t SubsetChoice::choose(std::size_t position, std::span<const float> 
 }
 
 void prune_least(const MatrixF& scores, std::uint64_t count, std::span<const std::size_t> columns, Mask& mask) {
-  std::vector<float> all;
-  all.reserve(scores.rows() * columns.size());
-  for (std::size_t r = 0; r < scores.rows(); ++r) {
-    const auto row = scores.row(r).first(columns.size());
-    all.insert(all.end(), row.begin(), row.end());
+  const std::size_t cols = columns.size();
+  if (count == 0) return;
+  std::vector<float> all(scores.rows() * cols);
+  const auto row = [&](std::size_t r) { return std::span(all).subspan(r * cols, cols); };
+  parallel_for(scores.rows(), [&](std::size_t r) {
+    std::ranges::copy(scores.row(r).first(cols), row(r).begin());
+    make_comparable(row(r));
+  });
+  const LeastScores least = find_least(all, count);
+  std::vector<std::uint64_t> equal(scores.rows());  // how many of those equal to the last one go, row by row
+  parallel_for(scores.rows(),
+               [&](std::size_t r) { equal[r] = static_cast<std::uint64_t>(std::ranges::count(row(r), least.score)); });
+  std::uint64_t left = least.equal;
+  for (std::uint64_t& of_row : equal) {
+    of_row = std::min(of_row, left);
+    left -= of_row;
   }
-  for_least(all, count, [&](std::size_t i) { mask.prune(i / columns.size(), columns[i % columns.size()]); });
+  parallel_for(scores.rows(), [&](std::size_t r) {
+    for (std::size_t j = 0; j < cols; ++j) {
+      const float score = row(r)[j];
+      if (score > least.score || (score == least.score && equal[r] == 0)) continue;
+      if (score == least.score) --equal[r];
+      mask.prune(r, columns[j]);
+    }
+  });
 }
 
 }  // namespace adze
