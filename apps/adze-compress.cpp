@@ -84,7 +84,7 @@ nlohmann::json prediction_json(const PreparedRun& run) {
                       {"states_on_disk", run.memory.choice.states_on_disk},
                       {"temporary_disk", run.plan.temporary_disk},
                       {"seconds", predict_seconds(run)}};
-  for (const auto& transform : run.plan.transforms) json["transforms"].push_back(transform->description());
+  for (const auto& transform : run.plan.transforms) json["transforms"].push_back(in_words(*transform));
   for (const MemoryPart& part : run.memory.peak.parts) json["peak_parts"][part.what] = part.bytes;
   for (const ExportJob& job : run.plan.exports)
     json["exports"].push_back({{"file", job.file.string()}, {"format", job.info->name}, {"bytes", job.bytes}});

@@ -25,7 +25,7 @@ std::string manifest_text(const PreparedRun& run, const CompressResult& result) 
   json["version"] = ADZE_VERSION;
   json["recipe"] = {{"hash", run.recipe->text_hash}};
   json["model"] = model_json(*run.model, run.plan);
-  for (const auto& transform : run.plan.transforms) json["transforms"].push_back(transform->description());
+  for (const auto& transform : run.plan.transforms) json["transforms"].push_back(in_words(*transform));
   json["calibration"] = {{"windows", run.windows.count()}, {"tokens", run.windows.tokens}, {"hash", run.windows.hash()}};
   json["kernels"] = kernel_name();
   add_results(run.plan, result, json);

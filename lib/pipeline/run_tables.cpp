@@ -22,10 +22,7 @@ std::uint64_t count_of(const TensorSpec& spec) { return spec.shape[0] * spec.sha
 /// "transform: rotate residual=true heads=true seed=0" and what there is to know about it, a line each.
 std::string transform_lines(const CompressionPlan& plan) {
   std::string lines;
-  for (const auto& transform : plan.transforms) {
-    const std::string remark = transform->remark();
-    lines += fmt::format("transform: {}{}\n", transform->description(), remark.empty() ? "" : "; " + remark);
-  }
+  for (const auto& transform : plan.transforms) lines += fmt::format("transform: {}\n", in_words(*transform));
   return lines;
 }
 

@@ -23,6 +23,11 @@ constexpr std::array kTransforms{
 
 }  // namespace
 
+std::string in_words(const Transform& transform) {
+  const std::string remark = transform.remark();
+  return transform.description() + (remark.empty() ? "" : "; " + remark);
+}
+
 std::span<const TransformInfo> transforms() { return kTransforms; }
 
 const TransformInfo* find_transform(std::string_view name) {

@@ -55,6 +55,9 @@ class Transform {
   virtual std::vector<float> final_norm(std::vector<float> norm) const { return norm; }
 };
 
+/// Description and, where there is one, remark.
+std::string in_words(const Transform& transform);
+
 using Transforms = std::vector<std::shared_ptr<const Transform>>;
 
 struct TransformInfo {

@@ -80,22 +80,36 @@ TEST(Readability, AcceptsTextsAndRefusesNoiseAndRepetition) {
 
 class LlamaCppOfCompress : public LlamaCpp {
  protected:
-  void SetUp() override {
-    LlamaCpp::SetUp();
-    if (IsSkipped()) return;
-    const std::string recipe = folder.put("recipe.yaml", small_recipe()).string();
-    expect_exit(compress(recipe, demo_model(), folder / "out", {"-q"}), 0);
+  void compress_with(const std::string& text) {
+    const std::string recipe = folder.put("recipe.yaml", text).string();
+    expect_exit(compress(recipe, demo_model(), folder / "out", {"-q", "--overwrite"}), 0);
+  }
+
+  void expect_same_predictions(const std::string& what) {
+    const Windows windows = windows_of_texts(60);
+    const CompressedStore store(folder / "out/store");
+    const MatrixF original = probabilities_of(our_logits(*demo().model, windows)), ours = our_logits(store, windows);
+    expect_faithful(mean_kl(distribution("out/model.gguf", windows), ours), mean_kl(original, ours), what);
   }
 };
 
 TEST_F(LlamaCppOfCompress, PredictsWhatOurForwardPassPredictsFromTheStore) {
-  const Windows windows = windows_of_texts(60);
-  const CompressedStore store(folder / "out/store");
-  const MatrixF original = probabilities_of(our_logits(*demo().model, windows)), ours = our_logits(store, windows);
-  expect_faithful(mean_kl(distribution("out/model.gguf", windows), ours), mean_kl(original, ours), "adze-compress");
+  compress_with(small_recipe());
+  expect_same_predictions("adze-compress");
+}
+
+TEST_F(LlamaCppOfCompress, LoadsModelsThatTransformsHaveMade) {
+  for (const char* const transforms :
+       {"{ kind: rotate }, { kind: awq }", "{ kind: prune-ffn, keep: 80% }, { kind: prune-heads, keep: 50% }",
+        "{ kind: prune-heads, keep: 50%, what: queries }"}) {
+    compress_with("transform: [ " + std::string(transforms) + " ]\n" +
+                  replaced(small_recipe(), "gguf/q4_k", "gguf/q4_0"));
+    expect_same_predictions(transforms);
+  }
 }
 
 TEST_F(LlamaCppOfCompress, WritesReadableText) {
+  compress_with(small_recipe());
   folder.put("prompt.txt", text_of("narrative", 300));
   const nlohmann::json result = run("generate", "out/model.gguf", quoted(folder / "prompt.txt") + " 60");
   const auto text = result.at("text").get<std::string>();

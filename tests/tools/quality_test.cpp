@@ -78,6 +78,25 @@ TEST_F(QualityScript, PrintsATableWithTheRatioToLlamaCppsFile) {
               ::testing::ContainsRegex("[|] q4_0 llama.cpp [|].*[|]  [|]\n[|] q4_0 [|].* 0[.][0-9]+ [|]\n"));
 }
 
+TEST_F(QualityScript, JudgesPrunedModelsAsStored) {
+  const CommandResult result = quality("joint --only '50%-@(magnitude|wanda)' --json" + inputs());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto lines = lines_by_scheme(result.output);
+  ASSERT_EQ(lines.size(), 2u) << result.output;
+  const Json& magnitude = lines.at("joint 50%-magnitude");
+  const Json& wanda = lines.at("joint 50%-wanda");
+  EXPECT_EQ(magnitude["bytes"], wanda["bytes"]);
+  EXPECT_LT(magnitude["bits_per_weight"], 12);  // masks and kept weights, not the zeros
+  EXPECT_LT(wanda["kl_mean"], magnitude["kl_mean"]);
+}
+
+TEST_F(QualityScript, ComparesTransformsAlthoughAnUntiedHeadTakesBytes) {
+  const CommandResult result = quality("transform --only 'w3-rtn?(-rotated)'" + inputs());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_THAT(result.output, ::testing::ContainsRegex("[|] w3-rtn [|] [0-9]+ .*[|]  [|]\n"
+                                                      "[|] w3-rtn-rotated [|] [0-9]+ .*[|] [0-9.]+ [|]\n"));
+}
+
 TEST_F(QualityScript, JudgesInLlamaCppItself) {
   if (const std::string reason = missing_runtime(); !reason.empty()) GTEST_SKIP() << reason;
   const CommandResult result = quality("gguf --only q4_0 --json --runtime --runtime-windows 2" + inputs());
@@ -96,7 +115,7 @@ TEST_F(QualityScript, JudgesInLlamaCppItself) {
 TEST(QualityScriptOptions, UnknownTablesAreRefusedWithTheNamesOfThoseThatExist) {
   const CommandResult result = quality("no-such-table", true);
   EXPECT_EQ(result.exit_code, 64);
-  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation"));
+  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint transform"));
 }
 
 TEST(QualityScriptOptions, AFileThatIsMissingIsRefused) {
