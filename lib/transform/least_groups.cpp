@@ -50,6 +50,7 @@ class Elimination {
 
   /// tr(W_P M_PP^-1 W_P^T)
   double cost(std::size_t g) const {
+    if (group_ == 1) return blocks_[g](0, 0) > 0 ? energies_[g](0, 0) / blocks_[g](0, 0) : 0;
     MatrixD inverse = blocks_[g];
     if (!invert(inverse)) return 0;  // nothing of it is left that the dropped ones did not say
     double sum = 0;

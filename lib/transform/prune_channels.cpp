@@ -48,7 +48,7 @@ std::vector<std::size_t> kept_columns(std::size_t cols, std::size_t group, std::
 
 TensorPtr dense(const MatrixF& weight) { return std::make_shared<DenseTensor>(make_dense(weight, DType::f32)); }
 
-/// Keeps some rows, in the dtype they are stored in.
+/// Keeps some rows, as f32.
 void keep_rows(std::span<const std::size_t> rows, Linear& linear) {
   const std::size_t cols = linear.weight->shape().cols;
   MatrixF kept(rows.size(), cols);
