@@ -124,15 +124,18 @@ class Elimination {
 
   void update_group(std::size_t g, ConstViewD v, const MatrixD& b, const MatrixD& own) {
     const std::size_t first = g * group_;
-    for (std::size_t i = 0; i < group_; ++i)
-      for (std::size_t j = 0; j < group_; ++j)
-        for (std::size_t k = 0; k < group_; ++k) {
-          const double vi = v(k, first + i), vj = v(k, first + j);
+    MatrixD own_v(group_, group_);
+    multiply_nn(own, v.col_range(first, group_), own_v);
+    for (std::size_t k = 0; k < group_; ++k)
+      for (std::size_t i = 0; i < group_; ++i) {
+        const double vi = v(k, first + i);
+        const double bi = b(k, first + i);
+        for (std::size_t j = 0; j < group_; ++j) {
+          const double vj = v(k, first + j);
           blocks_[g](i, j) -= vi * vj;
-          double own_v = 0;
-          for (std::size_t l = 0; l < group_; ++l) own_v += own(k, l) * v(l, first + j);
-          energies_[g](i, j) -= vi * b(k, first + j) + b(k, first + i) * vj - vi * own_v;
+          energies_[g](i, j) -= vi * b(k, first + j) + bi * vj - vi * own_v(k, j);
         }
+      }
   }
 
   static double dot(std::span<const double> x, std::span<const double> y) {
