@@ -96,13 +96,13 @@ if [[ -n "$outliers" ]]; then
   model=$work/outliers
 fi
 
-# write_recipe NAME SCHEMES RULES TRANSFORMS
+# write_recipe NAME SCHEMES RULES [TRANSFORMS]
 write_recipe() {
   cat > "$work/$1.yaml" <<END
 # $made_by
 adze: 1
 calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 }
-$(if [[ -n "$4" ]]; then echo "transform: [ $4 ]"; fi)
+$(if [[ -n "${4:-}" ]]; then echo "transform: [ $4 ]"; fi)
 $2
 rules:
 $3
