@@ -23,7 +23,7 @@ constexpr std::size_t kOneIn = 100;
 std::vector<float> factors(const Architecture& a, std::size_t block, std::string_view norm) {
   RandomStream random(1, fmt::format("outliers.{}.{}", block, norm));
   std::vector<float> result(a.hidden, 1.0f);
-  for (std::size_t i = 0; i < (a.hidden + kOneIn - 1) / kOneIn; ++i) result[random.next() % a.hidden] = kFactor;
+  for (std::size_t i = 0; i < (a.hidden + kOneIn - 1) / kOneIn; ++i) result[random.below(a.hidden)] = kFactor;
   return result;
 }
 

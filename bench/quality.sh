@@ -81,9 +81,16 @@ node=${ADZE_NODE:-node}
 
 if [[ -z "$bin" ]]; then
   source apps/setup.sh
-  adze_setup build >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-compress adze-eval adze-outliers >&2
+  programs=(adze-compress adze-eval)
+  if [[ -n "$outliers" ]]; then  # a program of bench/, which needs what tests need
+    adze_setup build tests >&2
+    cmake --preset release -DADZE_BENCH=ON >/dev/null
+    programs+=(adze-outliers)
+  else
+    adze_setup build >&2
+    cmake --preset release >/dev/null
+  fi
+  cmake --build --preset release --target "${programs[@]}" >&2
   bin=$PWD/build/release/bin
 fi
 judged=$(judged_as "$table")

@@ -13,7 +13,7 @@
 namespace adze {
 namespace {
 
-constexpr std::size_t kDrawsPerInput = 8;  // of down: more changes nothing that can be seen on the bundled model
+constexpr std::size_t kDrawsPerInput = 8;  // of down: H has full rank, and noise below its structure
 constexpr std::size_t kSlice = 512;        // draws in one product
 
 SurrogateMoments diagonal(std::span<const float> gains) {

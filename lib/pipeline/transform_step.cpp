@@ -15,13 +15,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What `read` gives of a file that an earlier process left; nothing when there is none, or it is damaged.
+/// What `read` gives of a file that an earlier process left; nothing when there is none, or it is damaged, which is said.
 template <class Read>
 auto whole(const fs::path& file, Progress& progress, Read&& read) -> std::optional<decltype(read())> {
   if (!fs::exists(file)) return std::nullopt;
   try {
     return read();
   } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
     progress.note(fmt::format("{}; made again", error.message()));
     return std::nullopt;
   }

@@ -3,7 +3,7 @@
 //
 //   OUT/store/        the compressed store          OUT/recipe.yaml    a copy
 //   OUT/model.gguf    exports, as the recipe says   OUT/manifest.json  last: its presence says that the run is finished
-//   OUT/work/         ledger, hidden states, lock; removed at the end
+//   OUT/work/         ledger, hidden states, transformed model, lock; removed at the end
 //
 // What no run made is never removed: a run is recognised by the content of its manifest or by its lock and ledger, and
 // its files are those that the manifest and the copied recipe name. One file more, and nothing at all is removed.

@@ -4,11 +4,12 @@
 #include <Eigen/Dense>
 
 #include "calibrate/calibrate_testing.h"
+#include "linalg/linalg_testing.h"
 
 namespace adze {
 namespace {
 
-using testing::random_matrix;
+using testing::eigen;
 using testing::random_model;
 using testing::small_architecture;
 using testing::ThreadCount;
@@ -21,15 +22,6 @@ Architecture biased() {
 }
 
 TensorPtr tensor(const MatrixF& values) { return std::make_shared<DenseTensor>(make_dense(values, DType::f32)); }
-
-template <class M>
-Dense dense(const M& m) {
-  Dense result(m.rows(), m.cols());
-  for (std::size_t i = 0; i < m.rows(); ++i)
-    for (std::size_t j = 0; j < m.cols(); ++j)
-      result(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(j)) = static_cast<double>(m(i, j));
-  return result;
-}
 
 /// Value rows times gains with the bias beside them, at the columns of o that read them: [q_width x hidden + 1].
 Dense repeated(const Architecture& a, const BlockWeights& block) {
@@ -69,7 +61,7 @@ TEST(Surrogate, OfValuesGivesUdfcsClosedForm) {
   seen[LinearSlot::v].weight = tensor(rounded);
   const SurrogateMoments moments = surrogate_moments(a, Stage::o, 1, original, seen);
   const Dense now = repeated(a, seen), was = repeated(a, original);
-  const Dense h = dense(moments.second_moment), both = h + dense(moments.cross);
+  const Dense h = eigen(moments.second_moment), both = h + eigen(moments.cross);
   for (std::size_t i = 0; i < a.q_width(); ++i)
     for (std::size_t j = 0; j < a.q_width(); ++j) {
       const auto r = static_cast<Eigen::Index>(i), c = static_cast<Eigen::Index>(j);
@@ -92,14 +84,14 @@ TEST(Surrogate, OfHiddenChannelsIsNearTheExactOneWhereThatIsKnown) {
   for (float& value : smaller.values()) value *= 0.9f;
   seen[LinearSlot::up].weight = tensor(smaller);
   const SurrogateMoments moments = surrogate_moments(a, Stage::down, 0, original, seen);
-  Dense up = dense(smaller);
+  Dense up = eigen(smaller);
   for (std::size_t c = 0; c < a.hidden; ++c) up.col(static_cast<Eigen::Index>(c)) *= seen.post_attention_norm[c];
   const double open = 1.5 / (1 + std::exp(-1.5));
   const Dense exact = open * open * up * up.transpose();
-  const Dense drawn = dense(moments.second_moment) / moments.second_moment(0, 0) * exact(0, 0);
+  const Dense drawn = eigen(moments.second_moment) / moments.second_moment(0, 0) * exact(0, 0);
   EXPECT_LT((drawn - exact).norm(), 0.25 * exact.norm());  // 512 draws of 24 inputs
   // x_original = x / 0.9, so cross = (1 / 0.9 - 1) H.
-  EXPECT_LT((dense(moments.cross) - dense(moments.second_moment) / 9).norm(), 1e-4 * dense(moments.cross).norm());
+  EXPECT_LT((eigen(moments.cross) - eigen(moments.second_moment) / 9).norm(), 1e-4 * eigen(moments.cross).norm());
 }
 
 TEST(Surrogate, IsTheSameWithAnyNumberOfThreads) {

@@ -42,6 +42,8 @@ TEST(Transform, ThatFoldsLeavesTheFunctionInStoreAndExport) {
       run_recipe(with_transform(transforms, kFloats), site.model(), folder);
       const CompressedStore store(folder / "store");
       EXPECT_LT(difference(logits_of(store, kIds), expected), 2e-5);
+      const auto v_of = [](const ModelWeights& model) { return model.block(1)[LinearSlot::v].weight->decode(); };
+      EXPECT_GT(difference(v_of(store), v_of(*open_model(site.model()).weights)), 1e-2);  // it did something
       const OpenedModel exported = open_model(folder / "m.gguf");
       EXPECT_LT(difference(logits_of(*exported.weights, kIds), expected), 2e-5);
       const bool rotates = std::string(transforms).find("kind: rotate") != std::string::npos &&

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 #include <Eigen/Dense>
 
+#include "linalg/linalg_testing.h"
 #include "metrics/proxy_loss.h"
 #include "transform/block_inputs.h"
 #include "transform/dense_rotation.h"
@@ -19,6 +20,7 @@ namespace {
 
 using testing::biased_architecture;
 using testing::BlockInputsOf;
+using testing::eigen;
 using ::testing::HasSubstr;
 using testing::largest_difference;
 using testing::make_transform;
@@ -27,15 +29,6 @@ using testing::shared_model;
 using testing::small_architecture;
 
 using Dense = Eigen::MatrixXd;
-
-template <class M>
-Dense dense(const M& m) {
-  Dense result(m.rows(), m.cols());
-  for (std::size_t i = 0; i < m.rows(); ++i)
-    for (std::size_t j = 0; j < m.cols(); ++j)
-      result(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(j)) = static_cast<double>(m(i, j));
-  return result;
-}
 
 MatrixD hessian(std::size_t n, const std::string& key) {
   const MatrixF x = random_matrix({3 * n, n}, key);
@@ -58,11 +51,11 @@ std::vector<std::size_t> without(std::size_t cols, std::size_t group, const std:
 
 /// The least loss without these columns, by least squares on a square root of H.
 double least_loss(const MatrixF& weights, const MatrixD& h, const std::vector<std::size_t>& kept) {
-  const Dense root = dense(h).llt().matrixU();  // H = root^T root: columns are inputs
+  const Dense root = eigen(h).llt().matrixU();  // H = root^T root: columns are inputs
   Dense left(root.rows(), static_cast<Eigen::Index>(kept.size()));
   for (std::size_t k = 0; k < kept.size(); ++k)
     left.col(static_cast<Eigen::Index>(k)) = root.col(static_cast<Eigen::Index>(kept[k]));
-  const Dense wanted = root * dense(weights).transpose();
+  const Dense wanted = root * eigen(weights).transpose();
   const Dense fit = left.colPivHouseholderQr().solve(wanted);
   return (wanted - left * fit).squaredNorm();
 }

@@ -18,7 +18,8 @@ struct LeastScores {
 /// scores: not negative, no NaN; 0 < count <= scores.size(). In parallel, the same for any number of threads.
 LeastScores find_least(std::span<const float> scores, std::uint64_t count);
 
-/// Scores as find_least takes them: what is not a number counts as infinite, for it would break the order.
+/// Scores as find_least takes them: what is not a number counts as infinite, for it would break the order; a loss that
+/// rounding has made negative counts as zero.
 void make_comparable(std::span<float> scores);
 
 /// Calls body(index) for the `count` least scores, in order of their index; of equal ones the first.
