@@ -24,6 +24,8 @@ std::vector<SchemeArgument> arguments_of(const SchemeToolOptions& options) {
   add("group", options.group, false);
   add("symmetric", options.symmetric, false);
   add("sparsity", options.sparsity, true);
+  add("keep", options.keep, false);
+  add("rank", options.rank, false);
   add("solver", options.solver, true);
   for (const std::string& assignment : options.options) arguments.push_back(parse_scheme_option(assignment));
   add("modules", options.modules, true);

@@ -1,4 +1,4 @@
-// What adze-quantize and adze-prune share: their options, and from these to a compressed folder. They differ in what a
+// What adze-quantize, adze-prune and adze-factorize share: their options, and from these to a compressed folder. They differ in what a
 // scheme must have.
 #pragma once
 
@@ -17,6 +17,8 @@ struct SchemeToolOptions {
   std::string grid;
   std::string solver;  ///< with the program's default
   std::string sparsity;
+  std::string keep;
+  std::string rank;
   std::string group;
   std::string symmetric;
   std::vector<std::string> options;
@@ -29,7 +31,7 @@ struct SchemeToolOptions {
   OpenModelOptions open;
 };
 
-/// Declares all options but --sparsity. `options` must outlive the parsing.
+/// Declares all options but --sparsity, --keep and --rank. `options` must outlive the parsing.
 void add_scheme_options(CLI::App& app, SchemeToolOptions& options);
 
 /// The whole job, or with --dry-run its checks and sizes. Throws usage as prepare_scheme (pipeline/apply_scheme.h).

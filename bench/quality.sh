@@ -157,7 +157,7 @@ headline() {
 }
 
 # show TABLE LIST FIGURES
-show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
+show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform || "$1" == lowrank ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
 
 mapfile -t rows < <("table_$table" | while IFS='|' read -r name rest; do
   # shellcheck disable=SC2053 # the right side is a pattern

@@ -8,12 +8,13 @@ readonly TABLES=(
   "gguf|the default solver on every GGUF grid"
   "ablation|what each part of the solver is worth, on Q3_K and Q4_K"
   "joint|pruning, and pruning with quantization, as stored with a mask"
+  "lowrank|low rank and dictionaries, alone and under quantization"
   "transform|rotations and scalings before rounding to 3 and 2 bits"
 )
 
 # judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks and integers as they
 # are.
-judged_as() { if [[ "$1" == joint || "$1" == transform ]]; then echo store; else echo gguf; fi; }
+judged_as() { if [[ "$1" == joint || "$1" == lowrank || "$1" == transform ]]; then echo store; else echo gguf; fi; }
 
 # Grids that recipes should choose among, and those that are there for other reasons (age, hardware, ternary models).
 readonly MAIN_GRIDS=(q2_k q3_k q4_k q5_k q6_k q4_0 iq4_xs)
@@ -67,6 +68,33 @@ table_joint() {
   done
   echo "w3-dense|w3|grid: int3, group: 128, solver: gptq"
   echo "w2-dense|w2|grid: int2, group: 64, solver: gptq"
+}
+
+# Factors in f16, so that `keep` is a part of the bytes: methods as published (without shifted targets), then ours. Then
+# under quantization, bytes equal within a kind or as near as ranks allow.
+table_lowrank() {
+  local keep kind
+  for keep in 80 70 60; do
+    kind=keep-$keep
+    echo "$keep-svd|$kind|solver: svd, keep: $keep%, metric: none, shift: 0"
+    echo "$keep-asvd|$kind|solver: svd, keep: $keep%, metric: diagonal, alpha: 0.5, shift: 0"
+    echo "$keep-svd-llm|$kind|solver: svd, keep: $keep%, shift: 0"
+    echo "$keep-pivoted|$kind|solver: svd, keep: $keep%, form: pivoted, shift: 0"
+    echo "$keep-compot|$kind|solver: compot, keep: $keep%, threshold: row, shift: 0"
+    echo "$keep-svd-shifted|$kind|solver: svd, keep: $keep%"
+    echo "$keep-pivoted-shifted|$kind|solver: svd, keep: $keep%, form: pivoted"
+    echo "$keep-compot-shifted|$kind|solver: compot, keep: $keep%"
+  done
+  echo "w4|4-bits|grid: int4, group: 128, solver: gptq"
+  echo "w3-lowrank-one-shot|4-bits|grid: int3, group: 128, solver: lowrank-residual, keep: 6.25%, align: 1, iterations: 0"
+  echo "w3-lowrank|4-bits|grid: int3, group: 128, solver: lowrank-residual, keep: 6.25%, align: 1"
+  echo "w3|3-bits|grid: int3, group: 128, solver: gptq"
+  echo "w2-lowrank|3-bits|grid: int2, group: 128, solver: lowrank-residual, keep: 6.25%, align: 1"
+  echo "w4-compot|3-bits|solver: compot, keep: 72%, grid: int4, group: 32, align: 32"
+  echo "w4-svd|3-bits|solver: svd, keep: 69%, form: pivoted, grid: int4, group: 32, align: 32"
+  echo "w6-2of4|2of4|grid: int6, group: 128, sparsity: 2:4, solver: sparsegpt, polish: 3, shift: 1"
+  echo "w4-2of4-slim|2of4|grid: int4, group: 128, sparsity: 2:4, solver: lowrank-residual, keep: 6.25%, align: 1, iterations: 0, metric: diagonal"
+  echo "w4-2of4-lowrank|2of4|grid: int4, group: 128, sparsity: 2:4, solver: lowrank-residual, keep: 6.25%, align: 1, polish: 3"
 }
 
 # With a rotation the head is a table of its own, in F16 like the embedding: bytes of the block linears are equal.

@@ -1,7 +1,8 @@
 // What is stored for one weight matrix [out x in], whoever made it: it knows its exact size in bytes and how to
 // dequantize itself, and nothing else needs to know more.
 //
-// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid). All are immutable and thread-safe to
+// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid), SparseTensor (a mask and what it keeps);
+// and, made of others, ProductTensor, PivotedTensor, TrainTensor and SumTensor (grid/factors/). All are immutable and thread-safe to
 // read.
 #pragma once
 
@@ -28,6 +29,8 @@ class CompressedTensor {
   virtual std::string format() const = 0;
   /// Writes rows [first, first + count) as float, row-major, to `out` of count * cols values.
   virtual void decode_rows(std::size_t first, std::size_t count, std::span<float> out) const = 0;
+  /// Multiplications that a product with one input vector takes, stored as it is.
+  virtual std::uint64_t multiplications() const { return shape().count(); }
   /// The stored bytes, in the layout of the format.
   virtual std::span<const std::byte> payload() const = 0;
 

@@ -206,19 +206,4 @@ void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::spa
   }
 }
 
-std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload) {
-  if (const auto dtype = dtype_from_name(format))
-    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
-  if (auto sparse = parse_sparse_format(format))
-    return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload));
-  return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
-}
-
-std::uint64_t format_bytes(const std::string& format, Shape shape) {
-  if (const auto dtype = dtype_from_name(format)) return shape.count() * bytes_of(*dtype);
-  if (const auto sparse = parse_sparse_format(format)) return sparse_bytes(*sparse->grid, sparse->pattern, shape);
-  return grid_from_name(format)->bytes(shape);
-}
-
 }  // namespace adze

@@ -115,12 +115,4 @@ class QuantizedTensor final : public CompressedTensor {
   std::vector<std::byte> payload_;
 };
 
-/// A stored tensor from its format and bytes: DenseTensor for a dtype's name, SparseTensor where a pattern follows,
-/// else QuantizedTensor of the named grid. Throws bad_data for an unknown format or a payload of the wrong size.
-std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload);
-
-/// Exact bytes of a matrix in the named format. Throws bad_data.
-std::uint64_t format_bytes(const std::string& format, Shape shape);
-
 }  // namespace adze

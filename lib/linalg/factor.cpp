@@ -101,13 +101,4 @@ void solve_normal_right(ConstViewF r, ViewF y) {
                 static_cast<int>(y.stride()));
 }
 
-void multiply_nn(ConstViewD a, ConstViewD b, ViewD c) {
-  assert(a.cols() == b.rows() && c.rows() == a.rows() && c.cols() == b.cols());
-  use_single_threaded_blas();
-  if (c.rows() == 0 || c.cols() == 0) return;
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<int>(c.rows()), static_cast<int>(c.cols()),
-              static_cast<int>(a.cols()), 1.0, a.data(), static_cast<int>(a.stride()), b.data(),
-              static_cast<int>(b.stride()), 0.0, c.data(), static_cast<int>(c.stride()));
-}
-
 }  // namespace adze

@@ -1,4 +1,4 @@
-// The one factorisation that second-order solvers need, and products in double.
+// The one factorisation that second-order solvers need, and solves with it.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,5 @@ void solve_normal_right(ConstViewF r, ViewF y);
 /// Solves Y^T R = S^T in place: y [n x k] holds S on entry; R: [n x n] upper triangular (strict lower part ignored).
 /// Column c of y is one right-hand side, so this is R^T Y = S by forward substitution.
 void solve_transposed_upper(ConstViewF r, ViewF y);
-
-/// C = A B in double.  A: [m x k], B: [k x n], C: [m x n].
-void multiply_nn(ConstViewD a, ConstViewD b, ViewD c);
 
 }  // namespace adze

@@ -2,7 +2,11 @@
 
 #include <cblas.h>
 
+#include <algorithm>
 #include <mutex>
+
+#include "base/checked.h"
+#include "base/parallel.h"
 
 namespace adze {
 namespace {
@@ -12,13 +16,22 @@ int as_int(T value) {
   return static_cast<int>(value);
 }
 
-void gemm(CBLAS_TRANSPOSE transpose_a, CBLAS_TRANSPOSE transpose_b, ConstViewF a, ConstViewF b, ViewF c,
-          std::size_t inner, bool accumulate) {
+constexpr std::size_t kTileRows = 256;  // of large products
+
+template <typename T, typename Gemm>
+void gemm(Gemm run, CBLAS_TRANSPOSE transpose_a, CBLAS_TRANSPOSE transpose_b, MatrixView<const T> a,
+          MatrixView<const T> b, MatrixView<T> c, std::size_t inner, bool accumulate) {
   use_single_threaded_blas();
   if (c.rows() == 0 || c.cols() == 0) return;
-  cblas_sgemm(CblasRowMajor, transpose_a, transpose_b, as_int(c.rows()), as_int(c.cols()), as_int(inner), 1.0f,
-              a.data(), as_int(a.stride()), b.data(), as_int(b.stride()), accumulate ? 1.0f : 0.0f, c.data(),
-              as_int(c.stride()));
+  run(CblasRowMajor, transpose_a, transpose_b, as_int(c.rows()), as_int(c.cols()), as_int(inner), T{1}, a.data(),
+      as_int(a.stride()), b.data(), as_int(b.stride()), accumulate ? T{1} : T{0}, c.data(), as_int(c.stride()));
+}
+
+/// Calls body(first, count) for the tiles of `rows` rows, on all threads.
+template <typename Body>
+void for_tiles(std::size_t rows, const Body& body) {
+  parallel_for(divide_up(rows, kTileRows),
+               [&](std::size_t t) { body(t * kTileRows, std::min(kTileRows, rows - t * kTileRows)); });
 }
 
 }  // namespace
@@ -30,17 +43,67 @@ void use_single_threaded_blas() {
 
 void multiply_nt(ConstViewF a, ConstViewF b, ViewF c, bool accumulate) {
   assert(a.cols() == b.cols() && c.rows() == a.rows() && c.cols() == b.rows());
-  gemm(CblasNoTrans, CblasTrans, a, b, c, a.cols(), accumulate);
+  gemm<float>(cblas_sgemm, CblasNoTrans, CblasTrans, a, b, c, a.cols(), accumulate);
 }
 
 void multiply_nn(ConstViewF a, ConstViewF b, ViewF c, bool accumulate) {
   assert(a.cols() == b.rows() && c.rows() == a.rows() && c.cols() == b.cols());
-  gemm(CblasNoTrans, CblasNoTrans, a, b, c, a.cols(), accumulate);
+  gemm<float>(cblas_sgemm, CblasNoTrans, CblasNoTrans, a, b, c, a.cols(), accumulate);
 }
 
 void multiply_tn(ConstViewF a, ConstViewF b, ViewF c, bool accumulate) {
   assert(a.rows() == b.rows() && c.rows() == a.cols() && c.cols() == b.cols());
-  gemm(CblasTrans, CblasNoTrans, a, b, c, a.rows(), accumulate);
+  gemm<float>(cblas_sgemm, CblasTrans, CblasNoTrans, a, b, c, a.rows(), accumulate);
+}
+
+void multiply_nt(ConstViewD a, ConstViewD b, ViewD c, bool accumulate) {
+  assert(a.cols() == b.cols() && c.rows() == a.rows() && c.cols() == b.rows());
+  gemm<double>(cblas_dgemm, CblasNoTrans, CblasTrans, a, b, c, a.cols(), accumulate);
+}
+
+void multiply_nn(ConstViewD a, ConstViewD b, ViewD c, bool accumulate) {
+  assert(a.cols() == b.rows() && c.rows() == a.rows() && c.cols() == b.cols());
+  gemm<double>(cblas_dgemm, CblasNoTrans, CblasNoTrans, a, b, c, a.cols(), accumulate);
+}
+
+void multiply_tn(ConstViewD a, ConstViewD b, ViewD c, bool accumulate) {
+  assert(a.rows() == b.rows() && c.rows() == a.cols() && c.cols() == b.cols());
+  gemm<double>(cblas_dgemm, CblasTrans, CblasNoTrans, a, b, c, a.rows(), accumulate);
+}
+
+MatrixD product_nn(ConstViewD a, ConstViewD b) {
+  MatrixD c(a.rows(), b.cols());
+  for_tiles(c.rows(), [&](std::size_t first, std::size_t count) {
+    multiply_nn(a.row_range(first, count), b, c.view().row_range(first, count));
+  });
+  return c;
+}
+
+MatrixD product_nt(ConstViewD a, ConstViewD b) {
+  MatrixD c(a.rows(), b.rows());
+  for_tiles(c.rows(), [&](std::size_t first, std::size_t count) {
+    multiply_nt(a.row_range(first, count), b, c.view().row_range(first, count));
+  });
+  return c;
+}
+
+MatrixD product_tn(ConstViewD a, ConstViewD b) {
+  MatrixD c(a.cols(), b.cols());
+  for_tiles(c.rows(), [&](std::size_t first, std::size_t count) {
+    multiply_tn(a.col_range(first, count), b, c.view().row_range(first, count));
+  });
+  return c;
+}
+
+MatrixD gram(ConstViewD a) {
+  MatrixD c(a.rows(), a.rows());
+  for_tiles(c.rows(), [&](std::size_t first, std::size_t count) {
+    const std::size_t cols = first + count;  // the lower triangle, whole tiles of it
+    multiply_nt(a.row_range(first, count), a.row_range(0, cols), c.view().row_range(first, count).col_range(0, cols));
+  });
+  for (std::size_t r = 0; r < c.rows(); ++r)
+    for (std::size_t col = r + 1; col < c.cols(); ++col) c(r, col) = c(col, r);
+  return c;
 }
 
 }  // namespace adze

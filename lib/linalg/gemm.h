@@ -13,6 +13,19 @@ void multiply_nn(ConstViewF a, ConstViewF b, ViewF c, bool accumulate = false);
 /// C = A^T B, or C += A^T B.  A: [k x m], B: [k x n], C: [m x n], float.
 void multiply_tn(ConstViewF a, ConstViewF b, ViewF c, bool accumulate = false);
 
+/// The same in double.
+void multiply_nt(ConstViewD a, ConstViewD b, ViewD c, bool accumulate = false);
+void multiply_nn(ConstViewD a, ConstViewD b, ViewD c, bool accumulate = false);
+void multiply_tn(ConstViewD a, ConstViewD b, ViewD c, bool accumulate = false);
+
+/// Large products in double on all threads: tiles of rows of C, whose height does not depend on how many threads those
+/// are.
+MatrixD product_nn(ConstViewD a, ConstViewD b);
+MatrixD product_nt(ConstViewD a, ConstViewD b);
+MatrixD product_tn(ConstViewD a, ConstViewD b);
+/// A A^T, both triangles; half the work of a product.  A: [m x k].
+MatrixD gram(ConstViewD a);
+
 /// Stops BLAS from starting threads of its own. Called by every function here; cheap after the first time.
 void use_single_threaded_blas();
 

@@ -2,6 +2,8 @@
 
 #include <lapacke.h>
 
+#include <vector>
+
 #include "linalg/gemm.h"
 
 namespace adze {
@@ -30,6 +32,18 @@ bool solve_right(MatrixD& h, MatrixD& y) {
   // Rows of y are LAPACK's right-hand sides, and H is symmetric: Y H^-1 = (H^-1 Y^T)^T.
   return y.rows() == 0 || LAPACKE_dpotrs_work(LAPACK_COL_MAJOR, 'U', n, static_cast<lapack_int>(y.rows()), h.data(), n,
                                               y.data(), n) == 0;
+}
+
+bool solve_general(MatrixD& a, MatrixD& y) {
+  assert(a.rows() == a.cols() && y.cols() == a.rows());
+  use_single_threaded_blas();
+  const auto n = static_cast<lapack_int>(a.rows());
+  std::vector<lapack_int> pivots(a.rows());
+  if (a.rows() == 0) return true;
+  if (LAPACKE_dgetrf_work(LAPACK_COL_MAJOR, n, n, a.data(), n, pivots.data()) != 0) return false;
+  // Column-major, what was factored is A^T.
+  return y.rows() == 0 || LAPACKE_dgetrs_work(LAPACK_COL_MAJOR, 'T', n, static_cast<lapack_int>(y.rows()), a.data(), n,
+                                              pivots.data(), y.data(), n) == 0;
 }
 
 void solve_lower(const MatrixD& l, std::span<double> b) {

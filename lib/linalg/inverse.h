@@ -1,4 +1,4 @@
-// Inverses and factors of small or shared positive definite matrices, in double, by LAPACK on one thread.
+// Inverses and factors of small or shared matrices, positive definite but for one, in double, by LAPACK on one thread.
 #pragma once
 
 #include "base/matrix.h"
@@ -15,6 +15,10 @@ namespace adze {
 /// Y := Y H^-1; h [n x n], symmetric positive definite, is overwritten; y: [m x n]. False when it is not; y is then as
 /// it was.
 [[nodiscard]] bool solve_right(MatrixD& h, MatrixD& y);
+
+/// Every row y of Y becomes the x with A x = y, by LU with partial pivoting; a [n x n] is overwritten; y: [m x n].
+/// False when A is singular to the last bit.
+[[nodiscard]] bool solve_general(MatrixD& a, MatrixD& y);
 
 /// Solves L y = b in place by forward substitution. l: [n x n], of which the lower triangle is read; b: n values.
 void solve_lower(const MatrixD& l, std::span<double> b);

@@ -6,7 +6,7 @@
 
 #include "base/checked.h"
 #include "base/parallel.h"
-#include "linalg/factor.h"
+#include "linalg/gemm.h"
 
 namespace adze {
 namespace {

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "checkpoint/hdf5.h"
 #include "checkpoint/sidecar.h"
-#include "grid/quantized_tensor.h"
+#include "grid/format.h"
 
 namespace adze {
 namespace {

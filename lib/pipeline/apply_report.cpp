@@ -10,8 +10,11 @@ using Json = nlohmann::ordered_json;
 
 Json scheme_json(const PreparedScheme& scheme) {
   const ResolvedScheme& resolved = scheme.run.plan.schemes.front();
+  std::string format;  // of the first matrix: the others' may differ in rank
+  for (const ModulePlan& module : scheme.run.plan.modules)
+    if (module.scheme && format.empty()) format = module.format;
   return {{"options", scheme.run.recipe->source->text()},
-          {"format", resolved.format()},
+          {"format", format},
           {"solver", resolved.solver->description()}};
 }
 

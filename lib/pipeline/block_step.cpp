@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
-#include "grid/quantized_tensor.h"
+#include "grid/format.h"
 
 namespace adze {
 namespace {
@@ -109,7 +109,7 @@ Measured measure(bool solves, bool joins, Stage stage, BlockPass& pass, const Bl
 std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape) {
   // A multiple of every tile height that solvers and losses use, so that slicing changes no code.
   constexpr std::size_t kSliceRows = 8192;
-  const bool whole = scheme.grid->one_side_per_tensor() || scheme.pattern;
+  const bool whole = scheme.grid->one_side_per_tensor() || scheme.pattern || scheme.solver->couples_rows();
   return whole ? shape.rows : std::min(shape.rows, kSliceRows);
 }
 

@@ -1,6 +1,7 @@
 #include "pipeline/manifest_parts.h"
 
 #include "base/parallel.h"
+#include "grid/format.h"
 #include "linalg/convert.h"
 
 namespace adze {
@@ -8,14 +9,20 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-Json tensor_json(const TensorRecord& record) {
+std::uint64_t multiplications_of(const CompressionPlan& plan, const TensorRecord& record) {
+  const std::vector<std::uint64_t>& shape = plan.find(record.module)->spec.shape;
+  return format_multiplications(record.format, {shape.at(0), shape.at(1)});
+}
+
+Json tensor_json(const CompressionPlan& plan, const TensorRecord& record) {
   Json json{{"module", record.module},
             {"format", record.format},
             {"bytes", record.bytes},
             {"loss", record.report.loss},
             {"relative_loss", record.report.relative_loss},
             {"damping", record.report.damping},
-            {"dead_inputs", record.report.dead_inputs}};
+            {"dead_inputs", record.report.dead_inputs},
+            {"multiplications", multiplications_of(plan, record)}};
   if (!record.report.fallback.empty()) json["fallback"] = record.report.fallback;
   return json;
 }
@@ -31,7 +38,7 @@ Json model_json(const OpenedModel& model, const CompressionPlan& plan) {
 
 void add_results(const CompressionPlan& plan, const CompressResult& result, Json& json) {
   json["stored"] = {{"bytes", plan.stored_bytes}, {"bits_per_weight", plan.bits_per_weight()}};
-  for (const TensorRecord& record : result.tensors) json["tensors"].push_back(tensor_json(record));
+  for (const TensorRecord& record : result.tensors) json["tensors"].push_back(tensor_json(plan, record));
   for (const LedgerFile& file : result.files)
     json["files"].push_back({{"path", file.path}, {"bytes", file.bytes}, {"xxh3", file.hash}});
 }
@@ -41,7 +48,7 @@ void add_timings(const CompressionPlan& plan, const CompressResult& result, Json
   json["kernels"] = kernel_name();
   json["predicted_peak_memory"] = plan.peak_memory;
   for (const TensorRecord& record : result.tensors) {
-    Json tensor = tensor_json(record);
+    Json tensor = tensor_json(plan, record);
     tensor["seconds"] = record.seconds;
     json["tensors"].push_back(tensor);
   }

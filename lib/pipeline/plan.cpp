@@ -9,8 +9,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "grid/float_grid.h"
-#include "grid/quantized_tensor.h"
-#include "grid/sparse/sparse_tensor.h"
+#include "grid/format.h"
 #include "pipeline/resources.h"
 #include "pipeline/transform_step.h"
 #include "pipeline/work_folder.h"
@@ -118,8 +117,8 @@ class Planner {
     ResolvedScheme scheme{spec.name, nullptr, nullptr};
     const Value sparsity = options.optional("sparsity");
     scheme.pattern = read_pattern(sparsity, options);
-    scheme.grid = make_scheme_grid(spec, sparsity.present(), options);
     const SolverInfo* info = find_solver(spec.solver);
+    scheme.grid = make_scheme_grid(spec, sparsity.present() || (info != nullptr && info->factors), options);
     if (info != nullptr) {
       check_use(spec, *info, scheme, sparsity);
       scheme.solver = info->configure(options);
@@ -182,9 +181,9 @@ class Planner {
     return names;
   }
 
-  /// A scheme without a grid prunes floats.
-  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, bool prunes, MapReader& options) {
-    if (spec.grid.empty() && prunes) {
+  /// floats: without a grid, values are floats (they are pruned, or factors).
+  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, bool floats, MapReader& options) {
+    if (spec.grid.empty() && floats) {
       const Value values = options.optional("values");
       const auto dtype = values.word() ? dtype_from_name(*values.word()) : DType::f16;
       if (dtype == DType::f16 || dtype == DType::bf16) return make_float_grid(*dtype);
@@ -300,16 +299,20 @@ class Planner {
   /// Nothing when the scheme takes the module, else why not.
   std::optional<std::string> use_scheme(const std::string& name, ModulePlan& module) {
     const auto at = std::ranges::find(plan_.schemes, name, &ResolvedScheme::name);
-    if (at == plan_.schemes.end() || !at->grid) return std::nullopt;  // reported already
+    if (at == plan_.schemes.end() || !at->grid || !at->solver) return std::nullopt;  // reported already
     const Shape shape = matrix_shape(module.spec);
-    if (auto reason = at->grid->cannot_hold(shape.cols)) return reason;
-    if (at->pattern) {
-      if (auto reason = at->pattern->cannot_hold(shape.cols)) return reason;
-      if (module.spec.role == TensorRole::embedding) return why_no_pruning();
-    }
+    const Target target = at->target(shape);
+    if (auto reason = at->solver->cannot_make(target)) return reason;
+    if (at->pattern && module.spec.role == TensorRole::embedding) return why_no_pruning();
+    if (at->solver->couples_rows() && module.spec.role == TensorRole::embedding)
+      return "rows of an embedding table are looked up one by one, which factors are no good for; quantize the table, "
+             "or "
+             "give it store: f16";
     module.scheme = static_cast<std::size_t>(at - plan_.schemes.begin());
-    module.format = at->format();
-    module.bytes = at->bytes(shape);
+    module.format = at->solver->format(target);
+    module.bytes = format_bytes(module.format, shape);
+    if (const std::string remark = at->solver->remark(target); !remark.empty())
+      plan_.warnings.push_back(fmt::format("{}: {}", module.spec.module, remark));
     return std::nullopt;
   }
 
@@ -397,12 +400,6 @@ class Planner {
 };
 
 }  // namespace
-
-std::string ResolvedScheme::format() const { return pattern ? sparse_format(*grid, *pattern) : grid->name(); }
-
-std::uint64_t ResolvedScheme::bytes(Shape shape) const {
-  return pattern ? sparse_bytes(*grid, *pattern, shape) : grid->bytes(shape);
-}
 
 bool CompressionPlan::walks_reference(PropagateMode propagate) const {
   return propagate == PropagateMode::compressed && std::ranges::any_of(modules, [&](const ModulePlan& module) {

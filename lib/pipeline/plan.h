@@ -26,9 +26,8 @@ struct ResolvedScheme {
   std::shared_ptr<const Solver> solver;
   std::optional<SparsityPattern> pattern = {};
 
-  /// CompressedTensor::format() of what it makes, and its exact bytes.
-  std::string format() const;
-  std::uint64_t bytes(Shape shape) const;
+  /// What a matrix of that shape is to become.
+  Target target(Shape shape) const { return {shape, *grid, pattern ? &*pattern : nullptr}; }
 };
 
 /// What becomes of one weight matrix: a scheme solves it, or it is stored in a dtype.

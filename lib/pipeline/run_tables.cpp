@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/words.h"
+#include "grid/format.h"
 #include "report/table.h"
 
 namespace adze {
@@ -52,8 +53,13 @@ std::string match_table(const PreparedRun& run) {
     line.weights += count_of(module.spec);
     line.original_formats = module.original_format;
   }
-  Table table({{"rule", Align::left}, {"modules"}, {"from", Align::left}, {"to", Align::left}, {"bytes before"},
-               {"bytes after"}, {"bits/weight"}});
+  Table table({{"rule", Align::left},
+               {"modules"},
+               {"from", Align::left},
+               {"to", Align::left},
+               {"bytes before"},
+               {"bytes after"},
+               {"bits/weight"}});
   for (const auto& [key, line] : lines) {
     const bool ruled = key.first < run.recipe->rules.size();
     table.add_row({ruled ? run.recipe->rules[key.first].modules : "(no rule: kept)", fmt::format("{}", line.modules),
@@ -64,8 +70,17 @@ std::string match_table(const PreparedRun& run) {
 }
 
 std::string sizes_in_words(const PreparedRun& run) {
-  return fmt::format("{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\n", run.model->name,
-                     run.plan.original_bytes, run.plan.stored_bytes, run.plan.bits_per_weight());
+  std::uint64_t before = 0, after = 0;  // of block linears: embedding and head aside
+  for (const ModulePlan& module : run.plan.modules) {
+    if (!module.spec.block) continue;
+    before += count_of(module.spec);
+    after += format_multiplications(module.format, {module.spec.shape[0], module.spec.shape[1]});
+  }
+  std::string text =
+      fmt::format("{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\n", run.model->name,
+                  run.plan.original_bytes, run.plan.stored_bytes, run.plan.bits_per_weight());
+  if (before != after) text += fmt::format("multiplications a token in block linears {} -> {}\n", before, after);
+  return text;
 }
 
 std::string loss_table(const CompressResult& result) {
@@ -88,8 +103,9 @@ std::string loss_table(const CompressResult& result) {
   }
   Table table({{"linear", Align::left}, {"tensors"}, {"mean J / tr(WHW')"}, {"worst"}, {"worst module", Align::left}});
   for (const auto& [name, line] : lines)
-    table.add_row({name, fmt::format("{}", line.count), fmt::format("{:.3e}", line.sum / static_cast<double>(line.count)),
-                   fmt::format("{:.3e}", line.worst), line.worst_module});
+    table.add_row({name, fmt::format("{}", line.count),
+                   fmt::format("{:.3e}", line.sum / static_cast<double>(line.count)), fmt::format("{:.3e}", line.worst),
+                   line.worst_module});
   return table.empty() ? "" : table.text();
 }
 
@@ -102,10 +118,10 @@ double run_flops(const PreparedRun& run) {
     const auto inputs = static_cast<double>(module.spec.shape[1]);
     all_weights += count;
     if (!module.spec.block) continue;
-    flops += 2 * 2 * tokens * count;                                       // forward, most stages twice
+    flops += 2 * 2 * tokens * count;  // forward, most stages twice
     if (module.spec.slot != LinearSlot::k && module.spec.slot != LinearSlot::v && module.spec.slot != LinearSlot::up)
-      flops += tokens * inputs * inputs + inputs * inputs * inputs / 3;    // H and its factor, once per input
-    if (module.scheme) flops += 8 * count * inputs;                        // feedback, losses, in single and double
+      flops += tokens * inputs * inputs + inputs * inputs * inputs / 3;  // H and its factor, once per input
+    if (module.scheme) flops += 8 * count * inputs;                      // feedback, losses, in single and double
   }
   flops += 2 * 2 * all_weights * static_cast<double>(run.evaluation_ids.size());
   return flops;

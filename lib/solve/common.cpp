@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "linalg/convert.h"
 #include "metrics/proxy_loss.h"
+#include "solve/gptq/shift.h"
 
 namespace adze {
 namespace {
@@ -44,8 +45,30 @@ std::vector<float> input_importance(const Problem& problem) {
 }
 
 Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report) {
+  return finish_solution(problem, index, encoding.finish(), std::move(report));
+}
+
+std::size_t dead_inputs(const Problem& problem) {
+  double largest = 0;
+  std::size_t dead = 0;
+  if (!problem.has_hessian()) return 0;
+  for (std::size_t j = 0; j < problem.inputs(); ++j) largest = std::max(largest, problem.hessian(j, j));
+  for (std::size_t j = 0; j < problem.inputs(); ++j)
+    if (problem.hessian(j, j) <= 1e-12 * largest) ++dead;
+  return dead;
+}
+
+Problem shifted_problem(const Problem& problem, double strength, std::vector<MatrixF>& targets, std::string& remarks) {
+  Problem shifted = problem;
+  if (strength > 0 && problem.cross.rows() > 0) targets = shifted_targets(problem, strength, remarks);
+  if (!targets.empty()) shifted.weights.assign(targets.begin(), targets.end());
+  return shifted;
+}
+
+Solution finish_solution(const Problem& problem, std::size_t index, std::shared_ptr<const CompressedTensor> tensor,
+                         SolveReport report) {
   const ConstViewF weights = problem.weights[index];
-  Solution solution{encoding.finish(), std::move(report)};
+  Solution solution{std::move(tensor), std::move(report)};
   const MatrixF approximation = solution.tensor->decode();
   double energy = 0;
   if (problem.has_hessian()) {

@@ -17,7 +17,16 @@ void check_problem(const Problem& problem);
 std::vector<float> input_importance(const Problem& problem);
 
 /// The stored tensor with its losses filled in; other fields of `report` are kept.
+Solution finish_solution(const Problem& problem, std::size_t index, std::shared_ptr<const CompressedTensor> tensor,
+                         SolveReport report);
 Solution finish_solution(const Problem& problem, std::size_t index, const Encoding& encoding, SolveReport report);
+
+/// Inputs that are always zero on the calibration set: H_jj is at most 1e-12 of the largest.
+std::size_t dead_inputs(const Problem& problem);
+
+/// The problem with targets that make up for drifted inputs as far as `strength` says (gptq/shift.h); the same problem
+/// where there is no drift. `targets` owns the new weights.
+Problem shifted_problem(const Problem& problem, double strength, std::vector<MatrixF>& targets, std::string& remarks);
 
 /// Adds to a report's text, parts joined by "; ".
 void add_remark(std::string& remarks, std::string_view remark);

@@ -53,6 +53,13 @@ struct Problem {
   bool has_hessian() const { return hessian.rows() > 0; }
 };
 
+/// What one matrix of a scheme is to become, as far as it is known before it is solved.
+struct Target {
+  Shape shape;
+  const Grid& grid;                      ///< as in Problem
+  const SparsityPattern* pattern = nullptr;
+};
+
 /// Bytes that a solver holds beside problem, codes and results; for the memory plan.
 struct SolverScratch {
   std::uint64_t factoring = 0;  ///< before the first tensor, while it prepares H
@@ -76,6 +83,15 @@ class Solver {
   virtual bool wants_reference() const { return false; }
   /// False when solve() does all it can do without H: then inputs are merely weighed equally.
   virtual bool needs_inputs() const { return true; }
+  /// CompressedTensor::format() of what solve() makes; it, and so the bytes, depend on the shape alone. Codes of the
+  /// grid, with a mask where there is a pattern, unless a solver says otherwise.
+  virtual std::string format(const Target& target) const;
+  /// Nothing when it can be made, else the reason and the nearest choice that can.
+  virtual std::optional<std::string> cannot_make(const Target& target) const;
+  /// What a user should know of a matrix beside its format; empty: nothing.
+  virtual std::string remark(const Target&) const { return ""; }
+  /// True when rows depend on each other, so that matrices are not given in slices of rows.
+  virtual bool couples_rows() const { return false; }
   virtual SolverScratch scratch(const ProblemSize& size) const = 0;
   /// Floating-point operations beyond a few products of W and H, where a solver takes many: the pre-flight warns.
   virtual double extra_operations(const ProblemSize&) const { return 0; }
@@ -93,6 +109,7 @@ struct SolverInfo {
   std::string_view summary;
   PatternSet patterns = 0;     ///< none: a scheme with this solver must not have a sparsity
   bool needs_pattern = false;  ///< else a grid alone will do, which such a scheme needs then
+  bool factors = false;        ///< it stores factors: the grid is theirs, floats unless a scheme says otherwise
   /// Reads the options it knows from a scheme's map; problems go to the map's Diagnostics.
   std::unique_ptr<Solver> (*configure)(MapReader& options);
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/factor.h"
+#include "linalg/gemm.h"
 #include "linalg/inverse.h"
 #include "linalg/symmetric_update.h"
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/file.h"
+#include "grid/format.h"
 #include "grid/quantized_tensor.h"
 
 namespace adze {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "grid/float_grid.h"
+#include "grid/format.h"
 #include "grid/grid_testing.h"
 #include "grid/quantized_tensor.h"
 #include "grid/sparse/mask_bits.h"

@@ -97,6 +97,15 @@ TEST_F(QualityScript, ComparesTransformsAlthoughAnUntiedHeadTakesBytes) {
                                                       "[|] w3-rtn-rotated [|] [0-9]+ .*[|] [0-9.]+ [|]\n"));
 }
 
+TEST_F(QualityScript, JudgesFactorisedModelsAsStored) {
+  const CommandResult result = quality("lowrank --only '80-@(svd|svd-llm)' --json" + inputs());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto lines = lines_by_scheme(result.output);
+  ASSERT_EQ(lines.size(), 2u) << result.output;
+  EXPECT_EQ(lines.at("lowrank 80-svd")["bytes"], lines.at("lowrank 80-svd-llm")["bytes"]);
+  EXPECT_LT(lines.at("lowrank 80-svd-llm")["kl_mean"], lines.at("lowrank 80-svd")["kl_mean"]);
+}
+
 TEST_F(QualityScript, JudgesInLlamaCppItself) {
   if (const std::string reason = missing_runtime(); !reason.empty()) GTEST_SKIP() << reason;
   const CommandResult result = quality("gguf --only q4_0 --json --runtime --runtime-windows 2" + inputs());

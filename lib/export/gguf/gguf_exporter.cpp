@@ -13,7 +13,7 @@
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
 #include "export/tensor_walk.h"
-#include "grid/sparse/sparse_tensor.h"
+#include "grid/format.h"
 #include "model/gguf_weights.h"
 #include "text/tokenizer.h"
 
@@ -154,8 +154,10 @@ class GgufExporter final : public Exporter {
     std::string text = tensor.spec.role == TensorRole::embedding ? window_remark(architecture) : "";
     const GgufStorage storage = gguf_storage(tensor);
     if (storage.type != nullptr && (storage.repack || dense_format(tensor.format) != tensor.format))
-      text += fmt::format("{}{}: {} is stored exactly as {} at {} bits per weight", text.empty() ? "" : "; ",
-                          tensor.spec.module, tensor.format, storage.type->name, storage.type->bits_per_weight());
+      text += fmt::format("{}{}: {} {} {} at {} bits per weight", text.empty() ? "" : "; ", tensor.spec.module,
+                          tensor.format,
+                          is_composed(tensor.format) ? "is multiplied out and rounded to" : "is stored exactly as",
+                          storage.type->name, storage.type->bits_per_weight());
     return text.empty() ? std::nullopt : std::optional(std::move(text));
   }
 

@@ -8,10 +8,10 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "grid/format.h"
 #include "grid/gguf/block_grid.h"
 #include "grid/gguf/gguf_grids.h"
 #include "grid/quantized_tensor.h"
-#include "grid/sparse/sparse_tensor.h"
 
 namespace adze {
 namespace {

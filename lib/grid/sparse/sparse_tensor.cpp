@@ -156,7 +156,8 @@ std::shared_ptr<const CompressedTensor> SparseTensor::dense() const {
       if (!mask_.kept(r, c)) codes[c] = zero_code(*grid_, groups[c / step_cols]);
     grid_->pack_row(codes, side, std::span(payload).subspan(head + r * row_bytes, row_bytes));
   });
-  return tensor_from_payload(grid_->name(), shape, std::move(payload));
+  if (const auto dtype = grid_->float_values()) return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
+  return std::make_shared<QuantizedTensor>(grid_, shape, std::move(payload));
 }
 
 std::string sparse_format(const Grid& grid, const SparsityPattern& pattern) {
@@ -178,13 +179,6 @@ std::optional<SparseFormat> parse_sparse_format(const std::string& format) {
     fail(ErrorKind::bad_data, "unknown format '{}': {}", format, error.message());
   }
   fail(ErrorKind::bad_data, "unknown format '{}'", format);
-}
-
-std::string dense_format(const std::string& format) { return format.substr(0, format.find(kSeparator)); }
-
-std::shared_ptr<const CompressedTensor> densified(const std::shared_ptr<const CompressedTensor>& tensor) {
-  const auto* const sparse = dynamic_cast<const SparseTensor*>(tensor.get());
-  return sparse == nullptr ? tensor : sparse->dense();
 }
 
 std::shared_ptr<const CompressedTensor> pack_sparse(std::shared_ptr<const Grid> grid, const SparsityPattern& pattern,

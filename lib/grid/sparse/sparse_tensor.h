@@ -36,6 +36,7 @@ class SparseTensor final : public CompressedTensor {
   std::uint64_t bytes() const override { return payload_.size(); }
   std::string format() const override;
   void decode_rows(std::size_t first, std::size_t count, std::span<float> out) const override;
+  std::uint64_t multiplications() const override { return mask_.shape().count() - mask_.zeros(); }
   std::span<const std::byte> payload() const override { return payload_; }
 
   const Grid& grid() const { return *grid_; }
@@ -67,12 +68,6 @@ struct SparseFormat {
   SparsityPattern pattern;
 };
 std::optional<SparseFormat> parse_sparse_format(const std::string& format);
-/// The format of dense(): "int4 g128 sym, 2:4" becomes "int4 g128 sym"; other formats stay.
-std::string dense_format(const std::string& format);
-
-/// The tensor itself, or dense() of one that is sparse.
-std::shared_ptr<const CompressedTensor> densified(const std::shared_ptr<const CompressedTensor>& tensor);
-
 /// Codes [out x in] and side data as an Encoding has them, with the mask, into a stored tensor. The mask must have the
 /// pattern (internal otherwise).
 std::shared_ptr<const CompressedTensor> pack_sparse(std::shared_ptr<const Grid> grid, const SparsityPattern& pattern,

@@ -8,7 +8,6 @@
 #include "solve/common.h"
 #include "solve/gptq/factor.h"
 #include "solve/gptq/feedback.h"
-#include "solve/gptq/shift.h"
 #include "solve/rtn/rtn.h"
 
 namespace adze {
@@ -38,10 +37,7 @@ class GptqSolver final : public Solver {
     }
     SolveReport report;
     std::vector<MatrixF> targets;
-    Problem shifted = problem;  // losses, too, are against the targets: what rounding adds
-    if (options_.shift > 0 && problem.cross.rows() > 0)
-      targets = shifted_targets(problem, options_.shift, report.fallback);
-    if (!targets.empty()) shifted.weights.assign(targets.begin(), targets.end());
+    const Problem shifted = shifted_problem(problem, options_.shift, targets, report.fallback);  // losses, too
     const GptqFactor factor = factor_hessian(problem.hessian, options_, problem.grid->unit_cols(problem.inputs()));
     report.damping = factor.damping;
     report.dead_inputs = factor.dead_inputs;

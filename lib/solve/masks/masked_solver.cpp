@@ -10,7 +10,6 @@
 #include "linalg/inverse.h"
 #include "solve/common.h"
 #include "solve/gptq/feedback.h"
-#include "solve/gptq/shift.h"
 #include "solve/masks/mask_rules.h"
 #include "solve/restore/restore.h"
 #include "solve/rows/rows.h"
@@ -61,10 +60,7 @@ class MaskedSolver final : public Solver {
     check_problem(problem);
     SolveReport report;
     std::vector<MatrixF> targets;
-    Problem shifted = problem;  // losses, too, are against the targets
-    if (options_.shift > 0 && problem.cross.rows() > 0)
-      targets = shifted_targets(problem, options_.shift, report.fallback);
-    if (!targets.empty()) shifted.weights.assign(targets.begin(), targets.end());
+    const Problem shifted = shifted_problem(problem, options_.shift, targets, report.fallback);
     const InputKnowledge inputs = know(problem, report);
     std::vector<Solution> solutions;
     for (std::size_t i = 0; i < shifted.weights.size(); ++i) solutions.push_back(solve_one(shifted, i, inputs, report));

@@ -1,0 +1,44 @@
+// Names of stored tensors and the way back from them. A format says all that is needed to read a payload of a known
+// shape, and how many bytes that takes:
+//
+//   f16                               a dtype
+//   gguf/q4_k, int4 g128 sym          codes and scales of a grid
+//   int4 g128 sym, 2:4                the same with a mask
+//   rank 96 [f16] [f16]               a product of two matrices, rows x 96 and 96 x columns, each in a format
+//   rank 96 [f16] [pivoted f16]       the second one with 96 columns that are those of the identity
+//   train 16x16 by 16x48 bonds 64 [f16]   a tensor train of cores in a format
+//   int4 g128 sym + rank 32 [f16] [f16]   a sum
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "grid/compressed_tensor.h"
+
+namespace adze {
+
+/// Throws bad_data for an unknown format or a payload of the wrong size.
+std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
+                                                            std::vector<std::byte> payload);
+
+/// Exact bytes of a matrix in the named format. Throws bad_data.
+std::uint64_t format_bytes(const std::string& format, Shape shape);
+
+/// Multiplications of a product with one vector, as CompressedTensor::multiplications(). Throws bad_data.
+std::uint64_t format_multiplications(const std::string& format, Shape shape);
+
+/// True for products, trains and sums, which only densify by being multiplied out and rounded.
+bool is_composed(const std::string& format);
+
+/// The format of densified(): "int4 g128 sym, 2:4" becomes "int4 g128 sym", products, trains and sums become f16, or bf16 where
+/// a part is bf16; other formats stay.
+std::string dense_format(const std::string& format);
+
+/// The tensor itself; the same values without a mask of one that is sparse; of products and sums, their values rounded
+/// to f16 or bf16. Throws bad_data when a value does not fit f16.
+std::shared_ptr<const CompressedTensor> densified(const std::shared_ptr<const CompressedTensor>& tensor);
+
+}  // namespace adze

@@ -1,0 +1,58 @@
+// How solvers that factorise store their factors: how large they may be, in which format, and how numbers become stored
+// values. Bytes depend on the shape alone.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "grid/compressed_tensor.h"
+#include "grid/grid.h"
+#include "recipe/reader.h"
+#include "solve/factors/low_rank.h"
+#include "solve/solver.h"
+
+namespace adze {
+
+/// Which form a product of rank r takes.
+enum class FactorForm {
+  plain,    ///< both factors whole: r (m + n) numbers
+  pivoted,  ///< r columns of the right factor are those of the identity: r (m + n - r) numbers (grid/factors)
+};
+
+/// How much of a layer is kept: a part of its numbers, positions counted as numbers of 16 bits; or a rank.
+struct FactorBudget {
+  double keep = 0;        ///< 0: the rank says it
+  std::size_t rank = 0;   ///< 0: keep says it
+  std::size_t align = 8;  ///< ranks are multiples of it, for the kernels of runtimes
+
+  std::string in_words() const;
+};
+
+/// `keep: 80%` or `rank: 64`, and `align`. Without either it is `otherwise`; where that is empty, one is needed.
+FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise = {});
+
+/// What becomes of one matrix; rank 0: factors would take no less than the matrix, which is stored as it is.
+struct RankChoice {
+  std::size_t rank = 0;
+  std::optional<std::string> trouble;  ///< no rank will do, and why
+};
+RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target& target);
+
+std::string factor_format(std::size_t rank, FactorForm form, const Grid& grid);
+
+/// A matrix in a grid: floats rounded to nearest, anything else by GPTQ with the second moment of its inputs (empty:
+/// the identity).
+std::shared_ptr<const CompressedTensor> store_matrix(ConstViewF values, ConstViewD h,
+                                                     const std::shared_ptr<const Grid>& grid);
+
+/// The factors as stored, in the form and with the rank that `factor_format` names; where they have less, the rest is
+/// zero. The right factor is rounded first; the left is fitted again to what became of it, in the sense of h (empty:
+/// the identity), and rounded with the moment of its own inputs, Z H Z^T, in which its loss is exact. weights: [m x n],
+/// what the product is to be.
+std::shared_ptr<const CompressedTensor> store_factors(ConstViewD weights, ConstViewD h, const Factors& factors,
+                                                      std::size_t rank, FactorForm form,
+                                                      const std::shared_ptr<const Grid>& grid);
+
+}  // namespace adze

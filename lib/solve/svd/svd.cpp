@@ -1,0 +1,125 @@
+#include "solve/svd/svd.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "base/checked.h"
+#include "base/parallel.h"
+#include "solve/common.h"
+#include "solve/factors/metric.h"
+#include "solve/factors/stored_factors.h"
+
+namespace adze {
+namespace {
+
+constexpr std::array kForms{Named<FactorForm>{"plain", FactorForm::plain},
+                            Named<FactorForm>{"pivoted", FactorForm::pivoted}};
+
+std::string_view name_of(FactorForm form) { return std::ranges::find(kForms, form, &Named<FactorForm>::value)->name; }
+
+struct SvdOptions {
+  FactorBudget budget;
+  FactorMetric metric;
+  FactorForm form = FactorForm::plain;
+  bool balanced = false;
+  double shift = 1;
+};
+
+class SvdSolver final : public Solver {
+ public:
+  explicit SvdSolver(const SvdOptions& options) : options_(options) {}
+
+  std::string description() const override {
+    return fmt::format("svd {} {} form={} balanced={} shift={}", options_.budget.in_words(), options_.metric.in_words(),
+                       name_of(options_.form), options_.balanced, options_.shift);
+  }
+
+  bool wants_reference() const override { return options_.shift > 0; }
+  bool needs_inputs() const override { return options_.metric.kind != FactorMetric::Kind::none; }
+  bool couples_rows() const override { return true; }
+
+  std::string format(const Target& target) const override {
+    return factor_format(rank_of(target).rank, options_.form, target.grid);
+  }
+
+  std::optional<std::string> cannot_make(const Target& target) const override {
+    const RankChoice choice = rank_of(target);
+    if (choice.trouble || choice.rank > 0) return choice.trouble;
+    return target.grid.cannot_hold(target.shape.cols);
+  }
+
+  std::string remark(const Target& target) const override {
+    if (rank_of(target).rank > 0) return "";
+    return fmt::format("factors would take no less than the matrix: stored whole, as {}", target.grid.name());
+  }
+
+  /// In double: H's root; then of every tensor the weights, W H or W C, and Gram matrix, eigenvectors and workspace.
+  SolverScratch scratch(const ProblemSize& size) const override {
+    const std::uint64_t moment = size.has_hessian ? std::uint64_t{size.inputs} * size.inputs * sizeof(double) : 0;
+    const std::uint64_t targets = options_.shift > 0 && size.has_cross ? size.weights * sizeof(float) : 0;
+    const std::uint64_t outputs = size.largest / size.inputs;
+    const std::uint64_t side = std::min<std::uint64_t>(outputs, size.inputs);
+    const std::uint64_t tensors = divide_up(size.weights, size.largest);
+    return {2 * moment + targets,
+            moment + targets + 3 * size.weights * sizeof(double) + tensors * 4 * side * side * sizeof(double)};
+  }
+
+  std::vector<Solution> solve(const Problem& problem) const override {
+    check_problem(problem);
+    SolveReport report;
+    report.dead_inputs = dead_inputs(problem);
+    std::vector<MatrixF> targets;
+    const Problem shifted = shifted_problem(problem, options_.shift, targets, report.fallback);
+    const MatrixD h = options_.metric.moment(problem);
+    const bool wants_root = std::ranges::any_of(problem.weights, [](ConstViewF w) { return w.rows() > w.cols(); });
+    const MatrixD root = wants_root ? moment_root(h) : MatrixD();
+    std::vector<Solution> solutions(problem.weights.size());
+    parallel_for(solutions.size(), [&](std::size_t i) { solutions[i] = solve_one(shifted, i, h, root, report); });
+    return solutions;
+  }
+
+ private:
+  RankChoice rank_of(const Target& target) const { return choose_rank(options_.budget, options_.form, target); }
+
+  Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& h, const MatrixD& root,
+                     const SolveReport& report) const {
+    const ConstViewF original = problem.weights[index];
+    const std::size_t rank = rank_of({original.shape(), *problem.grid}).rank;
+    if (rank == 0)
+      return finish_solution(problem, index, store_matrix(original, problem.hessian, problem.grid), report);
+    const MatrixD weights = to_double(original);
+    const OutputSpectrum spectrum = output_spectrum(weights, h, root, rank);
+    Factors factors = leading_factors(weights, spectrum);
+    if (options_.balanced) balance(spectrum, factors);
+    return finish_solution(problem, index, store_factors(weights, h, factors, rank, options_.form, problem.grid),
+                           report);
+  }
+
+  /// Both factors carry the root of sigma_i.
+  static void balance(const OutputSpectrum& spectrum, Factors& factors) {
+    for (std::size_t i = 0; i < factors.right.rows(); ++i) {
+      const double scale = std::pow(spectrum.energy[i], 0.25);
+      for (double& value : factors.right.row(i)) value /= scale;
+      for (std::size_t r = 0; r < factors.left.rows(); ++r) factors.left(r, i) *= scale;
+    }
+  }
+
+  SvdOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Solver> configure_svd(MapReader& options) {
+  SvdOptions read;
+  read.budget = read_budget(options);
+  read.metric = read_factor_metric(options);
+  read.form = options.optional("form").one_of<FactorForm>(kForms).value_or(read.form);
+  read.balanced = options.optional("balanced").boolean().value_or(read.balanced);
+  read.shift = options.optional("shift").real(0, 1).value_or(read.shift);
+  return std::make_unique<SvdSolver>(read);
+}
+
+}  // namespace adze
