@@ -150,6 +150,8 @@ class Phases {
     peak_.add("embedding the windows",
               {{"table", table}, {"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)}});
     if (needs_transform_pass(plan_)) add_transforming();
+    if (std::ranges::any_of(plan_.transforms, [](const auto& transform) { return transform->needs_survey(); }))
+      add_surveying();
     for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
     add_outside();
     add_export();
@@ -173,6 +175,19 @@ class Phases {
                                        {"block", 2 * most},
                                        {"H of all inputs", moments},
                                        {"inputs and scratch", std::max(widest, measuring)}});
+  }
+
+  /// The original model's states and one of its blocks, the sum, one H, and their eigenvectors with workspace.
+  void add_surveying() {
+    StatesLayout layout = layout_;
+    layout.hidden = widest_.hidden;
+    std::uint64_t most = 0;
+    for (const auto& [number, block] : blocks_) most = std::max(most, block.original);
+    peak_.add("surveying the residual stream",
+              {{"hidden states", states_bytes(layout)},
+               {"block", most},
+               {"H and its eigenvectors", 5 * moment_bytes(widest_.hidden)},
+               {"inputs and scratch", measuring_bytes(widest_, Stage::gate_up, layout)}});
   }
 
   void add_stage(std::size_t block, Stage stage, const Group& group) {

@@ -15,7 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What `read` gives of a file that an earlier process left; nothing when there is none, or it is damaged, which is said.
+/// What `read` gives of a file that an earlier process left; nothing when there is none, or it is damaged, which is
+/// said.
 template <class Read>
 auto whole(const fs::path& file, Progress& progress, Read&& read) -> std::optional<decltype(read())> {
   if (!fs::exists(file)) return std::nullopt;
@@ -32,7 +33,12 @@ class TransformPass {
  public:
   TransformPass(const CompressionPlan& plan, const OpenedModel& model, const StatesLayout& layout, fs::path folder,
                 Progress& progress)
-      : plan_(plan), model_(model), layout_(layout), folder_(std::move(folder)), progress_(progress) {
+      : plan_(plan),
+        model_(model),
+        transforms_(plan.transforms),
+        layout_(layout),
+        folder_(std::move(folder)),
+        progress_(progress) {
     const Architecture* architecture = &model.architecture();
     for (const auto& transform : plan.transforms) {
       forwards_.push_back(std::make_unique<Forward>(*architecture, layout.tokens));
@@ -45,7 +51,9 @@ class TransformPass {
     const fs::path outer = folder_ / kOuterFileName;  // written last: the model is complete
     const auto open = [&] { return std::make_shared<const CompressedStore>(folder_); };
     if (const auto made = whole(outer, progress_, open)) return *made;
-    const TransformedWeights tables(model_.weights, plan_.transforms);
+    for (auto& transform : transforms_)
+      if (transform->needs_survey()) transform = transform->surveyed(survey(windows));
+    const TransformedWeights tables(model_.weights, transforms_);
     HiddenStates states(layout_);
     states.begin(states_file(0));
     embed_windows(*tables.embedding(), windows.ids, states);
@@ -69,6 +77,47 @@ class TransformPass {
   }
 
  private:
+  /// What the original model's norms see (Transform::surveyed): their outputs' second moments without their gains.
+  MatrixD survey(const TokenWindows& windows) {
+    StatesLayout layout = layout_;
+    layout.hidden = model_.architecture().hidden;
+    MatrixD sum(layout.hidden, layout.hidden);
+    const auto file = [&](std::size_t done) { return folder_ / fmt::format("states-surveying-{:04}.f32", done); };
+    HiddenStates states(layout);
+    states.begin(file(0));
+    embed_windows(*model_.weights->embedding(), windows.ids, states);
+    if (layout.on_disk) states.save();
+    const std::size_t layers = model_.architecture().layers;
+    progress_.start("surveying", layers);
+    for (std::size_t block = 0; block < layers; ++block) {
+      const BlockWeights weights = model_.weights->block(block);
+      states.begin(file(block + 1));
+      BlockPass pass(*forwards_.front(), states);
+      add_norm_inputs(pass.measure(Stage::qkv, weights), weights.input_norm, sum);
+      pass.pass_by(Stage::o, weights);
+      add_norm_inputs(pass.measure(Stage::gate_up, weights), weights.post_attention_norm, sum);
+      pass.pass_by(Stage::down, weights);
+      pass.finish(weights);
+      if (layout.on_disk) {
+        states.save();
+        fs::remove(file(block));
+      }
+      progress_.update(block + 1);
+    }
+    const std::vector<float> norm = model_.weights->final_norm();
+    add_norm_inputs(measure_head_input(*forwards_.front(), norm, states), norm, sum);
+    std::error_code ignored;
+    fs::remove(file(layers), ignored);
+    return sum;
+  }
+
+  /// A channel whose gain is zero is not seen behind the norm, and nothing reads it.
+  static void add_norm_inputs(const InputStatistics& outputs, std::span<const float> gain, MatrixD& sum) {
+    for (std::size_t r = 0; r < sum.rows(); ++r)
+      for (std::size_t c = 0; c < sum.cols(); ++c)
+        if (gain[r] != 0 && gain[c] != 0) sum(r, c) += outputs.second_moment(r, c) / (double{gain[r]} * gain[c]);
+  }
+
   fs::path states_file(std::size_t blocks_done) const {
     return folder_ / fmt::format("states-transforming-{:04}.f32", blocks_done);
   }
@@ -78,8 +127,8 @@ class TransformPass {
     const fs::path file = folder_ / block_file_name(index);
     if (auto made = whole(file, progress_, [&] { return read_block_file(file, plan_.architecture); })) return *made;
     BlockWeights block = model_.weights->block(index);
-    for (std::size_t t = 0; t < plan_.transforms.size(); ++t) {
-      const Transform& transform = *plan_.transforms[t];
+    for (std::size_t t = 0; t < transforms_.size(); ++t) {
+      const Transform& transform = *transforms_[t];
       std::optional<BlockInputs> inputs;
       if (transform.needs_inputs()) inputs = measure(*forwards_[t], index, block, states);
       block = transform.block(std::move(block), index, inputs ? &*inputs : nullptr);
@@ -111,6 +160,7 @@ class TransformPass {
 
   const CompressionPlan& plan_;
   const OpenedModel& model_;
+  Transforms transforms_;  ///< of the plan; surveyed where they ask for it
   StatesLayout layout_;
   fs::path folder_;
   Progress& progress_;
@@ -120,7 +170,8 @@ class TransformPass {
 }  // namespace
 
 bool needs_transform_pass(const CompressionPlan& plan) {
-  return std::ranges::any_of(plan.transforms, [](const auto& transform) { return transform->needs_inputs(); });
+  return std::ranges::any_of(
+      plan.transforms, [](const auto& transform) { return transform->needs_inputs() || transform->needs_survey(); });
 }
 
 std::shared_ptr<const ModelWeights> transformed_model(const CompressionPlan& plan, const OpenedModel& model,
@@ -139,11 +190,14 @@ std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, co
   auto json = nlohmann::ordered_json::parse(config->text);  // read before, when the model was opened
   if (transformed.tied != original.tied) json["tie_word_embeddings"] = transformed.tied;
   if (transformed.ffn != original.ffn) json["intermediate_size"] = transformed.ffn;
+  if (transformed.hidden != original.hidden) json["hidden_size"] = transformed.hidden;
+  if (transformed.norm_eps != original.norm_eps) json["rms_norm_eps"] = transformed.norm_eps;
   if (transformed.heads != original.heads || transformed.kv_heads != original.kv_heads) {
     json["num_attention_heads"] = transformed.heads;
     json["num_key_value_heads"] = transformed.kv_heads;
-    json["head_dim"] = transformed.head_dim;  // else it would be derived from the number of heads
   }
+  if (transformed.heads != original.heads || transformed.hidden != original.hidden)
+    json["head_dim"] = transformed.head_dim;  // else it would be derived from these two
   config->text = json.dump(2) + "\n";
   return result;
 }

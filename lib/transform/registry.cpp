@@ -1,8 +1,11 @@
 #include <array>
 
+#include "base/error.h"
+
 #include "transform/awq.h"
 #include "transform/prune_channels.h"
 #include "transform/rotation.h"
+#include "transform/slice.h"
 #include "transform/smoothquant.h"
 #include "transform/transform.h"
 
@@ -12,6 +15,8 @@ namespace {
 constexpr std::array kTransforms{
     TransformInfo{"rotate", "rotate the residual stream and value heads (randomised Hadamard; QuaRot's R1 and R2)",
                   true, &configure_rotation},
+    TransformInfo{"slice", "turn the residual stream to its principal directions and cut the weakest off (SliceGPT)",
+                  true, &configure_slice},
     TransformInfo{"awq", "scale inputs so that large ones are rounded more finely (AWQ)", false, &configure_awq},
     TransformInfo{"smoothquant", "move the range of inputs into the weights (SmoothQuant)", false,
                   &configure_smoothquant},
@@ -22,6 +27,10 @@ constexpr std::array kTransforms{
 };
 
 }  // namespace
+
+std::shared_ptr<const Transform> Transform::surveyed(const MatrixD& /*norm_inputs*/) const {
+  fail(ErrorKind::internal, "{} needs no survey", description());
+}
 
 std::string in_words(const Transform& transform) {
   const std::string remark = transform.remark();

@@ -42,6 +42,11 @@ class Transform {
   virtual std::string remark() const { return ""; }
   /// True when block() wants inputs: then all transforms of the list are applied in one pass over the calibration set.
   virtual bool needs_inputs() const { return false; }
+  /// True when it must know what the norms of the whole original model see before it can do anything: then the model is
+  /// run once before, and the transform that surveyed() gives takes this one's place. Only of one that comes first.
+  virtual bool needs_survey() const { return false; }
+  /// norm_inputs: sum over all norms and tokens of x x^T / mean(x^2), [hidden x hidden].
+  virtual std::shared_ptr<const Transform> surveyed(const MatrixD& norm_inputs) const;
   /// Of the model it makes.
   virtual const Architecture& architecture() const = 0;
 

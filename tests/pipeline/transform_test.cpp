@@ -1,5 +1,7 @@
 // Recipes with transforms: the model that is compressed, what is stored and exported of it, and what is refused.
 #include "base/parallel.h"
+#include "linalg/eigen.h"
+#include "linalg/gemm.h"
 #include "model/logits.h"
 #include "pipeline/pipeline_testing.h"
 #include "pipeline/transform_step.h"
@@ -25,6 +27,18 @@ double difference(const MatrixF& a, const MatrixF& b) {
     most = std::max(most, std::fabs(static_cast<double>(b.values()[i])));
   }
   return largest / most;
+}
+
+MatrixD random_matrix(Shape shape) {
+  MatrixD matrix(shape);
+  std::ranges::copy(random_values(shape.count(), "directions"), matrix.values().begin());
+  return matrix;
+}
+
+MatrixD as_double(const std::vector<float>& values, Shape shape) {
+  MatrixD matrix(shape);
+  std::ranges::copy(values, matrix.values().begin());
+  return matrix;
 }
 
 const std::vector<std::int32_t> kIds{5, 100, 7, 2000, 301, 42, 4095, 8, 9, 77, 1000, 3};
@@ -89,9 +103,52 @@ TEST(Transform, StructuredPruningMakesASmallerModelThatEveryReaderUnderstands) {
   EXPECT_FALSE(fs::exists(site / "out/work"));
 }
 
-TEST(Transform, PassGivesTheSameBytesWithAnyThreadsAndMemory) {
+/// All that the residual stream ever holds lies in 8 of its 32 directions, drawn at random.
+TEST(Transform, SliceLosesNothingWhereDirectionsAreUnused) {
+  for (const bool tied : {true, false}) {
+    Site site(tied, DType::f32);
+    const std::size_t hidden = site.architecture.hidden;
+    const MatrixD basis = singular_values(random_matrix({hidden, 8})).u;  // [hidden x 8], orthonormal columns
+    const MatrixD projector = product_nt(basis, basis);
+    for (const TensorSpec& spec : expected_tensors(site.architecture)) {
+      const bool reads = spec.role == TensorRole::embedding;
+      const bool writes = spec.module.ends_with("o_proj") || spec.module.ends_with("down_proj");
+      if ((!reads && !writes) || spec.shape.size() != 2) continue;
+      const MatrixD weights = as_double(site.source.values(spec.hf_name), {spec.shape[0], spec.shape[1]});
+      const MatrixD kept = reads ? product_nn(weights, projector) : product_nn(projector, weights);
+      std::vector<float> values(kept.values().begin(), kept.values().end());
+      site.source.put(spec.hf_name, DType::f32, spec.shape, values);
+    }
+    write_checkpoint(site / "low", site.architecture, site.source);
+    const MatrixF expected = logits_of(*open_model(site / "low").weights, kIds);
+    run_recipe(with_transform("{ kind: slice, keep: 25%, align: 8 }", kFloats), site / "low", site / "out");
+    const CompressedStore store(site / "out/store");
+    EXPECT_EQ(store.architecture().hidden, 8U);
+    EXPECT_EQ(store.architecture().head_dim, site.architecture.head_dim);
+    EXPECT_FALSE(store.architecture().tied);
+    EXPECT_LT(difference(logits_of(store, kIds), expected), 1e-4);
+    const OpenedModel exported = open_model(site / "out/m.gguf");
+    EXPECT_EQ(exported.architecture().hidden, 8U);
+    EXPECT_EQ(difference(logits_of(*exported.weights, kIds), logits_of(store, kIds)), 0.0);
+  }
+}
+
+TEST(Transform, SliceOfAllDirectionsIsARotation) {
   const Site site(true);
-  std::string text = with_transform("{ kind: rotate }, { kind: awq }, { kind: prune-ffn, keep: 50% }", kQuantized);
+  const MatrixF expected = logits_of(*open_model(site.model()).weights, kIds);
+  const auto moved = [&](const std::string& keep) {
+    run_recipe(with_transform("{ kind: slice, keep: " + keep + ", align: 8 }", kFloats), site.model(), site / keep);
+    return difference(logits_of(CompressedStore(site / keep / "store"), kIds), expected);
+  };
+  EXPECT_LT(moved("100%"), 2e-5);
+  EXPECT_GT(moved("75%"), 1e-2);
+}
+
+class TransformPassBytes : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(TransformPassBytes, AreTheSameWithAnyThreadsAndMemory) {
+  const Site site(true);
+  std::string text = with_transform(GetParam(), kQuantized);
   text.replace(text.find("windows: 4"), 10, "windows: 70");
   std::string expected;
   for (const int threads : {1, 2, 5}) {
@@ -110,6 +167,12 @@ TEST(Transform, PassGivesTheSameBytesWithAnyThreadsAndMemory) {
   }
   set_thread_count(0);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Transforms, TransformPassBytes,
+    ::testing::Values("{ kind: rotate }, { kind: awq }, { kind: prune-ffn, keep: 50% }",
+                      "{ kind: slice, keep: 100% }, { kind: awq }, { kind: prune-ffn, keep: 50% }"),
+    [](const auto& one) { return one.index == 0 ? "RotateAwqPrune" : "SliceAwqPrune"; });
 
 TEST(Transform, APassGoesOnAfterTheBlocksThatAreThere) {
   const Site site(true);
@@ -157,6 +220,10 @@ TEST(TransformRecipe, WhatMakesNoSenseIsRefusedWithItsPlace) {
   EXPECT_THAT(refused("{ kind: smoothquant, inputs: [down] }"), HasSubstr("no norm precedes it"));
   EXPECT_THAT(refused("{ kind: awq, inputs: [embed_tokens] }"), HasSubstr("nothing before it"));
   EXPECT_THAT(refused("{ kind: prune-heads, keep: 50% }"), HasSubstr("nothing would be pruned"));
+  EXPECT_THAT(refused("{ kind: awq }, { kind: slice, keep: 50% }"), HasSubstr("slice must be the first transform"));
+  EXPECT_THAT(refused("{ kind: slice, keep: 50% }"), HasSubstr("leaves 16 of 32 directions, less than align: 32"));
+  EXPECT_THAT(refused("{ kind: slice, keep: 120% }"), HasSubstr("keep"));
+  EXPECT_THAT(refused("{ kind: slice }"), HasSubstr("needs the key 'keep'"));
   EXPECT_THAT(refusal(with_transform("{ kind: prune-ffn, keep: 50% }",
                                      "schemes: { w: { grid: int4, group: 64 } }\n"
                                      "rules: [ { modules: \"layers.*.mlp.down_proj\", scheme: w } ]\n"),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -141,29 +142,38 @@ class CompotSolver final : public Solver {
   }
 
  private:
-  /// n k + (coefficients) + k m / 16 <= keep m n, positions as a bit each (specification 10 and 11.4).
+  /// n k + (coefficients) + k m / 16 <= keep m n, positions as a bit each (specification 10 and 11.4). Of the numbers
+  /// of atoms that alignment and grid allow, the one whose coefficients come nearest to the ratio.
   Sizes sizes_of(const Target& target) const {
     if (options_.keep >= 1) return {};
     const auto m = static_cast<double>(target.shape.rows);
     const auto n = static_cast<double>(target.shape.cols);
     const double budget = options_.keep * m * n;
     const double wished = std::min(budget / (n + m / options_.ratio + m / 16), n);
-    for (std::size_t atoms = static_cast<std::size_t>(wished) / options_.align * options_.align; atoms > 0;
-         atoms -= options_.align) {
-      if (target.grid.cannot_hold(atoms) || target.grid.cannot_hold(target.shape.cols)) continue;
+    Sizes best;
+    double nearest = std::numeric_limits<double>::infinity();
+    for (std::size_t atoms = options_.align; atoms <= target.shape.cols; atoms += options_.align) {
       const auto k = static_cast<double>(atoms);
       const double coefficients = std::min(budget - n * k - k * m / 16, m * k);
+      if (coefficients < m || k > 2 * wished) break;  // less than one a row
+      if (target.grid.cannot_hold(atoms) || target.grid.cannot_hold(target.shape.cols)) continue;
+      const double distance = std::fabs(std::log(m * k / coefficients / options_.ratio));
+      if (distance >= nearest) continue;
+      nearest = distance;
       const double sparsity = std::ceil((1 - coefficients / (m * k)) * 1e6) / 1e6;
-      return {atoms, SparsityPattern::unstructured(std::clamp(sparsity, 0.0, 1.0)), std::nullopt};
+      best = {atoms, SparsityPattern::unstructured(std::clamp(sparsity, 0.0, 1.0)), std::nullopt};
     }
-    if (wished >= static_cast<double>(options_.align))
-      return {0, std::nullopt,
-              fmt::format("no dictionary of up to {} atoms suits the grid: {}", static_cast<std::size_t>(wished),
-                          target.grid.cannot_hold(options_.align)
-                              .value_or(target.grid.cannot_hold(target.shape.cols).value_or("")))};
-    return {0, std::nullopt,
-            fmt::format("keep {:g}% leaves {:.3g} atoms, less than align: {}; keep more, or align: 1",
-                        100 * options_.keep, wished, options_.align)};
+    if (best.atoms == 0) best.trouble = why_no_atoms(target, wished);
+    return best;
+  }
+
+  std::string why_no_atoms(const Target& target, double wished) const {
+    if (wished < static_cast<double>(options_.align))
+      return fmt::format("keep {:g}% leaves {:.3g} atoms, less than align: {}; keep more, or align: 1",
+                         100 * options_.keep, wished, options_.align);
+    const auto reason = target.grid.cannot_hold(target.shape.cols);
+    return fmt::format("no dictionary of about {} atoms suits the grid: {}", static_cast<std::size_t>(wished),
+                       reason ? *reason : target.grid.cannot_hold(options_.align).value_or("too few are left"));
   }
 
   Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& root, const SolveReport& report) const {
