@@ -8,7 +8,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/words.h"
-#include "grid/float_grid.h"
 #include "grid/format.h"
 #include "pipeline/resources.h"
 #include "pipeline/transform_step.h"
@@ -22,12 +21,6 @@ Shape matrix_shape(const TensorSpec& spec) {
 }
 
 bool is_matrix(const TensorSpec& spec) { return spec.role != TensorRole::norm && spec.role != TensorRole::bias; }
-
-std::vector<std::string> solver_names() {
-  std::vector<std::string> names;
-  for (const SolverInfo& info : solvers()) names.emplace_back(info.name);
-  return names;
-}
 
 /// What a run keeps in its output folder (work_folder.h): no export may lie there.
 bool belongs_to_run(const std::filesystem::path& file) {
@@ -44,13 +37,14 @@ class Planner {
     check_unsupported();
     make_transforms();
     check_windows();
-    for (const SchemeSpec& scheme : recipe_.schemes) resolve_scheme(scheme);
+    for (const SchemeSpec& scheme : recipe_.schemes) plan_.schemes.push_back(resolve_scheme(scheme, problems_));
     list_modules();
     match_rules();
     check_exports();
     problems_.throw_if_any();
     for (const Diagnostic& warning : recipe_.warnings.found())
       plan_.warnings.push_back(recipe_.warnings.format(warning));
+    for (std::string& remark : in_words(solver_remarks_)) plan_.warnings.push_back(std::move(remark));
     warn_of_work();
     add_up();
     const Resources resources = predict_resources(recipe_, plan_.architecture, plan_);
@@ -110,99 +104,6 @@ class Planner {
   void check_length(Mark where, std::size_t tokens) {
     const std::size_t most = model_.architecture().max_positions;
     if (tokens > most) problems_.report(where, "windows of {} tokens, but the model's context is {}", tokens, most);
-  }
-
-  void resolve_scheme(const SchemeSpec& spec) {
-    MapReader options = read_options(spec, problems_);
-    ResolvedScheme scheme{spec.name, nullptr, nullptr};
-    const Value sparsity = options.optional("sparsity");
-    scheme.pattern = read_pattern(sparsity, options);
-    const SolverInfo* info = find_solver(spec.solver);
-    scheme.grid = make_scheme_grid(spec, sparsity.present() || (info != nullptr && info->factors), options);
-    if (info != nullptr) {
-      check_use(spec, *info, scheme, sparsity);
-      scheme.solver = info->configure(options);
-      options.finish();
-    } else {
-      const std::vector<std::string> names = solver_names();
-      problems_.report(spec.solver_where, "unknown solver '{}'{}", spec.solver,
-                       suggestion_or_list(spec.solver, names, "solvers are"));
-    }
-    plan_.schemes.push_back(std::move(scheme));
-  }
-
-  /// `sparsity: 50%` or `2:4`, with `block: 16` in blocks of columns, with `whole_rows: true` in rows.
-  std::optional<SparsityPattern> read_pattern(const Value& sparsity, MapReader& options) {
-    const Value block = options.optional("block");
-    const Value whole_rows = options.optional("whole_rows");
-    const auto text = sparsity.word();
-    if (!sparsity.present())
-      for (const Value* value : {&block, &whole_rows})
-        if (value->present()) value->complain("is of schemes with a sparsity");
-    if (!text) return std::nullopt;
-    std::string pattern = *text;
-    const auto cols = block.count(2, 65536);
-    const bool rows = whole_rows.boolean().value_or(false);
-    if (cols && rows) whole_rows.complain("and block exclude each other");
-    if (cols) pattern += fmt::format(" in blocks of {}", *cols);
-    if (rows) pattern += " in rows";
-    try {
-      return SparsityPattern::parse(pattern);
-    } catch (const Error& error) {
-      sparsity.complain(fmt::format("is wrong: {}", error.message()));
-      return std::nullopt;
-    }
-  }
-
-  /// Whether solver, grid and sparsity go together.
-  void check_use(const SchemeSpec& spec, const SolverInfo& info, ResolvedScheme& scheme, const Value& sparsity) {
-    if (info.needs_pattern && !sparsity.present())
-      return problems_.report(spec.solver_where, "solver {} prunes: give the scheme a sparsity, such as 50% or 2:4",
-                              info.name);
-    if (!scheme.pattern) return;
-    if (info.patterns == 0)
-      return sparsity.complain(fmt::format("does not go with solver {}, which prunes nothing; {} do", info.name,
-                                           join_words(solvers_for(scheme.pattern->kind()))));
-    if ((info.patterns & pattern_bit(scheme.pattern->kind())) == 0)
-      return sparsity.complain(fmt::format("of {} is nothing that solver {} makes; {} do", scheme.pattern->text(),
-                                           info.name, join_words(solvers_for(scheme.pattern->kind()))));
-    if (!scheme.grid || scheme.grid->holds_zero()) return;
-    problems_.report(spec.grid_where,
-                     "grid {} has no zero in every group, so pruned weights would not stay zero; integer grids, "
-                     "gguf/q4_0, gguf/q5_0, gguf/q8_0, gguf/q3_k and gguf/q6_k have",
-                     spec.grid);
-    scheme.grid.reset();  // reported: no matrix is asked about it
-  }
-
-  static std::vector<std::string> solvers_for(PatternKind kind) {
-    std::vector<std::string> names;
-    for (const SolverInfo& info : solvers())
-      if ((info.patterns & pattern_bit(kind)) != 0) names.emplace_back(info.name);
-    return names;
-  }
-
-  /// floats: without a grid, values are floats (they are pruned, or factors).
-  std::shared_ptr<const Grid> make_scheme_grid(const SchemeSpec& spec, bool floats, MapReader& options) {
-    if (spec.grid.empty() && floats) {
-      const Value values = options.optional("values");
-      const auto dtype = values.word() ? dtype_from_name(*values.word()) : DType::f16;
-      if (dtype == DType::f16 || dtype == DType::bf16) return make_float_grid(*dtype);
-      values.complain("must be f16 or bf16");
-      return nullptr;
-    }
-    GridRequest request{spec.grid, spec.group, "group", spec.symmetric, "f16"};
-    request.scope = options.optional("scope").word().value_or(request.scope);
-    request.scales = options.optional("scales").word().value_or(request.scales);
-    if (spec.grid.empty()) {
-      problems_.report(spec.where, "scheme '{}' has no grid; grids are {}", spec.name, join_words(grid_names()));
-      return nullptr;
-    }
-    try {
-      return make_grid(request);
-    } catch (const Error& error) {
-      problems_.report(spec.grid_where, "{}", error.message());
-      return nullptr;
-    }
   }
 
   void list_modules() {
@@ -312,7 +213,7 @@ class Planner {
     module.format = at->solver->format(target);
     module.bytes = format_bytes(module.format, shape);
     if (const std::string remark = at->solver->remark(target); !remark.empty())
-      plan_.warnings.push_back(fmt::format("{}: {}", module.spec.module, remark));
+      add_remark(remark, fmt::format("{}: {}", module.spec.module, remark), solver_remarks_);
     return std::nullopt;
   }
 
@@ -337,29 +238,39 @@ class Planner {
       if (belongs_to_run(spec.file))
         problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
       ExportJob job{info, info->make(), spec.file, 0, {}, spec.split_max_bytes};
-      std::map<std::string, Remark> remarks;
+      Remarks remarks;
       for (const ModulePlan& module : plan_.modules) check_held(spec, job, module, remarks);
-      for (const auto& [format, remark] : remarks)
-        job.remarks.push_back(remark.others == 0 ? remark.text
-                                                 : fmt::format("{}; so are {} others", remark.text, remark.others));
+      job.remarks = in_words(remarks);
       plan_.exports.push_back(std::move(job));
     }
   }
 
-  /// What an exporter says of the first tensor in a format, and how many more are in it.
+  /// What is said of the first tensor of a kind (of its format, say), and how many more are of it.
   struct Remark {
     std::string text;
     std::size_t others = 0;
   };
+  using Remarks = std::map<std::string, Remark>;
 
-  void check_held(const ExportSpec& spec, const ExportJob& job, const ModulePlan& module,
-                  std::map<std::string, Remark>& remarks) {
+  static void add_remark(const std::string& kind, std::string text, Remarks& remarks) {
+    const auto [at, is_new] = remarks.insert({kind, {std::move(text)}});
+    if (!is_new) ++at->second.others;
+  }
+
+  static std::vector<std::string> in_words(const Remarks& remarks) {
+    std::vector<std::string> texts;
+    for (const auto& [kind, remark] : remarks)
+      texts.push_back(remark.others == 0 ? remark.text
+                                         : fmt::format("{}; so are {} others", remark.text, remark.others));
+    return texts;
+  }
+
+  void check_held(const ExportSpec& spec, const ExportJob& job, const ModulePlan& module, Remarks& remarks) {
     const PlannedTensor tensor{module.spec, module.format};
     if (const auto reason = job.exporter->cannot_hold(plan_.architecture, tensor)) {
       if (reported_.insert(spec.format + module.format).second) problems_.report(spec.where, "{}", *reason);
     } else if (const auto remark = job.exporter->remark(plan_.architecture, tensor)) {
-      const auto [at, is_new] = remarks.insert({module.format, {*remark}});
-      if (!is_new) ++at->second.others;
+      add_remark(module.format, *remark, remarks);
     }
   }
 
@@ -396,6 +307,7 @@ class Planner {
   Diagnostics problems_;
   CompressionPlan plan_;
   std::vector<bool> rule_matches_;
+  Remarks solver_remarks_;
   std::set<std::string> reported_;  ///< one message per reason, not one per module
 };
 

@@ -13,22 +13,11 @@
 #include "evaluate/protocol.h"
 #include "export/exporter.h"
 #include "pipeline/open_model.h"
+#include "pipeline/resolve_scheme.h"
 #include "recipe/recipe.h"
-#include "solve/solver.h"
 #include "transform/transform.h"
 
 namespace adze {
-
-/// A scheme of the recipe with its grid and solver made.
-struct ResolvedScheme {
-  std::string name;
-  std::shared_ptr<const Grid> grid;  ///< of floats where the scheme only prunes
-  std::shared_ptr<const Solver> solver;
-  std::optional<SparsityPattern> pattern = {};
-
-  /// What a matrix of that shape is to become.
-  Target target(Shape shape) const { return {shape, *grid, pattern ? &*pattern : nullptr}; }
-};
 
 /// What becomes of one weight matrix: a scheme solves it, or it is stored in a dtype.
 struct ModulePlan {

@@ -170,6 +170,10 @@ TEST(Compot, RefusesBadOptionsAndSaysWhatIsTooSmall) {
   EXPECT_THAT(configured("compot", "{ keep: 3% }")->cannot_make({{64, 64}, *grid}).value_or(""),
               HasSubstr("keep 3% leaves 1.23 atoms, less than align: 8"));
   EXPECT_THAT(configured("compot", "{ keep: 100% }")->remark({{64, 64}, *grid}), HasSubstr("stored whole, as f16"));
+  EXPECT_THAT(configured("compot", "{ keep: 50%, align: 32 }")
+                  ->cannot_make({{128, 128}, *grid_from_name("gguf/q4_1")})
+                  .value_or(""),
+              HasSubstr("gguf/q4_1 has no zero in every group"));
   const auto coarse = grid_from_name("int4 g128 sym");
   EXPECT_THAT(configured("compot", "{ keep: 50% }")->cannot_make({{128, 128}, *coarse}).value_or(""),
               HasSubstr("suits the grid"));

@@ -108,6 +108,10 @@ class CompotSolver final : public Solver {
 
   std::optional<std::string> cannot_make(const Target& target) const override {
     const Sizes sizes = sizes_of(target);
+    if (sizes.atoms > 0 && !target.grid.holds_zero())
+      return fmt::format(
+          "grid {} has no zero in every group, so coefficients would not stay sparse; integer grids have",
+          target.grid.name());
     if (sizes.trouble || sizes.atoms > 0) return sizes.trouble;
     return target.grid.cannot_hold(target.shape.cols);
   }
