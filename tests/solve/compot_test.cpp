@@ -179,6 +179,21 @@ TEST(Compot, RefusesBadOptionsAndSaysWhatIsTooSmall) {
               HasSubstr("suits the grid"));
 }
 
+/// Half of the inputs never move: H has no Cholesky factor.
+TEST(Compot, TakesASingularH) {
+  const MatrixF w = gaussian({48, 32}, 12);
+  MatrixD h = correlated_hessian(32, 12);
+  for (std::size_t r = 0; r < 32; ++r)
+    for (std::size_t c = 0; c < 32; ++c)
+      if (r >= 16 || c >= 16) h(r, c) = 0;
+  for (const char* solver : {"compot", "svd", "mpo"}) {
+    const Solution solution = solve(w, h, "{ keep: 60% }", "f16", solver);
+    EXPECT_LT(solution.report.relative_loss, 0.2) << solver;
+    EXPECT_EQ(solution.report.dead_inputs, 16u) << solver;
+    EXPECT_THROW(solve(w, MatrixD(32, 32), "{ keep: 60% }", "f16", solver), Error) << solver;  // nothing ever moves
+  }
+}
+
 /// However few outputs ask for it, a dictionary has no more atoms than there are inputs.
 TEST(Compot, ADictionaryIsNotLargerThanTheLayersInputs) {
   const auto grid = value_grid_from_name("f16");

@@ -110,6 +110,14 @@ TEST(LowRankResidual, AFullRankIsNoCorrection) {
               HasSubstr("stored without one"));
 }
 
+TEST(LowRankResidual, CountsTheBasesWorkForEveryTime) {
+  const ProblemSize size{128, 128 * 128, 128 * 128, true, false};
+  const double once = configured("obr")->extra_operations(size);
+  EXPECT_GT(once, 0);
+  EXPECT_EQ(configured("lowrank-residual", "{ base: obr, iterations: 3 }")->extra_operations(size), 4 * once);
+  EXPECT_EQ(configured("lowrank-residual", "{ base: gptq }")->extra_operations(size), 0);
+}
+
 TEST(LowRankResidual, RefusesWhatCannotBe) {
   for (const char* const options : {"{ rank: 0 }", "{ base: svd }", "{ base: gpttq }", "{ factors: f32 }",
                                     "{ factors: int9 }", "{ factor_group: 16 }", "{ iterations: -1 }", "{ keep: 0% }", "{ keep: 5%, rank: 8 }"})

@@ -110,6 +110,12 @@ class ResidualSolver final : public Solver {
     return {std::max(plain.factoring, sparse.factoring) + own, std::max(plain.solving, sparse.solving) + own};
   }
 
+  /// The base's, for every time that it is made.
+  double extra_operations(const ProblemSize& size) const override {
+    return (options_.iterations + 1) *
+           std::max(options_.base[0]->extra_operations(size), options_.base[1]->extra_operations(size));
+  }
+
   std::vector<Solution> solve(const Problem& problem) const override {
     check_problem(problem);
     SolveReport report;
