@@ -229,6 +229,8 @@ TEST(Svd, RankFollowsFromTheNumbersThatAreKept) {
   EXPECT_EQ(rank(0.8, FactorForm::pivoted, {1000, 1000}), 552u);  // 0.553 m, less the list of pivots
   EXPECT_EQ(rank(1, FactorForm::plain, {100, 100}), 0u);          // whole: factors would take no less
   EXPECT_EQ(rank(1, FactorForm::pivoted, {100, 100}), 0u);
+  EXPECT_EQ(rank(0.95, FactorForm::plain, {16, 16}), 7u);  // 8 would take all of it, and is no reason to keep it whole
+  EXPECT_EQ(rank(0.999, FactorForm::plain, {100, 100}), 49u);
   EXPECT_EQ(choose_rank({0, 60, 8}, FactorForm::plain, {{100, 100}, *grid}).rank, 0u);
   EXPECT_EQ(choose_rank({0, 49, 8}, FactorForm::plain, {{100, 100}, *grid}).rank, 49u);
 }

@@ -119,9 +119,9 @@ RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target
     if (auto reason = cannot_hold(target.grid, budget.rank, form, shape)) return {0, *reason};
     return {budget.rank, std::nullopt};
   }
+  if (budget.keep >= 1) return {};
   std::size_t rank = 0;
   while (rank < most && numbers(rank + 1, form, shape) <= budget.keep * whole) ++rank;
-  if (rank == most || numbers(rank + 1, form, shape) >= whole) return {};
   for (std::size_t aligned = rank / budget.align * budget.align; aligned > 0; aligned -= budget.align)
     if (!cannot_hold(target.grid, aligned, form, shape)) return {aligned, std::nullopt};
   if (rank < budget.align)
