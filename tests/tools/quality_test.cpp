@@ -124,7 +124,7 @@ TEST_F(QualityScript, JudgesInLlamaCppItself) {
 TEST(QualityScriptOptions, UnknownTablesAreRefusedWithTheNamesOfThoseThatExist) {
   const CommandResult result = quality("no-such-table", true);
   EXPECT_EQ(result.exit_code, 64);
-  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint transform"));
+  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint lowrank transform"));
 }
 
 TEST(QualityScriptOptions, AFileThatIsMissingIsRefused) {
