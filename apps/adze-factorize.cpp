@@ -1,6 +1,4 @@
 // adze-factorize: one factorisation on a model, with statistics measured before.
-#include <algorithm>
-
 #include "base/error.h"
 #include "base/words.h"
 #include "scheme_tool.h"
@@ -10,15 +8,12 @@ namespace {
 
 using namespace adze;
 
-/// lowrank-residual factorises what its base leaves; it counts here, too.
-bool factorises(const SolverInfo& info) { return info.factors || info.name == "lowrank-residual"; }
-
 void check_usage(const SchemeToolOptions& options) {
   const SolverInfo* const info = find_solver(options.solver);
-  if (info == nullptr || factorises(*info)) return;  // unknown names are reported with the others
+  if (info == nullptr || info->factors) return;  // unknown names are reported with the others
   std::vector<std::string> names;
   for (const SolverInfo& known : solvers())
-    if (factorises(known)) names.emplace_back(known.name);
+    if (known.factors) names.emplace_back(known.name);
   fail(ErrorKind::usage, "adze factorize: solver {} makes no factors; {} do", options.solver, join_words(names));
 }
 

@@ -1,5 +1,5 @@
-// What adze-quantize, adze-prune and adze-factorize share: their options, and from these to a compressed folder. They differ in what a
-// scheme must have.
+// What adze-quantize, adze-prune and adze-factorize share: their options, and from these to a compressed folder. They
+// differ in what a scheme must have.
 #pragma once
 
 #include <string>

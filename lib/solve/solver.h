@@ -109,7 +109,8 @@ struct SolverInfo {
   std::string_view summary;
   PatternSet patterns = 0;     ///< none: a scheme with this solver must not have a sparsity
   bool needs_pattern = false;  ///< else a grid alone will do, which such a scheme needs then
-  bool factors = false;        ///< it stores factors: the grid is theirs, floats unless a scheme says otherwise
+  bool factors = false;        ///< it stores factors, alone or beside codes
+  bool grid_optional = false;  ///< a scheme without a grid stores floats
   /// Reads the options it knows from a scheme's map; problems go to the map's Diagnostics.
   std::unique_ptr<Solver> (*configure)(MapReader& options);
 };

@@ -345,7 +345,7 @@ TEST_P(EverySolverAndGrid, GivesTheSameBytesForAnyThreadCountAndAnyCutOfRows) {
   const MatrixD h = correlated_hessian(256, 22);
   const auto grid = grid_from_name(GetParam());
   for (const SolverInfo& info : solvers()) {
-    if (info.factors) continue;  // tests/solve/svd_test.cpp and compot_test.cpp
+    if (info.grid_optional) continue;  // tests/solve/svd_test.cpp and compot_test.cpp
     const auto solver = configured(info.name, options_for(info));
     set_thread_count(1);
     const auto one = solver->solve(make_problem(w, h, grid))[0];
@@ -368,7 +368,7 @@ TEST_P(EverySolverAndGrid, IsFarBetterThanStoringNothing) {
   const MatrixD h = correlated_hessian(256, 24);
   const auto grid = grid_from_name(GetParam());
   for (const SolverInfo& info : solvers()) {
-    if (info.factors) continue;
+    if (info.grid_optional) continue;
     const Solution solution = configured(info.name, options_for(info))->solve(make_problem(w, h, grid))[0];
     EXPECT_LT(solution.report.relative_loss, grid->code_bits() <= 2 ? 0.5 : 0.1) << info.name;
     EXPECT_NEAR(solution.report.loss, proxy_loss(w, solution.tensor->decode(), h), 1e-9 * solution.report.loss);
@@ -378,7 +378,7 @@ TEST_P(EverySolverAndGrid, IsFarBetterThanStoringNothing) {
 TEST_P(EverySolverAndGrid, WorksWithoutAHessian) {
   const MatrixF w = gaussian({64, 256}, 25, 0.05);
   for (const SolverInfo& info : solvers()) {
-    if (info.factors) continue;
+    if (info.grid_optional) continue;
     const Solution solution =
         configured(info.name, options_for(info))->solve({{w.view()}, {}, grid_from_name(GetParam())})[0];
     EXPECT_GT(solution.report.relative_loss, 0);

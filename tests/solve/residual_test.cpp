@@ -119,8 +119,9 @@ TEST(LowRankResidual, CountsTheBasesWorkForEveryTime) {
 }
 
 TEST(LowRankResidual, RefusesWhatCannotBe) {
-  for (const char* const options : {"{ rank: 0 }", "{ base: svd }", "{ base: gpttq }", "{ factors: f32 }",
-                                    "{ factors: int9 }", "{ factor_group: 16 }", "{ iterations: -1 }", "{ keep: 0% }", "{ keep: 5%, rank: 8 }"})
+  for (const char* const options :
+       {"{ rank: 0 }", "{ base: svd }", "{ base: lowrank-residual }", "{ base: gpttq }", "{ factors: f32 }",
+        "{ factors: int9 }", "{ factor_group: 16 }", "{ iterations: -1 }", "{ keep: 0% }", "{ keep: 5%, rank: 8 }"})
     EXPECT_THROW(configured("lowrank-residual", options), Error) << options;
   const auto grid = grid_from_name("int4 g32 sym");
   const auto trouble = [&](const char* options, const SparsityPattern* pattern) {

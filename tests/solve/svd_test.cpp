@@ -143,7 +143,10 @@ TEST(Svd, StoresWhatTheTheoremPromises) {
 TEST(Svd, PivotedFactorsAreTheSameProduct) {
   const Layer given = layer({40, 56}, 9);
   const Factors factors = leading_factors(given.w, output_spectrum(given.w, given.h, {}, 16));
-  const auto tensor = store_factors(given.w, given.h, factors, 16, FactorForm::pivoted, value_grid_from_name("f16"));
+  std::string remarks;
+  const auto tensor =
+      store_factors(given.w, given.h, factors, 16, FactorForm::pivoted, value_grid_from_name("f16"), remarks);
+  EXPECT_EQ(remarks, "");
   const auto& product = dynamic_cast<const ProductTensor&>(*tensor);
   const auto& right = dynamic_cast<const PivotedTensor&>(product.right());
   double largest = 0;

@@ -6,7 +6,6 @@
 
 #include <fmt/format.h>
 
-#include "base/checked.h"
 #include "base/error.h"
 #include "grid/factors/payload.h"
 #include "linalg/gemm.h"

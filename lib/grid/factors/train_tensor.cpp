@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -57,6 +56,25 @@ MatrixF join_digits(const MatrixF& product, std::size_t rows, std::size_t cols, 
   return joined;
 }
 
+/// The rows of the matrix whose first digit is `first_digit`, [m / m_1 x n], of cores as they are stored.
+MatrixF contract_train(const TrainShape& train, std::span<const MatrixF> cores, std::size_t first_digit) {
+  std::size_t rows = 1, cols = train.cols[0];
+  MatrixF current(cols, train.bond_after(0));
+  std::ranges::copy(cores[0].row(first_digit), current.values().begin());
+  for (std::size_t k = 1; k < train.cores(); ++k) {
+    const std::size_t m = train.rows[k], n = train.cols[k], bond = train.bond_after(k);
+    const ConstViewF core(cores[k].data(), Shape{train.bond_before(k), m * n * bond});
+    MatrixF product(rows * cols, m * n * bond);
+    multiply_nn(current, core, product);
+    current = join_digits(product, rows, cols, m, n, bond);
+    rows *= m;
+    cols *= n;
+  }
+  MatrixF result(rows, cols);
+  std::ranges::copy(current.values(), result.values().begin());
+  return result;
+}
+
 }  // namespace
 
 Shape TrainShape::whole() const { return {product_of(rows), product_of(cols)}; }
@@ -107,24 +125,6 @@ void TrainTensor::decode_rows(std::size_t first, std::size_t count, std::span<fl
     for (std::size_t r = begin; r < end; ++r)
       std::ranges::copy(rows.row(r - digit * height), out.subspan((r - first) * whole.cols, whole.cols).begin());
   }
-}
-
-MatrixF contract_train(const TrainShape& train, std::span<const MatrixF> cores, std::size_t first_digit) {
-  std::size_t rows = 1, cols = train.cols[0];
-  MatrixF current(cols, train.bond_after(0));
-  std::ranges::copy(cores[0].row(first_digit), current.values().begin());
-  for (std::size_t k = 1; k < train.cores(); ++k) {
-    const std::size_t m = train.rows[k], n = train.cols[k], bond = train.bond_after(k);
-    const ConstViewF core(cores[k].data(), Shape{train.bond_before(k), m * n * bond});
-    MatrixF product(rows * cols, m * n * bond);
-    multiply_nn(current, core, product);
-    current = join_digits(product, rows, cols, m, n, bond);
-    rows *= m;
-    cols *= n;
-  }
-  MatrixF result(rows, cols);
-  std::ranges::copy(current.values(), result.values().begin());
-  return result;
 }
 
 std::uint64_t train_multiplications(const TrainShape& train) {

@@ -70,7 +70,4 @@ std::optional<TrainFormat> parse_train_format(const std::string& format);
 /// Multiplications of one product with a vector: digit by digit from the first or from the last, whichever is cheaper.
 std::uint64_t train_multiplications(const TrainShape& train);
 
-/// The rows of the matrix whose first digit is `first_digit`, [m / m_1 x n], of cores as they are stored.
-MatrixF contract_train(const TrainShape& train, std::span<const MatrixF> cores, std::size_t first_digit);
-
 }  // namespace adze

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/checked.h"
+#include "base/error.h"
 #include "base/parallel.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/sparse/sparse_tensor.h"
@@ -46,11 +47,9 @@ MatrixD best_dictionary(ConstViewD weights, ConstViewD coefficients) {
   for (std::size_t i = 0; i < moment.rows(); ++i) mean += moment(i, i) / static_cast<double>(moment.rows());
   for (std::size_t i = 0; i < moment.rows(); ++i) moment(i, i) += 1e-8 * mean;
   MatrixD wanted = product_tn(weights, coefficients);  // [n x k]
-  if (mean == 0 || !solve_right(moment, wanted)) return MatrixD(coefficients.cols(), weights.cols());
-  MatrixD atoms(wanted.cols(), wanted.rows());
-  for (std::size_t r = 0; r < atoms.rows(); ++r)
-    for (std::size_t c = 0; c < atoms.cols(); ++c) atoms(r, c) = wanted(c, r);
-  return atoms;
+  if (mean == 0) return MatrixD(coefficients.cols(), weights.cols());
+  if (!solve_right(moment, wanted)) fail(ErrorKind::internal, "the moment of coefficients cannot be factored");
+  return transposed(wanted);
 }
 
 /// Coefficients without a mask, and the moment in which those with one are judged: S* = W H A (A^T H A)^-1, A^T H A.
@@ -180,11 +179,13 @@ class CompotSolver final : public Solver {
                        reason ? *reason : target.grid.cannot_hold(options_.align).value_or("too few are left"));
   }
 
-  Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& root, const SolveReport& report) const {
+  Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& root, SolveReport report) const {
     const ConstViewF original = problem.weights[index];
     const Sizes sizes = sizes_of({original.shape(), *problem.grid});
-    if (sizes.atoms == 0)
-      return finish_solution(problem, index, store_matrix(original, problem.hessian, problem.grid), report);
+    if (sizes.atoms == 0) {
+      auto whole = store_matrix(original, problem.hessian, problem.grid, report.fallback);
+      return finish_solution(problem, index, std::move(whole), std::move(report));
+    }
     const MatrixD weights = to_double(original);
     const Shape shape{weights.rows(), sizes.atoms};
     const std::uint64_t kept = shape.count() - sizes.pattern->zeros(shape);
@@ -197,15 +198,17 @@ class CompotSolver final : public Solver {
       coefficients = refitted(coefficient_problem(weights, problem.hessian, atoms), coefficients, mask);
       atoms = best_dictionary(weights, coefficients);
     }
-    const auto stored_atoms = store_matrix(to_single(atoms), problem.hessian, problem.grid);
-    const auto stored = store_coefficients(weights, problem, to_double(stored_atoms->decode()), mask, *sizes.pattern);
-    return finish_solution(problem, index, std::make_shared<ProductTensor>(stored, stored_atoms), report);
+    const auto stored_atoms = store_matrix(to_single(atoms), problem.hessian, problem.grid, report.fallback);
+    const auto stored =
+        store_coefficients(weights, problem, to_double(stored_atoms->decode()), mask, *sizes.pattern, report.fallback);
+    return finish_solution(problem, index, std::make_shared<ProductTensor>(stored, stored_atoms), std::move(report));
   }
 
   /// On their mask, for the dictionary as it was stored: rounded to nearest where they are floats, with feedback else.
   static std::shared_ptr<const CompressedTensor> store_coefficients(ConstViewD weights, const Problem& problem,
                                                                     const MatrixD& atoms, const Mask& mask,
-                                                                    const SparsityPattern& pattern) {
+                                                                    const SparsityPattern& pattern,
+                                                                    std::string& remarks) {
     const CoefficientProblem wanted = coefficient_problem(weights, problem.hessian, atoms);
     const bool floats = problem.grid->float_values().has_value();
     MaskedOptions steps;
@@ -215,7 +218,9 @@ class CompotSolver final : public Solver {
     steps.polish = {floats ? 0 : 3, true};
     const auto fixed = [&mask](ConstViewF, const SparsityPattern&, const InputKnowledge&) { return mask; };
     Problem on_mask{{wanted.wanted}, wanted.moment, problem.grid, pattern};
-    return make_masked_solver({"compot", "", fixed}, steps)->solve(on_mask).front().tensor;
+    const Solution solution = std::move(make_masked_solver({"compot", "", fixed}, steps)->solve(on_mask).front());
+    if (!solution.report.fallback.empty()) add_remark(remarks, "coefficients: " + solution.report.fallback);
+    return solution.tensor;
   }
 
   Options options_;

@@ -63,6 +63,13 @@ OutputSpectrum spectrum_by_inputs(ConstViewD weights, const MatrixD& root, std::
 
 }  // namespace
 
+MatrixD transposed(ConstViewD values) {
+  MatrixD flipped(values.cols(), values.rows());
+  for (std::size_t r = 0; r < values.rows(); ++r)
+    for (std::size_t c = 0; c < values.cols(); ++c) flipped(c, r) = values(r, c);
+  return flipped;
+}
+
 MatrixD to_double(ConstViewF values) {
   MatrixD copy(values.shape());
   for (std::size_t r = 0; r < values.rows(); ++r) std::ranges::copy(values.row(r), copy.row(r).begin());
@@ -112,10 +119,7 @@ double tail(const std::vector<double>& energy, std::size_t rank) {
 }
 
 Factors leading_factors(ConstViewD weights, const OutputSpectrum& spectrum) {
-  Factors factors{MatrixD(weights.rows(), spectrum.basis.rows()), product_nn(spectrum.basis, weights)};
-  for (std::size_t r = 0; r < factors.left.rows(); ++r)
-    for (std::size_t i = 0; i < factors.left.cols(); ++i) factors.left(r, i) = spectrum.basis(i, r);
-  return factors;
+  return {transposed(spectrum.basis), product_nn(spectrum.basis, weights)};
 }
 
 MatrixD best_left(ConstViewD weights, ConstViewD h, ConstViewD right) {
@@ -125,13 +129,15 @@ MatrixD best_left(ConstViewD weights, ConstViewD h, ConstViewD right) {
   const MatrixD wanted = product_nt(weights, seen);
   double mean = 0;
   for (std::size_t i = 0; i < moment.rows(); ++i) mean += moment(i, i) / static_cast<double>(moment.rows());
-  for (double damping = kDamping; mean > 0 && damping < 1; damping *= 10) {
+  if (mean == 0)
+    return MatrixD(weights.rows(), right.rows());  // nothing of the input enters what the right factor sees
+  for (double damping = kDamping; damping < 1; damping *= 10) {
     MatrixD damped = moment;
     MatrixD left = wanted;
     for (std::size_t i = 0; i < damped.rows(); ++i) damped(i, i) += damping * mean;
     if (solve_right(damped, left)) return left;
   }
-  return MatrixD(weights.rows(), right.rows());  // the input never enters what the right factor sees
+  fail(ErrorKind::internal, "the moment of a right factor cannot be factored");
 }
 
 }  // namespace adze

@@ -48,6 +48,7 @@ MatrixD best_left(ConstViewD weights, ConstViewD h, ConstViewD right);
 /// W H, W where H is empty.
 MatrixD times_moment(ConstViewD weights, ConstViewD h);
 
+MatrixD transposed(ConstViewD values);
 MatrixD to_double(ConstViewF values);
 MatrixF to_single(ConstViewD values);
 

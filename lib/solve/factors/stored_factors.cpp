@@ -13,6 +13,7 @@
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
 #include "linalg/inverse.h"
+#include "solve/common.h"
 #include "solve/gptq/gptq.h"
 
 namespace adze {
@@ -58,13 +59,6 @@ MatrixD columns_of(ConstViewD values, std::span<const std::size_t> columns) {
   return taken;
 }
 
-MatrixD transposed(ConstViewD values) {
-  MatrixD flipped(values.cols(), values.rows());
-  for (std::size_t r = 0; r < values.rows(); ++r)
-    for (std::size_t c = 0; c < values.cols(); ++c) flipped(c, r) = values(r, c);
-  return flipped;
-}
-
 /// T with R = R_P [I | T]: R_P^-1 R_Q.
 MatrixD interpolation(const MatrixD& right, std::span<const std::size_t> pivots, std::span<const std::size_t> others) {
   MatrixD at_pivots = columns_of(right, pivots);
@@ -74,7 +68,8 @@ MatrixD interpolation(const MatrixD& right, std::span<const std::size_t> pivots,
 }
 
 /// Z = [I | T] as stored.
-Part store_pivoted(const MatrixD& right, std::size_t rank, ConstViewD h, const std::shared_ptr<const Grid>& grid) {
+Part store_pivoted(const MatrixD& right, std::size_t rank, ConstViewD h, const std::shared_ptr<const Grid>& grid,
+                   std::string& remarks) {
   const std::vector<std::size_t> order = pivot_columns(right);
   const std::size_t found = right.rows();
   const std::span<const std::size_t> all(order);
@@ -82,7 +77,7 @@ Part store_pivoted(const MatrixD& right, std::size_t rank, ConstViewD h, const s
   std::vector<std::size_t> pivots(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank));
   std::vector<std::size_t> others(all.begin() + static_cast<std::ptrdiff_t>(rank), all.end());
   const MatrixD t = padded(interpolation(right, std::span(pivots).first(found), others), {rank, others.size()});
-  return std::make_shared<PivotedTensor>(pivots, store_matrix(to_single(t), sub_moment(h, others), grid));
+  return std::make_shared<PivotedTensor>(pivots, store_matrix(to_single(t), sub_moment(h, others), grid, remarks));
 }
 
 }  // namespace
@@ -137,7 +132,7 @@ std::string factor_format(std::size_t rank, FactorForm form, const Grid& grid) {
   return product_format({rank, grid.name(), form == FactorForm::pivoted ? pivoted_format(grid.name()) : grid.name()});
 }
 
-Part store_matrix(ConstViewF values, ConstViewD h, const std::shared_ptr<const Grid>& grid) {
+Part store_matrix(ConstViewF values, ConstViewD h, const std::shared_ptr<const Grid>& grid, std::string& remarks) {
   if (const auto dtype = grid->float_values()) return std::make_shared<DenseTensor>(make_dense(values, *dtype));
   GptqOptions options;
   options.shift = 0;
@@ -145,19 +140,21 @@ Part store_matrix(ConstViewF values, ConstViewD h, const std::shared_ptr<const G
   double largest = 0;
   for (std::size_t i = 0; i < h.rows(); ++i) largest = std::max(largest, h(i, i));
   if (largest > 0) problem.hessian = h;
-  return make_gptq(options)->solve(problem).front().tensor;
+  const Solution solution = std::move(make_gptq(options)->solve(problem).front());
+  if (!solution.report.fallback.empty()) add_remark(remarks, "factors: " + solution.report.fallback);
+  return solution.tensor;
 }
 
 Part store_factors(ConstViewD weights, ConstViewD h, const Factors& factors, std::size_t rank, FactorForm form,
-                   const std::shared_ptr<const Grid>& grid) {
+                   const std::shared_ptr<const Grid>& grid, std::string& remarks) {
   assert(factors.right.rows() <= rank);
   const Part right = form == FactorForm::pivoted
-                         ? store_pivoted(factors.right, rank, h, grid)
-                         : store_matrix(to_single(padded(factors.right, {rank, weights.cols()})), h, grid);
+                         ? store_pivoted(factors.right, rank, h, grid, remarks)
+                         : store_matrix(to_single(padded(factors.right, {rank, weights.cols()})), h, grid, remarks);
   const MatrixD stored = to_double(right->decode());
   const MatrixD left = best_left(weights, h, stored);
   const MatrixD moment = product_nt(times_moment(stored, h), stored);
-  return std::make_shared<ProductTensor>(store_matrix(to_single(left), moment, grid), right);
+  return std::make_shared<ProductTensor>(store_matrix(to_single(left), moment, grid, remarks), right);
 }
 
 }  // namespace adze

@@ -43,9 +43,9 @@ RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target
 std::string factor_format(std::size_t rank, FactorForm form, const Grid& grid);
 
 /// A matrix in a grid: floats rounded to nearest, anything else by GPTQ with the second moment of its inputs (empty:
-/// the identity).
+/// the identity). What GPTQ did instead of what was asked is added to `remarks`.
 std::shared_ptr<const CompressedTensor> store_matrix(ConstViewF values, ConstViewD h,
-                                                     const std::shared_ptr<const Grid>& grid);
+                                                     const std::shared_ptr<const Grid>& grid, std::string& remarks);
 
 /// The factors as stored, in the form and with the rank that `factor_format` names; where they have less, the rest is
 /// zero. The right factor is rounded first; the left is fitted again to what became of it, in the sense of h (empty:
@@ -53,6 +53,6 @@ std::shared_ptr<const CompressedTensor> store_matrix(ConstViewF values, ConstVie
 /// what the product is to be.
 std::shared_ptr<const CompressedTensor> store_factors(ConstViewD weights, ConstViewD h, const Factors& factors,
                                                       std::size_t rank, FactorForm form,
-                                                      const std::shared_ptr<const Grid>& grid);
+                                                      const std::shared_ptr<const Grid>& grid, std::string& remarks);
 
 }  // namespace adze

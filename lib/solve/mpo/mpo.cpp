@@ -97,16 +97,20 @@ class MpoSolver final : public Solver {
     return bond == 0 ? digits : train_with_bond(digits, bond);
   }
 
-  Solution solve_one(const Problem& problem, std::size_t index, const SolveReport& report) const {
+  Solution solve_one(const Problem& problem, std::size_t index, SolveReport report) const {
     const ConstViewF original = problem.weights[index];
     const std::optional<TrainShape> train = train_of(original.shape());
-    if (!train) return finish_solution(problem, index, store_matrix(original, problem.hessian, problem.grid), report);
+    if (!train) {
+      auto whole = store_matrix(original, problem.hessian, problem.grid, report.fallback);
+      return finish_solution(problem, index, std::move(whole), std::move(report));
+    }
     const MatrixD weights = to_double(original);
     TrainCores cores = train_by_svd(weights, *train);
     fit_cores(weights, problem.hessian, *train, options_.sweeps, cores);
     std::vector<std::shared_ptr<const CompressedTensor>> stored;
-    for (const MatrixD& core : cores) stored.push_back(store_matrix(to_single(core), {}, problem.grid));
-    return finish_solution(problem, index, std::make_shared<TrainTensor>(*train, std::move(stored)), report);
+    for (const MatrixD& core : cores)
+      stored.push_back(store_matrix(to_single(core), {}, problem.grid, report.fallback));
+    return finish_solution(problem, index, std::make_shared<TrainTensor>(*train, std::move(stored)), std::move(report));
   }
 
   Options options_;

@@ -48,11 +48,9 @@ MatrixD downdated(ConstViewD h, ConstViewD right) {
   for (std::size_t i = 0; i < moment.rows(); ++i) moment(i, i) += 1e-9 * mean;
   MatrixD rest(h.shape());
   for (std::size_t r = 0; r < h.rows(); ++r) std::ranges::copy(h.row(r), rest.row(r).begin());
-  MatrixD wanted(seen.cols(), seen.rows());
-  for (std::size_t r = 0; r < wanted.rows(); ++r)
-    for (std::size_t c = 0; c < wanted.cols(); ++c) wanted(r, c) = seen(c, r);
-  MatrixD solved = wanted;
-  if (mean == 0 || !solve_right(moment, solved)) return rest;
+  if (mean == 0) return rest;  // a correction of nothing
+  MatrixD solved = transposed(seen);
+  if (!solve_right(moment, solved)) fail(ErrorKind::internal, "the moment of a correction cannot be factored");
   const MatrixD fitted = product_nn(solved, seen);
   for (std::size_t r = 0; r < rest.rows(); ++r)
     for (std::size_t c = 0; c < rest.cols(); ++c) rest(r, c) -= 0.5 * (fitted(r, c) + fitted(c, r));
@@ -144,11 +142,11 @@ class ResidualSolver final : public Solver {
     return std::move(base(problem.pattern.has_value()).solve(one).front());
   }
 
-  Part correct(ConstViewF residual, const MatrixD& metric, const MatrixD& root) const {
+  Part correct(ConstViewF residual, const MatrixD& metric, const MatrixD& root, std::string& remarks) const {
     const MatrixD wanted = to_double(residual);
     const std::size_t rank = rank_of(residual.shape()).rank;
     const Factors factors = leading_factors(wanted, output_spectrum(wanted, metric, root, rank));
-    return store_factors(wanted, metric, factors, rank, FactorForm::plain, options_.factors);
+    return store_factors(wanted, metric, factors, rank, FactorForm::plain, options_.factors, remarks);
   }
 
   Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& metric, const MatrixD& root,
@@ -159,15 +157,15 @@ class ResidualSolver final : public Solver {
     if (!corrects || options_.iterations == 0) base_alone = solve_base(problem, weights, problem.hessian);
     if (!corrects) return finish(problem, index, base_alone.tensor, base_alone.report, report);
     if (options_.iterations == 0) {
-      const Part low = correct(difference(weights, base_alone.tensor->decode()), metric, root);
+      const Part low = correct(difference(weights, base_alone.tensor->decode()), metric, root, report.fallback);
       return finish(problem, index, std::make_shared<SumTensor>(base_alone.tensor, low), base_alone.report, report);
     }
     Best best;
-    Part low = correct(weights, metric, root);
+    Part low = correct(weights, metric, root, report.fallback);
     for (int i = 0; i < options_.iterations; ++i) {
       const MatrixD h = moment_for_base(problem, *low);
       const Solution quantized = solve_base(problem, difference(weights, low->decode()), h);
-      low = correct(difference(weights, quantized.tensor->decode()), metric, root);
+      low = correct(difference(weights, quantized.tensor->decode()), metric, root, report.fallback);
       best.offer(problem, index, quantized, low);
     }
     // Factors that were rounded are made up for by the base, which must then be right in every direction.

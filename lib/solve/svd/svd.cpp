@@ -85,17 +85,19 @@ class SvdSolver final : public Solver {
   RankChoice rank_of(const Target& target) const { return choose_rank(options_.budget, options_.form, target); }
 
   Solution solve_one(const Problem& problem, std::size_t index, const MatrixD& h, const MatrixD& root,
-                     const SolveReport& report) const {
+                     SolveReport report) const {
     const ConstViewF original = problem.weights[index];
     const std::size_t rank = rank_of({original.shape(), *problem.grid}).rank;
-    if (rank == 0)
-      return finish_solution(problem, index, store_matrix(original, problem.hessian, problem.grid), report);
+    if (rank == 0) {
+      auto whole = store_matrix(original, problem.hessian, problem.grid, report.fallback);
+      return finish_solution(problem, index, std::move(whole), std::move(report));
+    }
     const MatrixD weights = to_double(original);
     const OutputSpectrum spectrum = output_spectrum(weights, h, root, rank);
     Factors factors = leading_factors(weights, spectrum);
     if (options_.balanced) balance(spectrum, factors);
-    return finish_solution(problem, index, store_factors(weights, h, factors, rank, options_.form, problem.grid),
-                           report);
+    auto product = store_factors(weights, h, factors, rank, options_.form, problem.grid, report.fallback);
+    return finish_solution(problem, index, std::move(product), std::move(report));
   }
 
   /// Both factors carry the root of sigma_i.
