@@ -151,17 +151,22 @@ TEST(FactorRun, IsWhatThePlanSaidInStoreAndFile) {
 TEST(FactorRun, GivesTheSameBytesWithAnyThreadsAndStatesOnDisk) {
   const TempFolder place;
   for (const char* const scheme : {kSchemes[1], kSchemes[4], kSchemes[6], kSchemes[7]}) {
-    const std::string text = with_scheme(scheme);
-    std::vector<std::string> blocks;
-    for (const int threads : {1, 2, 5}) {
-      set_thread_count(threads);
-      const fs::path out = place / fmt::format("{}-{}", std::hash<std::string>()(scheme), threads);
-      run_recipe(text, site().model(), out);
-      set_thread_count(0);
-      blocks.push_back(read_file(out / "store" / block_file_name(1)));
-    }
-    EXPECT_EQ(blocks[0], blocks[1]) << scheme;
-    EXPECT_EQ(blocks[0], blocks[2]) << scheme;
+    SCOPED_TRACE(scheme);
+    std::string expected;
+    for (const int threads : {1, 2, 5})
+      for (const bool on_disk : {false, true}) {
+        set_thread_count(threads);
+        Prepared prepared(with_scheme(scheme), site().model());
+        prepared.run.memory.choice = on_disk ? MemoryChoice{1, true, 1} : MemoryChoice{};
+        CompressOptions options;
+        options.out = place / "out";
+        compress(prepared.run, options, silent_progress());
+        set_thread_count(0);
+        const std::string manifest = read_file(place / "out" / kManifestName);  // with hashes of every file
+        if (expected.empty()) expected = manifest;
+        EXPECT_EQ(manifest, expected) << threads << on_disk;
+        fs::remove_all(place / "out");
+      }
   }
 }
 

@@ -32,12 +32,15 @@ TEST(Factorize, SaysBytesAndMultiplications) {
   expect_no_output(place);
   const ProgramResult result = factorize(with_statistics({"--rank", "32", "-o", place.out(), "--json"}));
   expect_exit(result, 0);
+  std::size_t found = 0;
   for (const Json& tensor : Json::parse(result.out).at("tensors")) {
     if (tensor.at("module") != "layers.0.self_attn.q_proj") continue;
+    ++found;
     EXPECT_EQ(tensor.at("format"), "rank 32 [f16] [f16]");
     EXPECT_EQ(tensor.at("multiplications"), 32 * (256 + 256));
     EXPECT_EQ(tensor.at("bytes"), 2 * 32 * (256 + 256));
   }
+  EXPECT_EQ(found, 1U);
 }
 
 TEST(Factorize, CorrectsAQuantizedBase) {
