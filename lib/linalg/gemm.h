@@ -1,4 +1,4 @@
-// Dense products. Every call is single-threaded and its shape must depend on the problem only, never on the number of
+// Dense products. Every BLAS call is single-threaded and its shape must depend on the problem only, never on the number of
 // threads: BLAS does not promise that a row's bits are independent of the rows beside it (docs/architecture.md).
 #pragma once
 
