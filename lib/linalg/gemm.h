@@ -1,5 +1,5 @@
-// Dense products. Every BLAS call is single-threaded and its shape must depend on the problem only, never on the number of
-// threads: BLAS does not promise that a row's bits are independent of the rows beside it (docs/architecture.md).
+// Dense products. Every BLAS call is single-threaded and its shape must depend on the problem only, never on the number
+// of threads: BLAS does not promise that a row's bits are independent of the rows beside it (docs/architecture.md).
 #pragma once
 
 #include "base/matrix.h"
