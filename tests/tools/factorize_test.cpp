@@ -33,7 +33,8 @@ TEST(Factorize, SaysBytesAndMultiplications) {
   const ProgramResult result = factorize(with_statistics({"--rank", "32", "-o", place.out(), "--json"}));
   expect_exit(result, 0);
   std::size_t found = 0;
-  for (const Json& tensor : Json::parse(result.out).at("tensors")) {
+  const Json report = Json::parse(result.out);
+  for (const Json& tensor : report.at("tensors")) {
     if (tensor.at("module") != "layers.0.self_attn.q_proj") continue;
     ++found;
     EXPECT_EQ(tensor.at("format"), "rank 32 [f16] [f16]");
