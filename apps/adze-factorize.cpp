@@ -31,7 +31,9 @@ int main(int argc, char** argv) {
             "  adze factorize MODEL --stats STATS --keep 60% --modules \"layers.*.mlp.*\" -o OUT --dry-run");
   add_scheme_options(tool.app(), options);
   tool.app().add_option("--keep", options.keep, "the part of a matrix' numbers that stays: 80%")->type_name("PERCENT");
-  tool.app().add_option("--rank", options.rank, "instead: of the factors")->type_name("N");
+  tool.app()
+      .add_option("--rank", options.rank, "instead: of the factors; or a part of the smaller side, 50%")
+      ->type_name("N");
   tool.app()
       .add_option("--sparsity", options.sparsity, "lowrank-residual: of the base, 50% or 2:4")
       ->type_name("PATTERN");

@@ -124,11 +124,17 @@ compress() {
   rm -rf "$work/run"
 }
 
-# scheme_file NAME SCHEME TRANSFORMS: compresses the block linears with that scheme.
+# scheme_file NAME SCHEME TRANSFORMS MODULES: compresses these linears with that scheme.
 scheme_file() {
-  write_recipe "$1" "schemes: { s: { $2 } }" '  - { modules: "lm_head", store: f16 }
-  - { modules: "embed_tokens", store: f16 }
-  - { modules: "layers.**", scheme: s }' "$3"
+  local module rules='  - { modules: "lm_head", store: f16 }
+  - { modules: "embed_tokens", store: f16 }'
+  local -a modules
+  read -ra modules <<< "${4:-layers.**}"
+  for module in "${modules[@]}"; do rules+="
+  - { modules: \"$module\", scheme: s }"; done
+  if [[ -n "$4" ]]; then rules+='
+  - { modules: "layers.**", store: f16 }'; fi
+  write_recipe "$1" "schemes: { s: { $2 } }" "$rules" "$3"
   if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
   note "$1: { $2 }${3:+ after $3}"
   compress "$1"
@@ -169,11 +175,11 @@ mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]
 if [[ "$judged" == gguf ]]; then make_peer_files "${grids[@]}"; fi
 last=""
 for row in "${rows[@]}"; do
-  IFS='|' read -r name grid scheme transforms <<<"$row"
+  IFS='|' read -r name grid scheme transforms modules <<<"$row"
   peer=$(peer_file "$grid")
   if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
   last=$grid
-  scheme_file "$name" "$scheme" "$transforms"
+  scheme_file "$name" "$scheme" "$transforms" "$modules"
   printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.$judged"
 done > "$work/list"
 

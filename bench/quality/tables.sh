@@ -1,5 +1,6 @@
-# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME" or
-# "NAME|KIND|SCHEME|TRANSFORMS"; KIND is a GGUF grid, or what rows that are to be compared with each other have in common.
+# The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME", then where they
+# differ from none and all block linears "|TRANSFORMS" and "|MODULES", globs with a blank between them, the other linears
+# staying in f16; KIND is a GGUF grid, or what rows that are to be compared with each other have in common.
 # The first row of a kind is the yardstick of the others where there is no file of llama.cpp.
 # shellcheck shell=bash disable=SC2034 # used by quality.sh
 
@@ -73,7 +74,8 @@ table_joint() {
 # Factors in f16, so that `keep` is a part of the bytes: methods as published (without shifted targets), then ours. Then
 # under quantization, bytes equal within a kind or as near as ranks allow.
 table_lowrank() {
-  local keep kind whole="solver: svd, keep: 100%"  # stored in f16 as it is
+  local keep kind heads whole="solver: svd, keep: 100%"  # stored in f16 as it is
+  local keys_values="layers.*.self_attn.k_proj layers.*.self_attn.v_proj"
   local -A ffn=([80]=73.4 [70]=60 [60]=46.7)     # the FFN has three quarters of the demo's block linears
   for keep in 80 70 60; do
     kind=keep-$keep
@@ -81,13 +83,25 @@ table_lowrank() {
     echo "$keep-asvd|$kind|solver: svd, keep: $keep%, metric: diagonal, alpha: 0.5, shift: 0"
     echo "$keep-svd-llm|$kind|solver: svd, keep: $keep%, shift: 0"
     echo "$keep-pivoted|$kind|solver: svd, keep: $keep%, form: pivoted, shift: 0"
+    echo "$keep-rocket|$kind|solver: rocket, keep: $keep%, threshold: row, shift: 0"
     echo "$keep-compot|$kind|solver: compot, keep: $keep%, threshold: row, shift: 0"
     echo "$keep-svd-shifted|$kind|solver: svd, keep: $keep%"
     echo "$keep-pivoted-shifted|$kind|solver: svd, keep: $keep%, form: pivoted"
+    echo "$keep-rocket-shifted|$kind|solver: rocket, keep: $keep%"
     echo "$keep-compot-shifted|$kind|solver: compot, keep: $keep%"
     echo "$keep-mpo-shifted|$kind|solver: mpo, keep: $keep%"
     echo "$keep-slice|$kind|$whole|{ kind: slice, keep: $keep%, align: 8 }"
+    heads="{ kind: narrow-heads, keep: $keep%, align: 2 }"
+    echo "$keep-modegpt|$kind|$whole|$heads, { kind: prune-ffn, keep: $keep%, align: 8, select: leverage }"
+    echo "$keep-modegpt-by-loss|$kind|$whole|$heads, { kind: prune-ffn, keep: $keep%, align: 8 }"
     echo "$keep-prune-ffn|$kind|$whole|{ kind: prune-ffn, keep: ${ffn[$keep]}%, align: 8 }"
+  done
+  for keep in 50 25; do
+    kind=cache-$keep
+    echo "$kind-svd|$kind|solver: svd, rank: $keep%, form: pivoted, metric: none, shift: 0||$keys_values"
+    echo "$kind-svd-llm|$kind|solver: svd, rank: $keep%, form: pivoted, shift: 0||$keys_values"
+    echo "$kind-readers|$kind|solver: svd, rank: $keep%, form: pivoted, readers: true, shift: 0||$keys_values"
+    echo "$kind-readers-shifted|$kind|solver: svd, rank: $keep%, form: pivoted, readers: true||$keys_values"
   done
   echo "w4|4-bits|grid: int4, group: 128, solver: gptq"
   echo "w3-lowrank-one-shot|4-bits|grid: int3, group: 128, solver: lowrank-residual, keep: 6.25%, align: 1, iterations: 0"

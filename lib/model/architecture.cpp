@@ -56,13 +56,14 @@ constexpr std::size_t kMaxWidth = std::size_t{1} << 24;   // heads * head_dim
 constexpr std::size_t kMaxWindow = std::size_t{1} << 31;  // sliding window and RoPE context
 constexpr double kMaxTheta = 1e12;
 constexpr double kMaxFactor = 1e6;
+constexpr double kMaxDivisor = 1e12;  // as theta, whose powers it may have to turn into others
 
 struct RopeName {
   std::string_view name;
   RopeKind kind;
 };
 constexpr std::array kRopeNames = {RopeName{"default", RopeKind::none}, RopeName{"linear", RopeKind::linear},
-                                   RopeName{"llama3", RopeKind::llama3}};
+                                   RopeName{"llama3", RopeKind::llama3}, RopeName{"longrope", RopeKind::longrope}};
 constexpr std::array<std::string_view, 2> kActivations = {"silu", "swish"};  // two names of one function
 
 template <typename Row>
@@ -97,6 +98,20 @@ RopeKind parse_rope_kind(const ConfigObject& rope) {
        suggestion(name, known), join_words(known));
 }
 
+/// Of long RoPE, where neither the divisors nor the size of attention scores change with the length of the context.
+std::vector<double> parse_divisors(const ConfigObject& rope) {
+  std::vector<double> divisors = rope.numbers("short_factor");
+  if (divisors != rope.numbers("long_factor"))
+    fail(ErrorKind::bad_data, "{}: long_factor differs from short_factor; only one set of factors is supported",
+         rope.origin());
+  // Without attention_factor it is derived from `factor`, and 1 up to a factor of 1.
+  const double scale = rope.number_or("attention_factor", rope.number_or("factor", 1.0) > 1 ? 0.0 : 1.0);
+  if (scale != 1)
+    fail(ErrorKind::bad_data, "{}: longrope that scales attention is not supported; attention_factor must be 1",
+         rope.origin());
+  return divisors;
+}
+
 RopeSpec parse_rope(const ConfigObject& config) {
   RopeSpec spec;
   spec.theta = config.number_or("rope_theta", spec.theta);
@@ -107,6 +122,10 @@ RopeSpec parse_rope(const ConfigObject& config) {
   const ConfigObject rope(*object, place);
   spec.kind = parse_rope_kind(rope);
   spec.theta = rope.number_or("rope_theta", spec.theta);
+  if (spec.kind == RopeKind::longrope) {
+    spec.divisors = parse_divisors(rope);
+    return spec;
+  }
   if (spec.kind != RopeKind::none) spec.factor = rope.number("factor");
   if (spec.kind != RopeKind::llama3) return spec;
   spec.low_freq_factor = rope.number("low_freq_factor");
@@ -149,9 +168,12 @@ void check_range(std::string_view origin, std::string_view what, double value, d
     fail(ErrorKind::bad_data, "{}: {} must be above {} and at most {}, not {}", origin, what, above, most, value);
 }
 
-void check_rope(const RopeSpec& rope, std::string_view origin) {
+void check_rope(const RopeSpec& rope, std::size_t pairs, std::string_view origin) {
   check_range(origin, "rope_theta", rope.theta, 1.0, kMaxTheta);
   check_range(origin, "RoPE factor", rope.factor, 0.0, kMaxFactor);
+  if (rope.kind == RopeKind::longrope && rope.divisors.size() != pairs)
+    fail(ErrorKind::bad_data, "{}: {} RoPE factors for {} pairs of a head", origin, rope.divisors.size(), pairs);
+  for (const double divisor : rope.divisors) check_range(origin, "RoPE factor", divisor, 0.0, kMaxDivisor);
   if (rope.kind != RopeKind::llama3) return;
   check_range(origin, "low_freq_factor", rope.low_freq_factor, 0.0, kMaxFactor);
   check_range(origin, "high_freq_factor", rope.high_freq_factor, rope.low_freq_factor, kMaxFactor);
@@ -189,6 +211,27 @@ const FamilyInfo& family_of(std::string_view hf_class) {
        join_words(known));
 }
 
+nlohmann::ordered_json rope_scaling(const Architecture& architecture) {
+  const RopeSpec& rope = architecture.rope;
+  switch (rope.kind) {
+    case RopeKind::none:
+      return nullptr;
+    case RopeKind::linear:
+      return {{"rope_type", "linear"}, {"factor", rope.factor}};
+    case RopeKind::llama3:
+      return {{"rope_type", "llama3"},
+              {"factor", rope.factor},
+              {"low_freq_factor", rope.low_freq_factor},
+              {"high_freq_factor", rope.high_freq_factor},
+              {"original_max_position_embeddings", rope.original_max_positions}};
+    case RopeKind::longrope:
+      return {{"rope_type", "longrope"},       {"factor", 1.0},
+              {"attention_factor", 1.0},       {"original_max_position_embeddings", architecture.max_positions},
+              {"short_factor", rope.divisors}, {"long_factor", rope.divisors}};
+  }
+  return nullptr;
+}
+
 void check_architecture(const Architecture& architecture, std::string_view origin) {
   for (const SizeLimit& limit : kSizeLimits) {
     const std::size_t value = architecture.*limit.member;
@@ -206,7 +249,7 @@ void check_architecture(const Architecture& architecture, std::string_view origi
   if (architecture.sliding_window > kMaxWindow)
     fail(ErrorKind::bad_data, "{}: sliding_window {} is above {}", origin, architecture.sliding_window, kMaxWindow);
   check_range(origin, "rms_norm_eps", architecture.norm_eps, 0.0, 1.0);
-  check_rope(architecture.rope, origin);
+  check_rope(architecture.rope, architecture.head_dim / 2, origin);
   check_ids(architecture, origin);
 }
 

@@ -17,10 +17,11 @@
 
 namespace adze {
 
-enum class RopeKind : std::uint8_t { none, linear, llama3 };
+enum class RopeKind : std::uint8_t { none, linear, llama3, longrope };
 
-/// Rotary embedding over the whole head, half-split pairs (i, i + head_dim / 2). Only `theta` matters for `none`, and
-/// `factor` for `linear`.
+/// Rotary embedding over the whole head, half-split pairs (i, i + head_dim / 2). Only `theta` matters for `none`,
+/// `factor` for `linear`, and `divisors` for `longrope`: one for each pair, the same for short and long contexts, so
+/// that it can state any frequencies.
 struct RopeSpec {
   double theta = 10000.0;
   RopeKind kind = RopeKind::none;
@@ -28,6 +29,7 @@ struct RopeSpec {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   std::size_t original_max_positions = 8192;
+  std::vector<double> divisors = {};  ///< [head_dim / 2]; empty but for longrope
   bool operator==(const RopeSpec&) const = default;
 };
 
@@ -78,6 +80,9 @@ struct Architecture {
 /// Reads config.json of a supported family. `origin` (its path) leads every message. Accepts the spellings of
 /// Transformers 4 (rope_theta, rope_scaling with type or rope_type) and 5 (rope_parameters). Throws bad_data.
 Architecture parse_architecture(const nlohmann::json& config, std::string_view origin);
+
+/// The `rope_scaling` object of config.json that parse_architecture() reads as this RoPE; null for a plain one.
+nlohmann::ordered_json rope_scaling(const Architecture& architecture);
 
 /// Throws bad_data unless every size is within its limits and they fit each other.
 void check_architecture(const Architecture& architecture, std::string_view origin);

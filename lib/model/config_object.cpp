@@ -61,6 +61,14 @@ double ConfigObject::number_or(std::string_view key, double otherwise) const {
   return value ? as_number(*this, key, *value) : otherwise;
 }
 
+std::vector<double> ConfigObject::numbers(std::string_view key) const {
+  const Json& value = require(key);
+  if (!value.is_array()) wrong(key, "a list of numbers", value);
+  std::vector<double> all;
+  for (const Json& entry : value) all.push_back(as_number(*this, key, entry));
+  return all;
+}
+
 bool ConfigObject::flag(std::string_view key) const {
   const Json* value = find(key);
   if (value && !value->is_boolean()) wrong(key, "true or false", *value);

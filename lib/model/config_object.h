@@ -29,7 +29,8 @@ class ConfigObject {
   std::size_t size_or(std::string_view key, std::size_t otherwise) const;
   double number(std::string_view key) const;  ///< required
   double number_or(std::string_view key, double otherwise) const;
-  bool flag(std::string_view key) const;  ///< absent: false
+  std::vector<double> numbers(std::string_view key) const;  ///< a list; required
+  bool flag(std::string_view key) const;                    ///< absent: false
   std::string text_or(std::string_view key, std::string_view otherwise) const;
   /// One token id or a list of them; absent: none.
   std::vector<std::int32_t> ids(std::string_view key) const;

@@ -31,15 +31,6 @@ struct SpecialId {
 constexpr std::array kSpecialIds = {SpecialId{"pad_token_id", "tokenizer.ggml.padding_token_id"},
                                     SpecialId{"unk_token_id", "tokenizer.ggml.unknown_token_id"}};
 
-Json rope_object(const RopeSpec& rope) {
-  if (rope.kind == RopeKind::linear) return {{"rope_type", "linear"}, {"factor", rope.factor}};
-  return {{"rope_type", "llama3"},
-          {"factor", rope.factor},
-          {"low_freq_factor", rope.low_freq_factor},
-          {"high_freq_factor", rope.high_freq_factor},
-          {"original_max_position_embeddings", rope.original_max_positions}};
-}
-
 Json config_of(const Architecture& a) {
   Json config{{"architectures", {a.family}},
               {"model_type", family_of(a.family).model_type},
@@ -57,7 +48,7 @@ Json config_of(const Architecture& a) {
               {"tie_word_embeddings", a.tied},
               {"attention_bias", a.qkv_bias},
               {"mlp_bias", a.mlp_bias}};
-  if (a.rope.kind != RopeKind::none) config["rope_scaling"] = rope_object(a.rope);
+  if (a.rope.kind != RopeKind::none) config["rope_scaling"] = rope_scaling(a);
   if (a.bos_id) config["bos_token_id"] = *a.bos_id;
   if (!a.eos_ids.empty()) config["eos_token_id"] = a.eos_ids.front();
   return config;

@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <functional>
+#include <iterator>
 #include <numeric>
 #include <unordered_set>
 
@@ -162,7 +164,8 @@ GgufWeights::Place GgufWeights::find(std::string_view name) const {
   return {};
 }
 
-RopeSpec GgufWeights::read_llama3_rope(RopeSpec rope, std::size_t head_dim) const {
+/// The divisors of a rule that we can name, which is then checked, or as they are.
+RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) const {
   const GgufFile& file = files_.front();
   const std::vector<float> stored = read_vector(std::string(kGgufRopeDivisors), 0);
   if (stored.size() != head_dim / 2)
@@ -176,13 +179,19 @@ RopeSpec GgufWeights::read_llama3_rope(RopeSpec rope, std::size_t head_dim) cons
     rope.original_max_positions = *context;
   constexpr double kTolerance = 1e-4;  // converters compute the divisors in float32
   const std::vector<double> computed = rope_divisors(rope, head_dim);
-  for (std::size_t i = 0; i < stored.size(); ++i)
-    if (!(std::fabs(computed[i] - stored[i]) <= kTolerance * computed[i]))
-      fail(ErrorKind::bad_data,
-           "tensor '{}': element {} is {}, but the llama3 rule with factor {}, low {}, high {}, context {} gives {}",
-           kGgufRopeDivisors, i, stored[i], rope.factor, rope.low_freq_factor, rope.high_freq_factor,
-           rope.original_max_positions, computed[i]);
-  return rope;
+  const auto differs = [&](double rule, float value) { return !(std::fabs(rule - value) <= kTolerance * rule); };
+  const auto other = std::ranges::mismatch(computed, stored, std::not_fn(differs));
+  if (other.in1 == computed.end()) return rope;
+  if (file.find_value(kGgufRopeFactor) != nullptr)
+    fail(ErrorKind::bad_data,
+         "tensor '{}': element {} is {}, but the llama3 rule with factor {}, low {}, high {}, context {} gives {}",
+         kGgufRopeDivisors, other.in2 - stored.begin(), *other.in2, rope.factor, rope.low_freq_factor,
+         rope.high_freq_factor, rope.original_max_positions, *other.in1);
+  RopeSpec divided;
+  divided.theta = rope.theta;
+  divided.kind = RopeKind::longrope;
+  std::ranges::transform(stored, std::back_inserter(divided.divisors), decimal_of);
+  return divided;
 }
 
 RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
@@ -192,13 +201,12 @@ RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
   const auto* const scaling = file.find<std::string>(key_of("rope.scaling.type"));
   const double factor = linear_rope_factor(file);
   if (scaling && *scaling != "none" && *scaling != "linear")
-    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and llama3's divisors",
-         *scaling);
+    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and divisors", *scaling);
   const bool is_linear = scaling ? *scaling == "linear" : factor != 1;
   if (is_linear && factor != 1 && find(kGgufRopeDivisors))
     fail(ErrorKind::bad_data, "RoPE scaling by a linear factor of {} and by tensor '{}' together is not supported",
          factor, kGgufRopeDivisors);
-  if (find(kGgufRopeDivisors)) return read_llama3_rope(rope, head_dim);
+  if (find(kGgufRopeDivisors)) return read_divided_rope(rope, head_dim);
   if (!is_linear) return rope;
   rope.kind = RopeKind::linear;
   rope.factor = factor;

@@ -67,7 +67,7 @@ class GgufWeights final : public ModelWeights {
   Place find(std::string_view name) const;
   Architecture read_architecture() const;
   RopeSpec read_rope(std::size_t head_dim) const;
-  RopeSpec read_llama3_rope(RopeSpec rope, std::size_t head_dim) const;
+  RopeSpec read_divided_rope(RopeSpec rope, std::size_t head_dim) const;
   void check_tensors() const;
   std::string problem_of(const TensorSpec& spec) const;
   std::vector<float> read_vector(const std::string& name, std::size_t permuted_heads) const;

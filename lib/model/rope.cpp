@@ -17,7 +17,7 @@ double llama3_divisor(const RopeSpec& spec, double frequency) {
   return 1.0 / ((1.0 - t) / spec.factor + t);
 }
 
-double divisor(const RopeSpec& spec, double frequency) {
+double divisor(const RopeSpec& spec, std::size_t pair, double frequency) {
   switch (spec.kind) {
     case RopeKind::none:
       return 1.0;
@@ -25,6 +25,8 @@ double divisor(const RopeSpec& spec, double frequency) {
       return spec.factor;
     case RopeKind::llama3:
       return llama3_divisor(spec, frequency);
+    case RopeKind::longrope:
+      return spec.divisors.at(pair);
   }
   return 1.0;
 }
@@ -47,7 +49,7 @@ void rotate_head(float* head, std::span<const float> cosine, std::span<const flo
 
 std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim) {
   std::vector<double> divisors(head_dim / 2);
-  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] = divisor(spec, plain_frequency(spec, i, head_dim));
+  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] = divisor(spec, i, plain_frequency(spec, i, head_dim));
   return divisors;
 }
 

@@ -1,5 +1,6 @@
 // Rotary position embedding in the half-split layout of Hugging Face checkpoints: element i of a head is paired with
-// element i + head_dim / 2. Kinds: plain, linear (positions divided) and llama3 (low frequencies divided).
+// element i + head_dim / 2. Kinds: plain, linear (positions divided), llama3 (low frequencies divided) and longrope
+// (every frequency by a divisor of its own).
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ namespace adze {
 /// Angle per position of each of the head_dim / 2 pairs, scaling included.
 std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim);
 
-/// theta^(-2i / head_dim) / rope_frequencies: the divisors that GGUF stores as rope_freqs.weight for llama3.
+/// theta^(-2i / head_dim) / rope_frequencies: the divisors that GGUF stores as rope_freqs.weight for llama3 and
+/// longrope.
 std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim);
 
 /// Cosines and sines of all angles for positions 0 .. positions - 1.

@@ -99,16 +99,20 @@ class SchemeRun {
     progress_.update(done);
     for (const Stage stage : kStages) {
       with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
+        InputStatistics inputs;
         SurrogateMoments moments;
         if (scheme_.statistics && solves_stage(plan_, block, stage)) {
           if (!part) part.emplace(scheme_.statistics->part(block));
           const std::size_t width = original[linears_of(stage)[0].slot].weight->shape().cols;
-          moments.second_moment = read_input(*part, std::string(name_of(stage)), width).second_moment;
+          inputs = read_input(*part, std::string(name_of(stage)), width);
         } else if (scheme_.data_free && solves_stage(plan_, block, stage)) {
           const BlockWeights& before = scheme_.reconstructs ? original : outcome.weights;
           moments = surrogate_moments(model_.architecture(), stage, block, before, outcome.weights);
+          inputs = InputStatistics(moments.second_moment.rows());  // a token like the average, of mean zero
+          inputs.second_moment = std::move(moments.second_moment);
+          inputs.tokens = 1;
         }
-        solve_stage(plan_, block, stage, original, {moments.second_moment, moments.cross, {}}, outcome);
+        solve_stage(plan_, block, stage, original, inputs, {inputs.second_moment, moments.cross, {}, {}}, outcome);
       });
       progress_.update(++done);
     }

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "calibrate/readers.h"
 #include "grid/format.h"
 
 namespace adze {
@@ -54,12 +55,14 @@ Solution join_slices(std::span<Solution> slices, Shape shape) {
 
 /// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices
 /// share one factorisation.
-std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights, const Moments& moments) {
+std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
+                            std::vector<ConstViewD> readers, const Moments& moments) {
   Problem problem;
   problem.grid = scheme.grid;
   problem.pattern = scheme.pattern;
   problem.hessian = moments.hessian;
   problem.cross = moments.cross;
+  problem.readers = std::move(readers);
   std::vector<std::size_t> ends;
   for (const MatrixF& matrix : weights) {
     add_slices(matrix, scheme, problem.weights);
@@ -80,7 +83,7 @@ struct Measured {
   MatrixF cross;
   MatrixF residual;
 
-  Moments moments() const { return {inputs.second_moment, cross, residual}; }
+  Moments moments() const { return {inputs.second_moment, cross, residual, {}}; }
 };
 
 MatrixF to_single(MatrixD matrix) {
@@ -127,12 +130,15 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
   for (const auto& [scheme_index, members] : by_scheme) {
     const Clock::time_point start = Clock::now();
     std::vector<MatrixF> weights;
+    std::vector<ConstViewD> readers;
     for (const std::size_t i : members) {
+      if (!moments.readers.empty()) readers.push_back(moments.readers[i]);
       weights.push_back(originals[i]->decode());
       originals[i].reset();
     }
-    const std::vector<Solution> solutions =
-        with_context(names_of(modules, members), [&] { return solve(plan.schemes[scheme_index], weights, moments); });
+    const std::vector<Solution> solutions = with_context(names_of(modules, members), [&] {
+      return solve(plan.schemes[scheme_index], weights, std::move(readers), moments);
+    });
     const double seconds = seconds_since(start) / static_cast<double>(members.size());
     for (std::size_t m = 0; m < members.size(); ++m) {
       const TensorPtr& tensor = solutions[m].tensor;
@@ -151,13 +157,20 @@ bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
 }
 
 void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
-                 const Moments& moments, BlockOutcome& outcome) {
+                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome) {
+  constexpr std::size_t kReaderWindow = 2048;  // distances beyond it are not counted
   std::vector<const ModulePlan*> modules;
   std::vector<TensorPtr> originals;
+  std::vector<MatrixD> readers;
   for (const LinearInfo& info : linears_of(stage)) {
     modules.push_back(plan.find(module_name(block, info.slot)));
     originals.push_back(original[info.slot].weight);
+    const auto& scheme = modules.back()->scheme;
+    const bool wanted = scheme && plan.schemes[*scheme].solver->wants_readers();
+    const std::size_t window = std::min(plan.architecture.max_positions, kReaderWindow);
+    readers.push_back(wanted ? reading_moment(plan.architecture, info.slot, original, inputs, window) : MatrixD());
   }
+  for (const MatrixD& reader : readers) moments.readers.push_back(reader.view());
   const std::vector<TensorPtr> solved = solve_modules(plan, modules, std::move(originals), moments, outcome.tensors);
   for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
 }
@@ -190,7 +203,7 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
       return measure(solves_stage(job.plan, block, stage), joins, stage, pass, seen, reference ? &*reference : nullptr,
                      original);
     });
-    solve_stage(job.plan, block, stage, original, measured.moments(), outcome);
+    solve_stage(job.plan, block, stage, original, measured.inputs, measured.moments(), outcome);
     stage_done();
   }
   if (reference) reference->finish(original);

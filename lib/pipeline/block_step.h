@@ -24,9 +24,10 @@ struct BlockJob {
 
 /// What was measured of an input, as solvers take it.
 struct Moments {
-  ConstViewD hessian;   ///< empty: none (an untied embedding)
-  ConstViewF cross;     ///< as in Problem; empty: none
-  ConstViewF residual;  ///< as in Problem, of the only tensor; empty: none
+  ConstViewD hessian;                    ///< empty: none (an untied embedding)
+  ConstViewF cross;                      ///< as in Problem; empty: none
+  ConstViewF residual;                   ///< as in Problem, of the only tensor; empty: none
+  std::vector<ConstViewD> readers = {};  ///< as in Problem, one per module; empty: none
 };
 
 struct BlockOutcome {
@@ -46,9 +47,9 @@ std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape);
 /// True when a scheme solves a matrix of this stage: then its moments are wanted.
 bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
 
-/// Solves or converts the matrices of one stage; `outcome` takes weights and records.
+/// Solves or converts the matrices of one stage; `outcome` takes weights and records. inputs: of the stage.
 void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
-                 const Moments& moments, BlockOutcome& outcome);
+                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome);
 
 /// Warns of fallbacks; dead inputs are a note.
 void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress);

@@ -66,14 +66,15 @@ class Run {
         folder_(options.out, options.if_exists),
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
-        forward_(run.plan.architecture, run.windows.tokens),
         layers_(run.plan.architecture.layers) {}
 
   CompressResult run() {
     const auto start = std::chrono::steady_clock::now();
     write_file(folder_.out() / "recipe.yaml", run_.recipe->source->text());
-    if (blocks_done() < layers_ || !is_done(layers_))
+    if (blocks_done() < layers_ || !is_done(layers_)) {
       weights_ = transformed_model(run_.plan, model_, run_.windows, states_layout(run_), folder_.work(), progress_);
+      forward_.emplace(weights_->architecture(), run_.windows.tokens);
+    }
     do_blocks();
     do_outer();
     do_exports();
@@ -128,7 +129,7 @@ class Run {
   void recompute(Stream& stream, std::size_t block) {
     progress_.note(fmt::format("hidden states after block {} are missing: computed again", block));
     begin(stream, block + 1);
-    run_block(forward_,
+    run_block(*forward_,
               stream.compressed ? read_block_file(folder_.store() / block_file_name(block), run_.plan.architecture)
                                 : weights_->block(block),
               *stream.states);
@@ -171,7 +172,7 @@ class Run {
   void do_block(std::size_t block) {
     for (Stream* stream : streams()) begin(*stream, block + 1);
     const BlockJob job{run_.plan,
-                       forward_,
+                       *forward_,
                        run_.recipe->propagate,
                        run_.recipe->stages,
                        folder_.work() / "states-once.f32",
@@ -211,13 +212,15 @@ class Run {
     step.step = static_cast<std::uint32_t>(layers_);
     InputStatistics statistics;
     if (solves_head(run_.plan, run_.plan.architecture))
-      statistics = measure_head_input(forward_, weights_->final_norm(), *states_.states);
+      statistics = measure_head_input(*forward_, weights_->final_norm(), *states_.states);
     for (Stream* stream : streams()) stream->states.reset();
     const OuterOutcome outcome = compress_outer(run_.plan, *weights_, statistics.second_moment);
     step.tensors = outcome.tensors;
     tell_remarks(step.tensors, progress_);
     const std::string name = std::string("store/") + kOuterFileName;
-    write_outer_file(folder_.out() / name, run_.plan.files, outcome.embedding, outcome.norm, outcome.head);
+    write_outer_file(folder_.out() / name,
+                     transformed_files(model_.files, model_.architecture(), weights_->architecture()),
+                     outcome.embedding, outcome.norm, outcome.head);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
     progress_.update(1);
@@ -229,9 +232,10 @@ class Run {
       const ExportJob& job = run_.plan.exports[e];
       const std::string name = job.file.string();
       make_folder((folder_.out() / job.file).parent_path());
-      ExportPlan exported = export_plan(run_.plan, model_, run_.provenance);
+      const CompressedStore store(folder_.store());
+      ExportPlan exported = export_plan(run_.plan, store.architecture(), store.files(), model_, run_.provenance);
       exported.split_max_bytes = job.split_max_bytes;
-      job.exporter->write(exported, CompressedStore(folder_.store()), folder_.out() / job.file, progress_);
+      job.exporter->write(exported, store, folder_.out() / job.file, progress_);
       CommittedStep step;
       step.step = static_cast<std::uint32_t>(layers_ + 1 + e);
       std::uint64_t bytes = 0;
@@ -264,7 +268,7 @@ class Run {
   Progress& progress_;
   WorkFolder folder_;
   Ledger ledger_;
-  Forward forward_;
+  std::optional<Forward> forward_;  ///< of weights_
   std::size_t layers_;
   std::shared_ptr<const ModelWeights> weights_;  ///< what is compressed: the original, or what transforms make of it
   Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
@@ -293,7 +297,7 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
   run.windows = load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
   run.provenance = {
       {"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}, {"adze.calibration", run.windows.hash()}};
-  ExportPlan exported = export_plan(run.plan, model, run.provenance);
+  ExportPlan exported = export_plan(run.plan, run.plan.architecture, run.plan.files, model, run.provenance);
   for (ExportJob& job : run.plan.exports) {
     exported.split_max_bytes = job.split_max_bytes;
     job.bytes = job.exporter->predict_bytes(exported);

@@ -3,6 +3,7 @@
 #include "base/parallel.h"
 #include "grid/format.h"
 #include "linalg/convert.h"
+#include "pipeline/cache_size.h"
 
 namespace adze {
 namespace {
@@ -38,6 +39,9 @@ Json model_json(const OpenedModel& model, const CompressionPlan& plan) {
 
 void add_results(const CompressionPlan& plan, const CompressResult& result, Json& json) {
   json["stored"] = {{"bytes", plan.stored_bytes}, {"bits_per_weight", plan.bits_per_weight()}};
+  const CacheSize cache = cache_size(plan);
+  json["cache_numbers_per_token"] = {
+      {"original", cache.original}, {"plain", cache.plain}, {"with_codes", cache.with_codes}};
   for (const TensorRecord& record : result.tensors) json["tensors"].push_back(tensor_json(plan, record));
   for (const LedgerFile& file : result.files)
     json["files"].push_back({{"path", file.path}, {"bytes", file.bytes}, {"xxh3", file.hash}});

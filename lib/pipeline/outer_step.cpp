@@ -10,7 +10,7 @@ bool solves_head(const CompressionPlan& plan, const Architecture& architecture) 
 
 OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& model, ConstViewD head_moment) {
   const bool tied = model.architecture().tied;
-  const Moments of_head{head_moment, {}, {}};
+  const Moments of_head{head_moment, {}, {}, {}};
   OuterOutcome outcome;
   outcome.norm = model.final_norm();
   const auto solve = [&](std::string_view module, TensorPtr original, const Moments& moments) {

@@ -74,13 +74,12 @@ class Planner {
         continue;
       }
       if (info->comes_first && !plan_.transforms.empty())
-        problems_.report(spec.where, "{} must be the first transform: it would undo what others do to norms",
-                         spec.kind);
+        problems_.report(spec.where, "{} must be the first transform: it starts from the original model", spec.kind);
       try {
         MapReader options = read_options(spec, problems_);
         plan_.transforms.push_back(info->configure(options, plan_.architecture));
         options.finish();
-        plan_.architecture = plan_.transforms.back()->architecture();
+        plan_.architecture = plan_.transforms.back()->architecture(plan_.architecture);
       } catch (const Error& error) {
         problems_.report(spec.where, "{}: {}", spec.kind, error.message());
       }
@@ -327,11 +326,11 @@ const ModulePlan* CompressionPlan::find(std::string_view module) const {
 
 CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { return Planner(recipe, model).run(); }
 
-ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
-                       std::vector<std::pair<std::string, std::string>> provenance) {
-  ExportPlan exported{plan.architecture, {},         model.tokenizer ? &*model.tokenizer : nullptr,
-                      plan.files,        model.name, std::move(provenance)};
-  for (const TensorSpec& spec : expected_tensors(plan.architecture)) {
+ExportPlan export_plan(const CompressionPlan& plan, const Architecture& architecture, std::span<const StoreFile> files,
+                       const OpenedModel& model, std::vector<std::pair<std::string, std::string>> provenance) {
+  ExportPlan exported{architecture, {},         model.tokenizer ? &*model.tokenizer : nullptr,
+                      files,        model.name, std::move(provenance)};
+  for (const TensorSpec& spec : expected_tensors(architecture)) {
     const ModulePlan* module = plan.find(spec.module);
     exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});
   }

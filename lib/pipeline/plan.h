@@ -66,8 +66,9 @@ struct CompressionPlan {
 /// Throws bad_recipe with every problem of the recipe in one message, bad_data when the model cannot be compressed.
 CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model);
 
-/// The export plan that belongs to a compression plan; references `model`.
-ExportPlan export_plan(const CompressionPlan& plan, const OpenedModel& model,
-                       std::vector<std::pair<std::string, std::string>> provenance);
+/// The export plan that belongs to a compression plan. architecture, files: of the plan, or of the finished store,
+/// where a survey has settled what the plan left open; they and `model` are referenced.
+ExportPlan export_plan(const CompressionPlan& plan, const Architecture& architecture, std::span<const StoreFile> files,
+                       const OpenedModel& model, std::vector<std::pair<std::string, std::string>> provenance);
 
 }  // namespace adze

@@ -5,6 +5,7 @@
 
 #include "base/words.h"
 #include "grid/format.h"
+#include "pipeline/cache_size.h"
 #include "report/table.h"
 
 namespace adze {
@@ -80,6 +81,12 @@ std::string sizes_in_words(const PreparedRun& run) {
       fmt::format("{} tensors bytes {} -> {} ({:.3f} bits per weight, norms included)\n", run.model->name,
                   run.plan.original_bytes, run.plan.stored_bytes, run.plan.bits_per_weight());
   if (before != after) text += fmt::format("multiplications a token in block linears {} -> {}\n", before, after);
+  const CacheSize cache = cache_size(run.plan);
+  if (cache.plain != cache.original)
+    text += fmt::format("numbers of a token in the key/value cache {} -> {}\n", cache.original, cache.plain);
+  if (cache.with_codes != cache.plain)
+    text += fmt::format("numbers of a token in a cache of codes between factors {} -> {}\n", cache.original,
+                        cache.with_codes);
   return text;
 }
 

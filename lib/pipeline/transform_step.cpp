@@ -38,21 +38,15 @@ class TransformPass {
         transforms_(plan.transforms),
         layout_(layout),
         folder_(std::move(folder)),
-        progress_(progress) {
-    const Architecture* architecture = &model.architecture();
-    for (const auto& transform : plan.transforms) {
-      forwards_.push_back(std::make_unique<Forward>(*architecture, layout.tokens));
-      architecture = &transform->architecture();
-    }
-    forwards_.push_back(std::make_unique<Forward>(*architecture, layout.tokens));
-  }
+        progress_(progress) {}
 
   std::shared_ptr<const ModelWeights> run(const TokenWindows& windows) {
     const fs::path outer = folder_ / kOuterFileName;  // written last: the model is complete
     const auto open = [&] { return std::make_shared<const CompressedStore>(folder_); };
     if (const auto made = whole(outer, progress_, open)) return *made;
     for (auto& transform : transforms_)
-      if (transform->needs_survey()) transform = transform->surveyed(survey(windows));
+      if (transform->needs_survey()) transform = surveyed(*transform, windows);
+    make_forwards();
     const TransformedWeights tables(model_.weights, transforms_);
     HiddenStates states(layout_);
     states.begin(states_file(0));
@@ -71,32 +65,45 @@ class TransformPass {
     }
     std::error_code ignored;
     fs::remove(states_file(layers), ignored);
-    write_outer_file(outer, plan_.files, tables.embedding(), tables.final_norm(),
-                     plan_.architecture.tied ? nullptr : tables.head());
+    const Architecture& made = tables.architecture();
+    write_outer_file(outer, transformed_files(model_.files, model_.architecture(), made), tables.embedding(),
+                     tables.final_norm(), made.tied ? nullptr : tables.head());
     return open();
   }
 
  private:
-  /// What the original model's norms see (Transform::surveyed): their outputs' second moments without their gains.
-  MatrixD survey(const TokenWindows& windows) {
+  void make_forwards() {
+    Architecture architecture = model_.architecture();
+    forwards_.push_back(std::make_unique<Forward>(architecture, layout_.tokens));
+    for (const auto& transform : transforms_) {
+      architecture = transform->architecture(architecture);
+      forwards_.push_back(std::make_unique<Forward>(architecture, layout_.tokens));
+    }
+  }
+
+  /// Runs the original model and shows it to the transform (Transform::survey), which gives the one that will do it.
+  std::shared_ptr<const Transform> surveyed(const Transform& transform, const TokenWindows& windows) {
+    const std::unique_ptr<Survey> survey = transform.survey();
     StatesLayout layout = layout_;
     layout.hidden = model_.architecture().hidden;
-    MatrixD sum(layout.hidden, layout.hidden);
     const auto file = [&](std::size_t done) { return folder_ / fmt::format("states-surveying-{:04}.f32", done); };
     HiddenStates states(layout);
     states.begin(file(0));
     embed_windows(*model_.weights->embedding(), windows.ids, states);
     if (layout.on_disk) states.save();
+    const Forward forward(model_.architecture(), layout.tokens);
     const std::size_t layers = model_.architecture().layers;
     progress_.start("surveying", layers);
     for (std::size_t block = 0; block < layers; ++block) {
       const BlockWeights weights = model_.weights->block(block);
       states.begin(file(block + 1));
-      BlockPass pass(*forwards_.front(), states);
-      add_norm_inputs(pass.measure(Stage::qkv, weights), weights.input_norm, sum);
-      pass.pass_by(Stage::o, weights);
-      add_norm_inputs(pass.measure(Stage::gate_up, weights), weights.post_attention_norm, sum);
-      pass.pass_by(Stage::down, weights);
+      BlockPass pass(forward, states);
+      for (const Stage stage : kStages) {
+        if (survey->wants(stage))
+          survey->see(stage, pass.measure(stage, weights), weights);
+        else
+          pass.pass_by(stage, weights);
+      }
       pass.finish(weights);
       if (layout.on_disk) {
         states.save();
@@ -104,18 +111,13 @@ class TransformPass {
       }
       progress_.update(block + 1);
     }
-    const std::vector<float> norm = model_.weights->final_norm();
-    add_norm_inputs(measure_head_input(*forwards_.front(), norm, states), norm, sum);
+    if (survey->wants_head()) {
+      const std::vector<float> norm = model_.weights->final_norm();
+      survey->see_head(measure_head_input(forward, norm, states), norm);
+    }
     std::error_code ignored;
     fs::remove(file(layers), ignored);
-    return sum;
-  }
-
-  /// A channel whose gain is zero is not seen behind the norm, and nothing reads it.
-  static void add_norm_inputs(const InputStatistics& outputs, std::span<const float> gain, MatrixD& sum) {
-    for (std::size_t r = 0; r < sum.rows(); ++r)
-      for (std::size_t c = 0; c < sum.cols(); ++c)
-        if (gain[r] != 0 && gain[c] != 0) sum(r, c) += outputs.second_moment(r, c) / (double{gain[r]} * gain[c]);
+    return survey->result();
   }
 
   fs::path states_file(std::size_t blocks_done) const {
@@ -167,6 +169,14 @@ class TransformPass {
   std::vector<std::unique_ptr<Forward>> forwards_;  ///< before each transform, and after the last
 };
 
+/// Under the key that config.json has for it: the one of Transformers 5, which holds theta too, or the older.
+void set_rope(const Architecture& architecture, nlohmann::ordered_json& config) {
+  const bool is_new = config.contains("rope_parameters") && !config["rope_parameters"].is_null();
+  nlohmann::ordered_json scaling = rope_scaling(architecture);
+  if (is_new) scaling["rope_theta"] = architecture.rope.theta;
+  config[is_new ? "rope_parameters" : "rope_scaling"] = std::move(scaling);
+}
+
 }  // namespace
 
 bool needs_transform_pass(const CompressionPlan& plan) {
@@ -196,8 +206,10 @@ std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, co
     json["num_attention_heads"] = transformed.heads;
     json["num_key_value_heads"] = transformed.kv_heads;
   }
-  if (transformed.heads != original.heads || transformed.hidden != original.hidden)
-    json["head_dim"] = transformed.head_dim;  // else it would be derived from these two
+  if (transformed.heads != original.heads || transformed.hidden != original.hidden ||
+      transformed.head_dim != original.head_dim)
+    json["head_dim"] = transformed.head_dim;  // where it is not stated, it is derived from these two
+  if (transformed.rope != original.rope) set_rope(transformed, json);
   config->text = json.dump(2) + "\n";
   return result;
 }

@@ -111,6 +111,10 @@ std::optional<double> Value::percent() const {
   return fraction;
 }
 
+bool Value::is_percent() const {
+  return node_ != nullptr && node_->kind == NodeKind::scalar && parse_percent(node_->text).has_value();
+}
+
 std::optional<std::uint64_t> Value::bytes() const {
   constexpr std::string_view kWhat = "a size with its unit (B, kB, MB, GB, KiB, MiB, GiB), such as 4 GiB";
   const Node* node = scalar(kWhat);

@@ -42,6 +42,8 @@ constexpr std::array kSolvers{
                &configure_svd},
     SolverInfo{"compot", "an orthogonal dictionary and sparse coefficients, by closed-form alternation (COMPOT)", 0,
                false, true, true, &configure_compot},
+    SolverInfo{"rocket", "the same by a single pass from the leading directions (ROCKET)", 0, false, true, true,
+               &configure_rocket},
     SolverInfo{"mpo", "a tensor train: cores by truncated SVD, then fitted in the norm of H (CompactifAI)", 0, false,
                true, true, &configure_mpo},
     SolverInfo{"lowrank-residual", "a quantized or pruned base, and a low rank that corrects it (QERA, CALDERA, SLiM)",

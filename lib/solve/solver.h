@@ -48,6 +48,9 @@ struct Problem {
   /// The same for the states s that the outputs will be added to: sum (s_reference - s) x^T, [out x in] for each
   /// tensor; empty: the outputs are not added to the states.
   std::vector<ConstViewF> residual = {};
+  /// How the outputs are read (calibrate/readers.h): an error e of a token's outputs weighs e^T M e, M [out x out] for
+  /// each tensor; an empty shape: not known; empty: of none.
+  std::vector<ConstViewD> readers = {};
 
   std::size_t inputs() const { return weights.front().cols(); }
   bool has_hessian() const { return hessian.rows() > 0; }
@@ -56,7 +59,7 @@ struct Problem {
 /// What one matrix of a scheme is to become, as far as it is known before it is solved.
 struct Target {
   Shape shape;
-  const Grid& grid;                      ///< as in Problem
+  const Grid& grid;  ///< as in Problem
   const SparsityPattern* pattern = nullptr;
 };
 
@@ -81,6 +84,8 @@ class Solver {
   virtual std::string description() const = 0;
   /// True when solve() makes use of Problem::cross and Problem::residual.
   virtual bool wants_reference() const { return false; }
+  /// True when solve() makes use of Problem::readers.
+  virtual bool wants_readers() const { return false; }
   /// False when solve() does all it can do without H: then inputs are merely weighed equally.
   virtual bool needs_inputs() const { return true; }
   /// CompressedTensor::format() of what solve() makes; it, and so the bytes, depend on the shape alone. Codes of the

@@ -56,7 +56,6 @@ class Awq final : public Transform {
     return fmt::format("awq inputs={} ratio={}", names_of(stages_), ratio_ ? fmt::format("{}", *ratio_) : "searched");
   }
   bool needs_inputs() const override { return true; }
-  const Architecture& architecture() const override { return architecture_; }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
     for (const Stage stage : stages_) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -199,25 +201,40 @@ std::vector<std::size_t> least_groups(ConstViewF weights, const MatrixD& h, std:
   return dropped;
 }
 
-MatrixF repaired(ConstViewF weights, ConstViewD h, std::span<const std::size_t> kept) {
-  MatrixD kept_h(kept.size(), kept.size());
-  MatrixD columns(h.rows(), kept.size());
-  for (std::size_t k = 0; k < kept.size(); ++k) {
-    for (std::size_t i = 0; i < kept.size(); ++i) kept_h(i, k) = h(kept[i], kept[k]);
-    for (std::size_t i = 0; i < h.rows(); ++i) columns(i, k) = h(i, kept[k]);
-  }
-  MatrixD targets(weights.rows(), kept.size());
+std::vector<std::size_t> least_leverage(const MatrixD& h, double ridge, std::size_t count) {
+  MatrixD inverse = with_damping(h, ridge);
+  if (!invert(inverse)) fail(ErrorKind::bad_data, "H of the inputs is not positive definite");
+  std::vector<std::size_t> order(h.rows());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  // H (H + r I)^-1 = I - r (H + r I)^-1
+  std::ranges::stable_sort(order, std::greater{}, [&](std::size_t i) { return inverse(i, i); });
+  order.resize(count);
+  return order;
+}
+
+MatrixF repaired(ConstViewF weights, const MatrixD& across, MatrixD& inner) {
+  MatrixD targets(weights.rows(), across.cols());
   parallel_for(divide_up(weights.rows(), kPieceRows), [&](std::size_t piece) {
     const std::size_t first = piece * kPieceRows;
     const std::size_t rows = std::min(kPieceRows, weights.rows() - first);
     MatrixD wide(rows, weights.cols());
     for (std::size_t r = 0; r < rows; ++r) std::ranges::copy(weights.row(first + r), wide.row(r).begin());
-    multiply_nn(wide, columns, targets.view().row_range(first, rows));
+    multiply_nn(wide, across, targets.view().row_range(first, rows));
   });
-  if (!solve_right(kept_h, targets)) fail(ErrorKind::bad_data, "H of the inputs is not positive definite");
+  if (!solve_right(inner, targets)) fail(ErrorKind::bad_data, "H of the inputs is not positive definite");
   MatrixF result(targets.shape());
   std::ranges::transform(targets.values(), result.values().begin(), [](double v) { return static_cast<float>(v); });
   return result;
+}
+
+MatrixF repaired(ConstViewF weights, ConstViewD h, std::span<const std::size_t> kept) {
+  MatrixD inner(kept.size(), kept.size());
+  MatrixD across(h.rows(), kept.size());
+  for (std::size_t k = 0; k < kept.size(); ++k) {
+    for (std::size_t i = 0; i < kept.size(); ++i) inner(i, k) = h(kept[i], kept[k]);
+    for (std::size_t i = 0; i < h.rows(); ++i) across(i, k) = h(i, kept[k]);
+  }
+  return repaired(weights, across, inner);
 }
 
 }  // namespace adze

@@ -23,7 +23,15 @@ MatrixD with_damping(ConstViewD h, double damp);
 std::vector<std::size_t> least_groups(ConstViewF weights, const MatrixD& h, std::size_t group,
                                       std::span<const std::size_t> quotas);
 
+/// The `count` columns with the least ridge leverage [H (H + ridge mean(diag H) I)^-1]_ii, of which the others say most
+/// (MoDeGPT, arXiv 2408.09632, its type I). The weights have no part in it. Throws bad_data as above.
+std::vector<std::size_t> least_leverage(const MatrixD& h, double ridge, std::size_t count);
+
 /// W H_{:,K} H_KK^-1, [out x kept]; kept: ascending columns.
 MatrixF repaired(ConstViewF weights, ConstViewD h, std::span<const std::size_t> kept);
+
+/// The same for any inputs y = E x that are left: W H E^T (E H E^T)^-1, [out x left], the least-squares solution of
+/// What E x = W x. across: H E^T, [in x left]; inner: E H E^T, which is overwritten.
+MatrixF repaired(ConstViewF weights, const MatrixD& across, MatrixD& inner);
 
 }  // namespace adze

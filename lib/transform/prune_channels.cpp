@@ -8,12 +8,14 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "calibrate/surrogate.h"
+#include "transform/cut.h"
 #include "transform/least_groups.h"
 
 namespace adze {
 namespace {
 
 constexpr double kDamp = 0.01;  // of the mean diagonal of H, as in GPTQ
+constexpr double kRidge = 0.1;  // likewise; much less makes every leverage 1, much more the order that of diag H
 
 struct PruneOptions {
   double keep = 1;
@@ -46,20 +48,6 @@ std::vector<std::size_t> kept_columns(std::size_t cols, std::size_t group, std::
   return kept;
 }
 
-TensorPtr dense(const MatrixF& weight) { return std::make_shared<DenseTensor>(make_dense(weight, DType::f32)); }
-
-/// Keeps some rows, as f32.
-void keep_rows(std::span<const std::size_t> rows, Linear& linear) {
-  const std::size_t cols = linear.weight->shape().cols;
-  MatrixF kept(rows.size(), cols);
-  for (std::size_t r = 0; r < rows.size(); ++r) linear.weight->decode_rows(rows[r], 1, kept.row(r));
-  linear.weight = dense(kept);
-  if (linear.bias.empty()) return;
-  std::vector<float> bias;
-  for (const std::size_t r : rows) bias.push_back(linear.bias[r]);
-  linear.bias = std::move(bias);
-}
-
 /// H of a stage's inputs, damped: measured, or from the weights.
 MatrixD hessian(const Architecture& architecture, Stage stage, std::size_t index, const BlockWeights& block,
                 const BlockInputs* inputs, const PruneOptions& options) {
@@ -69,37 +57,43 @@ MatrixD hessian(const Architecture& architecture, Stage stage, std::size_t index
 
 class PruneFfn final : public Transform {
  public:
-  PruneFfn(const Architecture& original, std::size_t width, std::size_t align, const PruneOptions& options)
-      : architecture_(original), original_width_(original.ffn), align_(align), options_(options) {
-    architecture_.ffn = width;
-  }
+  PruneFfn(const Architecture& original, std::size_t width, std::size_t align, bool leverage,
+           const PruneOptions& options)
+      : original_(original), width_(width), align_(align), leverage_(leverage), options_(options) {}
 
   std::string description() const override {
-    return fmt::format("prune-ffn {} align={} channels={}", options_.text(), align_, architecture_.ffn);
+    return fmt::format("prune-ffn {} align={} select={} channels={}", options_.text(), align_,
+                       leverage_ ? "leverage" : "loss", width_);
   }
-  std::string remark() const override { return fmt::format("FFN width {} of {}", architecture_.ffn, original_width_); }
+  std::string remark() const override { return fmt::format("FFN width {} of {}", width_, original_.ffn); }
   bool needs_inputs() const override { return options_.data; }
-  const Architecture& architecture() const override { return architecture_; }
+  Architecture architecture(const Architecture& before) const override {
+    Architecture after = before;
+    after.ffn = width_;
+    return after;
+  }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
-    const MatrixD h = hessian(architecture_, Stage::down, index, block, inputs, options_);
+    const MatrixD h = hessian(original_, Stage::down, index, block, inputs, options_);
     Linear& down = block[LinearSlot::down];
     const MatrixF weights = down.weight->decode();
-    if (weights.cols() <= architecture_.ffn) fail(ErrorKind::internal, "block {} is narrow already", index);
-    const std::size_t quota = weights.cols() - architecture_.ffn;
-    const auto dropped = with_context(module_name(index, LinearSlot::down),
-                                      [&] { return least_groups(weights, h, 1, std::array{quota}); });
+    if (weights.cols() <= width_) fail(ErrorKind::internal, "block {} is narrow already", index);
+    const std::size_t quota = weights.cols() - width_;
+    const auto dropped = with_context(module_name(index, LinearSlot::down), [&] {
+      return leverage_ ? least_leverage(h, kRidge, quota) : least_groups(weights, h, 1, std::array{quota});
+    });
     const std::vector<std::size_t> kept = kept_columns(weights.cols(), 1, dropped);
-    down.weight = dense(repaired(weights, h, kept));
+    down.weight = dense_f32(repaired(weights, h, kept));
     keep_rows(kept, block[LinearSlot::gate]);
     keep_rows(kept, block[LinearSlot::up]);
     return block;
   }
 
  private:
-  Architecture architecture_;
-  std::size_t original_width_;
+  Architecture original_;
+  std::size_t width_;
   std::size_t align_;
+  bool leverage_;
   PruneOptions options_;
 };
 
@@ -107,36 +101,36 @@ class PruneHeads final : public Transform {
  public:
   /// kv_heads or heads per group are those that are left.
   PruneHeads(const Architecture& original, std::size_t kv_heads, std::size_t per_group, const PruneOptions& options)
-      : architecture_(original), original_(original), options_(options) {
-    architecture_.kv_heads = kv_heads;
-    architecture_.heads = kv_heads * per_group;
-  }
+      : original_(original), kv_heads_(kv_heads), per_group_(per_group), options_(options) {}
 
   std::string description() const override {
-    return fmt::format("prune-heads {} heads={} kv_heads={}", options_.text(), architecture_.heads,
-                       architecture_.kv_heads);
+    return fmt::format("prune-heads {} heads={} kv_heads={}", options_.text(), heads(), kv_heads_);
   }
   std::string remark() const override {
-    return fmt::format("{} of {} query heads, {} of {} key/value heads", architecture_.heads, original_.heads,
-                       architecture_.kv_heads, original_.kv_heads);
+    return fmt::format("{} of {} query heads, {} of {} key/value heads", heads(), original_.heads, kv_heads_,
+                       original_.kv_heads);
   }
   bool needs_inputs() const override { return options_.data; }
-  const Architecture& architecture() const override { return architecture_; }
+  Architecture architecture(const Architecture& before) const override {
+    Architecture after = before;
+    after.kv_heads = kv_heads_;
+    after.heads = heads();
+    return after;
+  }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
     const MatrixD h = hessian(original_, Stage::o, index, block, inputs, options_);
     Linear& o = block[LinearSlot::o];
     const MatrixF weights = o.weight->decode();
     const std::size_t queries = original_.heads / original_.kv_heads;  // per group
-    const bool groups = architecture_.kv_heads < original_.kv_heads;
+    const bool groups = kv_heads_ < original_.kv_heads;
     const std::size_t cols = groups ? queries * original_.head_dim : original_.head_dim;
-    std::vector<std::size_t> quotas(
-        groups ? 1 : original_.kv_heads,
-        groups ? original_.kv_heads - architecture_.kv_heads : queries - architecture_.heads / architecture_.kv_heads);
+    std::vector<std::size_t> quotas(groups ? 1 : original_.kv_heads,
+                                    groups ? original_.kv_heads - kv_heads_ : queries - per_group_);
     const auto dropped =
         with_context(module_name(index, LinearSlot::o), [&] { return least_groups(weights, h, cols, quotas); });
     const std::vector<std::size_t> kept = kept_columns(weights.cols(), cols, dropped);
-    o.weight = dense(repaired(weights, h, kept));
+    o.weight = dense_f32(repaired(weights, h, kept));
     keep_rows(kept, block[LinearSlot::q]);
     if (groups) {
       const std::vector<std::size_t> kept_kv = kept_columns(original_.kv_width(), original_.head_dim, dropped);
@@ -147,8 +141,11 @@ class PruneHeads final : public Transform {
   }
 
  private:
-  Architecture architecture_;
+  std::size_t heads() const { return kv_heads_ * per_group_; }
+
   Architecture original_;
+  std::size_t kv_heads_;   ///< that are left
+  std::size_t per_group_;  ///< query heads that are left in each group
   PruneOptions options_;
 };
 
@@ -161,6 +158,8 @@ std::size_t share(double keep, std::size_t count) {
 
 std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const Architecture& original) {
   const PruneOptions prune = read_prune_options(options);
+  constexpr std::array kSelect{Named<bool>{"loss", false}, Named<bool>{"leverage", true}};
+  const bool leverage = options.optional("select").one_of<bool>(kSelect).value_or(false);
   const Value align = options.optional("align");
   const std::size_t unit = align.count(1, 4096).value_or(32);
   if (unit > original.ffn) align.complain(fmt::format("is more than the {} channels there are", original.ffn));
@@ -168,7 +167,7 @@ std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const A
   if (width == original.ffn)
     fail(ErrorKind::bad_recipe, "keep: {}% of {} channels in multiples of {} is all of them; nothing would be pruned",
          100 * prune.keep, original.ffn, unit);
-  return std::make_shared<PruneFfn>(original, width, unit, prune);
+  return std::make_shared<PruneFfn>(original, width, unit, leverage, prune);
 }
 
 std::shared_ptr<const Transform> configure_prune_heads(MapReader& options, const Architecture& original) {

@@ -13,7 +13,9 @@
 
 namespace adze {
 
-/// Options: keep (percent), align (kept channels are a multiple of it; 32), inputs (calibration or none), damp (0.01).
+/// Options: keep (percent), align (kept channels are a multiple of it; 32), select (loss: those whose going costs least
+/// after the repair; leverage: those of which others say most, MoDeGPT's type I), inputs (calibration or none), damp
+/// (0.01).
 std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const Architecture& original);
 
 /// Options: keep (percent), what (groups: key/value heads with their query heads, or queries: as many query heads of

@@ -3,6 +3,7 @@
 #include "base/error.h"
 
 #include "transform/awq.h"
+#include "transform/narrow_heads.h"
 #include "transform/prune_channels.h"
 #include "transform/rotation.h"
 #include "transform/slice.h"
@@ -17,6 +18,8 @@ constexpr std::array kTransforms{
                   true, &configure_rotation},
     TransformInfo{"slice", "turn the residual stream to its principal directions and cut the weakest off (SliceGPT)",
                   true, &configure_slice},
+    TransformInfo{"narrow-heads", "fewer numbers per attention head, the same in all (MoDeGPT's types II and III)",
+                  true, &configure_narrow_heads},
     TransformInfo{"awq", "scale inputs so that large ones are rounded more finely (AWQ)", false, &configure_awq},
     TransformInfo{"smoothquant", "move the range of inputs into the weights (SmoothQuant)", false,
                   &configure_smoothquant},
@@ -28,9 +31,7 @@ constexpr std::array kTransforms{
 
 }  // namespace
 
-std::shared_ptr<const Transform> Transform::surveyed(const MatrixD& /*norm_inputs*/) const {
-  fail(ErrorKind::internal, "{} needs no survey", description());
-}
+std::unique_ptr<Survey> Transform::survey() const { fail(ErrorKind::internal, "{} needs no survey", description()); }
 
 std::string in_words(const Transform& transform) {
   const std::string remark = transform.remark();

@@ -56,19 +56,25 @@ const RandomHadamard* pointer_to(const std::optional<RandomHadamard>& rotation) 
 }  // namespace
 
 Rotation::Rotation(const Architecture& original, const RotationOptions& options)
-    : architecture_(original), options_(options) {
+    : head_dim_(original.head_dim), options_(options) {
   if (options.heads) check_size(original.head_dim, "head size", "heads");
   if (!options.residual) return;
   check_size(original.hidden, "hidden size", "the residual stream");
   residual_.emplace(original.hidden, options.seed, "rotation.residual");
   unties_ = original.tied;
-  if (original.tied) architecture_.tied_stated = true;
-  architecture_.tied = false;
+}
+
+Architecture Rotation::architecture(const Architecture& before) const {
+  Architecture after = before;
+  if (!options_.residual) return after;
+  if (before.tied) after.tied_stated = true;
+  after.tied = false;
+  return after;
 }
 
 std::optional<RandomHadamard> Rotation::head_rotation(std::size_t block) const {
   if (!options_.heads) return std::nullopt;
-  return RandomHadamard(architecture_.head_dim, options_.seed, fmt::format("rotation.layers.{}.heads", block));
+  return RandomHadamard(head_dim_, options_.seed, fmt::format("rotation.layers.{}.heads", block));
 }
 
 BlockWeights Rotation::block(BlockWeights block, std::size_t index, const BlockInputs* /*inputs*/) const {

@@ -40,7 +40,7 @@ class Rotation final : public Transform {
   std::string description() const override;
   std::string remark() const override;
   /// With R1 not tied, and config.json has to say so (tie_word_embeddings).
-  const Architecture& architecture() const override { return architecture_; }
+  Architecture architecture(const Architecture& before) const override;
 
   /// Norms are ones with R1.
   BlockWeights block(BlockWeights original, std::size_t index, const BlockInputs* inputs = nullptr) const override;
@@ -52,7 +52,7 @@ class Rotation final : public Transform {
  private:
   std::optional<RandomHadamard> head_rotation(std::size_t block) const;
 
-  Architecture architecture_;
+  std::size_t head_dim_;
   RotationOptions options_;
   bool unties_ = false;
   std::optional<RandomHadamard> residual_;

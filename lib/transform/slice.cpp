@@ -12,6 +12,7 @@
 #include "linalg/convert.h"
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
+#include "transform/cut.h"
 
 namespace adze {
 namespace {
@@ -22,8 +23,6 @@ void narrow(std::span<const double> from, std::span<float> to) {
   std::ranges::transform(from, to.begin(), [](double value) { return static_cast<float>(value); });
   if (!all_finite(to)) fail(ErrorKind::bad_data, "a value of the cut matrix does not fit f32");
 }
-
-TensorPtr dense(const MatrixF& weight) { return std::make_shared<DenseTensor>(make_dense(weight, DType::f32)); }
 
 /// W diag(gain) P^T, for what reads the residual stream. gain: empty for ones.
 TensorPtr cut_inputs(const CompressedTensor& weight, std::span<const float> gain, const MatrixD& basis) {
@@ -41,7 +40,7 @@ TensorPtr cut_inputs(const CompressedTensor& weight, std::span<const float> gain
     multiply_nt(tile, basis, product);
     for (std::size_t r = 0; r < rows; ++r) narrow(product.row(r), cut.row(first + r));
   });
-  return dense(cut);
+  return dense_f32(cut);
 }
 
 /// P W, for what is added to the residual stream.
@@ -52,42 +51,44 @@ TensorPtr cut_outputs(const CompressedTensor& weight, const MatrixD& basis) {
   const MatrixD product = product_nn(basis, wide);
   MatrixF cut(product.shape());
   narrow(product.values(), cut.values());
-  return dense(cut);
+  return dense_f32(cut);
 }
 
 class Slice final : public Transform {
  public:
   Slice(const Architecture& original, std::size_t kept, std::size_t align)
-      : architecture_(original), original_(original.hidden), align_(align), unties_(original.tied) {
-    // The mean square of fewer values is the greater: so must be what is added to it.
-    architecture_.norm_eps *= static_cast<double>(original.hidden) / static_cast<double>(kept);
-    architecture_.hidden = kept;
-    if (original.tied) architecture_.tied_stated = true;
-    architecture_.tied = false;
-  }
+      : kept_(kept), original_(original.hidden), align_(align), unties_(original.tied) {}
 
-  std::string description() const override {
-    return fmt::format("slice hidden={} align={}", architecture_.hidden, align_);
-  }
+  std::string description() const override { return fmt::format("slice hidden={} align={}", kept_, align_); }
   std::string remark() const override {
-    return fmt::format("hidden size {} of {}{}", architecture_.hidden, original_,
+    return fmt::format("hidden size {} of {}{}", kept_, original_,
                        unties_ ? "; the head was the embedding table and is one of its own now" : "");
   }
-  const Architecture& architecture() const override { return architecture_; }
+  Architecture architecture(const Architecture& before) const override {
+    Architecture after = before;
+    // The mean square of fewer values is the greater: so must be what is added to it.
+    after.norm_eps *= static_cast<double>(original_) / static_cast<double>(kept_);
+    after.hidden = kept_;
+    if (before.tied) after.tied_stated = true;
+    after.tied = false;
+    return after;
+  }
 
   bool needs_survey() const override { return true; }
-  std::shared_ptr<const Transform> surveyed(const MatrixD& norm_inputs) const override {
+  std::unique_ptr<Survey> survey() const override;
+  /// norm_inputs: sum over all norms and tokens of x x^T / mean(x^2), [hidden x hidden].
+  std::shared_ptr<const Transform> surveyed(const MatrixD& norm_inputs) const {
     const SymmetricEigen eigen = symmetric_eigen(norm_inputs);
     auto made = std::make_shared<Slice>(*this);
-    made->basis_ = MatrixD(architecture_.hidden, original_);
+    made->basis_ = MatrixD(kept_, original_);
     for (std::size_t r = 0; r < made->basis_.rows(); ++r)
       std::ranges::copy(eigen.vectors.row(r), made->basis_.row(r).begin());
-    const auto kept = static_cast<std::ptrdiff_t>(architecture_.hidden);
+    const auto kept = static_cast<std::ptrdiff_t>(kept_);
     const double all = std::accumulate(eigen.values.begin(), eigen.values.end(), 0.0);
     const double captured = std::accumulate(eigen.values.begin(), eigen.values.begin() + kept, 0.0);
     if (!(all > 0)) fail(ErrorKind::bad_data, "every norm's input is zero on the whole calibration set");
-    made->gain_ = static_cast<float>(
-        std::sqrt(captured / all * static_cast<double>(original_) / static_cast<double>(architecture_.hidden)));
+    made->gain_ =
+        static_cast<float>(std::sqrt(captured / all * static_cast<double>(original_) / static_cast<double>(kept_)));
     return made;
   }
 
@@ -120,7 +121,7 @@ class Slice final : public Transform {
     if (basis_.empty()) fail(ErrorKind::internal, "slice: nothing was surveyed");
     return basis_;
   }
-  std::vector<float> norm() const { return std::vector<float>(architecture_.hidden, gain_); }
+  std::vector<float> norm() const { return std::vector<float>(kept_, gain_); }
 
   void cut_outputs_of(Linear& linear) const {
     linear.weight = cut_outputs(*linear.weight, basis());
@@ -132,13 +133,40 @@ class Slice final : public Transform {
     narrow(cut, linear.bias);
   }
 
-  Architecture architecture_;
+  std::size_t kept_;
   std::size_t original_;
   std::size_t align_;
   bool unties_;
   MatrixD basis_;   ///< P [kept x hidden], orthonormal rows; empty before the survey
   float gain_ = 1;  ///< of every norm
 };
+
+/// What the norms see: their outputs' second moments without their gains.
+class NormSurvey final : public Survey {
+ public:
+  NormSurvey(const Slice& slice, std::size_t hidden) : slice_(slice), sum_(hidden, hidden) {}
+
+  bool wants(Stage stage) const override { return stage == Stage::qkv || stage == Stage::gate_up; }
+  bool wants_head() const override { return true; }
+  void see(Stage stage, const InputStatistics& inputs, const BlockWeights& block) override {
+    add(inputs, stage == Stage::qkv ? block.input_norm : block.post_attention_norm);
+  }
+  void see_head(const InputStatistics& inputs, std::span<const float> norm) override { add(inputs, norm); }
+  std::shared_ptr<const Transform> result() override { return slice_.surveyed(sum_); }
+
+ private:
+  /// A channel whose gain is zero is not seen behind the norm, and nothing reads it.
+  void add(const InputStatistics& outputs, std::span<const float> gain) {
+    for (std::size_t r = 0; r < sum_.rows(); ++r)
+      for (std::size_t c = 0; c < sum_.cols(); ++c)
+        if (gain[r] != 0 && gain[c] != 0) sum_(r, c) += outputs.second_moment(r, c) / (double{gain[r]} * gain[c]);
+  }
+
+  const Slice& slice_;
+  MatrixD sum_;
+};
+
+std::unique_ptr<Survey> Slice::survey() const { return std::make_unique<NormSurvey>(*this, original_); }
 
 }  // namespace
 

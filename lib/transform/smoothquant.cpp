@@ -23,7 +23,6 @@ class SmoothQuant final : public Transform {
     return fmt::format("smoothquant alpha={} inputs={}", alpha_, names_of(stages_));
   }
   bool needs_inputs() const override { return true; }
-  const Architecture& architecture() const override { return architecture_; }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
     for (const Stage stage : stages_)

@@ -32,6 +32,23 @@ struct BlockInputs {
   const Grid* grid(LinearSlot slot) const { return grids[static_cast<std::size_t>(slot)].get(); }
 };
 
+class Transform;
+
+/// What a transform wants to see of the whole original model before it makes anything of it. Shown block by block, each
+/// stage in its order, and the head at the end.
+class Survey {
+ public:
+  virtual ~Survey() = default;
+  virtual bool wants(Stage stage) const = 0;
+  virtual bool wants_head() const { return false; }
+  /// Statistics of the stage's inputs; block: whose they are.
+  virtual void see(Stage stage, const InputStatistics& inputs, const BlockWeights& block) = 0;
+  /// Of what the head reads; norm: the final norm before it, [hidden].
+  virtual void see_head(const InputStatistics& /*inputs*/, std::span<const float> /*norm*/) {}
+  /// The transform that does it. Throws bad_data when what was seen does not allow it.
+  virtual std::shared_ptr<const Transform> result() = 0;
+};
+
 class Transform {
  public:
   virtual ~Transform() = default;
@@ -42,13 +59,12 @@ class Transform {
   virtual std::string remark() const { return ""; }
   /// True when block() wants inputs: then all transforms of the list are applied in one pass over the calibration set.
   virtual bool needs_inputs() const { return false; }
-  /// True when it must know what the norms of the whole original model see before it can do anything: then the model is
-  /// run once before, and the transform that surveyed() gives takes this one's place. Only of one that comes first.
+  /// True when it must see the whole original model before it can do anything: then the model is run once before, and
+  /// what its survey() gives takes this one's place. Only of one that comes first.
   virtual bool needs_survey() const { return false; }
-  /// norm_inputs: sum over all norms and tokens of x x^T / mean(x^2), [hidden x hidden].
-  virtual std::shared_ptr<const Transform> surveyed(const MatrixD& norm_inputs) const;
-  /// Of the model it makes.
-  virtual const Architecture& architecture() const = 0;
+  virtual std::unique_ptr<Survey> survey() const;
+  /// Of the model it makes of one with this architecture.
+  virtual Architecture architecture(const Architecture& before) const { return before; }
 
   /// The block of the new model; `inputs` is null unless needs_inputs(). Matrices that change become f32, and are freed
   /// as their successors are made where the caller gave them away. Throws bad_data, naming the matrix, when a value
@@ -65,10 +81,13 @@ std::string in_words(const Transform& transform);
 
 using Transforms = std::vector<std::shared_ptr<const Transform>>;
 
+/// Of what a list of transforms makes.
+Architecture transformed(Architecture architecture, const Transforms& transforms);
+
 struct TransformInfo {
   std::string_view name;
   std::string_view summary;
-  bool comes_first;  ///< it moves the gains of norms, where other transforms fold theirs
+  bool comes_first;  ///< it moves the gains of norms, where other transforms fold theirs, or surveys the original
   /// Reads the options it knows; problems with them go to the map's Diagnostics. `original`: the model that the
   /// transforms before it in the list make. Throws bad_recipe when the model's structure forbids it.
   std::shared_ptr<const Transform> (*configure)(MapReader& options, const Architecture& original);
@@ -83,7 +102,7 @@ class TransformedWeights final : public ModelWeights {
  public:
   TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms);
 
-  const Architecture& architecture() const override;
+  const Architecture& architecture() const override { return architecture_; }
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
@@ -92,6 +111,7 @@ class TransformedWeights final : public ModelWeights {
  private:
   std::shared_ptr<const ModelWeights> original_;
   Transforms transforms_;
+  Architecture architecture_;
 };
 
 }  // namespace adze

@@ -4,12 +4,15 @@
 
 namespace adze {
 
-TransformedWeights::TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms)
-    : original_(std::move(original)), transforms_(std::move(transforms)) {}
-
-const Architecture& TransformedWeights::architecture() const {
-  return transforms_.empty() ? original_->architecture() : transforms_.back()->architecture();
+Architecture transformed(Architecture architecture, const Transforms& transforms) {
+  for (const auto& transform : transforms) architecture = transform->architecture(architecture);
+  return architecture;
 }
+
+TransformedWeights::TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms)
+    : original_(std::move(original)),
+      transforms_(std::move(transforms)),
+      architecture_(transformed(original_->architecture(), transforms_)) {}
 
 TensorPtr TransformedWeights::embedding() const {
   TensorPtr table = original_->embedding();

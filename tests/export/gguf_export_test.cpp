@@ -325,6 +325,19 @@ TEST(GgufExport, WritesLlama3RopeAsDivisors) {
   EXPECT_EQ(GgufWeights(folder / "m.gguf").architecture().rope, a.rope);
 }
 
+TEST(GgufExport, WritesLongRopeAsDivisors) {
+  Architecture a = with_rope(RopeKind::longrope, 1);
+  a.rope.divisors = {1, 2.5, 0.1, 31};
+  const CheckpointWeights model = random_model(a);
+  const TempFolder folder;
+  export_gguf(model, folder / "m.gguf");
+  const auto bytes = tensor_bytes(GgufFile(folder / "m.gguf"), kGgufRopeDivisors);
+  const std::vector<float> expected{1, 2.5f, 0.1f, 31};
+  ASSERT_EQ(bytes.size(), 16U);
+  EXPECT_TRUE(std::ranges::equal(expected, std::span(reinterpret_cast<const float*>(bytes.data()), 4)));
+  EXPECT_EQ(GgufWeights(folder / "m.gguf").architecture().rope, a.rope);
+}
+
 TEST(GgufExport, DoesNotMindNumbersThatTheRopeKindDoesNotUse) {
   for (const RopeKind kind : {RopeKind::none, RopeKind::linear}) {
     Architecture a = with_rope(kind, 3);

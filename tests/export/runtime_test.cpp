@@ -90,16 +90,18 @@ TEST_F(LlamaCpp, OpensASplitExportFromItsFirstFile) {
 TEST_F(LlamaCpp, PredictsTheSameWithBiasesUntiedHeadWideHeadsAndLlama3Rope) {
   Architecture a = rich_architecture();
   a.max_positions = 512;
-  const auto rope = [](RopeKind kind) {
+  const auto rope = [&](RopeKind kind) {
     RopeSpec spec;
     spec.kind = kind;
     spec.factor = kind == RopeKind::none ? 1 : 8;
+    if (kind == RopeKind::longrope)
+      for (std::size_t i = 0; i < a.head_dim / 2; ++i) spec.divisors.push_back(i % 3 == 0 ? 0.5 : 8);
     spec.original_max_positions = 64;  // most pairs are divided
     return spec;
   };
   const Windows windows = windows_of_texts(100);
   MatrixF plain;
-  for (const RopeKind kind : {RopeKind::none, RopeKind::linear, RopeKind::llama3}) {
+  for (const RopeKind kind : {RopeKind::none, RopeKind::linear, RopeKind::llama3, RopeKind::longrope}) {
     a.rope = rope(kind);
     const CheckpointWeights model = random_model(a);
     export_gguf(model, folder / "rich.gguf");

@@ -129,6 +129,45 @@ TEST(Architecture, AcceptsAllSpellingsOfRope) {
   EXPECT_EQ(parse_architecture(linear, "c").rope.factor, 2.0);
 }
 
+/// Half as many as a head of llama_config() has elements.
+Json longrope() {
+  const std::size_t pairs = parse_architecture(llama_config(), "c").head_dim / 2;
+  std::vector<double> factors(pairs, 1.5);
+  factors.back() = 3;
+  return {{"rope_type", "longrope"}, {"short_factor", factors}, {"long_factor", factors}};
+}
+
+TEST(Architecture, ReadsLongRopeOfOneSetOfFactorsAndWritesItAgain) {
+  const Json config = with(llama_config(), "rope_scaling", longrope());
+  const Architecture a = parse_architecture(config, "c");
+  EXPECT_EQ(a.rope.kind, RopeKind::longrope);
+  EXPECT_EQ(a.rope.divisors.size(), a.head_dim / 2);
+  EXPECT_EQ(a.rope.divisors.back(), 3.0);
+  const Json again = Json::parse(rope_scaling(a).dump());
+  EXPECT_EQ(parse_architecture(with(config, "rope_scaling", again), "c"), a);
+  EXPECT_EQ(again.at("attention_factor"), 1.0);
+}
+
+TEST(Architecture, RefusesLongRopeThatChangesWithTheContext) {
+  const auto scaled = [](const char* key, const Json& value) {
+    return error_of(with(llama_config(), "rope_scaling", with(longrope(), key, value)));
+  };
+  Json other = longrope().at("long_factor");
+  other[0] = 2;
+  EXPECT_THAT(scaled("long_factor", other), HasSubstr("long_factor differs from short_factor"));
+  EXPECT_THAT(scaled("attention_factor", 1.2), HasSubstr("attention_factor must be 1"));
+  EXPECT_THAT(scaled("factor", 4), HasSubstr("attention_factor must be 1"));
+  EXPECT_THAT(scaled("short_factor", "1"), HasSubstr("'short_factor' must be a list of numbers"));
+  other = longrope();
+  for (const char* const key : {"short_factor", "long_factor"}) other[key] = {1.0};
+  EXPECT_THAT(error_of(with(llama_config(), "rope_scaling", other)), HasSubstr("1 RoPE factors for"));
+  for (const char* const key : {"short_factor", "long_factor"}) {
+    other[key] = longrope().at(key);
+    other[key][1] = 0;
+  }
+  EXPECT_THAT(error_of(with(llama_config(), "rope_scaling", other)), HasSubstr("RoPE factor must be above 0"));
+}
+
 TEST(Architecture, RefusesRopeItCannotCompute) {
   const auto scaled = [](const Json& scaling) { return error_of(with(llama_config(), "rope_scaling", scaling)); };
   EXPECT_THAT(scaled({{"rope_type", "yarn"}, {"factor", 4}}), AllOf(HasSubstr("'yarn'"), HasSubstr("llama3")));

@@ -129,7 +129,7 @@ Architecture said_by(const std::vector<StoreFile>& files) {
 }
 
 TEST(GgufFiles, DescribeTheArchitectureForEveryReaderOfConfigs) {
-  for (const RopeKind kind : {RopeKind::none, RopeKind::linear, RopeKind::llama3})
+  for (const RopeKind kind : {RopeKind::none, RopeKind::linear, RopeKind::llama3, RopeKind::longrope})
     for (const bool biased : {false, true}) {
       Architecture a = small_architecture();
       a.head_dim = 64;
@@ -137,7 +137,9 @@ TEST(GgufFiles, DescribeTheArchitectureForEveryReaderOfConfigs) {
       a.qkv_bias = a.o_bias = a.mlp_bias = biased;
       a.rope.kind = kind;
       a.rope.theta = 500000;
-      if (kind != RopeKind::none) a.rope.factor = 8;
+      if (kind == RopeKind::linear || kind == RopeKind::llama3) a.rope.factor = 8;
+      if (kind == RopeKind::longrope)
+        for (int i = 0; i < 32; ++i) a.rope.divisors.push_back(1 + 0.25 * i);
       GgufParts parts = gguf_parts_of(a);
       if (kind == RopeKind::linear) {
         parts.metadata.push_back({"llama.rope.scaling.type", std::string("linear")});
@@ -145,7 +147,8 @@ TEST(GgufFiles, DescribeTheArchitectureForEveryReaderOfConfigs) {
       }
       std::vector<float> divisors;
       for (const double d : rope_divisors(a.rope, 64)) divisors.push_back(static_cast<float>(d));
-      if (kind == RopeKind::llama3) parts.add(std::string(kGgufRopeDivisors), {32}, divisors);
+      if (kind == RopeKind::llama3 || kind == RopeKind::longrope)
+        parts.add(std::string(kGgufRopeDivisors), {32}, divisors);
       const TempFolder folder;
       const GgufWeights weights(parts.write(folder));
       EXPECT_EQ(weights.architecture(), a);

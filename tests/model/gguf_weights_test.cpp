@@ -168,7 +168,7 @@ TEST(GgufWeights, RefuseALinearFactorBesideDivisors) {
                [&] { GgufWeights(parts.write(folder)); });
 }
 
-TEST(GgufWeights, RefuseDivisorsOfAnotherRule) {
+TEST(GgufWeights, TakeDivisorsOfNoKnownRuleAsTheyAreButNotUnderTheNameOfOne) {
   Architecture a = gguf_architecture();
   a.head_dim = 64;
   std::vector<float> divisors(32, 1.0f);
@@ -177,6 +177,10 @@ TEST(GgufWeights, RefuseDivisorsOfAnotherRule) {
   Parts parts = gguf_parts_of(a);
   parts.add(std::string(kGgufRopeDivisors), {32}, divisors);
   const TempFolder folder;
+  const RopeSpec rope = GgufWeights(parts.write(folder)).architecture().rope;
+  EXPECT_EQ(rope.kind, RopeKind::longrope);
+  EXPECT_THAT(rope.divisors, ::testing::ElementsAreArray(divisors));
+  parts.metadata.push_back({std::string(kGgufRopeFactor), 8.0f});
   expect_error(ErrorKind::bad_data, "element 3 is 2.5, but the llama3 rule with factor 8, low 1, high 4, context 8192",
                [&] { GgufWeights(parts.write(folder)); });
   parts.drop_tensor(kGgufRopeDivisors);

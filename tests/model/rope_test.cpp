@@ -63,6 +63,14 @@ TEST(Rope, Llama3ScalingInterpolatesBetweenItsBounds) {
   expect_rotation(spec, frequencies);
 }
 
+TEST(Rope, LongRopeDividesEachFrequencyByItsOwn) {
+  RopeSpec spec;
+  spec.kind = RopeKind::longrope;
+  spec.divisors = {2, 0.5, 1, 4};
+  expect_rotation(spec, {0.5, 0.2, 0.01, 0.001 / 4});
+  EXPECT_EQ(rope_divisors(spec, 8), spec.divisors);
+}
+
 TEST(Rope, DivisorsAreWhatGgufStores) {
   const RopeSpec spec{10000.0, RopeKind::llama3, 8.0, 1.0, 4.0, 400};
   EXPECT_EQ(rope_divisors(spec, 8), (std::vector<double>{1, 1, 8, 8}));

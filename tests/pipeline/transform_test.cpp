@@ -1,8 +1,11 @@
 // Recipes with transforms: the model that is compressed, what is stored and exported of it, and what is refused.
+#include <set>
+
 #include "base/parallel.h"
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
 #include "model/logits.h"
+#include "model/rope.h"
 #include "pipeline/pipeline_testing.h"
 #include "pipeline/transform_step.h"
 
@@ -144,6 +147,44 @@ TEST(Transform, SliceOfAllDirectionsIsARotation) {
   EXPECT_GT(moved("75%"), 1e-2);
 }
 
+/// Query heads read nothing through most RoPE pairs, values lie in half of their directions.
+TEST(Transform, NarrowHeadsLoseNothingWhereHeadsAreWiderThanTheirUse) {
+  Site site(true, DType::f32);
+  const Architecture& a = site.architecture;
+  const std::set<std::size_t> used{0, 3, 6, 7};  // of 8 pairs
+  for (const TensorSpec& spec : expected_tensors(a)) {
+    const bool q = spec.module.ends_with("q_proj"), v = spec.module.ends_with("v_proj");
+    if ((!q && !v) || spec.shape.size() != 2) continue;
+    MatrixD weights = as_double(site.source.values(spec.hf_name), {spec.shape[0], spec.shape[1]});
+    if (v) {
+      const MatrixD basis = singular_values(random_matrix({a.head_dim, 8})).u;
+      weights = product_nn(product_nt(basis, basis), weights);
+    }
+    for (std::size_t r = 0; q && r < weights.rows(); ++r)
+      if (!used.contains(r % (a.head_dim / 2))) std::ranges::fill(weights.row(r), 0.0);
+    std::vector<float> values(weights.values().begin(), weights.values().end());
+    site.source.put(spec.hf_name, DType::f32, spec.shape, values);
+  }
+  write_checkpoint(site / "narrow", a, site.source);
+  const MatrixF expected = logits_of(*open_model(site / "narrow").weights, kIds);
+  const std::string text = with_transform("{ kind: narrow-heads, keep: 50%, damp: 1e-6 }, { kind: awq }", kFloats);
+  const Prepared prepared(text, site / "narrow");
+  run_recipe(text, site / "narrow", site / "out");
+  const CompressedStore store(site / "out/store");
+  EXPECT_EQ(store.architecture().head_dim, 8U);
+  EXPECT_EQ(stored_size(store).bytes, prepared.run.plan.stored_bytes);
+  const std::vector<double> before = rope_frequencies(a.rope, a.head_dim);
+  const std::vector<double> after = rope_frequencies(store.architecture().rope, 8);
+  for (std::size_t i = 0; i < after.size(); ++i) EXPECT_NEAR(after[i] / before[*std::next(used.begin(), i)], 1, 1e-12);
+  EXPECT_LT(difference(logits_of(store, kIds), expected), 1e-4);
+  const OpenedModel exported = open_model(site / "out/m.gguf");
+  EXPECT_EQ(exported.architecture().head_dim, 8U);
+  EXPECT_EQ(exported.architecture().rope.kind, RopeKind::longrope);
+  EXPECT_LT(difference(logits_of(*exported.weights, kIds), logits_of(store, kIds)), 1e-5);  // f32 divisors
+}
+
+constexpr const char* kPassNames[] = {"RotateAwqPrune", "SliceAwqPrune", "NarrowHeadsPrune"};
+
 class TransformPassBytes : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(TransformPassBytes, AreTheSameWithAnyThreadsAndMemory) {
@@ -171,8 +212,9 @@ TEST_P(TransformPassBytes, AreTheSameWithAnyThreadsAndMemory) {
 INSTANTIATE_TEST_SUITE_P(
     Transforms, TransformPassBytes,
     ::testing::Values("{ kind: rotate }, { kind: awq }, { kind: prune-ffn, keep: 50% }",
-                      "{ kind: slice, keep: 100% }, { kind: awq }, { kind: prune-ffn, keep: 50% }"),
-    [](const auto& one) { return one.index == 0 ? "RotateAwqPrune" : "SliceAwqPrune"; });
+                      "{ kind: slice, keep: 100% }, { kind: awq }, { kind: prune-ffn, keep: 50% }",
+                      "{ kind: narrow-heads, keep: 50% }, { kind: prune-ffn, keep: 50%, select: leverage }"),
+    [](const auto& one) { return std::string(kPassNames[one.index]); });
 
 TEST(Transform, APassGoesOnAfterTheBlocksThatAreThere) {
   const Site site(true);
@@ -223,6 +265,11 @@ TEST(TransformRecipe, WhatMakesNoSenseIsRefusedWithItsPlace) {
   EXPECT_THAT(refused("{ kind: awq }, { kind: slice, keep: 50% }"), HasSubstr("slice must be the first transform"));
   EXPECT_THAT(refused("{ kind: slice, keep: 50% }"), HasSubstr("leaves 16 of 32 directions, less than align: 32"));
   EXPECT_THAT(refused("{ kind: slice, keep: 120% }"), HasSubstr("keep"));
+  EXPECT_THAT(refused("{ kind: awq }, { kind: narrow-heads, keep: 50% }"), HasSubstr("must be the first transform"));
+  EXPECT_THAT(refused("{ kind: narrow-heads, keep: 40% }"), HasSubstr("leaves 6 of 16 per head, less than align: 8"));
+  EXPECT_THAT(refused("{ kind: narrow-heads, keep: 50%, align: 3 }"), HasSubstr("must be even"));
+  EXPECT_THAT(refused("{ kind: narrow-heads, keep: 100% }"), HasSubstr("nothing would be cut"));
+  EXPECT_THAT(refused("{ kind: narrow-heads }"), HasSubstr("needs the key 'keep'"));
   EXPECT_THAT(refused("{ kind: slice }"), HasSubstr("needs the key 'keep'"));
   EXPECT_THAT(refusal(with_transform("{ kind: prune-ffn, keep: 50% }",
                                      "schemes: { w: { grid: int4, group: 64 } }\n"

@@ -9,6 +9,7 @@
 #include "grid/sparse/sparse_tensor.h"
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
+#include "linalg/linalg_testing.h"
 #include "metrics/proxy_loss.h"
 #include "solve/factors/low_rank.h"
 #include "solve_testing.h"
@@ -16,6 +17,7 @@
 namespace adze {
 namespace {
 
+using testing::eigen;
 using ::testing::HasSubstr;
 
 MatrixD whitened(Shape shape, std::uint64_t seed) {
@@ -110,6 +112,42 @@ TEST(OrthogonalDictionary, TakesAMatrixOfLessRankThanAtoms) {
 Solution solve(const MatrixF& w, const MatrixD& h, const std::string& options, const char* grid = "f16",
                const char* solver = "compot") {
   return configured(solver, options)->solve(make_problem(w, h, value_grid_from_name(grid)))[0];
+}
+
+/// |c_ij| ||C^-T d_j||^lambda with an inverse in place of the identity that does without.
+TEST(SinglePass, KeepsWhatMattersInBothNorms) {
+  const MatrixD w = to_double(gaussian({40, 32}, 3));
+  const MatrixD root = moment_root(correlated_hessian(32, 3));
+  const MatrixD t = times_root(w, root);
+  const MatrixD start = first_dictionary(t, 20);
+  const Eigen::MatrixXd atoms = eigen(root).transpose().inverse() * eigen(start);
+  for (const double lambda : {0.0, 0.5, 1.0}) {
+    const MatrixD found = single_pass_coefficients(w, t, start, 300, lambda, false);
+    const MatrixD all = product_nn(t, start);
+    std::vector<double> importance;
+    for (std::size_t r = 0; r < 40; ++r)
+      for (std::size_t c = 0; c < 20; ++c)
+        importance.push_back(std::fabs(all(r, c)) * std::pow(atoms.col(static_cast<Eigen::Index>(c)).norm(), lambda));
+    std::vector<double> sorted = importance;
+    std::ranges::sort(sorted, std::greater{});
+    for (std::size_t i = 0; i < importance.size(); ++i)
+      EXPECT_EQ(found.values()[i], importance[i] >= sorted[299] ? all.values()[i] : 0.0) << lambda << " " << i;
+  }
+}
+
+TEST(SinglePass, LosesMoreThanTheAlternationAndLessThanALowRank) {
+  double rocket = 0, compot = 0, svd = 0;
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    const MatrixF w = gaussian({96, 64}, seed);
+    const MatrixD h = correlated_hessian(64, seed);
+    rocket += solve(w, h, "{ keep: 70%, align: 1 }", "f16", "rocket").report.relative_loss;
+    compot += solve(w, h, "{ keep: 70%, align: 1 }").report.relative_loss;
+    svd += solve(w, h, "{ keep: 70%, align: 1 }", "f16", "svd").report.relative_loss;
+  }
+  EXPECT_LT(compot, rocket);
+  EXPECT_LT(rocket, svd);
+  EXPECT_THROW(configured("rocket", "{ keep: 50%, iterations: 3 }"), Error);
+  EXPECT_THROW(configured("rocket", "{ keep: 50%, importance: -1 }"), Error);
 }
 
 TEST(Compot, StoresWithinItsBudgetAndReportsItsLoss) {

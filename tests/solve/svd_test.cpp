@@ -175,6 +175,33 @@ TEST(Svd, MetricsComeInTheOrderOfTheTheory) {
   EXPECT_LT(hessian, none);
 }
 
+/// tr(M (W - What) H (W - What)^T) is the tail of the spectrum of F^T W C, M = F F^T, H = C C^T.
+TEST(Svd, WeighsOutputsByWhatReadsThem) {
+  for (const Shape shape : {Shape{32, 48}, Shape{48, 32}}) {
+    const MatrixF w = gaussian(shape, 18);
+    const MatrixD h = correlated_hessian(shape.cols, 18);
+    const MatrixD m = correlated_hessian(shape.rows, 19);
+    const Eigen::MatrixXd weights = eigen(to_double(w)), reading = eigen(m);
+    const auto read_loss = [&](const Solution& solution) {
+      const Eigen::MatrixXd difference = weights - eigen(to_double(solution.tensor->decode()));
+      return (reading * difference * eigen(h) * difference.transpose()).trace();
+    };
+    Problem problem = make_problem(w, h, value_grid_from_name("f16"));
+    problem.readers = {m.view()};
+    const Solution read = configured("svd", "{ rank: 12, readers: true }")->solve(problem)[0];
+    const Eigen::MatrixXd f = reading.llt().matrixL();
+    const double exact = tail_by_svd(f.transpose() * weights, eigen(h), 12);
+    EXPECT_EQ(read.report.fallback, "");
+    EXPECT_GE(read_loss(read), 0.999 * exact);
+    EXPECT_LE(read_loss(read), 1.03 * exact);  // what damping and f16 take
+    EXPECT_GT(read_loss(solve(w, h, "{ rank: 12 }")), 1.1 * exact);
+    problem.readers.clear();
+    const Solution unread = configured("svd", "{ rank: 12, readers: true }")->solve(problem)[0];
+    EXPECT_THAT(unread.report.fallback, HasSubstr("keys and values only"));
+    EXPECT_EQ(unread.report.loss, solve(w, h, "{ rank: 12 }").report.loss);
+  }
+}
+
 TEST(Svd, OnADiagonalHTheDiagonalIsAllThereIs) {
   const MatrixF w = gaussian({32, 32}, 10);
   MatrixD h(32, 32);
@@ -234,6 +261,12 @@ TEST(Svd, RankFollowsFromTheNumbersThatAreKept) {
   EXPECT_EQ(rank(1, FactorForm::pivoted, {100, 100}), 0u);
   EXPECT_EQ(rank(0.95, FactorForm::plain, {16, 16}), 7u);  // 8 would take all of it, and is no reason to keep it whole
   EXPECT_EQ(rank(0.999, FactorForm::plain, {100, 100}), 49u);
+  EXPECT_EQ(choose_rank({0, 0, 8, 0.5}, FactorForm::plain, {{100, 300}, *grid}).rank, 48u);
+  EXPECT_EQ(choose_rank({0, 0, 1, 0.5}, FactorForm::pivoted, {{100, 100}, *grid}).rank, 50u);
+  EXPECT_EQ(choose_rank({0, 0, 8, 0.5}, FactorForm::plain, {{96, 96}, *grid}).rank, 0u);  // no less than the matrix
+  EXPECT_THAT(choose_rank({0, 0, 8, 0.05}, FactorForm::plain, {{100, 300}, *grid}).trouble.value_or(""),
+              HasSubstr("rank 5% is 5 of 100, less than align: 8"));
+  EXPECT_EQ(configured("svd", "{ rank: 25% }")->format({{64, 256}, *grid}), "rank 16 [f16] [f16]");
   EXPECT_EQ(choose_rank({0, 60, 8}, FactorForm::plain, {{100, 100}, *grid}).rank, 0u);
   EXPECT_EQ(choose_rank({0, 49, 8}, FactorForm::plain, {{100, 100}, *grid}).rank, 49u);
 }
@@ -252,9 +285,9 @@ TEST(Svd, SaysWhyNoRankWillDo) {
 
 TEST(Svd, RefusesBadOptions) {
   for (const char* const options :
-       {"{}", "{ keep: 0% }", "{ keep: 120% }", "{ keep: 0.8 }", "{ rank: 0 }", "{ keep: 50%, rank: 8 }",
-        "{ keep: 50%, metric: hesian }", "{ keep: 50%, alpha: 0.5 }", "{ keep: 50%, form: pivotted }",
-        "{ keep: 50%, ranks: 8 }", "{ keep: 50%, align: 0 }"})
+       {"{}", "{ keep: 0% }", "{ keep: 120% }", "{ keep: 0.8 }", "{ rank: 0 }", "{ rank: 0% }",
+        "{ keep: 50%, rank: 8 }", "{ keep: 50%, metric: hesian }", "{ keep: 50%, alpha: 0.5 }",
+        "{ keep: 50%, form: pivotted }", "{ keep: 50%, ranks: 8 }", "{ keep: 50%, align: 0 }"})
     EXPECT_THROW(configured("svd", options), Error) << options;
 }
 

@@ -44,6 +44,25 @@ TEST(Factorize, SaysBytesAndMultiplications) {
   EXPECT_EQ(found, 1U);
 }
 
+/// Keys as codes of half their width: weighed by the queries that read them, they lose less.
+TEST(Factorize, MakesCodesForACache) {
+  const Workplace place;
+  const auto made = [&](const char* name, const char* readers) {
+    const std::string out = (place / name).string();
+    const ProgramResult result =
+        factorize(with_statistics({"--rank", "25%", "--option", "form=pivoted", "--option", readers, "--modules",
+                                   "layers.*.self_attn.k_proj", "-o", out}));
+    expect_exit(result, 0);
+    EXPECT_THAT(result.out, ::testing::HasSubstr("cache of codes between factors 1536 -> 960"));  // 6 x 128 + 6 x 32
+    return divergence(out);
+  };
+  EXPECT_LT(made("read", "readers=true"), made("alike", "readers=false"));
+  const Json cache = Json::parse(read_file(place / "read/manifest.json")).at("cache_numbers_per_token");
+  EXPECT_EQ(cache.at("original"), 1536);
+  EXPECT_EQ(cache.at("plain"), 1536);
+  EXPECT_EQ(cache.at("with_codes"), 960);
+}
+
 TEST(Factorize, CorrectsAQuantizedBase) {
   const Workplace place;
   const std::string alone = (place / "alone").string();

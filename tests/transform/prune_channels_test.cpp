@@ -138,7 +138,7 @@ TEST(PruneFfn, NarrowsTheThreeMatricesAndTheArchitecture) {
   const BlockInputsOf made(a, model->block(1), "ffn");
   for (const char* const inputs : {"calibration", "none"}) {
     const auto prune = make_transform("prune-ffn", fmt::format("keep: 60%, align: 8, inputs: {}", inputs), a);
-    EXPECT_EQ(prune->architecture().ffn, 24U);
+    EXPECT_EQ(prune->architecture(a).ffn, 24U);
     const BlockWeights block = prune->block(model->block(1), 1, &made.inputs);
     EXPECT_EQ(shape_in(block, LinearSlot::gate), (Shape{24, a.hidden}));
     EXPECT_EQ(shape_in(block, LinearSlot::up), (Shape{24, a.hidden}));
@@ -161,16 +161,16 @@ TEST(PruneHeads, RemovesHeadsWithTheirRowsAndColumns) {
   const BlockInputsOf made(a, model->block(0), "heads");
   for (const char* const inputs : {"calibration", "none"}) {
     const auto groups = make_transform("prune-heads", fmt::format("keep: 50%, inputs: {}", inputs), a);
-    EXPECT_EQ(groups->architecture().heads, 2U);
-    EXPECT_EQ(groups->architecture().kv_heads, 1U);
+    EXPECT_EQ(groups->architecture(a).heads, 2U);
+    EXPECT_EQ(groups->architecture(a).kv_heads, 1U);
     const BlockWeights one = groups->block(model->block(0), 0, &made.inputs);
     EXPECT_EQ(shape_in(one, LinearSlot::q), (Shape{16, a.hidden}));
     EXPECT_EQ(shape_in(one, LinearSlot::k), (Shape{8, a.hidden}));
     EXPECT_EQ(shape_in(one, LinearSlot::v), (Shape{8, a.hidden}));
     EXPECT_EQ(shape_in(one, LinearSlot::o), (Shape{a.hidden, 16}));
     const auto queries = make_transform("prune-heads", fmt::format("keep: 50%, what: queries, inputs: {}", inputs), a);
-    EXPECT_EQ(queries->architecture().heads, 2U);
-    EXPECT_EQ(queries->architecture().kv_heads, 2U);
+    EXPECT_EQ(queries->architecture(a).heads, 2U);
+    EXPECT_EQ(queries->architecture(a).kv_heads, 2U);
     const BlockWeights both = queries->block(model->block(0), 0, &made.inputs);
     EXPECT_EQ(shape_in(both, LinearSlot::q), (Shape{16, a.hidden}));
     EXPECT_EQ(shape_in(both, LinearSlot::v), (Shape{16, a.hidden}));

@@ -124,12 +124,12 @@ TEST(Rotation, UntiesTheHeadWithTheResidualOnly) {
   EXPECT_EQ(heads.architecture(), expected);
   EXPECT_EQ(payload_of(heads.head()), payload_of(heads.embedding()));
   expected.tied_stated = false;  // config.json may leave it to the tensors, but not where they say something else
-  EXPECT_EQ(Rotation(expected, kHeads).architecture(), expected);
+  EXPECT_EQ(Rotation(expected, kHeads).architecture(expected), expected);
   const Architecture left_open = expected;
   expected.tied = false;
   expected.tied_stated = true;
   EXPECT_EQ(residual.architecture(), expected);
-  EXPECT_EQ(Rotation(left_open, kResidual).architecture(), expected);
+  EXPECT_EQ(Rotation(left_open, kResidual).architecture(left_open), expected);
   EXPECT_NE(payload_of(residual.head()), payload_of(residual.embedding()));
   const auto untied = shared_model(biased_architecture());
   EXPECT_EQ(rotated(untied, kBoth).architecture(), untied->architecture());

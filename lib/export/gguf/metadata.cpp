@@ -60,7 +60,7 @@ void add_tensors(const ExportPlan& plan, GgufContent& content) {
 }
 
 void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
-  if (architecture.rope.kind != RopeKind::llama3) return;
+  if (architecture.rope.kind != RopeKind::llama3 && architecture.rope.kind != RopeKind::longrope) return;
   for (const double divisor : rope_divisors(architecture.rope, architecture.head_dim))
     content.rope_divisors.push_back(static_cast<float>(divisor));
   content.tensors.push_back(
@@ -171,7 +171,8 @@ class MetadataBuilder {
     put(fmt::format("{}.{}", name_, suffix), static_cast<float>(number));
   }
 
-  /// llama3: the runtime takes the divisors from their tensor; the keys of ours say which rule made them.
+  /// llama3 and longrope: the runtime takes the divisors from their tensor; for llama3, keys of ours say which rule
+  /// made them.
   void add_rope() {
     const RopeSpec& rope = a_.rope;
     if (rope.kind == RopeKind::linear) {

@@ -12,7 +12,7 @@ namespace adze {
 
 struct GgufContent {
   std::vector<GgufKeyValue> metadata;
-  std::vector<GgufTensorSpec> tensors;  ///< one per tensor of the plan; then rope_freqs.weight, for llama3 RoPE
+  std::vector<GgufTensorSpec> tensors;  ///< one per tensor of the plan; then rope_freqs.weight, for llama3 and longrope
   std::vector<GgufStorage> storages;    ///< one per tensor of the plan
   std::vector<float> rope_divisors;     ///< of rope_freqs.weight; empty: not written
 };

@@ -35,6 +35,10 @@ RopeSpec as_stored(const RopeSpec& rope) {
   result.kind = rope.kind;
   result.theta = rounded(rope.theta);
   if (rope.kind == RopeKind::none) return result;
+  if (rope.kind == RopeKind::longrope) {
+    for (const double divisor : rope.divisors) result.divisors.push_back(rounded(divisor));
+    return result;
+  }
   result.factor = rounded(rope.factor);
   if (rope.kind == RopeKind::linear) return result;
   result.low_freq_factor = rounded(rope.low_freq_factor);

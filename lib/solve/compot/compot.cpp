@@ -31,6 +31,7 @@ struct Options {
   int refit = 2;  ///< rounds of least squares for coefficients and dictionary
   double shift = 1;
   CompotOptions search;
+  std::optional<double> importance;  ///< lambda of the single pass, which it says to take instead of the alternation
 };
 
 /// How large dictionary and coefficients are; no atoms: the matrix stays whole.
@@ -90,10 +91,12 @@ class CompotSolver final : public Solver {
   explicit CompotSolver(const Options& options) : options_(options) {}
 
   std::string description() const override {
-    return fmt::format("compot keep={} ratio={} align={} iterations={} tolerance={} threshold={} refit={} shift={}",
-                       options_.keep, options_.ratio, options_.align, options_.search.iterations,
-                       options_.search.tolerance, options_.search.by_row ? "row" : "matrix", options_.refit,
-                       options_.shift);
+    const std::string search = options_.importance ? fmt::format("importance={}", *options_.importance)
+                                                   : fmt::format("iterations={} tolerance={}",
+                                                                 options_.search.iterations, options_.search.tolerance);
+    return fmt::format("{} keep={} ratio={} align={} {} threshold={} refit={} shift={}",
+                       options_.importance ? "rocket" : "compot", options_.keep, options_.ratio, options_.align, search,
+                       options_.search.by_row ? "row" : "matrix", options_.refit, options_.shift);
   }
 
   bool wants_reference() const override { return options_.shift > 0; }
@@ -120,14 +123,14 @@ class CompotSolver final : public Solver {
     return fmt::format("a dictionary would take no less than the matrix: stored whole, as {}", target.grid.name());
   }
 
-  /// In double: H's root; of every tensor the weights, T, two of coefficients and three dictionaries, and k x k
+  /// In double: H's root; of every tensor the weights, T, three of coefficients and three dictionaries, and k x k
   /// matrices.
   SolverScratch scratch(const ProblemSize& size) const override {
     const std::uint64_t moment = std::uint64_t{size.inputs} * size.inputs * sizeof(double);
     const std::uint64_t targets = options_.shift > 0 && size.has_cross ? size.weights * sizeof(float) : 0;
     const std::uint64_t outputs = size.largest / size.inputs;
     const std::uint64_t side = std::min<std::uint64_t>(outputs, size.inputs);
-    const std::uint64_t one = 2 * size.largest + 2 * outputs * side + 3 * size.inputs * side + 5 * side * side;
+    const std::uint64_t one = 2 * size.largest + 3 * outputs * side + 3 * size.inputs * side + 5 * side * side;
     return {2 * moment + targets, moment + targets + divide_up(size.weights, size.largest) * one * sizeof(double)};
   }
 
@@ -190,8 +193,7 @@ class CompotSolver final : public Solver {
     const Shape shape{weights.rows(), sizes.atoms};
     const std::uint64_t kept = shape.count() - sizes.pattern->zeros(shape);
     const MatrixD whitened = times_root(weights, root);
-    MatrixD coefficients =
-        find_dictionary(whitened, first_dictionary(whitened, sizes.atoms), kept, options_.search).coefficients;
+    MatrixD coefficients = find_coefficients(weights, whitened, sizes.atoms, kept);
     const Mask mask = mask_of_coefficients(coefficients, kept);
     MatrixD atoms = best_dictionary(weights, coefficients);
     for (int i = 0; i < options_.refit; ++i) {
@@ -202,6 +204,14 @@ class CompotSolver final : public Solver {
     const auto stored =
         store_coefficients(weights, problem, to_double(stored_atoms->decode()), mask, *sizes.pattern, report.fallback);
     return finish_solution(problem, index, std::make_shared<ProductTensor>(stored, stored_atoms), std::move(report));
+  }
+
+  MatrixD find_coefficients(const MatrixD& weights, const MatrixD& whitened, std::size_t atoms,
+                            std::uint64_t kept) const {
+    MatrixD start = first_dictionary(whitened, atoms);
+    if (options_.importance)
+      return single_pass_coefficients(weights, whitened, start, kept, *options_.importance, options_.search.by_row);
+    return find_dictionary(whitened, std::move(start), kept, options_.search).coefficients;
   }
 
   /// On their mask, for the dictionary as it was stored: rounded to nearest where they are floats, with feedback else.
@@ -226,9 +236,7 @@ class CompotSolver final : public Solver {
   Options options_;
 };
 
-}  // namespace
-
-std::unique_ptr<Solver> configure_compot(MapReader& options) {
+Options read_shared_options(MapReader& options) {
   Options read;
   const Value keep = options.required("keep");
   read.keep = keep.percent().value_or(read.keep);
@@ -236,10 +244,23 @@ std::unique_ptr<Solver> configure_compot(MapReader& options) {
   read.ratio = options.optional("ratio").real(1, 16).value_or(read.ratio);
   read.align = options.optional("align").count(1, 1024).value_or(read.align);
   read.refit = static_cast<int>(options.optional("refit").integer(0, 100).value_or(read.refit));
-  read.search.iterations = static_cast<int>(options.optional("iterations").integer(0, 1000).value_or(20));
-  read.search.tolerance = options.optional("tolerance").real(0, 1).value_or(read.search.tolerance);
   read.search.by_row = options.optional("threshold").one_of<bool>(kThresholds).value_or(read.search.by_row);
   read.shift = options.optional("shift").real(0, 1).value_or(read.shift);
+  return read;
+}
+
+}  // namespace
+
+std::unique_ptr<Solver> configure_compot(MapReader& options) {
+  Options read = read_shared_options(options);
+  read.search.iterations = static_cast<int>(options.optional("iterations").integer(0, 1000).value_or(20));
+  read.search.tolerance = options.optional("tolerance").real(0, 1).value_or(read.search.tolerance);
+  return std::make_unique<CompotSolver>(read);
+}
+
+std::unique_ptr<Solver> configure_rocket(MapReader& options) {
+  Options read = read_shared_options(options);
+  read.importance = options.optional("importance").real(0, 4).value_or(0.5);
   return std::make_unique<CompotSolver>(read);
 }
 

@@ -37,8 +37,18 @@ MatrixD first_dictionary(const MatrixD& whitened, std::size_t atoms);
 OrthogonalDictionary find_dictionary(const MatrixD& whitened, MatrixD start, std::uint64_t kept,
                                      const CompotOptions& options);
 
+/// ROCKET's single pass (arXiv 2602.11008; specification, section 12): coefficients T D of the starting dictionary, of
+/// which those stay whose |c_ij| ||C^-T d_j||^lambda is largest, by their weight in the norm of H and in the weights
+/// themselves. C is not inverted: C^-T d_j = W^T T d_j / ||T d_j||^2. weights: W [m x n]; returns S [m x k].
+MatrixD single_pass_coefficients(const MatrixD& weights, const MatrixD& whitened, const MatrixD& start,
+                                 std::uint64_t kept, double lambda, bool by_row);
+
 /// Options: keep, ratio (atoms to coefficients of a row), align, iterations, tolerance, threshold (matrix, row), refit,
 /// shift.
 std::unique_ptr<Solver> configure_compot(MapReader& options);
+
+/// The same with the single pass in place of the alternation: keep, ratio, align, importance (lambda), threshold,
+/// refit, shift.
+std::unique_ptr<Solver> configure_rocket(MapReader& options);
 
 }  // namespace adze

@@ -18,11 +18,10 @@ SymmetricEigen leading(MatrixD gram_matrix, std::size_t count) {
                                         : symmetric_eigen(std::move(gram_matrix));
 }
 
-/// Zeroes all but the `kept` entries of largest size, the first of equals.
-void keep_largest(std::span<double> values, std::uint64_t kept) {
+/// Zeroes all but the `kept` entries whose size is largest, the first of equals.
+void keep_largest(std::span<double> values, std::span<const double> sizes_given, std::uint64_t kept) {
   if (kept >= values.size()) return;
-  std::vector<double> sizes(values.size());
-  std::ranges::transform(values, sizes.begin(), [](double v) { return std::fabs(v); });
+  std::vector<double> sizes(sizes_given.begin(), sizes_given.end());
   double threshold = std::numeric_limits<double>::infinity();
   if (kept > 0) {
     const auto last = sizes.begin() + static_cast<std::ptrdiff_t>(kept - 1);
@@ -30,23 +29,27 @@ void keep_largest(std::span<double> values, std::uint64_t kept) {
     threshold = *last;
   }
   auto equals =
-      static_cast<std::uint64_t>(std::ranges::count_if(values, [&](double v) { return std::fabs(v) > threshold; }));
+      static_cast<std::uint64_t>(std::ranges::count_if(sizes_given, [&](double size) { return size > threshold; }));
   equals = kept - equals;
-  for (double& value : values) {
-    const double size = std::fabs(value);
-    if (size > threshold) continue;
-    if (size == threshold && equals > 0)
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    if (sizes_given[i] > threshold) continue;
+    if (sizes_given[i] == threshold && equals > 0)
       --equals;
     else
-      value = 0;
+      values[i] = 0;
   }
 }
 
-void code(MatrixD& coefficients, std::uint64_t kept, bool by_row) {
-  if (!by_row) return keep_largest(coefficients.values(), kept);
+/// By size, or by size times what weighs each column.
+void code(MatrixD& coefficients, std::uint64_t kept, bool by_row, std::span<const double> column_weights = {}) {
+  MatrixD sizes(coefficients.shape());
+  for (std::size_t r = 0; r < sizes.rows(); ++r)
+    for (std::size_t c = 0; c < sizes.cols(); ++c)
+      sizes(r, c) = std::fabs(coefficients(r, c)) * (column_weights.empty() ? 1.0 : column_weights[c]);
+  if (!by_row) return keep_largest(coefficients.values(), sizes.values(), kept);
   const std::size_t rows = coefficients.rows();
   parallel_for(rows, [&](std::size_t r) {  // what does not divide goes to the first rows
-    keep_largest(coefficients.row(r), kept / rows + (r < kept % rows ? 1 : 0));
+    keep_largest(coefficients.row(r), sizes.row(r), kept / rows + (r < kept % rows ? 1 : 0));
   });
 }
 
@@ -70,6 +73,21 @@ MatrixD first_dictionary(const MatrixD& whitened, std::size_t atoms) {
     for (std::size_t c = 0; c < n; ++c) dictionary(c, i) = scale * from[c];
   }
   return dictionary;
+}
+
+MatrixD single_pass_coefficients(const MatrixD& weights, const MatrixD& whitened, const MatrixD& start,
+                                 std::uint64_t kept, double lambda, bool by_row) {
+  MatrixD coefficients = product_nn(whitened, start);
+  const MatrixD atoms = product_tn(weights, coefficients);  // [n x k]
+  std::vector<double> importance(start.cols());
+  for (std::size_t j = 0; j < importance.size(); ++j) {
+    double energy = 0, squares = 0;
+    for (std::size_t r = 0; r < coefficients.rows(); ++r) energy += coefficients(r, j) * coefficients(r, j);
+    for (std::size_t c = 0; c < atoms.rows(); ++c) squares += atoms(c, j) * atoms(c, j);
+    importance[j] = energy > 0 ? std::pow(std::sqrt(squares) / energy, lambda) : 0;
+  }
+  code(coefficients, kept, by_row, importance);
+  return coefficients;
 }
 
 OrthogonalDictionary find_dictionary(const MatrixD& whitened, MatrixD start, std::uint64_t kept,

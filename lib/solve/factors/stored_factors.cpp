@@ -83,7 +83,8 @@ Part store_pivoted(const MatrixD& right, std::size_t rank, ConstViewD h, const s
 }  // namespace
 
 std::string FactorBudget::in_words() const {
-  return keep > 0 ? fmt::format("keep={} align={}", keep, align) : fmt::format("rank={}", rank);
+  if (keep > 0) return fmt::format("keep={} align={}", keep, align);
+  return rank > 0 ? fmt::format("rank={}", rank) : fmt::format("rank={}% align={}", 100 * rank_part, align);
 }
 
 FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise) {
@@ -93,7 +94,11 @@ FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise) {
   const auto part = keep.percent();
   if (part && *part <= 0) keep.complain("must be more than 0%: the part of the layer's numbers that stays");
   budget.keep = part.value_or(0);
-  budget.rank = rank.count(1, kMaxRank).value_or(0);
+  if (rank.present() && rank.is_percent())
+    budget.rank_part = rank.percent().value_or(0);
+  else
+    budget.rank = rank.count(1, kMaxRank).value_or(0);
+  if (rank.present() && rank.is_percent() && budget.rank_part <= 0) rank.complain("must be more than 0%");
   budget.align = options.optional("align").count(1, 1024).value_or(budget.align);
   if (rank.present() && keep.present()) rank.complain("and keep exclude each other");
   if (!rank.present() && !keep.present()) {
@@ -101,7 +106,7 @@ FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise) {
     budget.keep = otherwise.keep;
     budget.rank = otherwise.rank;
   }
-  if (budget.keep == 0 && budget.rank == 0) budget.keep = 1;  // reported
+  if (budget.keep == 0 && budget.rank == 0 && budget.rank_part == 0) budget.keep = 1;  // reported
   return budget;
 }
 
@@ -109,10 +114,15 @@ RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target
   const Shape shape = target.shape;
   const std::size_t most = std::min(shape.rows, shape.cols);
   const auto whole = static_cast<double>(shape.count());
-  if (budget.rank > 0) {
-    if (budget.rank >= most || numbers(budget.rank, form, shape) >= whole) return {};
-    if (auto reason = cannot_hold(target.grid, budget.rank, form, shape)) return {0, *reason};
-    return {budget.rank, std::nullopt};
+  if (budget.keep == 0) {
+    const auto part = static_cast<std::size_t>(budget.rank_part * static_cast<double>(most) + 1e-9);
+    const std::size_t wanted = budget.rank > 0 ? budget.rank : part / budget.align * budget.align;
+    if (wanted == 0)
+      return {0, fmt::format("rank {:g}% is {} of {}, less than align: {}", 100 * budget.rank_part, part, most,
+                             budget.align)};
+    if (wanted >= most || numbers(wanted, form, shape) >= whole) return {};
+    if (auto reason = cannot_hold(target.grid, wanted, form, shape)) return {0, *reason};
+    return {wanted, std::nullopt};
   }
   if (budget.keep >= 1) return {};
   std::size_t rank = 0;

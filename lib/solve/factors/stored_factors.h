@@ -21,16 +21,19 @@ enum class FactorForm {
   pivoted,  ///< r columns of the right factor are those of the identity: r (m + n - r) numbers (grid/factors)
 };
 
-/// How much of a layer is kept: a part of its numbers, positions counted as numbers of 16 bits; or a rank.
+/// How much of a layer is kept: a part of its numbers, positions counted as numbers of 16 bits; or a rank, or a part of
+/// the smaller side that is the rank. One of the first three is not 0.
 struct FactorBudget {
-  double keep = 0;        ///< 0: the rank says it
-  std::size_t rank = 0;   ///< 0: keep says it
-  std::size_t align = 8;  ///< ranks are multiples of it, for the kernels of runtimes
+  double keep = 0;
+  std::size_t rank = 0;
+  std::size_t align = 8;  ///< ranks that follow from a part are multiples of it, for the kernels of runtimes
+  double rank_part = 0;
 
   std::string in_words() const;
 };
 
-/// `keep: 80%` or `rank: 64`, and `align`. Without either it is `otherwise`; where that is empty, one is needed.
+/// `keep: 80%`, `rank: 64` or `rank: 50%`, and `align`. Without either it is `otherwise`; where that is empty, one is
+/// needed.
 FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise = {});
 
 /// What becomes of one matrix; rank 0: factors would take no less than the matrix, which is stored as it is.
