@@ -29,6 +29,7 @@ constexpr std::array kVerbs{
     Verb{"calibrate", "checkpoint + text -> statistics of every layer's input"},
     Verb{"quantize", "model + statistics -> quantized model, one grid and one solver"},
     Verb{"prune", "model + statistics -> pruned model, one sparsity and one solver"},
+    Verb{"allocate", "recipe with a budget + statistics -> recipe with a scheme for every matrix"},
     Verb{"factorize", "model + statistics -> products of smaller matrices, one solver"},
     Verb{"inspect", "what a file or folder is, what it holds, whether it is whole"},
 };

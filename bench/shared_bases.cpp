@@ -1,11 +1,11 @@
 // What neighbouring blocks could share: for every pair of blocks and every linear that reads a norm, the loss of
 // factors of their own and of factors with one right factor for both, at equal numbers, in float64 before any rounding.
 //
-//   own       What_i = L_i R_i, the best of its rank for each (solver svd)
-//   pivoted   the same, stored pivoted, so of more rank
-//   shared    R from the stacked weights in H_1 + H_2 (Basis Sharing, ICLR 2025), then each L_i fitted in its own H_i
-//   alternate the same with R and L_i in turns, each exact for its own H_i (GeoPair's problem; specification
-//   low-rank.md, 7)
+//   own        What_i = L_i R_i, the best of its rank for each (solver svd)
+//   shared     R from the stacked weights in H_1 + H_2 (Basis Sharing, ICLR 2025), each L_i fitted in its own H_i
+//   alternate  the same with R and L_i in turns, each exact for its own H_i (GeoPair's problem; low-rank.md, section 7)
+//
+// and the three with right factors stored pivoted, [I T], so of more rank.
 //
 //   adze-shared-bases MODEL STATISTICS
 #include <cmath>
@@ -102,22 +102,22 @@ MatrixD best_right(const std::array<Layer, 2>& pair, const std::array<MatrixD, 2
 }
 
 struct Losses {
-  double own = 0, pivoted = 0, shared = 0, alternate = 0;
+  double own = 0, shared = 0, alternate = 0;
 };
 
+/// The largest r with r sides - r^2 (pivoted) or r sides numbers within the budget.
+std::size_t rank_for(double budget, double sides, bool pivoted) {
+  return static_cast<std::size_t>(pivoted ? (sides - std::sqrt(sides * sides - 4 * budget)) / 2 : budget / sides);
+}
+
 /// Sums of the two layers' relative losses.
-Losses losses_of(const std::array<Layer, 2>& pair, double keep) {
+Losses losses_of(const std::array<Layer, 2>& pair, double keep, bool pivoted) {
   const auto m = static_cast<double>(pair[0].w.rows()), n = static_cast<double>(pair[0].w.cols());
-  const auto own = static_cast<std::size_t>(keep * m * n / (m + n));
-  const auto pivoted = static_cast<std::size_t>((m + n - std::sqrt((m + n) * (m + n) - 4 * keep * m * n)) / 2);
-  const std::size_t rank =
-      std::min<std::size_t>(static_cast<std::size_t>(2 * keep * m * n / (n + 2 * m)), pair[0].w.cols());
+  const std::size_t own = rank_for(keep * m * n, m + n, pivoted);
+  const std::size_t rank = std::min(rank_for(2 * keep * m * n, n + 2 * m, pivoted), pair[0].w.cols());
   Losses sums;
   const std::array<double, 2> all{energy(pair[0]), energy(pair[1])};
-  for (std::size_t i = 0; i < 2; ++i) {
-    sums.own += own_loss(pair[i], own) / all[i];
-    sums.pivoted += own_loss(pair[i], pivoted) / all[i];
-  }
+  for (std::size_t i = 0; i < 2; ++i) sums.own += own_loss(pair[i], own) / all[i];
   const Layer both{stacked(pair[0].w, pair[1].w), plus(pair[0].h, pair[1].h)};
   const std::size_t most = std::min({rank, both.w.rows(), both.w.cols()});
   MatrixD right = leading_factors(both.w, output_spectrum(both.w, both.h, moment_root(both.h), most)).right;
@@ -138,9 +138,9 @@ Losses losses_of(const std::array<Layer, 2>& pair, double keep) {
 int compare(const char* path, const char* folder) {
   const OpenedModel model = open_model(path);
   const StatisticsFolder statistics(folder);
-  std::printf("%-6s %-6s %9s %9s %9s %9s   relative loss, mean over blocks\n", "keep", "linear", "own", "pivoted",
+  std::printf("%-6s %-8s %-6s %9s %9s %9s   relative loss, mean over blocks\n", "keep", "form", "linear", "own",
               "shared", "alternate");
-  for (const double keep : {0.8, 0.6}) {
+  for (const auto& [keep, pivoted] : {std::pair{0.8, false}, {0.8, true}, {0.6, false}, {0.6, true}}) {
     for (const LinearSlot slot : kSlots) {
       Losses sums;
       std::size_t layers = 0;
@@ -151,16 +151,16 @@ int compare(const char* path, const char* folder) {
           pair[i] = {to_double(model.weights->block(block + i)[slot].weight->decode()),
                      statistics.block_input(block + i, stage).second_moment};
         }
-        const Losses one = losses_of(pair, keep);
-        sums = {sums.own + one.own, sums.pivoted + one.pivoted, sums.shared + one.shared,
-                sums.alternate + one.alternate};
+        const Losses one = losses_of(pair, keep, pivoted);
+        sums = {sums.own + one.own, sums.shared + one.shared, sums.alternate + one.alternate};
         layers += 2;
       }
       const auto mean = [&](double sum) { return sum / static_cast<double>(layers); };
       const std::string module = module_name(0, slot);
-      std::printf("%-6.2f %-6s %9.5f %9.5f %9.5f %9.5f\n", keep,
-                  module.substr(module.rfind('.') + 1, module.rfind('_') - module.rfind('.') - 1).c_str(),
-                  mean(sums.own), mean(sums.pivoted), mean(sums.shared), mean(sums.alternate));
+      const std::size_t dot = module.rfind('.') + 1;
+      std::printf("%-6.2f %-8s %-6s %9.5f %9.5f %9.5f\n", keep, pivoted ? "pivoted" : "plain",
+                  module.substr(dot, module.rfind('_') - dot).c_str(), mean(sums.own), mean(sums.shared),
+                  mean(sums.alternate));
     }
   }
   return 0;

@@ -64,6 +64,14 @@ std::vector<Pair> make_pairs() {
          if (leading_factors(layer->weights, spectrum).left.rows() != kSize) std::abort();
        }),
        alone([=] { decompose_plainly(*layer); }), 1.3},
+      {"sketched_rank_64_4096", "DGEMM 4096x4096x4096, 1 thread", alone([=] {
+         if (sketched_factors(layer->weights, layer->hessian, 64).left.rows() != kSize) std::abort();
+       }),
+       alone([=] {
+         MatrixD product(kSize, kSize);
+         multiply_nn(layer->weights, layer->hessian, product);
+       }),
+       0.6},
       {"compot_iteration_4096", "SGEMM 4096x4096x4096, 1 thread", alone([=] {
          CompotOptions once;
          once.iterations = 1;

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "linalg/gemm.h"
 
 namespace adze {
@@ -40,6 +41,19 @@ void newton_schulz(MatrixD& p) {
   for (std::size_t r = 0; r < step.rows(); ++r)
     for (std::size_t c = 0; c < step.cols(); ++c) step(r, c) = (r == c ? 1.5 : 0.0) - 0.5 * step(r, c);
   p = product_nn(p, step);
+}
+
+/// An orthonormal basis of the span of the rows, k <= n of them, by QR; where they depend on each other, of more.
+void orthonormalize_rows(MatrixD& rows) {
+  use_single_threaded_blas();
+  if (rows.rows() == 0) return;
+  std::vector<double> reflectors(rows.rows());  // column-major, rows are columns
+  require_success(LAPACKE_dgeqrf(LAPACK_COL_MAJOR, order(rows.cols()), order(rows.rows()), rows.data(),
+                                 order(rows.cols()), reflectors.data()),
+                  "dgeqrf");
+  require_success(LAPACKE_dorgqr(LAPACK_COL_MAJOR, order(rows.cols()), order(rows.rows()), order(rows.rows()),
+                                 rows.data(), order(rows.cols()), reflectors.data()),
+                  "dorgqr");
 }
 
 }  // namespace
@@ -78,6 +92,22 @@ SymmetricEigen leading_eigen(MatrixD a, std::size_t count) {
       "dsyevr");
   values.resize(count);
   return descending(std::move(values), std::move(vectors));
+}
+
+SymmetricEigen sketched_eigen(std::size_t n, std::size_t count, const std::function<MatrixD(const MatrixD&)>& times,
+                              int iterations) {
+  assert(count <= n);
+  MatrixD basis(std::min(n, 2 * count), n);
+  RandomStream random(0, "sketched_eigen");
+  for (double& value : basis.values()) value = random.normal();
+  for (int i = 0; i <= iterations; ++i) {
+    basis = times(basis);
+    orthonormalize_rows(basis);
+  }
+  const SymmetricEigen within = symmetric_eigen(product_nt(times(basis), basis));
+  SymmetricEigen found{{within.values.begin(), within.values.begin() + static_cast<std::ptrdiff_t>(count)}, {}};
+  found.vectors = product_nn(within.vectors.view().row_range(0, count), basis);
+  return found;
 }
 
 MatrixD polar_factor(const MatrixD& g) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "base/matrix.h"
@@ -21,6 +22,13 @@ SymmetricEigen symmetric_eigen(MatrixD a);
 /// The `count` pairs with the largest values, by bisection and representations (dsyevr): (4/3) n^3 operations and a
 /// share of the vectors instead of 9 n^3. Worth it for count well below n / 2.
 SymmetricEigen leading_eigen(MatrixD a, std::size_t count);
+
+/// Nearly the same for count well below n / 8, from products with the symmetric, positive semidefinite a alone, which
+/// need not exist as a matrix: randomised subspace iteration (Halko, Martinsson and Tropp 2011) with twice as many
+/// random directions as are wanted, then the eigenvectors within what they span. times: rows [k x n] -> rows times a,
+/// called `iterations` + 2 times. The directions are always the same ones.
+SymmetricEigen sketched_eigen(std::size_t n, std::size_t count, const std::function<MatrixD(const MatrixD&)>& times,
+                              int iterations = 2);
 
 /// The orthonormal n x k factor of least distance to g [n x k], n >= k (orthogonal Procrustes): U V^T of g = U S V^T.
 /// Through the eigenvectors of g^T g and two Newton-Schulz steps (specification: low-rank, K5), or through the singular

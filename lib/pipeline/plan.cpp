@@ -56,10 +56,10 @@ class Planner {
  private:
   void check_unsupported() {
     if (recipe_.budget)
-      problems_.report(recipe_.budget->where, "budget: this version does not allocate; give each module a scheme");
+      problems_.report(recipe_.budget->where, "a budget is kept by adze allocate, which writes the recipe to compress with");
     for (const RuleSpec& rule : recipe_.rules)
       if (!rule.choose.empty())
-        problems_.report(rule.treatment_where, "choose: this version does not allocate; name one scheme");
+        problems_.report(rule.treatment_where, "adze allocate chooses, and writes the recipe to compress with; or name one scheme");
   }
 
   void make_transforms() {

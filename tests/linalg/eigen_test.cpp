@@ -59,6 +59,48 @@ TEST(LeadingEigen, IsTheHeadOfAllPairs) {
   }
 }
 
+/// Q diag(values) Q^T with random Q.
+MatrixD with_spectrum(const std::vector<double>& values, const char* key) {
+  const std::size_t n = values.size();
+  const MatrixD q = polar_factor(random_matrix<double>({n, n}, key));
+  MatrixD scaled = q;
+  for (std::size_t r = 0; r < n; ++r)
+    for (std::size_t c = 0; c < n; ++c) scaled(r, c) *= values[c];
+  return product_nt(scaled, q);
+}
+
+TEST(SketchedEigen, FindsAllOfAMatrixOfThatRank) {
+  std::vector<double> values(60);
+  for (std::size_t i = 0; i < 6; ++i) values[i] = 10.0 - static_cast<double>(i);
+  const MatrixD a = with_spectrum(values, "low");
+  const SymmetricEigen found = sketched_eigen(60, 6, [&](const MatrixD& rows) { return product_nn(rows, a); });
+  const MatrixD gram_matrix = gram(found.vectors);
+  for (std::size_t r = 0; r < 6; ++r) {
+    EXPECT_NEAR(found.values[r], values[r], 1e-9);
+    for (std::size_t c = 0; c < 6; ++c) EXPECT_NEAR(gram_matrix(r, c), r == c, 1e-12);
+  }
+}
+
+/// What is left is hardly more than the leading pairs leave; where the spectrum is flat, other directions are as good.
+TEST(SketchedEigen, LeavesHardlyMoreThanTheLeadingPairs) {
+  for (const double decay : {0.3, 0.7, 1.5}) {
+    std::vector<double> values;
+    double best = 0, all = 0;
+    for (std::size_t i = 0; i < 400; ++i) values.push_back(std::pow(static_cast<double>(i + 1), -decay));
+    for (std::size_t i = 0; i < 400; ++i) (i < 24 ? best : all) += values[i];
+    all += best;
+    const MatrixD a = with_spectrum(values, "slow");
+    const auto times = [&](const MatrixD& rows) { return product_nn(rows, a); };
+    const SymmetricEigen found = sketched_eigen(400, 24, times);
+    double captured = 0;
+    for (const double value : found.values) captured += value;
+    EXPECT_LE(captured, best * (1 + 1e-12));
+    EXPECT_LT(all - captured, 1.01 * (all - best)) << decay;
+    EXPECT_EQ(sketched_eigen(400, 24, times).vectors.values()[7], found.vectors.values()[7]);
+  }
+  EXPECT_EQ(sketched_eigen(5, 0, [](const MatrixD& rows) { return rows; }).vectors.rows(), 0U);
+}
+
 TEST(SymmetricEigen, RefusesWhatIsNotFinite) {
   MatrixD a = symmetric(8);
   a(2, 2) = std::numeric_limits<double>::quiet_NaN();
@@ -91,7 +133,9 @@ TEST(PolarFactor, IsThatOfTheSingularValueDecomposition) {
     const MatrixD p = polar_factor(g);
     const SingularValues svd = singular_values(g);
     EXPECT_LT(largest(eigen(p).transpose() * eigen(p) - EigenRows<double>::Identity(24, 24)), 1e-10) << condition;
-    EXPECT_LT(largest(eigen(p) - eigen(product_nn(svd.u, svd.vt))), std::min(1e-3, 1e-10 + 1e-16 * condition * condition)) << condition;
+    EXPECT_LT(largest(eigen(p) - eigen(product_nn(svd.u, svd.vt))),
+              std::min(1e-3, 1e-10 + 1e-16 * condition * condition))
+        << condition;
   }
 }
 

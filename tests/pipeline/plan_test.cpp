@@ -184,10 +184,10 @@ TEST(Plan, NamesThatNoRegistryKnowsGetASuggestion) {
 
 TEST(Plan, WhatThisVersionCannotDoIsSaid) {
   EXPECT_THAT(refusal(with_rules("rules: [ { modules: \"layers.**\", choose: [w4, w8] } ]\n")),
-              HasSubstr("choose: this version does not allocate; name one scheme"));
+              HasSubstr("adze allocate chooses"));
   EXPECT_THAT(
       refusal(with_rules("rules: [ { modules: \"layers.**\", scheme: w4 } ]\nbudget: { bits_per_weight: 4 }\n")),
-      HasSubstr("budget: this version does not allocate"));
+      HasSubstr("a budget is kept by adze allocate"));
 }
 
 TEST(Plan, ExportsMayNotOverwriteTheRun) {

@@ -248,6 +248,27 @@ TEST(Svd, FactorsAreQuantizedWithFeedback) {
   EXPECT_LT(eight, four);
 }
 
+/// A sketch finds factors that lose hardly more than the best ones, of weights and of what rounding leaves of them.
+TEST(SketchedFactors, AreNearlyTheBest) {
+  for (const Shape shape : {Shape{160, 240}, Shape{240, 160}}) {
+    const MatrixF w = gaussian(shape, 21);
+    const MatrixD h = correlated_hessian(shape.cols, 21);
+    MatrixF residual = w;
+    for (float& value : residual.values()) value -= std::round(4 * value) / 4;
+    for (const MatrixF& wanted : {w, residual}) {
+      const MatrixD weights = to_double(wanted);
+      const auto loss_of = [&](const Factors& factors) {
+        return loss(eigen(weights) - eigen(factors.left) * eigen(factors.right), eigen(h));
+      };
+      const double best = loss_of(leading_factors(weights, output_spectrum(weights, h, moment_root(h), 10)));
+      EXPECT_LT(loss_of(sketched_factors(weights, h, 10)), 1.02 * best);
+    }
+  }
+  EXPECT_TRUE(sketch_pays({4096, 1024}, 64));
+  EXPECT_FALSE(sketch_pays({4096, 1024}, 200));
+  EXPECT_FALSE(sketch_pays({512, 512}, 8));
+}
+
 TEST(Svd, RankFollowsFromTheNumbersThatAreKept) {
   const auto grid = value_grid_from_name("f16");
   const auto rank = [&](double keep, FactorForm form, Shape shape, std::size_t align = 1) {

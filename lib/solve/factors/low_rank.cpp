@@ -122,6 +122,20 @@ Factors leading_factors(ConstViewD weights, const OutputSpectrum& spectrum) {
   return {transposed(spectrum.basis), product_nn(spectrum.basis, weights)};
 }
 
+Factors sketched_factors(ConstViewD weights, ConstViewD h, std::size_t rank) {
+  const auto times = [&](const MatrixD& rows) {
+    return product_nt(times_moment(product_nn(rows, weights), h), weights);
+  };
+  const MatrixD basis = sketched_eigen(weights.rows(), rank, times).vectors;
+  return {transposed(basis), product_nn(basis, weights)};
+}
+
+bool sketch_pays(Shape shape, std::size_t rank) {
+  constexpr std::size_t kSmallestSide = 1024;
+  const std::size_t side = std::min(shape.rows, shape.cols);
+  return side >= kSmallestSide && 8 * rank <= side;
+}
+
 MatrixD best_left(ConstViewD weights, ConstViewD h, ConstViewD right) {
   constexpr double kDamping = 1e-10;  // of the mean of the diagonal, ten times more until it is positive definite
   const MatrixD seen = times_moment(right, h);

@@ -121,7 +121,9 @@ class ResidualSolver final : public Solver {
     std::vector<MatrixF> targets;
     const Problem shifted = shifted_problem(problem, options_.shift, targets, report.fallback);
     const MatrixD metric = options_.metric.moment(problem);
-    const bool wants_root = std::ranges::any_of(problem.weights, [](ConstViewF w) { return w.rows() > w.cols(); });
+    const bool wants_root = std::ranges::any_of(problem.weights, [&](ConstViewF w) {
+      return w.rows() > w.cols() && !sketch_pays(w.shape(), rank_of(w.shape()).rank);
+    });
     const MatrixD root = wants_root ? moment_root(metric) : MatrixD();
     std::vector<Solution> solutions;
     for (std::size_t i = 0; i < problem.weights.size(); ++i)
@@ -145,7 +147,9 @@ class ResidualSolver final : public Solver {
   Part correct(ConstViewF residual, const MatrixD& metric, const MatrixD& root, std::string& remarks) const {
     const MatrixD wanted = to_double(residual);
     const std::size_t rank = rank_of(residual.shape()).rank;
-    const Factors factors = leading_factors(wanted, output_spectrum(wanted, metric, root, rank));
+    const Factors factors = sketch_pays(residual.shape(), rank)
+                                ? sketched_factors(wanted, metric, rank)
+                                : leading_factors(wanted, output_spectrum(wanted, metric, root, rank));
     return store_factors(wanted, metric, factors, rank, FactorForm::plain, options_.factors, remarks);
   }
 

@@ -1,0 +1,259 @@
+#include "allocate/knapsack.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/parallel.h"
+
+namespace adze {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+/// A unit's options that no other one beats in both, by cost; indices into the unit.
+std::vector<std::size_t> undominated(const AllocationUnit& unit) {
+  std::vector<std::size_t> order(unit.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) {
+    return unit[a].cost != unit[b].cost ? unit[a].cost < unit[b].cost : unit[a].loss < unit[b].loss;
+  });
+  std::vector<std::size_t> kept;
+  for (const std::size_t o : order)
+    if (kept.empty() || unit[o].loss < unit[kept.back()].loss) kept.push_back(o);
+  return kept;
+}
+
+double slope(const AllocationOption& from, const AllocationOption& to) {
+  return (from.loss - to.loss) / static_cast<double>(to.cost - from.cost);
+}
+
+/// The lower convex hull of those: slopes fall from segment to segment.
+std::vector<std::size_t> hull(const AllocationUnit& unit, const std::vector<std::size_t>& options) {
+  std::vector<std::size_t> points;
+  for (const std::size_t o : options) {
+    while (points.size() >= 2 &&
+           slope(unit[points[points.size() - 2]], unit[points.back()]) <= slope(unit[points.back()], unit[o]))
+      points.pop_back();
+    points.push_back(o);
+  }
+  return points;
+}
+
+/// One step along a unit's hull.
+struct Segment {
+  std::size_t unit, option;  ///< what it leads to
+  std::uint64_t cost;
+  double drop, slope;
+};
+
+struct Tables {
+  std::vector<std::vector<std::size_t>> options;  ///< undominated, by cost
+  std::vector<std::size_t> cheapest;
+  std::vector<Segment> segments;  ///< of all hulls, steepest first
+};
+
+Tables tables_of(std::span<const AllocationUnit> units) {
+  Tables tables;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    tables.options.push_back(undominated(units[u]));
+    const std::vector<std::size_t> points = hull(units[u], tables.options.back());
+    tables.cheapest.push_back(points.front());
+    for (std::size_t i = 1; i < points.size(); ++i) {
+      const AllocationOption& from = units[u][points[i - 1]];
+      const AllocationOption& to = units[u][points[i]];
+      tables.segments.push_back({u, points[i], to.cost - from.cost, from.loss - to.loss, slope(from, to)});
+    }
+  }
+  std::ranges::stable_sort(tables.segments, std::greater{}, &Segment::slope);  // of one unit they are in order
+  return tables;
+}
+
+void total(std::span<const AllocationUnit> units, Allocation& allocation) {
+  allocation.cost = 0;
+  allocation.loss = 0;
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const AllocationOption& option = units[u][allocation.choice[u]];
+    allocation.cost = checked_add(allocation.cost, option.cost);
+    allocation.loss += option.loss;
+  }
+}
+
+void require_possible(std::span<const AllocationUnit> units, std::uint64_t budget) {
+  const CostRange range = cost_range(units);
+  if (budget < range.least)
+    fail(ErrorKind::bad_recipe, "a budget of {} bytes is below the smallest possible, {}", budget, range.least);
+}
+
+/// Upgrades of whatever kind that still fit, the steepest first.
+void fill(std::span<const AllocationUnit> units, std::uint64_t budget, Allocation& allocation) {
+  total(units, allocation);
+  for (;;) {
+    double steepest = 0;
+    std::size_t unit = 0, option = 0;
+    for (std::size_t u = 0; u < units.size(); ++u) {
+      const AllocationOption& now = units[u][allocation.choice[u]];
+      for (std::size_t o = 0; o < units[u].size(); ++o) {
+        const AllocationOption& other = units[u][o];
+        if (!(other.loss < now.loss) || allocation.cost - now.cost + other.cost > budget) continue;
+        const double gain = other.cost > now.cost ? slope(now, other) : kInfinity;
+        if (gain <= steepest) continue;
+        steepest = gain;
+        unit = u;
+        option = o;
+      }
+    }
+    if (steepest == 0) return;
+    allocation.choice[unit] = option;
+    total(units, allocation);
+  }
+}
+
+Allocation by_slopes(std::span<const AllocationUnit> units, std::uint64_t budget, const Tables& tables) {
+  Allocation allocation{tables.cheapest, 0, 0, 0};
+  total(units, allocation);
+  std::vector<bool> stopped(units.size(), false);
+  std::uint64_t left = budget - allocation.cost;
+  double bound = allocation.loss;
+  bool split = false;
+  for (const Segment& segment : tables.segments) {
+    if (!split) {  // of the linear relaxation: steps are taken in order, the last one in part
+      const bool fits = segment.cost <= left;
+      bound -= fits ? segment.drop : segment.drop * static_cast<double>(left) / static_cast<double>(segment.cost);
+      split = !fits;
+    }
+    if (stopped[segment.unit] || segment.cost > left) {
+      stopped[segment.unit] = true;
+      continue;
+    }
+    allocation.choice[segment.unit] = segment.option;
+    left -= segment.cost;
+  }
+  fill(units, budget, allocation);
+  allocation.bound = std::min(std::max(bound, 0.0), allocation.loss);
+  return allocation;
+}
+
+/// min over options of D[k - cost] + loss, with the option that reaches it. Units one after the other, buckets side by
+/// side on all threads.
+class Programme {
+ public:
+  Programme(std::size_t units, std::size_t buckets)
+      : buckets_(buckets), losses_(buckets + 1, 0.0), next_(buckets + 1), taken_(units * (buckets + 1)) {}
+
+  /// costs: in buckets above the cheapest; options of one unit.
+  void add(std::size_t unit, const std::vector<std::uint64_t>& costs, const std::vector<double>& losses) {
+    constexpr std::size_t kPiece = 4096;
+    std::uint16_t* const taken = &taken_[unit * (buckets_ + 1)];
+    parallel_for(divide_up(buckets_ + 1, kPiece), [&](std::size_t piece) {
+      const std::size_t first = piece * kPiece, last = std::min(first + kPiece, buckets_ + 1);
+      std::fill(next_.begin() + static_cast<std::ptrdiff_t>(first), next_.begin() + static_cast<std::ptrdiff_t>(last),
+                kInfinity);
+      for (std::size_t o = 0; o < costs.size(); ++o) {
+        const double loss = losses[o];
+        for (std::size_t k = std::max<std::size_t>(first, costs[o]); k < last; ++k) {
+          const double sum = losses_[k - costs[o]] + loss;
+          const bool better = sum < next_[k];
+          next_[k] = better ? sum : next_[k];
+          taken[k] = better ? static_cast<std::uint16_t>(o) : taken[k];
+        }
+      }
+    });
+    std::swap(losses_, next_);
+  }
+
+  std::size_t taken(std::size_t unit, std::size_t bucket) const { return taken_[unit * (buckets_ + 1) + bucket]; }
+
+ private:
+  std::size_t buckets_;
+  std::vector<double> losses_, next_;  ///< with at most k buckets spent
+  std::vector<std::uint16_t> taken_;
+};
+
+/// What is left of the budget above the cheapest choice, in buckets of `unit` bytes.
+struct Buckets {
+  std::uint64_t unit = 1;
+  std::size_t count = 0;
+};
+
+Buckets buckets_for(std::span<const AllocationUnit> units, const Tables& tables, std::uint64_t left,
+                    std::size_t most_buckets) {
+  std::uint64_t divisor = 0;
+  for (std::size_t u = 0; u < units.size(); ++u)
+    for (const std::size_t o : tables.options[u])
+      divisor = std::gcd(divisor, units[u][o].cost - units[u][tables.options[u].front()].cost);
+  if (divisor == 0) return {1, 0};  // every unit has one option
+  const std::uint64_t unit = std::max<std::uint64_t>(divisor, divide_up(left, std::uint64_t{most_buckets}));
+  return {unit, static_cast<std::size_t>(left / unit)};
+}
+
+Allocation by_programme(std::span<const AllocationUnit> units, std::uint64_t budget, const Tables& tables,
+                        std::size_t most_buckets) {
+  Allocation allocation{tables.cheapest, 0, 0, 0};
+  total(units, allocation);
+  const Buckets buckets = buckets_for(units, tables, budget - allocation.cost, most_buckets);
+  Programme programme(units.size(), buckets.count);
+  std::vector<std::vector<std::uint64_t>> costs(units.size());
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const auto& options = tables.options[u];
+    std::vector<double> losses;
+    for (const std::size_t o : options) {
+      costs[u].push_back(divide_up(units[u][o].cost - units[u][options.front()].cost, buckets.unit));
+      losses.push_back(units[u][o].loss);
+    }
+    programme.add(u, costs[u], losses);
+  }
+  std::size_t bucket = buckets.count;
+  for (std::size_t u = units.size(); u-- > 0;) {
+    const std::size_t taken = programme.taken(u, bucket);
+    allocation.choice[u] = tables.options[u][taken];
+    bucket -= costs[u][taken];
+  }
+  fill(units, budget, allocation);
+  return allocation;
+}
+
+}  // namespace
+
+CostRange cost_range(std::span<const AllocationUnit> units) {
+  CostRange range;
+  for (const AllocationUnit& unit : units) {
+    const auto [least, most] = std::ranges::minmax(unit, {}, &AllocationOption::cost);
+    range.least = checked_add(range.least, least.cost);
+    range.most = checked_add(range.most, most.cost);
+  }
+  return range;
+}
+
+Allocation allocate_by_slopes(std::span<const AllocationUnit> units, std::uint64_t budget) {
+  require_possible(units, budget);
+  return by_slopes(units, budget, tables_of(units));
+}
+
+Allocation allocate(std::span<const AllocationUnit> units, std::uint64_t budget, std::size_t most_buckets) {
+  require_possible(units, budget);
+  const Tables tables = tables_of(units);
+  Allocation slopes = by_slopes(units, budget, tables);
+  if (slopes.loss <= slopes.bound) return slopes;
+  Allocation exact = by_programme(units, budget, tables, most_buckets);
+  if (!(exact.loss < slopes.loss)) return slopes;
+  exact.bound = std::min(slopes.bound, exact.loss);
+  return exact;
+}
+
+std::vector<FrontPoint> front(std::span<const AllocationUnit> units) {
+  const Tables tables = tables_of(units);
+  Allocation now{tables.cheapest, 0, 0, 0};
+  total(units, now);
+  std::vector<FrontPoint> points{{now.cost, now.loss, now.choice}};
+  for (const Segment& segment : tables.segments) {
+    now.choice[segment.unit] = segment.option;
+    total(units, now);
+    points.push_back({now.cost, now.loss, now.choice});
+  }
+  return points;
+}
+
+}  // namespace adze
