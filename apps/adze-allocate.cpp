@@ -80,6 +80,9 @@ void run_allocate(const Options& options, Tool& tool) {
   const OpenedModel model = open_model(options.model, options.open);
   const PreparedAllocation prepared = prepare_allocation(recipe, model, options.statistics, measure, options.windows);
   const bool json = tool.options().json;
+  if (prepared.budget > prepared.range.most)
+    tool.progress().warn(fmt::format("a budget of {} bytes is above the largest possible, {}: it decides nothing",
+                                     prepared.budget, prepared.range.most));
   if (!json) Tool::print(budget_in_words(prepared));
   if (options.dry_run) return;
   const AllocationResult result = allocate_modules(prepared, tool.progress());

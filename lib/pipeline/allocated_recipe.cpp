@@ -1,5 +1,6 @@
 #include <algorithm>
-#include <map>
+#include <optional>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -12,32 +13,50 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The lines of each top-level entry, with what follows it up to the next one.
-struct Section {
+/// The lines of one entry of a map, with what follows them up to the next one.
+struct Entry {
   std::string key;
-  std::string text;
+  const Node* value = nullptr;
+  std::size_t first = 0, last = 0;  ///< of the text, [first, last)
 };
 
-std::vector<Section> sections_of(const Recipe& recipe) {
-  const std::string& text = recipe.source->text();
-  Document document = Document::parse(text, recipe.origin);
-  std::vector<std::pair<std::size_t, std::string>> starts;
-  for (std::size_t i = 0; i < document.root().entry_count(); ++i) {
-    const Node& key = document.root().key(i);
-    const std::size_t line = text.rfind('\n', key.where.offset) + 1;  // npos + 1 is the first
-    if (line != key.where.offset)
-      fail(ErrorKind::bad_recipe,
-           "{}: '{}' does not start a line; a recipe that is rewritten has its keys at the margin", recipe.origin,
-           key.text);
-    starts.emplace_back(line, key.text);
+/// Nothing where two entries share a line. `end`: where the map's lines end.
+std::optional<std::vector<Entry>> entries_of(const Node& map, const std::string& text, std::size_t end) {
+  std::vector<Entry> entries;
+  for (std::size_t i = 0; i < map.entry_count(); ++i) {
+    const std::size_t at = map.key(i).where.offset;
+    const std::size_t line = text.rfind('\n', at) + 1;  // npos + 1 is the first
+    if (text.find_first_not_of(' ', line) != at) return std::nullopt;
+    if (!entries.empty()) entries.back().last = line;
+    entries.push_back({map.key(i).text, &map.value(i), line, end});
   }
-  std::vector<Section> sections;
-  for (std::size_t i = 0; i < starts.size(); ++i) {
-    const std::size_t end = i + 1 < starts.size() ? starts[i + 1].first : text.size();
-    sections.push_back({starts[i].second, text.substr(starts[i].first, end - starts[i].first)});
-    if (!sections.back().text.ends_with('\n')) sections.back().text += '\n';
+  return entries;
+}
+
+std::string lines(const std::string& text, const Entry& entry) {
+  std::string part = text.substr(entry.first, entry.last - entry.first);
+  return part.ends_with('\n') ? part : part + '\n';
+}
+
+/// Names of schemes that something still refers to.
+std::set<std::string> schemes_in_use(const Recipe& recipe, const AllocationResult& result) {
+  std::set<std::string> used;
+  for (const ModuleChoice& module : result.modules) used.insert(module.option().scheme);
+  for (const RuleSpec& rule : recipe.rules) {
+    if (rule.choose.empty() && rule.scheme) used.insert(*rule.scheme);
+    if (rule.choose.empty() && rule.fallback && rule.fallback->scheme) used.insert(*rule.fallback->scheme);
   }
-  return sections;
+  return used;
+}
+
+/// Without those that nothing takes any more; as it is where they share lines.
+std::string schemes_text(const std::string& text, const Entry& section, const std::set<std::string>& used) {
+  const auto schemes = entries_of(*section.value, text, section.last);
+  if (!schemes || schemes->empty()) return lines(text, section);
+  std::string kept = text.substr(section.first, schemes->front().first - section.first);
+  for (const Entry& scheme : *schemes)
+    if (used.contains(scheme.key)) kept += lines(text, scheme);
+  return kept.ends_with("\n\n") ? kept : kept + "\n";
 }
 
 /// A double-quoted YAML text.
@@ -108,7 +127,13 @@ std::string allocated_recipe(const Recipe& recipe, const AllocationResult& resul
   std::string text =
       fmt::format("# Allocated by adze {}: {} bytes, predicted loss {:.4g}, no choice loses less than {:.4g}.\n",
                   ADZE_VERSION, result.cost, result.allocation.loss, result.allocation.bound);
-  for (const Section& section : sections_of(recipe)) {
+  const std::string& source = recipe.source->text();
+  const Document document = Document::parse(source, recipe.origin);
+  const auto sections = entries_of(document.root(), source, source.size());
+  if (!sections)
+    fail(ErrorKind::bad_recipe, "{}: a recipe that is rewritten has each of its keys on a line of its own",
+         recipe.origin);
+  for (const Entry& section : *sections) {
     if (section.key == "budget") continue;
     if (section.key == "calibration")
       text += calibration_text(recipe, folder);
@@ -116,8 +141,10 @@ std::string allocated_recipe(const Recipe& recipe, const AllocationResult& resul
       text += evaluate_text(recipe, folder);
     else if (section.key == "rules")
       text += rules_text(recipe, result);
+    else if (section.key == "schemes")
+      text += schemes_text(source, section, schemes_in_use(recipe, result));
     else
-      text += section.text;
+      text += lines(source, section);
   }
   return text;
 }

@@ -84,6 +84,8 @@ TEST(Allocate, WritesARecipeThatKeepsTheRestAndItsPaths) {
   EXPECT_THAT(text, ::testing::HasSubstr("- { modules: \"layers.0.self_attn.q_proj\", scheme: q"));
   EXPECT_THAT(text, ::testing::HasSubstr("- { modules: \"layers.*.self_attn.o_proj\", scheme: q6 }"));
   EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr("budget")));
+  EXPECT_EQ(text.find("  q3: {") == std::string::npos, text.find("scheme: q3") == std::string::npos);
+  EXPECT_THAT(text, ::testing::HasSubstr("  q6: { grid: gguf/q6_k, solver: rtn }\n"));
   expect_exit(run_program("adze-compress", joined({plan.string()}, on_demo({"--dry-run"}))), 0);
   expect_exit(allocate(with(place / "choose.yaml", {"-o", plan.string()})), 73, {"exists", "--overwrite"});
 }
@@ -113,6 +115,10 @@ TEST(Allocate, RefusesWhatCannotBe) {
   expect_exit(allocate(with(place / "r.yaml", {})), 64, {"-o RECIPE is required"});
   const ProgramResult dry = allocate(with(place / "r.yaml", {"--dry-run"}));
   expect_exit(dry, 0);
+  place.put("r.yaml", choosing("{ size: 1 GB }"));
+  const ProgramResult wide = allocate(with(place / "r.yaml", {"--dry-run"}));
+  expect_exit(wide, 0);
+  EXPECT_THAT(wide.err, ::testing::HasSubstr("is above the largest possible"));
   EXPECT_THAT(dry.out, ::testing::ContainsRegex("36 modules choose; .* can take [0-9]+ to [0-9]+ bytes"));
 }
 
