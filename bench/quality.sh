@@ -138,10 +138,54 @@ scheme_file() {
   if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
   note "$1: { $2 }${3:+ after $3}"
   compress "$1"
-  if [[ -n "$keep" ]]; then
-    rm -rf "${keep:?}/$1.$judged"
-    cp -r "$work/$1.$judged" "$work/$1.yaml" "$keep"
+  keep_file "$1"
+}
+
+# statistics: the folder with those of the original model, measured when they are first asked for.
+statistics() {
+  if [[ ! -d "$work/statistics" ]]; then
+    "$bin/adze-calibrate" "$model" --set "$calibration" --windows "$windows" --tokens "$TOKENS" --seed 0 \
+      -o "$work/statistics" --quiet > "$work/log"
   fi
+  echo "$work/statistics"
+}
+
+# stored_bytes NAME: of the tensors of a compressed store.
+stored_bytes() {
+  tr -d '\n ' < "$work/$1.store/manifest.json" | sed 's/.*"stored":{"bytes":\([0-9]*\).*/\1/'
+}
+
+# allocated_file NAME SCHEMES FIRST: compresses the block linears, each with one of these schemes, in the bytes that the
+# row FIRST has.
+allocated_file() {
+  local -a schemes
+  local scheme chosen_from="" listed="schemes:" n=0
+  IFS=';' read -ra schemes <<< "$2"
+  for scheme in "${schemes[@]}"; do
+    listed+="
+  s$n: { $scheme }"
+    chosen_from+="${chosen_from:+, }s$n"
+    n=$((n + 1))
+  done
+  write_recipe "$1" "$listed
+budget: { size: $(stored_bytes "$3") B }" "  - { modules: \"lm_head\", store: f16 }
+  - { modules: \"embed_tokens\", store: f16 }
+  - { modules: \"layers.**\", choose: [$chosen_from] }"
+  if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
+  note "$1: one of ${#schemes[@]} schemes for each matrix, in the bytes of $3"
+  cp "$work/$1.yaml" "$work/choose.yaml"
+  "$bin/adze-allocate" "$work/choose.yaml" "$model" --stats "$(statistics)" --windows $((windows / 8 + 1)) \
+    -o "$work/$1.yaml" --overwrite --quiet > "$work/log"
+  compress "$1"
+  cp "$work/choose.yaml" "$work/$1.yaml"
+  keep_file "$1"
+}
+
+# keep_file NAME: for a later run with the same --keep.
+keep_file() {
+  if [[ -z "$keep" ]]; then return 0; fi
+  rm -rf "${keep:?}/$1.$judged"
+  cp -r "$work/$1.$judged" "$work/$1.yaml" "$keep"
 }
 
 # take_kept NAME: takes the file of --keep when it was made by this recipe, which names program and model.
@@ -163,7 +207,7 @@ headline() {
 }
 
 # show TABLE LIST FIGURES
-show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform || "$1" == lowrank ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
+show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform || "$1" == lowrank || "$1" == allocation ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
 
 mapfile -t rows < <("table_$table" | while IFS='|' read -r name rest; do
   # shellcheck disable=SC2053 # the right side is a pattern
@@ -173,13 +217,18 @@ if [[ ${#rows[@]} -eq 0 ]]; then refuse "no scheme of $table matches '$only'"; f
 
 mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]++')
 if [[ "$judged" == gguf ]]; then make_peer_files "${grids[@]}"; fi
-last=""
+last="" kind="" first=""
 for row in "${rows[@]}"; do
   IFS='|' read -r name grid scheme transforms modules <<<"$row"
   peer=$(peer_file "$grid")
   if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
   last=$grid
-  scheme_file "$name" "$scheme" "$transforms" "$modules"
+  if [[ "$grid" != "$kind" ]]; then kind=$grid first=$name; fi
+  if [[ "$scheme" == *";"* ]]; then
+    allocated_file "$name" "$scheme" "$first"
+  else
+    scheme_file "$name" "$scheme" "$transforms" "$modules"
+  fi
   printf '%s\t%s\t%s\n' "$name" "$grid" "$work/$name.$judged"
 done > "$work/list"
 

@@ -1,6 +1,7 @@
 # The tables of bench/quality.sh. A table is a function of its name that prints rows "NAME|KIND|SCHEME", then where they
 # differ from none and all block linears "|TRANSFORMS" and "|MODULES", globs with a blank between them, the other linears
-# staying in f16; KIND is a GGUF grid, or what rows that are to be compared with each other have in common.
+# staying in f16; KIND is a GGUF grid, or what rows that are to be compared with each other have in common. A SCHEME of
+# several, with semicolons between, is what `adze allocate` may choose among in the bytes of the first row of the kind.
 # The first row of a kind is the yardstick of the others where there is no file of llama.cpp.
 # shellcheck shell=bash disable=SC2034 # used by quality.sh
 
@@ -10,12 +11,13 @@ readonly TABLES=(
   "ablation|what each part of the solver is worth, on Q3_K and Q4_K"
   "joint|pruning, and pruning with quantization, as stored with a mask"
   "lowrank|low rank and dictionaries, alone and under quantization"
+  "allocation|a scheme for every matrix, in the bytes of one scheme for all"
   "transform|rotations and scalings before rounding to 3 and 2 bits"
 )
 
 # judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks and integers as they
 # are.
-judged_as() { if [[ "$1" == joint || "$1" == lowrank || "$1" == transform ]]; then echo store; else echo gguf; fi; }
+judged_as() { if [[ "$1" == gguf || "$1" == ablation ]]; then echo gguf; else echo store; fi; }
 
 # Grids that recipes should choose among, and those that are there for other reasons (age, hardware, ternary models).
 readonly MAIN_GRIDS=(q2_k q3_k q4_k q5_k q6_k q4_0 iq4_xs)
@@ -113,6 +115,35 @@ table_lowrank() {
   echo "w6-2of4|2of4|grid: int6, group: 128, sparsity: 2:4, solver: sparsegpt, polish: 3, shift: 1"
   echo "w4-2of4-slim|2of4|grid: int4, group: 128, sparsity: 2:4, solver: lowrank-residual, keep: 6.25%, align: 1, iterations: 0, metric: diagonal"
   echo "w4-2of4-lowrank|2of4|grid: int4, group: 128, sparsity: 2:4, solver: lowrank-residual, keep: 6.25%, align: 1, polish: 3"
+}
+
+# each PATTERN VALUE...: the pattern with every value in place of @, with semicolons between.
+each() {
+  local pattern=$1 value all=""
+  shift
+  for value in "$@"; do all+="${all:+;}${pattern//@/$value}"; done
+  echo "$all"
+}
+
+table_allocation() {
+  local grid bits keep form
+  local grids=(q2_k q3_k q4_k q5_k q6_k q8_0) parts=(95 90 85 80 75 70 65 60 50 40)
+  for grid in q3_k q4_k; do
+    echo "$grid|$grid-bytes|grid: gguf/$grid, solver: gptq"
+    echo "$grid-allocated|$grid-bytes|$(each "grid: gguf/@, solver: gptq" "${grids[@]}")"
+  done
+  for bits in 3 4; do
+    echo "w$bits|w$bits-bytes|grid: int$bits, group: 128, solver: gptq"
+    echo "w$bits-allocated|w$bits-bytes|$(each "grid: int@, group: 128, solver: gptq" 2 3 4 5 6 8)"
+  done
+  for keep in 80 70; do
+    for form in "svd, form: pivoted" compot; do
+      echo "$keep-${form/, form: /-}|$keep-$form|solver: $form, keep: $keep%"
+      echo "$keep-${form/, form: /-}-allocated|$keep-$form|$(each "solver: $form, keep: @%" "${parts[@]}")"
+    done
+  done
+  echo "rtn-q3_k|rtn-q3_k|grid: gguf/q3_k, solver: rtn"
+  echo "rtn-q3_k-allocated|rtn-q3_k|$(each "grid: gguf/@, solver: rtn" "${grids[@]}")"
 }
 
 # With a rotation the head is a table of its own, in F16 like the embedding: bytes of the block linears are equal.

@@ -106,6 +106,18 @@ TEST_F(QualityScript, JudgesFactorisedModelsAsStored) {
   EXPECT_LT(lines.at("lowrank 80-svd-llm")["kl_mean"], lines.at("lowrank 80-svd")["kl_mean"]);
 }
 
+TEST_F(QualityScript, AllocatesInTheBytesOfOneSchemeForAll) {
+  const CommandResult result = quality("allocation --only 'rtn-q3_k*' --json" + inputs());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto lines = lines_by_scheme(result.output);
+  ASSERT_EQ(lines.size(), 2u) << result.output;
+  const Json& one = lines.at("allocation rtn-q3_k");
+  const Json& allocated = lines.at("allocation rtn-q3_k-allocated");
+  EXPECT_LE(allocated["bytes"], one["bytes"]);
+  EXPECT_GT(allocated["bytes"], 0.999 * one["bytes"].get<double>());
+  EXPECT_LT(allocated["kl_mean"], one["kl_mean"]);
+}
+
 TEST_F(QualityScript, JudgesInLlamaCppItself) {
   if (const std::string reason = missing_runtime(); !reason.empty()) GTEST_SKIP() << reason;
   const CommandResult result = quality("gguf --only q4_0 --json --runtime --runtime-windows 2" + inputs());
@@ -124,7 +136,7 @@ TEST_F(QualityScript, JudgesInLlamaCppItself) {
 TEST(QualityScriptOptions, UnknownTablesAreRefusedWithTheNamesOfThoseThatExist) {
   const CommandResult result = quality("no-such-table", true);
   EXPECT_EQ(result.exit_code, 64);
-  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint lowrank transform"));
+  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint lowrank allocation transform"));
 }
 
 TEST(QualityScriptOptions, AFileThatIsMissingIsRefused) {
