@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/compressed_store.h"
-#include "tools/tools_testing.h"
+#include "tools/scheme_testing.h"
 
 namespace adze::testing {
 namespace {
@@ -199,10 +199,13 @@ TEST(DryRun, WritesNothingAndPredictsTheBytesOfFileAndStore) {
 
 TEST(DryRun, AcceptsEveryBundledRecipe) {
   for (const fs::directory_entry& recipe : fs::directory_iterator(fs::path(ADZE_SOURCE_DIR) / "recipes")) {
+    const bool has_budget = read_file(recipe.path()).find("\nbudget:") != std::string::npos;
     const ProgramResult result =
-        run_program("adze-compress", {recipe.path().string(), demo_model().string(), "--dry-run"});
+        has_budget ? run_program("adze-allocate", joined({recipe.path().string()}, with_statistics({"--dry-run"})))
+                   : run_program("adze-compress", {recipe.path().string(), demo_model().string(), "--dry-run"});
     expect_exit(result, 0);
-    EXPECT_THAT(result.out, ::testing::HasSubstr("model.gguf (gguf): ")) << recipe.path();
+    EXPECT_THAT(result.out, ::testing::HasSubstr(has_budget ? "42 modules choose" : "model.gguf (gguf): "))
+        << recipe.path();
   }
 }
 
