@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/words.h"
 #include "pipeline/allocation.h"
 #include "recipe/document.h"
 
@@ -44,7 +45,7 @@ std::set<std::string> schemes_in_use(const Recipe& recipe, const AllocationResul
   for (const ModuleChoice& module : result.modules) used.insert(module.option().scheme);
   for (const RuleSpec& rule : recipe.rules) {
     if (rule.choose.empty() && rule.scheme) used.insert(*rule.scheme);
-    if (rule.choose.empty() && rule.fallback && rule.fallback->scheme) used.insert(*rule.fallback->scheme);
+    if (rule.fallback && rule.fallback->scheme) used.insert(*rule.fallback->scheme);
   }
   return used;
 }
@@ -88,12 +89,22 @@ std::string evaluate_text(const Recipe& recipe, const fs::path& folder) {
                      spec.context, spec.protocol);
 }
 
+/// ", fallback: f16" of a rule that has one.
+std::string fallback_text(const RuleSpec& rule) {
+  if (!rule.fallback) return "";
+  return ", fallback: " +
+         (rule.fallback->scheme ? *rule.fallback->scheme : std::string(name_of(*rule.fallback->store)));
+}
+
 std::string treatment(const RuleSpec& rule) {
-  std::string text = rule.scheme ? "scheme: " + *rule.scheme : fmt::format("store: {}", name_of(*rule.store));
-  if (rule.fallback)
-    text +=
-        ", fallback: " + (rule.fallback->scheme ? *rule.fallback->scheme : std::string(name_of(*rule.fallback->store)));
-  return text;
+  return (rule.scheme ? "scheme: " + *rule.scheme : fmt::format("store: {}", name_of(*rule.store))) +
+         fallback_text(rule);
+}
+
+/// The first rule that a module matches, which leaves it the choice.
+const RuleSpec& rule_of(const Recipe& recipe, const ModuleChoice& module) {
+  return *std::ranges::find_if(recipe.rules,
+                               [&](const RuleSpec& rule) { return glob_match(rule.modules, module.module); });
 }
 
 /// What the next better option would have cost, if there is one.
@@ -112,8 +123,9 @@ std::string rules_text(const Recipe& recipe, const AllocationResult& result) {
   std::string text = "rules:\n";
   for (const ModuleChoice& module : result.modules) {
     const ModuleOption& option = module.option();
-    text += fmt::format("  - {{ modules: \"{}\", scheme: {} }}  # {} bytes, loss {:.3g}; {}\n", module.module,
-                        option.scheme, option.bytes, option.predicted, next_better(module));
+    text += fmt::format("  - {{ modules: \"{}\", scheme: {}{} }}  # {} bytes, loss {:.3g}; {}\n", module.module,
+                        option.scheme, fallback_text(rule_of(recipe, module)), option.bytes, option.predicted,
+                        next_better(module));
   }
   for (const RuleSpec& rule : recipe.rules)
     if (rule.choose.empty()) text += fmt::format("  - {{ modules: {}, {} }}\n", quoted(rule.modules), treatment(rule));

@@ -90,6 +90,19 @@ TEST(Allocate, WritesARecipeThatKeepsTheRestAndItsPaths) {
   expect_exit(allocate(with(place / "choose.yaml", {"-o", plan.string()})), 73, {"exists", "--overwrite"});
 }
 
+/// A scheme that some matrices cannot take: FFN rows of 768 do not divide into groups of 512, those of 256 neither.
+TEST(Allocate, KeepsTheFallbackOfARuleThatLeftTheChoice) {
+  const Workplace place;
+  std::string text = choosing("{ bits_per_weight: 9 }", "[q4, wide]");
+  text.replace(text.find("choose: [q4, wide]"), 18, "choose: [q4, wide], fallback: f16");
+  text.insert(text.find("rules:"), "  wide: { grid: int4, group: 512, solver: rtn }\n");
+  place.put("choose.yaml", text);
+  const fs::path plan = place / "plan.yaml";
+  expect_exit(allocate(with(place / "choose.yaml", {"-o", plan.string(), "--measure", "relative"})), 0);
+  EXPECT_THAT(read_file(plan), ::testing::HasSubstr("scheme: wide, fallback: f16 }"));
+  expect_exit(run_program("adze-compress", joined({plan.string()}, on_demo({"--dry-run"}))), 0);
+}
+
 TEST(Allocate, RefusesWhatCannotBe) {
   const Workplace place;
   const auto refuses = [&](const std::string& recipe, Words words, int code = 78) {
