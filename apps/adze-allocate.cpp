@@ -5,26 +5,68 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/temporaries.h"
 #include "base/words.h"
-#include "pipeline/allocation.h"
+#include "pipeline/allocation/allocation.h"
+#include "pipeline/apply_scheme.h"
+#include "pipeline/whole_folder.h"
+#include "recipe/scalars.h"
+#include "report/line_chart.h"
 #include "report/table.h"
 #include "tool.h"
 
 namespace {
 
 using namespace adze;
+namespace fs = std::filesystem;
 
 struct Options {
-  std::string recipe, model, statistics, out, measure = "kl";
-  std::size_t windows = 8;
+  std::string recipe, model, statistics, out, work, disk, stitched, picture, measure = "kl";
+  std::size_t windows = 8, evaluations = 8;
   bool overwrite = false, dry_run = false;
   OpenModelOptions open;
 };
 
+/// Where solved options lie: the folder of --work, or one beside the output that goes at the end.
+class OptionsFolder {
+ public:
+  explicit OptionsFolder(const Options& options)
+      : path_(options.work.empty() ? options.out + ".options.tmp" : options.work), is_temporary_(options.work.empty()) {
+    if (!is_temporary_) return;
+    fs::remove_all(path_);  // of a run that was killed
+    register_temporary_folder(path_);
+  }
+  ~OptionsFolder() {
+    if (!is_temporary_) return;
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+    forget_temporary(path_);
+  }
+  OptionsFolder(const OptionsFolder&) = delete;
+  OptionsFolder& operator=(const OptionsFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+  bool is_temporary_;
+};
+
+std::size_t choosing(const PreparedAllocation& prepared) {
+  return static_cast<std::size_t>(std::ranges::count_if(prepared.modules, &ModuleChoice::chooses));
+}
+
 std::string budget_in_words(const PreparedAllocation& prepared) {
-  return fmt::format("{} modules choose; {} can take {} to {} bytes, the budget is {}\n", prepared.modules.size(),
-                     prepared.of.empty() ? "the store's tensors" : prepared.of, prepared.range.least,
-                     prepared.range.most, prepared.budget);
+  std::string text =
+      fmt::format("{} modules choose in {} groups; {} can take {} to {} bytes, {}\n", choosing(prepared),
+                  std::ranges::count_if(prepared.units,
+                                        [&](const auto& members) { return prepared.modules[members.front()].chooses; }),
+                  prepared.of.empty() ? "the store's tensors" : prepared.of, prepared.range.least, prepared.range.most,
+                  prepared.budget ? fmt::format("the budget is {}", *prepared.budget)
+                                  : fmt::format("as few as keep the KL at {:g}", *prepared.recipe->budget->kl));
+  if (prepared.multiplications)
+    text += fmt::format("at most {} multiplications a token in linears of blocks\n", *prepared.multiplications);
+  return text;
 }
 
 /// How many modules of each kind take which scheme.
@@ -32,6 +74,7 @@ std::string choice_table(const AllocationResult& result) {
   std::vector<std::string> schemes;
   std::map<std::string, std::map<std::string, std::size_t>> counts;
   for (const ModuleChoice& module : result.modules) {
+    if (!module.chooses) continue;
     for (const ModuleOption& option : module.options)
       if (std::ranges::find(schemes, option.scheme) == schemes.end()) schemes.push_back(option.scheme);
     ++counts[module.module.substr(module.module.rfind('.') + 1)][module.option().scheme];
@@ -47,65 +90,161 @@ std::string choice_table(const AllocationResult& result) {
   return table.text();
 }
 
-nlohmann::ordered_json result_json(const PreparedAllocation& prepared, const AllocationResult& result) {
-  nlohmann::ordered_json json{{"budget", prepared.budget},
+std::string judgement_in_words(const AllocationResult& result) {
+  if (!result.judged) return "";
+  std::string text =
+      fmt::format("measured KL {:.4g} on the windows, every matrix solved by itself", result.judged->measured);
+  if (result.fit)
+    text += fmt::format("; {} models judged, KL = {:.3g} * predicted^{:.3g}, R^2 {:.3f}", result.judgements.size(),
+                        std::exp(result.fit->intercept), result.fit->slope, result.fit->r2);
+  return text + (result.swaps > 0 ? fmt::format("; {} exchanges\n", result.swaps) : "\n");
+}
+
+nlohmann::ordered_json judged_json(const JudgedChoice& judged) {
+  return {
+      {"cost", judged.cost}, {"predicted", judged.predicted}, {"measured", judged.measured}, {"error", judged.error}};
+}
+
+nlohmann::ordered_json module_json(const ModuleChoice& module) {
+  nlohmann::ordered_json one{{"module", module.module},
+                             {"coefficient", module.coefficient},
+                             {"chosen", module.option().scheme},
+                             {"chooses", module.chooses}};
+  for (const ModuleOption& option : module.options)
+    one["options"].push_back({{"scheme", option.scheme},
+                              {"format", option.format},
+                              {"bytes", option.bytes},
+                              {"multiplications", option.multiplications},
+                              {"loss", option.loss},
+                              {"relative_loss", option.relative_loss},
+                              {"predicted", option.predicted}});
+  return one;
+}
+
+nlohmann::ordered_json result_json(const PreparedAllocation& prepared, const AllocationResult& result,
+                                   const SolutionStore& store) {
+  nlohmann::ordered_json json{{"budget", nullptr},
                               {"cost", result.cost},
                               {"least", prepared.range.least},
                               {"most", prepared.range.most},
-                              {"measure", name_of(prepared.measure)},
+                              {"measure", prepared.request.measure->name},
                               {"loss", result.allocation.loss},
-                              {"bound", result.allocation.bound}};
-  for (const ModuleChoice& module : result.modules) {
-    nlohmann::ordered_json one{
-        {"module", module.module}, {"coefficient", module.coefficient}, {"chosen", module.option().scheme}};
-    for (const ModuleOption& option : module.options)
-      one["options"].push_back({{"scheme", option.scheme},
-                                {"format", option.format},
-                                {"bytes", option.bytes},
-                                {"relative_loss", option.relative_loss},
-                                {"predicted", option.predicted}});
-    json["modules"].push_back(one);
-  }
-  for (const FrontPoint& point : result.front)
+                              {"bound", result.allocation.bound},
+                              {"multiplications", result.multiplications},
+                              {"solved", store.solved()},
+                              {"found", store.found()},
+                              {"swaps", result.swaps}};
+  if (prepared.budget) json["budget"] = *prepared.budget;
+  if (result.judged) json["judged"] = judged_json(*result.judged);
+  for (const JudgedChoice& judged : result.judgements) json["judgements"].push_back(judged_json(judged));
+  if (result.fit)
+    json["fit"] = {{"slope", result.fit->slope}, {"intercept", result.fit->intercept}, {"r2", result.fit->r2}};
+  for (const ModuleChoice& module : result.modules) json["modules"].push_back(module_json(module));
+  for (const FrontPoint& point : result.front) {
     json["front"].push_back({{"cost", prepared.fixed + point.cost}, {"loss", point.loss}});
+    if (result.fit) json["front"].back()["expected"] = result.fit->expected(point.loss);
+  }
   return json;
 }
 
-void run_allocate(const Options& options, Tool& tool) {
+/// The front over budgets, what was measured, and the choice.
+std::string front_picture(const PreparedAllocation& prepared, const AllocationResult& result) {
+  constexpr double kMiB = 1 << 20;
+  const std::string unit = prepared.request.measure->in_kl ? "KL from the original" : "predicted loss";
+  LineChart chart{
+      "What a size costs", prepared.of.empty() ? "MiB of the store's tensors" : "MiB of " + prepared.of, unit, {}};
+  ChartSeries predicted{"predicted", {}, true}, expected{"predicted, fitted", {}, true}, judged{"measured", {}, false};
+  for (const FrontPoint& point : result.front) {
+    const double size = static_cast<double>(prepared.fixed + point.cost) / kMiB;
+    predicted.points.push_back({size, point.loss});
+    if (result.fit) expected.points.push_back({size, result.fit->expected(point.loss)});
+  }
+  for (const JudgedChoice& one : result.judgements)
+    judged.points.push_back(
+        {static_cast<double>(one.cost) / kMiB, one.measured,
+         fmt::format("{} bytes: measured {:.4g}, predicted {:.4g}", one.cost, one.measured, one.predicted)});
+  ChartSeries choice{"the choice",
+                     {{static_cast<double>(result.cost) / kMiB, result.allocation.loss,
+                       fmt::format("{} bytes: predicted {:.4g}", result.cost, result.allocation.loss)}},
+                     false};
+  chart.series.push_back(std::move(predicted));
+  if (result.fit) chart.series.push_back(std::move(expected));
+  if (!result.judgements.empty()) chart.series.push_back(std::move(judged));
+  chart.series.push_back(std::move(choice));
+  return chart.svg();
+}
+
+/// The compressed model that the written recipe means with `propagate: original`, from solutions that are there.
+void stitch(const Options& options, const OpenedModel& model, SolutionStore& store, Tool& tool) {
+  const Recipe plan = load_recipe(options.out);
+  PreparedScheme scheme = prepare_scheme(plan, model, fs::path(options.statistics));
+  scheme.store = &store;
+  apply_scheme(scheme, options.stitched, options.overwrite, tool.progress());
+}
+
+void check_outputs(const Options& options) {
   if (options.out.empty() && !options.dry_run) fail(ErrorKind::usage, "-o RECIPE is required (or --dry-run)");
-  if (!options.overwrite && !options.dry_run && std::filesystem::exists(options.out))
-    fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
-  const SensitivityMeasure measure = parse_measure(options.measure);
+  for (const std::string& file : {options.out, options.picture})
+    if (!file.empty() && !options.overwrite && !options.dry_run && fs::exists(file))
+      fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", file);
+  if (!options.stitched.empty()) WholeFolder::check(options.stitched, options.overwrite);
+}
+
+std::uint64_t bytes_of_option(const std::string& text) {
+  if (text.empty()) return 0;
+  const auto bytes = parse_bytes(text);
+  if (!bytes) fail(ErrorKind::usage, "--disk {}: a size with its unit, such as 20GiB", text);
+  return *bytes;
+}
+
+void run_allocate(const Options& options, Tool& tool) {
+  check_outputs(options);
+  const AllocationRequest request{options.statistics, parse_measure(options.measure), options.windows,
+                                  options.evaluations};
+  const std::uint64_t disk = bytes_of_option(options.disk);
   const Recipe recipe = load_recipe(options.recipe);
   const OpenedModel model = open_model(options.model, options.open);
-  const PreparedAllocation prepared = prepare_allocation(recipe, model, options.statistics, measure, options.windows);
+  const PreparedAllocation prepared = prepare_allocation(recipe, model, request);
   const bool json = tool.options().json;
-  if (prepared.budget > prepared.range.most)
+  if (prepared.budget && *prepared.budget > prepared.range.most)
     tool.progress().warn(fmt::format("a budget of {} bytes is above the largest possible, {}: it decides nothing",
-                                     prepared.budget, prepared.range.most));
+                                     *prepared.budget, prepared.range.most));
   if (!json) Tool::print(budget_in_words(prepared));
   if (options.dry_run) return;
-  const AllocationResult result = allocate_modules(prepared, tool.progress());
+  const OptionsFolder folder(options);
+  SolutionStore store(folder.path(), disk);
+  const AllocationResult result = allocate_modules(prepared, store, tool.progress());
   write_file(options.out, allocated_recipe(recipe, result, options.out));
-  if (json) return Tool::print(result_json(prepared, result).dump(1) + "\n");
-  Tool::print(
-      fmt::format("{}\n{} bytes, {} below the budget; predicted loss {:.4g}, no choice loses less than {:.4g}\n"
-                  "made {}: adze compress {} {} -o OUT\n",
-                  choice_table(result), result.cost, prepared.budget - result.cost, result.allocation.loss,
-                  result.allocation.bound, options.out, options.out, options.model));
+  if (!options.picture.empty()) write_file(options.picture, front_picture(prepared, result));
+  if (json) Tool::print(result_json(prepared, result, store).dump(1) + "\n");
+  if (!json)
+    Tool::print(
+        fmt::format("{}\n{} bytes{}; predicted loss {:.4g}, no choice loses less than {:.4g}\n{}{} solved, {} found\n"
+                    "made {}: adze compress {} {} -o OUT\n",
+                    choice_table(result), result.cost,
+                    prepared.budget ? fmt::format(", {} below the budget", *prepared.budget - result.cost) : "",
+                    result.allocation.loss, result.allocation.bound, judgement_in_words(result), store.solved(),
+                    store.found(), options.out, options.out, options.model));
+  if (options.stitched.empty()) return;
+  stitch(options, model, store, tool);
+  if (!json)
+    Tool::print(
+        fmt::format("made {}/: adze eval {} --reference {}\n", options.stitched, options.stitched, options.model));
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool("adze-allocate",
-            "Chooses a scheme for every matrix that a recipe leaves a choice, so that a budget is kept and least is\n"
-            "lost: every option is solved once, its loss weighed by what noise in that matrix costs at the end. The\n"
-            "output is a recipe for adze compress, to be read and edited.",
-            "  adze calibrate MODEL --set calibration_data/mixed.yaml -o STATS\n"
-            "  adze allocate recipes/best-4bpw.yaml MODEL --stats STATS -o mine.yaml\n"
-            "  adze compress mine.yaml MODEL -o OUT");
+  Tool tool(
+      "adze-allocate",
+      "Chooses a scheme for every matrix that a recipe leaves a choice, so that a budget is kept and least is\n"
+      "lost: every option is solved once, its loss weighed by what noise in that matrix costs at the end, and\n"
+      "whole models are judged. The output is a recipe for adze compress, to be read and edited.",
+      "  adze calibrate MODEL --set calibration_data/mixed.yaml -o STATS\n"
+      "  adze allocate recipes/best-4bpw.yaml MODEL --stats STATS --work WORK -o mine.yaml\n"
+      "  adze allocate recipes/best-3bpw.yaml MODEL --stats STATS --work WORK -o smaller.yaml --picture front.svg\n"
+      "  adze compress mine.yaml MODEL -o OUT");
   CLI::App& app = tool.app();
   app.add_option("recipe", options.recipe, "a recipe with a budget and rules that say choose")->required();
   app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
@@ -113,11 +252,25 @@ int main(int argc, char** argv) {
       ->required()
       ->type_name("DIR");
   app.add_option("-o,--output", options.out, "the recipe to write")->type_name("RECIPE");
-  app.add_option("--measure", options.measure, "kl, relative or loss: how losses of layers compare")->type_name("NAME");
-  app.add_option("--windows", options.windows, "of the calibration set, to measure kl with")
+  app.add_option("--work", options.work, "keep solved options here: another budget then takes seconds")
+      ->type_name("DIR");
+  app.add_option("--disk", options.disk, "the most that they may take, such as 20GiB; others are solved again")
+      ->type_name("SIZE");
+  app.add_option("--measure", options.measure, "how losses of layers compare: kl, relative, loss, swap ...")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--windows", options.windows, "of the calibration set, that runs of the model see")
       ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
       ->type_name("N");
-  app.add_flag("--overwrite", options.overwrite, "replace the recipe that is there");
+  app.add_option("--evaluations", options.evaluations, "whole models to judge at most, for the fit and for exchanges")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--stitched", options.stitched, "also make the compressed model, every matrix solved by itself")
+      ->type_name("OUT");
+  app.add_option("--picture", options.picture, "also draw what every size costs")->type_name("SVG");
+  app.add_flag("--overwrite", options.overwrite, "replace what is there");
   app.add_flag("--dry-run", options.dry_run, "check everything; print the smallest and the largest size");
   add_model_options(app, options.open);
   return tool.run(argc, argv, [&] { run_allocate(options, tool); });

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -72,12 +73,13 @@ Tables tables_of(std::span<const AllocationUnit> units) {
 }
 
 void total(std::span<const AllocationUnit> units, Allocation& allocation) {
-  allocation.cost = 0;
+  allocation.cost = allocation.work = 0;
   allocation.loss = 0;
   for (std::size_t u = 0; u < units.size(); ++u) {
     const AllocationOption& option = units[u][allocation.choice[u]];
     allocation.cost = checked_add(allocation.cost, option.cost);
     allocation.loss += option.loss;
+    allocation.work = checked_add(allocation.work, option.work);
   }
 }
 
@@ -112,7 +114,7 @@ void fill(std::span<const AllocationUnit> units, std::uint64_t budget, Allocatio
 }
 
 Allocation by_slopes(std::span<const AllocationUnit> units, std::uint64_t budget, const Tables& tables) {
-  Allocation allocation{tables.cheapest, 0, 0, 0};
+  Allocation allocation{tables.cheapest, 0, 0, 0, 0};
   total(units, allocation);
   std::vector<bool> stopped(units.size(), false);
   std::uint64_t left = budget - allocation.cost;
@@ -191,7 +193,7 @@ Buckets buckets_for(std::span<const AllocationUnit> units, const Tables& tables,
 
 Allocation by_programme(std::span<const AllocationUnit> units, std::uint64_t budget, const Tables& tables,
                         std::size_t most_buckets) {
-  Allocation allocation{tables.cheapest, 0, 0, 0};
+  Allocation allocation{tables.cheapest, 0, 0, 0, 0};
   total(units, allocation);
   const Buckets buckets = buckets_for(units, tables, budget - allocation.cost, most_buckets);
   Programme programme(units.size(), buckets.count);
@@ -243,9 +245,69 @@ Allocation allocate(std::span<const AllocationUnit> units, std::uint64_t budget,
   return exact;
 }
 
+Allocation allocate_within(std::span<const AllocationUnit> units, std::uint64_t budget, std::uint64_t work) {
+  require_possible(units, budget);
+  Allocation best = allocate(units, budget);
+  total(units, best);
+  if (best.work <= work) return best;
+  std::optional<Allocation> found;
+  double bound = best.bound;
+  // g(price) = min (loss + price work) - price * budget of work is below every choice that keeps both.
+  const auto try_price = [&](double price) {
+    std::vector<AllocationUnit> priced(units.begin(), units.end());
+    for (AllocationUnit& unit : priced)
+      for (AllocationOption& option : unit) option.loss += price * static_cast<double>(option.work);
+    Allocation allocation = allocate(priced, budget);
+    bound = std::max(bound, allocation.bound - price * static_cast<double>(work));
+    total(units, allocation);
+    const bool keeps = allocation.work <= work;
+    if (keeps && (!found || allocation.loss < found->loss)) found = std::move(allocation);
+    return keeps;
+  };
+  double low = 0, high = 0;
+  for (const AllocationUnit& unit : units)
+    for (const AllocationOption& option : unit)
+      if (option.work > 0) high = std::max(high, option.loss / static_cast<double>(option.work));
+  high = high > 0 ? high : 1;
+  int doublings = 0;
+  while (!try_price(high) && ++doublings < 40) high *= 2;
+  if (!found) fail(ErrorKind::bad_recipe, "no choice of {} bytes takes as little as {} multiplications", budget, work);
+  for (int halving = 0; halving < 40 && high - low > 1e-6 * high; ++halving) {
+    const double middle = 0.5 * (low + high);
+    (try_price(middle) ? high : low) = middle;
+  }
+  found->bound = std::min(bound, found->loss);
+  return *found;
+}
+
+Allocation allocate_for_loss(std::span<const AllocationUnit> units, double most_loss) {
+  constexpr double kPrecision = 1e-5;
+  double least_loss = 0;
+  for (const AllocationUnit& unit : units) least_loss += std::ranges::min(unit, {}, &AllocationOption::loss).loss;
+  if (least_loss > most_loss)
+    fail(ErrorKind::bad_recipe, "a loss of {:.4g} is below the least possible, {:.4g}", most_loss, least_loss);
+  // The front brackets the budget; between two of its points the knapsack may do better than the dearer one.
+  const std::vector<FrontPoint> points = front(units);
+  const auto reaches = std::ranges::find_if(points, [&](const FrontPoint& point) { return point.loss <= most_loss; });
+  std::uint64_t high = reaches == points.end() ? cost_range(units).most : reaches->cost;
+  std::uint64_t low = reaches == points.begin() ? high : std::prev(reaches)->cost;
+  Allocation best = allocate(units, high);
+  while (low + 1 < high && static_cast<double>(high - low) > kPrecision * static_cast<double>(high)) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    Allocation allocation = allocate(units, middle);
+    if (allocation.loss <= most_loss) {
+      high = allocation.cost;
+      best = std::move(allocation);
+    } else {
+      low = middle;
+    }
+  }
+  return best;
+}
+
 std::vector<FrontPoint> front(std::span<const AllocationUnit> units) {
   const Tables tables = tables_of(units);
-  Allocation now{tables.cheapest, 0, 0, 0};
+  Allocation now{tables.cheapest, 0, 0, 0, 0};
   total(units, now);
   std::vector<FrontPoint> points{{now.cost, now.loss, now.choice}};
   for (const Segment& segment : tables.segments) {

@@ -17,6 +17,7 @@ namespace adze {
 struct AllocationOption {
   std::uint64_t cost = 0;  ///< bytes
   double loss = 0;         ///< >= 0, in one unit for all
+  std::uint64_t work = 0;  ///< of the second budget: multiplications, or time
 };
 
 /// What one unit may become; not empty. Units that must agree are one unit, their tables summed.
@@ -27,6 +28,7 @@ struct Allocation {
   std::uint64_t cost = 0;
   double loss = 0;
   double bound = 0;  ///< no choice within the budget loses less
+  std::uint64_t work = 0;
 
   /// How far above the bound, as a part of it; 0 where both are.
   double gap() const { return loss > bound ? (bound > 0 ? loss / bound - 1 : 1) : 0; }
@@ -46,6 +48,16 @@ Allocation allocate_by_slopes(std::span<const AllocationUnit> units, std::uint64
 /// than `most_buckets` buckets of the budget, and else rounds costs up to that many. The same whatever the order of
 /// units, but for the choice among equals: the first of equal options, the earlier unit upgraded. Throws likewise.
 Allocation allocate(std::span<const AllocationUnit> units, std::uint64_t budget, std::size_t most_buckets = 50000);
+
+/// Within two budgets: the second has a price for a unit of work, found by bisection, which is added to losses
+/// (specification, 1.5). Least loss among all prices that keep it; exact where a price makes it bind, otherwise near.
+/// `bound` is that of the best price. Throws bad_recipe when the least cost or the least work is too much, or where no
+/// price keeps both.
+Allocation allocate_within(std::span<const AllocationUnit> units, std::uint64_t budget, std::uint64_t work);
+
+/// The least cost that allocate() finds to lose no more than `most_loss`: by bisection of the budget, to a byte or a
+/// thousandth of a percent. `bound` as of its budget. Throws bad_recipe when even the best options lose more.
+Allocation allocate_for_loss(std::span<const AllocationUnit> units, double most_loss);
 
 /// Budgets at which the linear relaxation is a choice of whole options, cheapest first: the front that one sort gives.
 struct FrontPoint {

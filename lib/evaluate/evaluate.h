@@ -2,8 +2,8 @@
 //
 // Both models go through the text block by block, one block in memory at a time, with the hidden states of all windows,
 // or of as many as memory allows: windows do not touch each other, so reading the blocks again for every group of them
-// is cheaper than keeping states on disk. Logits live a slice of rows at a time and nothing is written to disk. Results are reduced in window order, so they do
-// not depend on the number of threads.
+// is cheaper than keeping states on disk. Logits live a slice of rows at a time and nothing is written to disk. Results
+// are reduced in window order, so they do not depend on the number of threads.
 #pragma once
 
 #include <cstddef>
@@ -53,8 +53,8 @@ EvaluationResult summarize(MatrixView<const TokenScore> scores, const Protocol& 
 
 /// Runs `model`, and `reference` unless it is nullptr, over the text. `ids` and `bos` as for make_windows. Throws
 /// bad_data when the text is too short, when the models' vocabularies differ, or when logits are not finite.
-/// `windows_at_once`: whose states are held together, 0 for all; every such group takes all blocks through memory again,
-/// and no bit of the result depends on it.
+/// `windows_at_once`: whose states are held together, 0 for all; every such group takes all blocks through memory
+/// again, and no bit of the result depends on it.
 EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
                           std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
                           std::size_t windows_at_once = 0);

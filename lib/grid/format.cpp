@@ -30,11 +30,11 @@ std::shared_ptr<const CompressedTensor> sum_from_payload(const SumFormat& format
 }
 
 std::shared_ptr<const CompressedTensor> product_from_payload(const ProductFormat& format, Shape shape,
-                                                             std::vector<std::byte> payload) {
+                                                             std::vector<std::byte> payload, const FindShared& find) {
   auto [left, right] = cut(std::move(payload), format_bytes(format.left, format.left_shape(shape)));
   return std::make_shared<ProductTensor>(
       tensor_from_payload(format.left, format.left_shape(shape), std::move(left)),
-      tensor_from_payload(format.right, format.right_shape(shape), std::move(right)));
+      tensor_from_payload(format.right, format.right_shape(shape), std::move(right), find));
 }
 
 /// The columns of a pivoted factor that are stored. Throws bad_data when there are more rows than columns.
@@ -77,12 +77,18 @@ std::uint64_t train_bytes(const TrainFormat& format, Shape shape) {
 }  // namespace
 
 std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload) {
+                                                            std::vector<std::byte> payload, const FindShared& find) {
   if (const auto dtype = dtype_from_name(format))
     return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
   if (const auto sum = parse_sum_format(format)) return sum_from_payload(*sum, shape, std::move(payload));
   if (const auto product = parse_product_format(format))
-    return product_from_payload(*product, shape, std::move(payload));
+    return product_from_payload(*product, shape, std::move(payload), find);
+  if (const auto shared = parse_shared_format(format)) {
+    if (!payload.empty())
+      fail(ErrorKind::bad_data, "{} bytes of a factor that {} stores", payload.size(), shared->owner);
+    if (!find) fail(ErrorKind::bad_data, "'{}' is a factor that another block's file holds", format);
+    return std::make_shared<SharedTensor>(shared->owner, find(*shared, shape));
+  }
   if (const auto train = parse_train_format(format)) return train_from_payload(*train, shape, std::move(payload));
   if (const auto rest = parse_pivoted_format(format))
     return PivotedTensor::from_payload(*rest, shape, std::move(payload));
@@ -98,6 +104,7 @@ std::uint64_t format_bytes(const std::string& format, Shape shape) {
   if (const auto product = parse_product_format(format))
     return checked_add(format_bytes(product->left, product->left_shape(shape)),
                        format_bytes(product->right, product->right_shape(shape)));
+  if (parse_shared_format(format)) return 0;
   if (const auto train = parse_train_format(format)) return train_bytes(*train, shape);
   if (const auto rest = parse_pivoted_format(format))
     return checked_add(pivot_list_bytes(shape), format_bytes(*rest, rest_of(shape)));
@@ -111,6 +118,7 @@ std::uint64_t format_multiplications(const std::string& format, Shape shape) {
   if (const auto product = parse_product_format(format))
     return checked_add(format_multiplications(product->left, product->left_shape(shape)),
                        format_multiplications(product->right, product->right_shape(shape)));
+  if (const auto shared = parse_shared_format(format)) return format_multiplications(shared->format, shape);
   if (const auto train = parse_train_format(format)) return train_multiplications(train->train);
   if (const auto rest = parse_pivoted_format(format)) return format_multiplications(*rest, rest_of(shape));
   if (const auto sparse = parse_sparse_format(format)) return shape.count() - sparse->pattern.zeros(shape);

@@ -6,6 +6,7 @@
 //   int4 g128 sym, 2:4                the same with a mask
 //   rank 96 [f16] [f16]               a product of two matrices, rows x 96 and 96 x columns, each in a format
 //   rank 96 [f16] [pivoted f16]       the second one with 96 columns that are those of the identity
+//   rank 96 [f16] [shared MODULE [f16]]   the second one is that of a module of another block, and takes no bytes here
 //   train 16x16 by 16x48 bonds 64 [f16]   a tensor train of cores in a format
 //   int4 g128 sym + rank 32 [f16] [f16]   a sum
 #pragma once
@@ -17,12 +18,15 @@
 #include <vector>
 
 #include "grid/compressed_tensor.h"
+#include "grid/factors/shared_tensor.h"
 
 namespace adze {
 
-/// Throws bad_data for an unknown format or a payload of the wrong size.
+/// find: asked for what another module stores. Throws bad_data for an unknown format, a payload of the wrong size, and
+/// where something is shared and nobody can be asked.
 std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload);
+                                                            std::vector<std::byte> payload,
+                                                            const FindShared& find = nullptr);
 
 /// Exact bytes of a matrix in the named format. Throws bad_data.
 std::uint64_t format_bytes(const std::string& format, Shape shape);
@@ -33,8 +37,8 @@ std::uint64_t format_multiplications(const std::string& format, Shape shape);
 /// True for products, trains and sums, which only densify by being multiplied out and rounded.
 bool is_composed(const std::string& format);
 
-/// The format of densified(): "int4 g128 sym, 2:4" becomes "int4 g128 sym", products, trains and sums become f16, or bf16 where
-/// a part is bf16; other formats stay.
+/// The format of densified(): "int4 g128 sym, 2:4" becomes "int4 g128 sym", products, trains and sums become f16, or
+/// bf16 where a part is bf16; other formats stay.
 std::string dense_format(const std::string& format);
 
 /// The tensor itself; the same values without a mask of one that is sparse; of products and sums, their values rounded

@@ -1,5 +1,7 @@
 #include "model/compressed_store.h"
 
+#include <map>
+
 #include <nlohmann/json.hpp>
 
 #include <fmt/format.h>
@@ -9,6 +11,7 @@
 #include "base/json.h"
 #include "checkpoint/hdf5.h"
 #include "checkpoint/sidecar.h"
+#include "grid/factors/product_tensor.h"
 #include "grid/format.h"
 
 namespace adze {
@@ -42,14 +45,16 @@ void write_matrix(Hdf5Writer& file, const std::string& name, const CompressedTen
   file.write<std::byte>(name + "/payload", tensor.payload());
 }
 
-TensorPtr read_matrix(const Hdf5Reader& file, const std::string& name, Shape expected) {
+TensorPtr read_matrix(const Hdf5Reader& file, const std::string& name, Shape expected,
+                      const FindShared& find = nullptr) {
   return with_context(fmt::format("{}: tensor '{}'", file.path().string(), name), [&] {
     const Shape shape{file.number(name, "rows"), file.number(name, "cols")};
     if (shape != expected)
       fail(ErrorKind::bad_data, "shape {} x {}, the architecture says {} x {}", shape.rows, shape.cols, expected.rows,
            expected.cols);
     const std::string& format = file.text(name, "format");
-    return tensor_from_payload(format, shape, file.read<std::byte>(name + "/payload", format_bytes(format, shape)));
+    return tensor_from_payload(format, shape, file.read<std::byte>(name + "/payload", format_bytes(format, shape)),
+                               find);
   });
 }
 
@@ -75,6 +80,42 @@ const StoreFile& file_named(const std::vector<StoreFile>& files, std::string_vie
     if (file.name == name) return file;
   fail(ErrorKind::bad_data, "{}: holds no {}", path.string(), name);
 }
+
+/// Right factors that other blocks of the store hold; their files are opened once.
+class SharedFactors {
+ public:
+  SharedFactors(std::filesystem::path folder, const Architecture& architecture)
+      : folder_(std::move(folder)), architecture_(architecture) {}
+
+  TensorPtr find(const SharedFormat& shared, Shape shape) {
+    for (std::size_t block = 0; block < architecture_.layers; ++block)
+      for (const LinearInfo& info : block_linears())
+        if (module_name(block, info.slot) == shared.owner) return factor_of(block, info, shared, shape);
+    fail(ErrorKind::bad_data, "its factor is said to lie in '{}', which is no linear of this model", shared.owner);
+  }
+
+ private:
+  TensorPtr factor_of(std::size_t block, const LinearInfo& info, const SharedFormat& shared, Shape shape) {
+    const TensorPtr owner =
+        read_matrix(file_of(block), std::string(info.module), shape_of(architecture_, info.slot));  // shares nothing
+    const auto* const product = dynamic_cast<const ProductTensor*>(owner.get());
+    if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
+      fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
+           shared.owner, shape.rows, shape.cols, shared.format, owner->format());
+    return product->right_part();
+  }
+
+  const Hdf5Reader& file_of(std::size_t block) {
+    auto at = files_.find(block);
+    if (at == files_.end())
+      at = files_.emplace(block, open_checked(folder_ / block_file_name(block), "adze block")).first;
+    return at->second;
+  }
+
+  std::filesystem::path folder_;
+  const Architecture& architecture_;
+  std::map<std::size_t, Hdf5Reader> files_;
+};
 
 }  // namespace
 
@@ -109,12 +150,14 @@ void write_outer_file(const std::filesystem::path& path, std::span<const StoreFi
 
 BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture) {
   const Hdf5Reader file = open_checked(path, "adze block");
+  SharedFactors shared(path.parent_path(), architecture);
+  const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
   BlockWeights block;
   block.input_norm = read_vector(file, kInputNorm, architecture.hidden);
   block.post_attention_norm = read_vector(file, kPostAttentionNorm, architecture.hidden);
   for (const LinearInfo& info : block_linears()) {
     const std::string name(info.module);
-    block[info.slot].weight = read_matrix(file, name, shape_of(architecture, info.slot));
+    block[info.slot].weight = read_matrix(file, name, shape_of(architecture, info.slot), find);
     if (info.has_bias(architecture))
       block[info.slot].bias = read_vector(file, name + "/bias", shape_of(architecture, info.slot).rows);
   }

@@ -4,7 +4,8 @@
 //
 //   model.h5       files/NAME (config.json, tokenizer.json ... verbatim), embed_tokens, lm_head unless tied, norm
 //   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights
-// A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32.
+// A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32. A
+// factor may lie in the file of another block (grid/factors/shared_tensor.h): such files belong together.
 #pragma once
 
 #include <filesystem>
@@ -27,7 +28,8 @@ void write_block_file(const std::filesystem::path& path, const BlockWeights& blo
 void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
                       std::span<const float> final_norm, const TensorPtr& head);
 
-/// Throws bad_data when the checksum or anything inside does not fit `architecture`.
+/// Factors that lie in files of other blocks are read there, in the same folder. Throws bad_data when the checksum or
+/// anything inside does not fit `architecture`.
 BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture);
 
 class CompressedStore final : public ModelWeights {

@@ -8,14 +8,16 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+/// Of a single scheme its format and solver, too; a recipe of several has them per tensor.
 Json scheme_json(const PreparedScheme& scheme) {
-  const ResolvedScheme& resolved = scheme.run.plan.schemes.front();
+  Json json{{"options", scheme.run.recipe->source->text()}};
+  if (scheme.run.plan.schemes.size() > 1) return json;
   std::string format;  // of the first matrix: the others' may differ in rank
   for (const ModulePlan& module : scheme.run.plan.modules)
     if (module.scheme && format.empty()) format = module.format;
-  return {{"options", scheme.run.recipe->source->text()},
-          {"format", format},
-          {"solver", resolved.solver->description()}};
+  json["format"] = format;
+  json["solver"] = scheme.run.plan.schemes.front().solver->description();
+  return json;
 }
 
 Json calibration_json(const PreparedScheme& scheme) {

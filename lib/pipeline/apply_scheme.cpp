@@ -45,6 +45,15 @@ bool has_option(const SchemeSpec& scheme, std::string_view key) {
   return false;
 }
 
+/// The block that shares factors with the one being solved.
+struct Neighbour {
+  Neighbour(const OpenedModel& model, const StatisticsFolder& statistics, std::size_t block)
+      : weights(model.weights->block(block)), part(statistics.part(block)) {}
+
+  BlockWeights weights;
+  StatisticsReader part;
+};
+
 class SchemeRun {
  public:
   SchemeRun(const PreparedScheme& scheme, const fs::path& out, bool overwrite, Progress& progress)
@@ -73,11 +82,12 @@ class SchemeRun {
     const BlockWeights original = model_.weights->block(block);
     BlockOutcome outcome{original, {}};
     std::optional<StatisticsReader> part;  // its checksum is compared once
+    std::optional<Neighbour> neighbour;
     std::size_t done = block * kStages.size();
     progress_.update(done);
     for (const Stage stage : kStages) {
       with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
-        InputStatistics inputs;
+        InputStatistics inputs, beside;
         SurrogateMoments moments;
         if (scheme_.statistics && solves_stage(plan_, block, stage)) {
           if (!part) part.emplace(scheme_.statistics->part(block));
@@ -90,7 +100,14 @@ class SchemeRun {
           inputs.second_moment = std::move(moments.second_moment);
           inputs.tokens = 1;
         }
-        solve_stage(plan_, block, stage, original, inputs, {inputs.second_moment, moments.cross, {}, {}}, outcome);
+        Moments measured{inputs.second_moment, moments.cross, {}};
+        if (shares_stage(plan_, block, stage)) {
+          if (!neighbour) neighbour.emplace(model_, *scheme_.statistics, neighbour_of(block));
+          beside = read_input(neighbour->part, std::string(name_of(stage)), inputs.inputs());
+          measured.neighbour = &neighbour->weights;
+          measured.neighbour_hessian = beside.second_moment;
+        }
+        solve_stage(plan_, block, stage, original, inputs, measured, outcome, scheme_.store);
       });
       progress_.update(++done);
     }
@@ -103,7 +120,7 @@ class SchemeRun {
     InputStatistics inputs;
     if (scheme_.statistics && solves_head(plan_, model_.architecture()))
       inputs = read_input(scheme_.statistics->part(layers_), "head", model_.architecture().hidden);
-    OuterOutcome outcome = compress_outer(plan_, *model_.weights, inputs.second_moment);
+    OuterOutcome outcome = compress_outer(plan_, *model_.weights, inputs.second_moment, scheme_.store);
     const std::string name = std::string("store/") + kOuterFileName;
     write_outer_file(folder_.path() / name, model_.files, outcome.embedding, outcome.norm, outcome.head);
     add(name, std::move(outcome.tensors));
@@ -164,6 +181,9 @@ PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, co
     scheme.statistics.emplace(*statistics);
     check_same_model(*scheme.statistics, model.architecture());
     scheme.remark = "inputs are those of the original model (propagate: original): nothing is shifted";
+  } else if (scheme.run.plan.pairing_scheme() != nullptr) {
+    fail(ErrorKind::usage, "solver {} needs the statistics of two blocks at a time: give --stats",
+         recipe.schemes.front().solver);
   } else if (std::holds_alternative<DataFree>(inputs)) {
     scheme.data_free = true;
     scheme.reconstructs = has_option(recipe.schemes.front(), "shift");

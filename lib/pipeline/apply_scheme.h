@@ -14,6 +14,7 @@
 
 #include "calibrate/statistics_folder.h"
 #include "pipeline/compress.h"
+#include "pipeline/solution_store.h"
 #include "recipe/scheme_arguments.h"
 
 namespace adze {
@@ -25,6 +26,7 @@ struct PreparedScheme {
   PreparedRun run;                             ///< without windows
   std::optional<StatisticsFolder> statistics;  ///< nothing: inputs are weighed equally
   std::string remark;                          ///< which inputs the losses are of, for manifest and report
+  SolutionStore* store = nullptr;              ///< of what was solved before; nullptr: there is none
 };
 
 /// Throws bad_data, naming what differs, unless the statistics are of a model of this family and these sizes.

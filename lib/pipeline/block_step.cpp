@@ -55,14 +55,15 @@ Solution join_slices(std::span<Solution> slices, Shape shape) {
 
 /// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices
 /// share one factorisation.
-std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
-                            std::vector<ConstViewD> readers, const Moments& moments) {
+std::vector<Solution> solve_all(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
+                                std::vector<ConstViewD> readers, const Moments& moments, const Partner* partner) {
   Problem problem;
   problem.grid = scheme.grid;
   problem.pattern = scheme.pattern;
   problem.hessian = moments.hessian;
   problem.cross = moments.cross;
   problem.readers = std::move(readers);
+  problem.partner = partner;
   std::vector<std::size_t> ends;
   for (const MatrixF& matrix : weights) {
     add_slices(matrix, scheme, problem.weights);
@@ -76,6 +77,39 @@ std::vector<Solution> solve(const ResolvedScheme& scheme, const std::vector<Matr
     solutions.push_back(join_slices(std::span(slices).subspan(first, ends[i] - first), weights[i].shape()));
   return solutions;
 }
+
+/// The neighbouring block's matrices of the members of a scheme that pairs blocks.
+class PartnerWeights {
+ public:
+  PartnerWeights(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
+                 const std::vector<std::size_t>& members, const Moments& moments) {
+    if (!plan.schemes[*modules[members.front()]->scheme].solver->pairs_blocks()) return;
+    partner_.emplace();
+    partner_->hessian = moments.neighbour_hessian;
+    for (const std::size_t i : members) {
+      partner_->sharing.push_back(modules[i]->sharing);
+      if (modules[i]->sharing.paired)
+        weights_.push_back(decoded(*modules[i], moments));
+      else
+        weights_.emplace_back();
+    }
+    for (const MatrixF& weights : weights_) partner_->weights.push_back(weights);
+  }
+
+  const Partner* get() const { return partner_ ? &*partner_ : nullptr; }
+
+ private:
+  static MatrixF decoded(const ModulePlan& module, const Moments& moments) {
+    if (moments.neighbour == nullptr)
+      fail(ErrorKind::internal, "{} shares a factor with a block that is not known", module.spec.module);
+    for (const LinearInfo& info : block_linears())
+      if (module.spec.module.ends_with(info.module)) return (*moments.neighbour)[info.slot].weight->decode();
+    fail(ErrorKind::internal, "{} is no linear of a block", module.spec.module);
+  }
+
+  std::vector<MatrixF> weights_;
+  std::optional<Partner> partner_;
+};
 
 /// A stage's moments; cross moments in single precision, which halves what they take while the stage is solved.
 struct Measured {
@@ -116,10 +150,79 @@ std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape) {
   return whole ? shape.rows : std::min(shape.rows, kSliceRows);
 }
 
+namespace {
+
+/// The matrices of a scheme that share one input, on their way from original to solution.
+class SchemeGroup {
+ public:
+  SchemeGroup(const CompressionPlan& plan, std::size_t scheme, const std::vector<const ModulePlan*>& modules,
+              const Moments& moments, std::vector<TensorPtr>& tensors, std::vector<TensorRecord>& records)
+      : plan_(plan),
+        scheme_(plan.schemes[scheme]),
+        modules_(modules),
+        moments_(moments),
+        tensors_(tensors),
+        records_(records) {}
+
+  /// Those that the store has need not be solved; the others are, together: one factorisation.
+  void solve(std::vector<std::size_t> members, SolutionStore* store) {
+    if (scheme_.solver->pairs_blocks()) store = nullptr;  // a solution depends on another block, too
+    std::map<std::size_t, std::string> keys;
+    if (store != nullptr) {
+      const std::string measured = moments_hash(moments_);
+      for (const std::size_t i : members) keys[i] = solution_key(scheme_, *tensors_[i], measured, reader_of(i));
+      std::erase_if(members, [&](std::size_t i) {
+        std::optional<Solution> found = store->find(keys[i]);
+        if (found) take(i, *found, 0, keys[i]);
+        return found.has_value();
+      });
+    }
+    if (members.empty()) return;
+    const Clock::time_point start = Clock::now();
+    const std::vector<Solution> solutions = solved(members);
+    const double seconds = seconds_since(start) / static_cast<double>(members.size());
+    for (std::size_t m = 0; m < members.size(); ++m) {
+      if (store != nullptr) store->put(keys[members[m]], solutions[m]);
+      take(members[m], solutions[m], seconds, keys[members[m]]);
+    }
+  }
+
+ private:
+  ConstViewD reader_of(std::size_t i) const { return moments_.readers.empty() ? ConstViewD() : moments_.readers[i]; }
+
+  std::vector<Solution> solved(const std::vector<std::size_t>& members) {
+    std::vector<MatrixF> weights;
+    std::vector<ConstViewD> readers;
+    const PartnerWeights partner(plan_, modules_, members, moments_);
+    for (const std::size_t i : members) {
+      if (!moments_.readers.empty()) readers.push_back(moments_.readers[i]);
+      weights.push_back(tensors_[i]->decode());
+      tensors_[i].reset();
+    }
+    return with_context(names_of(modules_, members),
+                        [&] { return solve_all(scheme_, weights, std::move(readers), moments_, partner.get()); });
+  }
+
+  void take(std::size_t i, const Solution& solution, double seconds, const std::string& key) {
+    tensors_[i] = solution.tensor;
+    records_.push_back(
+        {modules_[i]->spec.module, solution.tensor->format(), solution.tensor->bytes(), solution.report, seconds, key});
+  }
+
+  const CompressionPlan& plan_;
+  const ResolvedScheme& scheme_;
+  const std::vector<const ModulePlan*>& modules_;
+  const Moments& moments_;
+  std::vector<TensorPtr>& tensors_;
+  std::vector<TensorRecord>& records_;
+};
+
+}  // namespace
+
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
                                      std::vector<TensorPtr> originals, const Moments& moments,
-                                     std::vector<TensorRecord>& records) {
-  std::map<std::size_t, std::vector<std::size_t>> by_scheme;  // members share H and scheme: one factorisation
+                                     std::vector<TensorRecord>& records, SolutionStore* store) {
+  std::map<std::size_t, std::vector<std::size_t>> by_scheme;
   for (std::size_t i = 0; i < modules.size(); ++i) {
     if (modules[i]->scheme) {
       by_scheme[*modules[i]->scheme].push_back(i);
@@ -127,26 +230,8 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
       originals[i] = convert(*originals[i], *modules[i]);
     }
   }
-  for (const auto& [scheme_index, members] : by_scheme) {
-    const Clock::time_point start = Clock::now();
-    std::vector<MatrixF> weights;
-    std::vector<ConstViewD> readers;
-    for (const std::size_t i : members) {
-      if (!moments.readers.empty()) readers.push_back(moments.readers[i]);
-      weights.push_back(originals[i]->decode());
-      originals[i].reset();
-    }
-    const std::vector<Solution> solutions = with_context(names_of(modules, members), [&] {
-      return solve(plan.schemes[scheme_index], weights, std::move(readers), moments);
-    });
-    const double seconds = seconds_since(start) / static_cast<double>(members.size());
-    for (std::size_t m = 0; m < members.size(); ++m) {
-      const TensorPtr& tensor = solutions[m].tensor;
-      originals[members[m]] = tensor;
-      records.push_back(
-          {modules[members[m]]->spec.module, tensor->format(), tensor->bytes(), solutions[m].report, seconds});
-    }
-  }
+  for (const auto& [scheme, members] : by_scheme)
+    SchemeGroup(plan, scheme, modules, moments, originals, records).solve(members, store);
   return originals;
 }
 
@@ -156,8 +241,14 @@ bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
   });
 }
 
+bool shares_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
+  return std::ranges::any_of(linears_of(stage), [&](const LinearInfo& info) {
+    return plan.find(module_name(block, info.slot))->sharing.paired;
+  });
+}
+
 void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
-                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome) {
+                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome, SolutionStore* store) {
   constexpr std::size_t kReaderWindow = 2048;  // distances beyond it are not counted
   std::vector<const ModulePlan*> modules;
   std::vector<TensorPtr> originals;
@@ -171,7 +262,8 @@ void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, co
     readers.push_back(wanted ? reading_moment(plan.architecture, info.slot, original, inputs, window) : MatrixD());
   }
   for (const MatrixD& reader : readers) moments.readers.push_back(reader.view());
-  const std::vector<TensorPtr> solved = solve_modules(plan, modules, std::move(originals), moments, outcome.tensors);
+  const std::vector<TensorPtr> solved =
+      solve_modules(plan, modules, std::move(originals), moments, outcome.tensors, store);
   for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
 }
 

@@ -9,6 +9,7 @@
 #include "calibrate/block_pass.h"
 #include "pipeline/ledger.h"
 #include "pipeline/plan.h"
+#include "pipeline/solution_store.h"
 
 namespace adze {
 
@@ -28,6 +29,9 @@ struct Moments {
   ConstViewF cross;                      ///< as in Problem; empty: none
   ConstViewF residual;                   ///< as in Problem, of the only tensor; empty: none
   std::vector<ConstViewD> readers = {};  ///< as in Problem, one per module; empty: none
+  /// Of the neighbouring block, for solvers that pair blocks; nullptr: not known.
+  const BlockWeights* neighbour = nullptr;
+  ConstViewD neighbour_hessian = {};
 };
 
 struct BlockOutcome {
@@ -46,18 +50,22 @@ std::size_t slice_rows(const ResolvedScheme& scheme, Shape shape);
 
 /// True when a scheme solves a matrix of this stage: then its moments are wanted.
 bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
+/// True when one shares a factor with the neighbouring block: then Moments::neighbour is wanted.
+bool shares_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
 
-/// Solves or converts the matrices of one stage; `outcome` takes weights and records. inputs: of the stage.
+/// Solves or converts the matrices of one stage; `outcome` takes weights and records. inputs: of the stage. What lies
+/// in the store is taken from there, and what is solved goes there; nullptr: there is none.
 void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,
-                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome);
+                 const InputStatistics& inputs, Moments moments, BlockOutcome& outcome, SolutionStore* store = nullptr);
 
 /// Warns of fallbacks; dead inputs are a note.
 void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress);
 
-/// Solves or converts the matrices of one input together. The result has one entry per module, in order; records are
-/// appended. originals: each is let go once it is decoded, so give the last reference away where memory counts.
+/// Solves or converts the matrices of one input together; `store` as above. The result has one entry per module, in
+/// order; records are appended. originals: each is let go once it is decoded, so give the last reference away where
+/// memory counts.
 std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vector<const ModulePlan*>& modules,
                                      std::vector<TensorPtr> originals, const Moments& moments,
-                                     std::vector<TensorRecord>& records);
+                                     std::vector<TensorRecord>& records, SolutionStore* store = nullptr);
 
 }  // namespace adze

@@ -22,25 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string model_identity(const OpenedModel& model) {
-  Hasher hasher;
-  const auto* store = dynamic_cast<const ModelStore*>(&model.require_source());  // knows its tensors' hashes
-  for (const StoreFile& file : model.files) hasher.add(file.name).add(file.text);
-  for (const TensorInfo& tensor : model.require_source().tensors()) {
-    hasher.add(fmt::format("{} {} {}\n", tensor.name, name_of(tensor.dtype), tensor.bytes));
-    if (store != nullptr) {
-      hasher.add(store->content_hash(tensor));
-    } else if (const auto place = model.require_source().place(tensor)) {
-      // The content is not read for this: size and time of the files stand for it, as for every build tool.
-      hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
-    }
-  }
-  // Blocks and reordered rows of a GGUF have no place that could be named.
-  for (const fs::path& part : model.parts)
-    hasher.add(fmt::format("{} {}\n", fs::file_size(part), fs::last_write_time(part).time_since_epoch().count()));
-  return hasher.hex();
-}
-
 StatesLayout states_layout(const PreparedRun& run) {
   const MemoryChoice& choice = run.memory.choice;
   const std::size_t batch = choice.batch_windows > 0 ? choice.batch_windows : batch_windows(run.windows.tokens);
@@ -294,6 +275,12 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
   const CalibrationSpec& calibration = recipe.calibration;
   const Tokenizer& tokenizer = model.require_tokenizer();
   run.plan = make_plan(recipe, model);
+  if (const ResolvedScheme* const pairing = run.plan.pairing_scheme())
+    fail(
+        ErrorKind::bad_recipe,
+        "{}: the solver of scheme '{}' pairs blocks, which a run from block to block cannot; adze factorize does, with "
+        "the statistics of adze calibrate",
+        recipe.origin, pairing->name);
   run.windows = load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
   run.provenance = {
       {"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}, {"adze.calibration", run.windows.hash()}};

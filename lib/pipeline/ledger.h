@@ -33,6 +33,7 @@ struct TensorRecord {
   std::uint64_t bytes = 0;
   SolveReport report;
   double seconds = 0;
+  std::string solution = {};  ///< key in a SolutionStore, where there was one; ledgers do not keep it
 };
 
 struct CommittedStep {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
@@ -182,6 +183,25 @@ OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {
   row_of(model.kind).open(model, options);
   load_tokenizer(model);
   return model;
+}
+
+std::string model_identity(const OpenedModel& model) {
+  Hasher hasher;
+  const auto* store = dynamic_cast<const ModelStore*>(&model.require_source());  // knows its tensors' hashes
+  for (const StoreFile& file : model.files) hasher.add(file.name).add(file.text);
+  for (const TensorInfo& tensor : model.require_source().tensors()) {
+    hasher.add(fmt::format("{} {} {}\n", tensor.name, name_of(tensor.dtype), tensor.bytes));
+    if (store != nullptr) {
+      hasher.add(store->content_hash(tensor));
+    } else if (const auto place = model.require_source().place(tensor)) {
+      // The content is not read for this: size and time of the files stand for it, as for every build tool.
+      hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
+    }
+  }
+  // Blocks and reordered rows of a GGUF have no place that could be named.
+  for (const fs::path& part : model.parts)
+    hasher.add(fmt::format("{} {}\n", fs::file_size(part), fs::last_write_time(part).time_since_epoch().count()));
+  return hasher.hex();
 }
 
 }  // namespace adze

@@ -49,4 +49,7 @@ struct OpenedModel {
 ModelKind detect_model(const std::filesystem::path& path);
 OpenedModel open_model(const std::filesystem::path& path, const OpenModelOptions& options = {});
 
+/// Hash of what decides a model's weights: texts, tensors, and contents, or size and time of the files that hold them.
+std::string model_identity(const OpenedModel& model);
+
 }  // namespace adze

@@ -8,7 +8,8 @@ bool solves_head(const CompressionPlan& plan, const Architecture& architecture) 
   return plan.find(architecture.tied ? "embed_tokens" : "lm_head")->scheme.has_value();
 }
 
-OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& model, ConstViewD head_moment) {
+OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& model, ConstViewD head_moment,
+                            SolutionStore* store) {
   const bool tied = model.architecture().tied;
   const Moments of_head{head_moment, {}, {}, {}};
   OuterOutcome outcome;
@@ -16,7 +17,7 @@ OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& mod
   const auto solve = [&](std::string_view module, TensorPtr original, const Moments& moments) {
     std::vector<TensorPtr> originals;
     originals.push_back(std::move(original));  // the last reference: it goes once it is decoded
-    return solve_modules(plan, {plan.find(module)}, std::move(originals), moments, outcome.tensors).front();
+    return solve_modules(plan, {plan.find(module)}, std::move(originals), moments, outcome.tensors, store).front();
   };
   outcome.embedding = solve("embed_tokens", model.embedding(), tied ? of_head : Moments());
   if (!tied) outcome.head = solve("lm_head", model.head(), of_head);

@@ -19,7 +19,8 @@ struct OuterOutcome {
 bool solves_head(const CompressionPlan& plan, const Architecture& architecture);
 
 /// head_moment: H of the head's input, [hidden x hidden]; empty: none. A tied table is solved with it; an untied
-/// embedding has none.
-OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& model, ConstViewD head_moment);
+/// embedding has none. store: as solve_stage takes it.
+OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& model, ConstViewD head_moment,
+                            SolutionStore* store = nullptr);
 
 }  // namespace adze

@@ -56,10 +56,12 @@ class Planner {
  private:
   void check_unsupported() {
     if (recipe_.budget)
-      problems_.report(recipe_.budget->where, "a budget is kept by adze allocate, which writes the recipe to compress with");
+      problems_.report(recipe_.budget->where,
+                       "a budget is kept by adze allocate, which writes the recipe to compress with");
     for (const RuleSpec& rule : recipe_.rules)
       if (!rule.choose.empty())
-        problems_.report(rule.treatment_where, "adze allocate chooses, and writes the recipe to compress with; or name one scheme");
+        problems_.report(rule.treatment_where,
+                         "adze allocate chooses, and writes the recipe to compress with; or name one scheme");
   }
 
   void make_transforms() {
@@ -201,7 +203,8 @@ class Planner {
     const auto at = std::ranges::find(plan_.schemes, name, &ResolvedScheme::name);
     if (at == plan_.schemes.end() || !at->grid || !at->solver) return std::nullopt;  // reported already
     const Shape shape = matrix_shape(module.spec);
-    const Target target = at->target(shape);
+    Target target = at->target(shape);
+    if (at->solver->pairs_blocks()) target.sharing = sharing_of(module, name);
     if (auto reason = at->solver->cannot_make(target)) return reason;
     if (at->pattern && module.spec.role == TensorRole::embedding) return why_no_pruning();
     if (at->solver->couples_rows() && module.spec.role == TensorRole::embedding)
@@ -209,11 +212,25 @@ class Planner {
              "or "
              "give it store: f16";
     module.scheme = static_cast<std::size_t>(at - plan_.schemes.begin());
+    module.sharing = target.sharing;
     module.format = at->solver->format(target);
     module.bytes = format_bytes(module.format, shape);
     if (const std::string remark = at->solver->remark(target); !remark.empty())
       add_remark(remark, fmt::format("{}: {}", module.spec.module, remark), solver_remarks_);
     return std::nullopt;
+  }
+
+  /// The same linear of the neighbouring block takes the scheme, too: shapes are the same, so what does not fit one
+  /// does not fit the other.
+  BlockSharing sharing_of(const ModulePlan& module, const std::string& scheme) {
+    if (!module.spec.block) return {};
+    const std::size_t block = *module.spec.block, neighbour = neighbour_of(block);
+    if (neighbour >= plan_.architecture.layers) return {};
+    const std::string prefix = fmt::format("layers.{}.", block);
+    const std::string other = fmt::format("layers.{}.", neighbour) + module.spec.module.substr(prefix.size());
+    const auto rule = first_rule(other);
+    if (!rule || recipe_.rules[*rule].scheme != scheme) return {};
+    return {true, neighbour < block ? other : ""};
   }
 
   std::string why_no_pruning() const {
@@ -321,6 +338,12 @@ bool CompressionPlan::walks_reference(PropagateMode propagate) const {
 const ModulePlan* CompressionPlan::find(std::string_view module) const {
   for (const ModulePlan& plan : modules)
     if (plan.spec.module == module) return &plan;
+  return nullptr;
+}
+
+const ResolvedScheme* CompressionPlan::pairing_scheme() const {
+  for (const ModulePlan& module : modules)
+    if (module.scheme && schemes[*module.scheme].solver->pairs_blocks()) return &schemes[*module.scheme];
   return nullptr;
 }
 

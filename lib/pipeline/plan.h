@@ -29,6 +29,7 @@ struct ModulePlan {
   std::uint64_t original_bytes = 0;   ///< 0 for a head that a transform has untied
   std::string original_format;
   std::uint64_t loaded_bytes = 0;  ///< as solvers are given it: transformed matrices are f32
+  BlockSharing sharing = {};       ///< with the same linear of the neighbouring block
 };
 
 struct ExportJob {
@@ -60,8 +61,14 @@ struct CompressionPlan {
   bool walks_reference(PropagateMode propagate) const;
   /// nullptr when the module is not a weight matrix of the model.
   const ModulePlan* find(std::string_view module) const;
+  /// A scheme that pairs blocks, and is taken; nullptr: there is none.
+  const ResolvedScheme* pairing_scheme() const;
   double bits_per_weight() const { return 8.0 * static_cast<double>(stored_bytes) / static_cast<double>(weights); }
 };
+
+/// The block that shares with this one where a solver pairs blocks: the second of each two, the first of each two. It
+/// may be one beyond the last.
+constexpr std::size_t neighbour_of(std::size_t block) { return block ^ 1; }
 
 /// Throws bad_recipe with every problem of the recipe in one message, bad_data when the model cannot be compressed.
 CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model);

@@ -18,6 +18,8 @@ constexpr std::uint64_t kMostWindows = 1'000'000;
 constexpr std::uint64_t kFewestTokens = 2;  // one to predict from, one to predict
 constexpr std::uint64_t kMostTokens = 1'000'000;
 constexpr double kMostBits = 64;
+constexpr double kMostKl = 100;  // nats
+constexpr std::uint64_t kMostContext = 1 << 30;
 
 constexpr std::array kPropagateModes{Named<PropagateMode>{"compressed", PropagateMode::compressed},
                                      Named<PropagateMode>{"original", PropagateMode::original}};
@@ -33,19 +35,35 @@ void read_calibration(MapReader map, Recipe& recipe) {
   map.finish();
 }
 
+void read_fit(MapReader map, BudgetSpec& budget) {
+  FitSpec spec;
+  spec.ram = map.required("ram").bytes().value_or(0);
+  spec.context = map.optional("context").count(1, kMostContext).value_or(spec.context);
+  spec.reserve = map.optional("reserve").bytes().value_or(spec.reserve);
+  map.finish();
+  budget.fit = spec;
+}
+
 void read_budget(MapReader map, Recipe& recipe, Diagnostics& problems) {
   BudgetSpec spec;
   spec.where = map.where();
   const Value size = map.optional("size");
   const Value bits = map.optional("bits_per_weight");
+  const Value kl = map.optional("kl");
+  const Value fit = map.optional("fit");
   const Value of = map.optional("of");
   spec.bytes = size.bytes();
   spec.bits_per_weight = bits.real(0, kMostBits);
+  spec.kl = kl.real(0, kMostKl);
+  if (auto device = fit.map()) read_fit(std::move(*device), spec);
   spec.of = of.word().value_or("");
-  if (size.present() == bits.present())
-    problems.add(map.where(), "'budget' needs either 'size' or 'bits_per_weight', and not both");
+  spec.multiplications = map.optional("multiplications").percent();
+  if (size.present() + bits.present() + kl.present() + fit.present() != 1)
+    problems.add(map.where(), "'budget' needs one of 'size', 'bits_per_weight', 'kl' and 'fit'");
+  if (kl.present() && spec.multiplications)
+    problems.add(kl.key_where(), "a model is either the smallest for its 'kl' or within 'multiplications', not both");
   if (of.present() && bits.present())
-    problems.add(of.key_where(), "'of' names the export that 'size' bounds; 'bits_per_weight' has none");
+    problems.add(of.key_where(), "'of' names the export whose size is meant; 'bits_per_weight' has none");
   std::vector<std::string> formats;
   for (const ExportSpec& target : recipe.exports) formats.push_back(target.format);
   if (!spec.of.empty() && std::ranges::find(formats, spec.of) == formats.end())

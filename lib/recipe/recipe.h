@@ -67,6 +67,14 @@ struct FallbackSpec {
   std::optional<DType> store;
 };
 
+/// Which modules of a rule that leaves a choice must take the same one.
+enum class TieMode : std::uint8_t {
+  none,
+  input,  ///< those of a block that read one input: q, k and v; gate and up
+  block,  ///< those of a block
+  all,
+};
+
 struct RuleSpec {
   std::string modules;  ///< glob (base/words.h)
   Mark where;           ///< of the glob
@@ -74,16 +82,28 @@ struct RuleSpec {
   std::optional<std::string> scheme;
   std::optional<DType> store;
   std::vector<std::string> choose;
+  TieMode tie = TieMode::none;
   Mark treatment_where;  ///< of that one
   std::optional<FallbackSpec> fallback;
 };
 
-/// Exactly one of bytes and bits_per_weight is there.
+/// A device's memory: the file, a cache of keys and values of so many tokens in 16 bits, and what a runtime takes.
+struct FitSpec {
+  std::uint64_t ram = 0;
+  std::size_t context = 4096;
+  std::uint64_t reserve = 256 << 20;
+};
+
+/// Exactly one of bytes, bits_per_weight, kl and fit is there.
 struct BudgetSpec {
   Mark where;
   std::optional<std::uint64_t> bytes;
   std::optional<double> bits_per_weight;
-  std::string of;  ///< export format whose file `bytes` bounds; empty: the first export
+  std::optional<double> kl;  ///< the smallest model that is no farther from the original
+  std::optional<FitSpec> fit;
+  std::string of;  ///< export format whose file is bounded, or made smallest; empty: the first export
+  /// Beside it: multiplications a token in linears of blocks, as a part of the original's.
+  std::optional<double> multiplications;
 };
 
 struct ExportSpec {

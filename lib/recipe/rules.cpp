@@ -12,6 +12,9 @@ namespace {
 constexpr std::array kStoreDtypes{Named<DType>{"f32", DType::f32}, Named<DType>{"f16", DType::f16},
                                   Named<DType>{"bf16", DType::bf16}};
 
+constexpr std::array kTies{Named<TieMode>{"input", TieMode::input}, Named<TieMode>{"block", TieMode::block},
+                           Named<TieMode>{"all", TieMode::all}};
+
 std::vector<std::string> scheme_names(const Recipe& recipe) {
   std::vector<std::string> names;
   for (const SchemeSpec& scheme : recipe.schemes) names.push_back(scheme.name);
@@ -60,6 +63,10 @@ class RuleReader {
     rule.scheme = known_scheme(scheme);
     rule.store = store.one_of<DType>(kStoreDtypes);
     for (const Value& item : choose.items()) add_choice(item, rule);
+    const Value tie = map.optional("tie");
+    rule.tie = tie.one_of<TieMode>(kTies).value_or(TieMode::none);
+    if (tie.present() && !choose.present())
+      problems_.add(tie.key_where(), "'tie' says which modules must choose alike; this rule leaves no choice");
   }
 
   void add_choice(const Value& item, RuleSpec& rule) {

@@ -11,6 +11,7 @@
 #include "solve/obr/obr.h"
 #include "solve/residual/residual.h"
 #include "solve/rtn/rtn.h"
+#include "solve/shared/shared_basis.h"
 #include "solve/solver.h"
 #include "solve/sparsegpt/sparsegpt.h"
 #include "solve/svd/svd.h"
@@ -40,6 +41,8 @@ constexpr std::array kSolvers{
                true, false, false, &configure_gqsa},
     SolverInfo{"svd", "low rank: the leading directions of the output in the norm of H (SVD-LLM)", 0, false, true, true,
                &configure_svd},
+    SolverInfo{"shared-basis", "low rank with one right factor for two neighbouring blocks (Basis Sharing, GeoPair)", 0,
+               false, true, true, &configure_shared_basis},
     SolverInfo{"compot", "an orthogonal dictionary and sparse coefficients, by closed-form alternation (COMPOT)", 0,
                false, true, true, &configure_compot},
     SolverInfo{"rocket", "the same by a single pass from the leading directions (ROCKET)", 0, false, true, true,

@@ -36,6 +36,19 @@ struct Solution {
   SolveReport report;
 };
 
+/// How a matrix shares a factor with that of the neighbouring block.
+struct BlockSharing {
+  bool paired = false;
+  std::string owner;  ///< module of the neighbour that stores the shared factor; empty: this one does
+};
+
+/// The same matrices of the neighbouring block, for solvers that pair blocks.
+struct Partner {
+  std::vector<ConstViewF> weights;    ///< of the shapes of Problem::weights
+  ConstViewD hessian;                 ///< of its own inputs
+  std::vector<BlockSharing> sharing;  ///< of each matrix of the problem
+};
+
 struct Problem {
   std::vector<ConstViewF> weights;   ///< [out x in] each, the same `in`
   ConstViewD hessian;                ///< [in x in], symmetric PSD, not damped; empty shape: the identity
@@ -51,6 +64,7 @@ struct Problem {
   /// How the outputs are read (calibrate/readers.h): an error e of a token's outputs weighs e^T M e, M [out x out] for
   /// each tensor; an empty shape: not known; empty: of none.
   std::vector<ConstViewD> readers = {};
+  const Partner* partner = nullptr;  ///< nullptr: there is none
 
   std::size_t inputs() const { return weights.front().cols(); }
   bool has_hessian() const { return hessian.rows() > 0; }
@@ -61,6 +75,7 @@ struct Target {
   Shape shape;
   const Grid& grid;  ///< as in Problem
   const SparsityPattern* pattern = nullptr;
+  BlockSharing sharing = {};
 };
 
 /// Bytes that a solver holds beside problem, codes and results; for the memory plan.
@@ -86,9 +101,11 @@ class Solver {
   virtual bool wants_reference() const { return false; }
   /// True when solve() makes use of Problem::readers.
   virtual bool wants_readers() const { return false; }
+  /// True when solve() makes use of Problem::partner, which is known where statistics are given beforehand.
+  virtual bool pairs_blocks() const { return false; }
   /// False when solve() does all it can do without H: then inputs are merely weighed equally.
   virtual bool needs_inputs() const { return true; }
-  /// CompressedTensor::format() of what solve() makes; it, and so the bytes, depend on the shape alone. Codes of the
+  /// CompressedTensor::format() of what solve() makes; it, and so the bytes, depend on the target alone. Codes of the
   /// grid, with a mask where there is a pattern, unless a solver says otherwise.
   virtual std::string format(const Target& target) const;
   /// Nothing when it can be made, else the reason and the nearest choice that can.

@@ -74,21 +74,32 @@ std::vector<AllocationUnit> random_units(RandomStream& random, std::size_t units
   return all;
 }
 
-double by_exhaustion(const std::vector<AllocationUnit>& units, std::uint64_t budget) {
-  double best = std::numeric_limits<double>::infinity();
+/// Calls with every choice's cost, work and loss.
+template <typename Visit>
+void every_choice(const std::vector<AllocationUnit>& units, Visit&& visit) {
   std::vector<std::size_t> choice(units.size());
   for (;;) {
-    std::uint64_t cost = 0;
+    std::uint64_t cost = 0, work = 0;
     double loss = 0;
     for (std::size_t u = 0; u < units.size(); ++u) {
       cost += units[u][choice[u]].cost;
+      work += units[u][choice[u]].work;
       loss += units[u][choice[u]].loss;
     }
-    if (cost <= budget) best = std::min(best, loss);
+    visit(cost, work, loss);
     std::size_t u = 0;
     while (u < units.size() && ++choice[u] == units[u].size()) choice[u++] = 0;
-    if (u == units.size()) return best;
+    if (u == units.size()) return;
   }
+}
+
+double by_exhaustion(const std::vector<AllocationUnit>& units, std::uint64_t budget,
+                     std::uint64_t most_work = std::numeric_limits<std::uint64_t>::max()) {
+  double best = std::numeric_limits<double>::infinity();
+  every_choice(units, [&](std::uint64_t cost, std::uint64_t work, double loss) {
+    if (cost <= budget && work <= most_work) best = std::min(best, loss);
+  });
+  return best;
 }
 
 TEST(Knapsack, EqualsExhaustiveSearch) {
@@ -104,6 +115,55 @@ TEST(Knapsack, EqualsExhaustiveSearch) {
     EXPECT_GE(slopes.loss, best - 1e-12) << i;
     EXPECT_LE(std::max(exact.cost, slopes.cost), budget) << i;
   }
+}
+
+TEST(Knapsack, KeepsTwoBudgetsAndSaysHowNearTheBestItIs) {
+  RandomStream random(7, "two budgets");
+  double excess = 0;
+  int kept = 0;
+  for (int i = 0; i < 300; ++i) {
+    auto units = random_units(random, 2 + random.below(4), 5, 16);
+    std::uint64_t least = 0;
+    for (AllocationUnit& unit : units) {
+      for (AllocationOption& option : unit) option.work = random.below(100);
+      least += std::ranges::min(unit, {}, &AllocationOption::work).work;
+    }
+    const CostRange range = cost_range(units);
+    const std::uint64_t budget = range.least + random.below(range.most - range.least + 2);
+    const std::uint64_t work = least + random.below(60);
+    const double best = by_exhaustion(units, budget, work);
+    try {
+      const Allocation found = allocate_within(units, budget, work);
+      EXPECT_LE(found.cost, budget);
+      EXPECT_LE(found.work, work);
+      EXPECT_GE(found.loss, best - 1e-12);
+      EXPECT_LE(found.bound, best + 1e-9) << i;
+      excess += best > 0 ? found.loss / best - 1 : 0;
+      ++kept;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.message(), HasSubstr("multiplications"));
+    }
+  }
+  EXPECT_GT(kept, 200);
+  EXPECT_LT(excess / kept, 0.15);  // prices reach the hull of two budgets, not every choice below it
+}
+
+TEST(Knapsack, FindsTheSmallestThatLosesNoMore) {
+  RandomStream random(8, "for loss");
+  for (int i = 0; i < 200; ++i) {
+    const auto units = random_units(random, 1 + random.below(5), 5, 1 + random.below(1000));
+    const Allocation most = allocate(units, cost_range(units).most);
+    const double wanted = most.loss + random.uniform() * 2;
+    std::uint64_t smallest = std::numeric_limits<std::uint64_t>::max();
+    every_choice(units, [&](std::uint64_t cost, std::uint64_t, double loss) {
+      if (loss <= wanted) smallest = std::min(smallest, cost);
+    });
+    const Allocation found = allocate_for_loss(units, wanted);
+    EXPECT_LE(found.loss, wanted);
+    EXPECT_GE(found.cost, smallest);
+    EXPECT_LE(static_cast<double>(found.cost), 1.00002 * static_cast<double>(smallest)) << i;
+  }
+  EXPECT_THROW(allocate_for_loss(golden(), -1), Error);
 }
 
 TEST(Knapsack, RoundsCostsUpWhereBucketsAreFew) {

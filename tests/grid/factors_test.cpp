@@ -204,6 +204,32 @@ TEST(TrainTensor, RefusesWhatFitsNoTrain) {
   EXPECT_EQ(format_bytes("train 4x4 by 4x4 bonds 3 [f16]", {16, 16}), 2u * 2 * 16 * 3);
 }
 
+TEST(SharedTensor, TakesNoBytesAndIsAskedForWhereItIsRead) {
+  const Part factor = dense({4, 12}, "shared");
+  const ProductTensor product(dense({6, 4}, "left"),
+                              std::make_shared<SharedTensor>("layers.0.self_attn.q_proj", factor));
+  EXPECT_EQ(product.format(), "rank 4 [f16] [shared layers.0.self_attn.q_proj [f16]]");
+  EXPECT_EQ(product.bytes(), 6 * 4 * 2);
+  EXPECT_EQ(format_bytes(product.format(), {6, 12}), product.bytes());
+  EXPECT_EQ(format_multiplications(product.format(), {6, 12}), 6 * 4 + 4 * 12);
+  const std::vector<std::byte> payload(product.payload().begin(), product.payload().end());
+  const Part read =
+      tensor_from_payload(product.format(), {6, 12}, payload, [&](const SharedFormat& shared, Shape shape) {
+        EXPECT_EQ(shared.owner, "layers.0.self_attn.q_proj");
+        EXPECT_EQ(shared.format, "f16");
+        EXPECT_EQ(shape, (Shape{4, 12}));
+        return factor;
+      });
+  const MatrixF values = read->decode(), whole = product.decode();
+  EXPECT_TRUE(std::ranges::equal(values.values(), whole.values()));
+  EXPECT_EQ(read->format(), product.format());
+  EXPECT_EQ(dense_format(product.format()), "f16");
+  EXPECT_THROW(tensor_from_payload(product.format(), {6, 12}, payload), Error);  // nobody to ask
+  for (const char* malformed :
+       {"shared ", "shared a", "shared  [f16]", "shared a [f16", "shared a []", "shared a [shared b [f16]]"})
+    EXPECT_THROW(parse_shared_format(malformed), Error) << malformed;
+}
+
 TEST(Format, BecomesDenseInTheDtypeOfItsParts) {
   EXPECT_EQ(dense_format("rank 8 [f16] [pivoted f16]"), "f16");
   EXPECT_EQ(dense_format("rank 8 [bf16, 50%] [bf16]"), "bf16");

@@ -63,6 +63,56 @@ TEST(Factorize, MakesCodesForACache) {
   EXPECT_EQ(cache.at("with_codes"), 960);
 }
 
+/// Blocks 0 and 1 share, 2 and 3, 4 and 5: a larger rank in the same bytes.
+TEST(Factorize, SharesAFactorBetweenNeighbouringBlocks) {
+  const Workplace place;
+  const Arguments asked{"--keep", "70%", "--modules", "layers.*.self_attn.q_proj"};
+  const auto made = [&](const char* name, const Arguments& options) {
+    const std::string out = (place / name).string();
+    const ProgramResult result = factorize(joined(with_statistics(asked), joined(options, {"-o", out, "--json"})));
+    expect_exit(result, 0);
+    std::uint64_t bytes = 0;
+    for (const Json& tensor : Json::parse(result.out).at("tensors")) bytes += tensor.at("bytes").get<std::uint64_t>();
+    return std::pair{divergence(out), bytes};
+  };
+  const auto own = made("own", {});
+  const auto shared = made("shared", {"--solver", "shared-basis"});
+  EXPECT_LT(shared.first, own.first);
+  EXPECT_NEAR(static_cast<double>(shared.second), static_cast<double>(own.second),
+              0.03 * static_cast<double>(own.second));
+  expect_exit(run_program("adze-inspect", {(place / "shared").string(), "--verify"}), 0);
+  const CompressedStore store(place / "shared/store");
+  const std::string slot = store.block(1)[LinearSlot::q].weight->format();
+  EXPECT_THAT(slot, ::testing::HasSubstr("[shared layers.0.self_attn.q_proj [f16]]"));
+  EXPECT_EQ(store.block(5)[LinearSlot::q].weight->decode().cols(), 256U);
+  expect_exit(run_program("adze-export",
+                          {(place / "shared").string(), "--format", "gguf", "-o", (place / "shared.gguf").string()}),
+              0);  // multiplied out
+  fs::remove(place / "shared/store/block-0000.h5");
+  EXPECT_THROW(store.block(1), Error);
+  EXPECT_NO_THROW(store.block(2));
+  fs::copy_file(place / "own/store/block-0000.h5", place / "shared/store/block-0000.h5");
+  fs::copy_file(place / "own/store/block-0000.h5.xxh3", place / "shared/store/block-0000.h5.xxh3",
+                fs::copy_options::overwrite_existing);
+  EXPECT_THROW(store.block(1), Error);  // another rank
+}
+
+TEST(Factorize, SharesOnlyWhereTwoBlocksAreKnown) {
+  const Arguments shared{"--solver", "shared-basis", "--keep", "70%"};
+  expect_tool_refuses("adze-factorize", on_demo(shared), 64, {"give --stats"});
+  expect_tool_refuses("adze-factorize", on_demo(joined(shared, {"--data-free"})), 64, {"statistics of two blocks"});
+  const Workplace place;
+  const fs::path recipe = place.put("shared.yaml", replaced(small_recipe(), "{ grid: gguf/q4_k, solver: gptq }",
+                                                            "{ solver: shared-basis, keep: 70% }"));
+  const ProgramResult result =
+      run_program("adze-compress", {recipe.string(), demo_model().string(), "-o", place.out()});
+  expect_exit(result, 78, {"pairs blocks", "adze factorize"});
+  const ProgramResult lone = factorize(
+      with_statistics(joined(shared, {"--modules", "layers.2.self_attn.q_proj", "-o", place.out(), "--dry-run"})));
+  expect_exit(lone, 0);
+  EXPECT_THAT(lone.out + lone.err, ::testing::HasSubstr("no neighbouring block takes the same scheme"));
+}
+
 TEST(Factorize, CorrectsAQuantizedBase) {
   const Workplace place;
   const std::string alone = (place / "alone").string();

@@ -204,7 +204,7 @@ TEST(DryRun, AcceptsEveryBundledRecipe) {
         has_budget ? run_program("adze-allocate", joined({recipe.path().string()}, with_statistics({"--dry-run"})))
                    : run_program("adze-compress", {recipe.path().string(), demo_model().string(), "--dry-run"});
     expect_exit(result, 0);
-    EXPECT_THAT(result.out, ::testing::HasSubstr(has_budget ? "42 modules choose" : "model.gguf (gguf): "))
+    EXPECT_THAT(result.out, ::testing::HasSubstr(has_budget ? "43 modules choose in 43 groups" : "model.gguf (gguf): "))
         << recipe.path();
   }
 }

@@ -20,6 +20,7 @@ class ProductTensor final : public CompressedTensor {
 
   const CompressedTensor& left() const { return *left_; }
   const CompressedTensor& right() const { return *right_; }
+  const Part& right_part() const { return right_; }
   std::size_t rank() const { return left_->shape().cols; }
 
   Shape shape() const override { return {left_->shape().rows, right_->shape().cols}; }

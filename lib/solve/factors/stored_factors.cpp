@@ -1,6 +1,7 @@
 #include "solve/factors/stored_factors.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "grid/factors/pivoted_tensor.h"
 #include "grid/factors/product_tensor.h"
+#include "grid/factors/shared_tensor.h"
 #include "linalg/convert.h"
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
@@ -23,12 +25,16 @@ using Part = std::shared_ptr<const CompressedTensor>;
 
 constexpr std::uint64_t kMaxRank = 1 << 20;
 
-/// Numbers that a product of that rank takes, the list of pivots in 16-bit numbers.
-double numbers(std::size_t rank, FactorForm form, Shape shape) {
+constexpr std::array kForms{Named<FactorForm>{"plain", FactorForm::plain},
+                            Named<FactorForm>{"pivoted", FactorForm::pivoted}};
+
+/// Numbers that a product of that rank takes, the list of pivots in 16-bit numbers; of a right factor that several
+/// products have, a matrix' part.
+double numbers(std::size_t rank, FactorForm form, Shape shape, std::size_t sharers) {
   const auto r = static_cast<double>(rank);
-  const double both = r * static_cast<double>(shape.rows + shape.cols);
-  if (form == FactorForm::plain) return both;
-  return both - r * r + static_cast<double>(pivot_list_bytes({rank, shape.cols})) / 2;
+  double right = r * static_cast<double>(shape.cols);
+  if (form == FactorForm::pivoted) right += static_cast<double>(pivot_list_bytes({rank, shape.cols})) / 2 - r * r;
+  return r * static_cast<double>(shape.rows) + right / static_cast<double>(sharers);
 }
 
 /// Nothing when the grid can hold factors of that rank.
@@ -82,6 +88,12 @@ Part store_pivoted(const MatrixD& right, std::size_t rank, ConstViewD h, const s
 
 }  // namespace
 
+std::string_view name_of(FactorForm form) { return std::ranges::find(kForms, form, &Named<FactorForm>::value)->name; }
+
+FactorForm read_factor_form(MapReader& options) {
+  return options.optional("form").one_of<FactorForm>(kForms).value_or(FactorForm::plain);
+}
+
 std::string FactorBudget::in_words() const {
   if (keep > 0) return fmt::format("keep={} align={}", keep, align);
   return rank > 0 ? fmt::format("rank={}", rank) : fmt::format("rank={}% align={}", 100 * rank_part, align);
@@ -110,9 +122,9 @@ FactorBudget read_budget(MapReader& options, const FactorBudget& otherwise) {
   return budget;
 }
 
-RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target& target) {
+RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target& target, std::size_t sharers) {
   const Shape shape = target.shape;
-  const std::size_t most = std::min(shape.rows, shape.cols);
+  const std::size_t most = std::min(sharers * shape.rows, shape.cols);
   const auto whole = static_cast<double>(shape.count());
   if (budget.keep == 0) {
     const auto part = static_cast<std::size_t>(budget.rank_part * static_cast<double>(most) + 1e-9);
@@ -120,26 +132,28 @@ RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target
     if (wanted == 0)
       return {0, fmt::format("rank {:g}% is {} of {}, less than align: {}", 100 * budget.rank_part, part, most,
                              budget.align)};
-    if (wanted >= most || numbers(wanted, form, shape) >= whole) return {};
+    if (wanted >= most || numbers(wanted, form, shape, sharers) >= whole) return {};
     if (auto reason = cannot_hold(target.grid, wanted, form, shape)) return {0, *reason};
     return {wanted, std::nullopt};
   }
   if (budget.keep >= 1) return {};
   std::size_t rank = 0;
-  while (rank < most && numbers(rank + 1, form, shape) <= budget.keep * whole) ++rank;
+  while (rank < most && numbers(rank + 1, form, shape, sharers) <= budget.keep * whole) ++rank;
   for (std::size_t aligned = rank / budget.align * budget.align; aligned > 0; aligned -= budget.align)
     if (!cannot_hold(target.grid, aligned, form, shape)) return {aligned, std::nullopt};
   if (rank < budget.align)
-    return {0,
-            fmt::format("keep {:g}% leaves rank {} of {}, less than align: {}; keep at least {:.2g}%, or align: 1",
-                        100 * budget.keep, rank, most, budget.align, 100 * numbers(budget.align, form, shape) / whole)};
+    return {0, fmt::format("keep {:g}% leaves rank {} of {}, less than align: {}; keep at least {:.2g}%, or align: 1",
+                           100 * budget.keep, rank, most, budget.align,
+                           100 * numbers(budget.align, form, shape, sharers) / whole)};
   return {0, fmt::format("no rank up to {} suits the grid of the factors: {}", rank,
                          cannot_hold(target.grid, rank, form, shape).value_or(""))};
 }
 
-std::string factor_format(std::size_t rank, FactorForm form, const Grid& grid) {
+std::string factor_format(std::size_t rank, FactorForm form, const Grid& grid, const std::string& owner) {
   if (rank == 0) return grid.name();
-  return product_format({rank, grid.name(), form == FactorForm::pivoted ? pivoted_format(grid.name()) : grid.name()});
+  std::string right = form == FactorForm::pivoted ? pivoted_format(grid.name()) : grid.name();
+  if (!owner.empty()) right = shared_format({owner, std::move(right)});
+  return product_format({rank, grid.name(), std::move(right)});
 }
 
 Part store_matrix(ConstViewF values, ConstViewD h, const std::shared_ptr<const Grid>& grid, std::string& remarks) {
@@ -155,16 +169,24 @@ Part store_matrix(ConstViewF values, ConstViewD h, const std::shared_ptr<const G
   return solution.tensor;
 }
 
+Part store_right(const MatrixD& right, std::size_t rank, ConstViewD h, FactorForm form,
+                 const std::shared_ptr<const Grid>& grid, std::string& remarks) {
+  assert(right.rows() <= rank);
+  if (form == FactorForm::pivoted) return store_pivoted(right, rank, h, grid, remarks);
+  return store_matrix(to_single(padded(right, {rank, right.cols()})), h, grid, remarks);
+}
+
+Part store_left(ConstViewD weights, ConstViewD h, const CompressedTensor& right,
+                const std::shared_ptr<const Grid>& grid, std::string& remarks) {
+  const MatrixD stored = to_double(right.decode());
+  const MatrixD moment = product_nt(times_moment(stored, h), stored);
+  return store_matrix(to_single(best_left(weights, h, stored)), moment, grid, remarks);
+}
+
 Part store_factors(ConstViewD weights, ConstViewD h, const Factors& factors, std::size_t rank, FactorForm form,
                    const std::shared_ptr<const Grid>& grid, std::string& remarks) {
-  assert(factors.right.rows() <= rank);
-  const Part right = form == FactorForm::pivoted
-                         ? store_pivoted(factors.right, rank, h, grid, remarks)
-                         : store_matrix(to_single(padded(factors.right, {rank, weights.cols()})), h, grid, remarks);
-  const MatrixD stored = to_double(right->decode());
-  const MatrixD left = best_left(weights, h, stored);
-  const MatrixD moment = product_nt(times_moment(stored, h), stored);
-  return std::make_shared<ProductTensor>(store_matrix(to_single(left), moment, grid, remarks), right);
+  const Part right = store_right(factors.right, rank, h, form, grid, remarks);
+  return std::make_shared<ProductTensor>(store_left(weights, h, *right, grid, remarks), right);
 }
 
 }  // namespace adze

@@ -1,7 +1,6 @@
 #include "solve/svd/svd.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -16,11 +15,6 @@
 
 namespace adze {
 namespace {
-
-constexpr std::array kForms{Named<FactorForm>{"plain", FactorForm::plain},
-                            Named<FactorForm>{"pivoted", FactorForm::pivoted}};
-
-std::string_view name_of(FactorForm form) { return std::ranges::find(kForms, form, &Named<FactorForm>::value)->name; }
 
 struct SvdOptions {
   FactorBudget budget;
@@ -169,7 +163,7 @@ std::unique_ptr<Solver> configure_svd(MapReader& options) {
   SvdOptions read;
   read.budget = read_budget(options);
   read.metric = read_factor_metric(options);
-  read.form = options.optional("form").one_of<FactorForm>(kForms).value_or(read.form);
+  read.form = read_factor_form(options);
   read.balanced = options.optional("balanced").boolean().value_or(read.balanced);
   read.readers = options.optional("readers").boolean().value_or(read.readers);
   read.shift = options.optional("shift").real(0, 1).value_or(read.shift);

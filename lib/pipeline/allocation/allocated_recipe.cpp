@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
-#include "pipeline/allocation.h"
+#include "pipeline/allocation/allocation.h"
 #include "recipe/document.h"
 
 namespace adze {
@@ -101,12 +101,6 @@ std::string treatment(const RuleSpec& rule) {
          fallback_text(rule);
 }
 
-/// The first rule that a module matches, which leaves it the choice.
-const RuleSpec& rule_of(const Recipe& recipe, const ModuleChoice& module) {
-  return *std::ranges::find_if(recipe.rules,
-                               [&](const RuleSpec& rule) { return glob_match(rule.modules, module.module); });
-}
-
 /// What the next better option would have cost, if there is one.
 std::string next_better(const ModuleChoice& module) {
   const ModuleOption& now = module.option();
@@ -122,9 +116,10 @@ std::string next_better(const ModuleChoice& module) {
 std::string rules_text(const Recipe& recipe, const AllocationResult& result) {
   std::string text = "rules:\n";
   for (const ModuleChoice& module : result.modules) {
+    if (!module.chooses) continue;
     const ModuleOption& option = module.option();
     text += fmt::format("  - {{ modules: \"{}\", scheme: {}{} }}  # {} bytes, loss {:.3g}; {}\n", module.module,
-                        option.scheme, fallback_text(rule_of(recipe, module)), option.bytes, option.predicted,
+                        option.scheme, fallback_text(recipe.rules[module.rule]), option.bytes, option.predicted,
                         next_better(module));
   }
   for (const RuleSpec& rule : recipe.rules)

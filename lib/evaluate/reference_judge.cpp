@@ -1,0 +1,71 @@
+#include "evaluate/reference_judge.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace adze {
+
+ReferenceJudge::ReferenceJudge(const ModelWeights& original, std::span<const std::int32_t> ids,
+                               std::optional<std::int32_t> bos, const Protocol& protocol)
+    : original_(original),
+      protocol_(protocol),
+      windows_(make_windows(ids, bos, protocol)),
+      forward_(original.architecture(), windows_.cols()),
+      norm_(original.final_norm()),
+      head_(original.head()) {
+  rewind();
+  final_ = states_;
+  for (std::size_t b = 0; b < original_.architecture().layers; ++b)
+    run_block(forward_, original_.block(b), final_, workspaces_);
+}
+
+void ReferenceJudge::advance() { run_block(forward_, original_.block(block_++), states_, workspaces_); }
+
+void ReferenceJudge::rewind() {
+  states_ = embedded(*original_.embedding(), windows_);
+  block_ = 0;
+}
+
+std::vector<EvaluationResult> ReferenceJudge::judge_block(std::span<const BlockWeights> versions) {
+  std::vector<EvaluationResult> results;
+  for (std::size_t first = 0; first < versions.size(); first += kAtOnce) {
+    const auto group = versions.subspan(first, std::min(kAtOnce, versions.size() - first));
+    std::vector<std::vector<MatrixF>> states(group.size(), states_);
+    for (std::size_t v = 0; v < group.size(); ++v) run_block(forward_, group[v], states[v], workspaces_);
+    for (std::size_t b = block_ + 1; b < original_.architecture().layers; ++b) {
+      const BlockWeights block = original_.block(b);
+      for (auto& of_version : states) run_block(forward_, block, of_version, workspaces_);
+    }
+    for (const auto& of_version : states) results.push_back(score({forward_, of_version, norm_, *head_}));
+  }
+  return results;
+}
+
+std::vector<MatrixF> ReferenceJudge::states_after(const BlockWeights& version) {
+  std::vector<MatrixF> after = states_;
+  run(version, after);
+  return after;
+}
+
+EvaluationResult ReferenceJudge::judge(const ModelWeights& version) {
+  const Forward forward(version.architecture(), windows_.cols());
+  std::vector<MatrixF> states = embedded(*version.embedding(), windows_);
+  for (std::size_t b = 0; b < version.architecture().layers; ++b)
+    run_block(forward, version.block(b), states, workspaces_);
+  const std::vector<float> norm = version.final_norm();
+  const TensorPtr head = version.head();
+  return score({forward, states, norm, *head});
+}
+
+EvaluationResult ReferenceJudge::score(const FinishedWindows& version) const {
+  if (version.head.shape().rows != head_->shape().rows)
+    fail(ErrorKind::bad_data, "a vocabulary of {} beside the original's {}", version.head.shape().rows,
+         head_->shape().rows);
+  const FinishedWindows base{forward_, final_, norm_, *head_};
+  Matrix<TokenScore> scores(windows_.rows(), protocol_.scored_per_window());
+  score_windows(version, &base, windows_, protocol_, scores);
+  return summarize(scores, protocol_, true);
+}
+
+}  // namespace adze

@@ -1,0 +1,281 @@
+// The choice: knapsack, judgements of whole models, exchanges.
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "pipeline/allocation/allocation.h"
+#include "pipeline/allocation/assembled_model.h"
+#include "pipeline/allocation/options.h"
+
+namespace adze {
+namespace {
+
+struct Judgement {
+  JudgedChoice summary;
+  std::vector<double> window_kl;
+};
+
+/// Mean difference of paired windows, in standard errors.
+double paired_change(const std::vector<double>& now, const std::vector<double>& before) {
+  const auto count = static_cast<double>(now.size());
+  double mean = 0, squares = 0;
+  for (std::size_t w = 0; w < now.size(); ++w) mean += (now[w] - before[w]) / count;
+  for (std::size_t w = 0; w < now.size(); ++w) squares += std::pow(now[w] - before[w] - mean, 2);
+  if (now.size() < 2) return mean < 0 ? -1e9 : 1e9;
+  const double error = std::sqrt(squares / (count - 1) / count);
+  return error > 0 ? mean / error : (mean < 0 ? -1e9 : 1e9);
+}
+
+class Chooser {
+ public:
+  Chooser(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress)
+      : prepared_(prepared), store_(store), progress_(progress) {}
+
+  AllocationResult run() {
+    result_.modules = measure_options(prepared_, store_, progress_);
+    make_tables();
+    const std::size_t left = evaluations_possible();
+    result_.front = front(units_);
+    result_.allocation = prepared_.budget ? within_budget() : smallest_for_kl(left);
+    if (left > 0 && prepared_.budget) judge_and_improve(left);
+    take(result_.allocation.choice);
+    result_.cost = prepared_.fixed + result_.allocation.cost;
+    result_.multiplications = prepared_.fixed_multiplications + result_.allocation.work;
+    return std::move(result_);
+  }
+
+ private:
+  void make_tables() {
+    for (const std::vector<std::size_t>& members : prepared_.units) {
+      AllocationUnit& unit = units_.emplace_back(result_.modules[members.front()].options.size());
+      for (const std::size_t m : members)
+        for (std::size_t o = 0; o < unit.size(); ++o) {
+          const ModuleOption& option = result_.modules[m].options[o];
+          unit[o].cost += option.cost;
+          unit[o].loss += option.predicted;
+          unit[o].work += option.multiplications;
+        }
+    }
+  }
+
+  std::size_t evaluations_possible() {
+    if (prepared_.request.evaluations > 0 && store_.unkept() > 0) {
+      progress_.warn(
+          fmt::format("{} solutions are beyond the bound on disk: no whole model can be judged", store_.unkept()));
+      return 0;
+    }
+    return prepared_.request.evaluations;
+  }
+
+  Allocation within_budget() const {
+    const std::uint64_t budget = *prepared_.budget - prepared_.fixed;
+    if (!prepared_.multiplications) return allocate(units_, budget);
+    return allocate_within(units_, budget, *prepared_.multiplications - prepared_.fixed_multiplications);
+  }
+
+  void take(const std::vector<std::size_t>& choice) {
+    for (std::size_t u = 0; u < units_.size(); ++u)
+      for (const std::size_t m : prepared_.units[u]) result_.modules[m].chosen = choice[u];
+  }
+
+  /// KL of the whole model with that choice. Known choices cost no run.
+  const Judgement& judge(const std::vector<std::size_t>& choice) {
+    take(choice);
+    std::string solutions;
+    Judgement found;
+    for (const ModuleChoice& module : result_.modules) {
+      solutions += module.option().format + module.option().solution + ";";
+      found.summary.predicted += module.option().predicted;
+      found.summary.cost += module.option().cost;
+    }
+    found.summary.cost += prepared_.fixed;
+    for (const Judgement& known : judgements_)
+      if (known.summary.cost == found.summary.cost && known.summary.predicted == found.summary.predicted) return known;
+    recall_or_run(number_key(prepared_, "whole " + solutions), found);
+    result_.judgements.push_back(found.summary);
+    judgements_.push_back(std::move(found));
+    return judgements_.back();
+  }
+
+  void recall_or_run(const std::string& key, Judgement& found) {
+    const std::size_t windows = prepared_.windows.count();
+    if (auto known = store_.numbers(key); known && known->size() == windows + 2) {
+      found.summary.measured = (*known)[windows];
+      found.summary.error = (*known)[windows + 1];
+      known->resize(windows);
+      found.window_kl = std::move(*known);
+      return;
+    }
+    if (!judge_) judge_.emplace(*prepared_.model->weights, prepared_.windows.ids, std::nullopt, protocol_of(prepared_));
+    const EvaluationResult result = judge_->judge(AssembledModel(prepared_, result_.modules, store_));
+    found.summary.measured = result.reference->kl_mean;
+    found.summary.error = result.reference->kl_mean_se;
+    found.window_kl = result.reference->window_kl;
+    std::vector<double> numbers = found.window_kl;
+    numbers.push_back(found.summary.measured);
+    numbers.push_back(found.summary.error);
+    store_.put_numbers(key, numbers);
+  }
+
+  /// The choice first, then points of the front on both sides for the fit, then exchanges while runs are left.
+  void judge_and_improve(std::size_t evaluations) {
+    progress_.start("judging whole models", evaluations);
+    Judgement best = judge(result_.allocation.choice);
+    progress_.update(1);
+    const std::size_t points = std::min<std::size_t>(evaluations - 1, 4);
+    for (std::size_t i = 0; i < points; ++i) {
+      judge(point_of_the_front(i, points));
+      progress_.update(2 + i);
+    }
+    fit_predictions();
+    exchange(evaluations - 1 - points, best);
+    progress_.update(evaluations);
+    result_.judged = best.summary;
+  }
+
+  /// The i-th of `count` choices of the front, evenly from its cheapest to its dearest.
+  const std::vector<std::size_t>& point_of_the_front(std::size_t i, std::size_t count) const {
+    const std::uint64_t least = result_.front.front().cost, most = result_.front.back().cost;
+    const std::uint64_t wanted = least + (most - least) / (count + 1) * (i + 1);
+    return std::ranges::lower_bound(result_.front, wanted, {}, &FrontPoint::cost)->choice;
+  }
+
+  void fit_predictions() {
+    std::vector<std::pair<double, double>> points;
+    for (const JudgedChoice& judged : result_.judgements)
+      if (judged.predicted > 0 && judged.measured > 0)
+        points.emplace_back(std::log(judged.predicted), std::log(judged.measured));
+    std::ranges::sort(points);
+    if (points.size() < 3 || points.back().first - points.front().first < 0.1) return;
+    const auto count = static_cast<double>(points.size());
+    double x = 0, y = 0, xx = 0, xy = 0, yy = 0;
+    for (const auto& [a, b] : points) {
+      x += a / count;
+      y += b / count;
+    }
+    for (const auto& [a, b] : points) {
+      xx += (a - x) * (a - x);
+      xy += (a - x) * (b - y);
+      yy += (b - y) * (b - y);
+    }
+    const double slope = xy / xx;
+    result_.fit = PredictionFit{slope, y - slope * x, yy > 0 ? xy * xy / (xx * yy) : 1, points.size()};
+  }
+
+  /// One step up the hull for one unit, one down for another.
+  struct Exchange {
+    std::size_t up, up_option, down, down_option;
+    double change;  ///< of the predicted loss
+  };
+
+  std::vector<Exchange> exchanges() const {
+    std::vector<Exchange> found;
+    const Allocation& now = result_.allocation;
+    const std::uint64_t budget = *prepared_.budget - prepared_.fixed;
+    for (std::size_t up = 0; up < units_.size(); ++up)
+      for (std::size_t a = 0; a < units_[up].size(); ++a) {
+        const AllocationOption &up_from = units_[up][now.choice[up]], &up_to = units_[up][a];
+        if (!(up_to.loss < up_from.loss)) continue;
+        for (std::size_t down = 0; down < units_.size(); ++down)
+          for (std::size_t b = 0; down != up && b < units_[down].size(); ++b) {
+            const AllocationOption &down_from = units_[down][now.choice[down]], &down_to = units_[down][b];
+            if (down_to.cost >= down_from.cost) continue;
+            if (now.cost - up_from.cost - down_from.cost + up_to.cost + down_to.cost > budget) continue;
+            if (prepared_.multiplications && now.work - up_from.work - down_from.work + up_to.work + down_to.work >
+                                                 *prepared_.multiplications - prepared_.fixed_multiplications)
+              continue;
+            found.push_back({up, a, down, b, up_to.loss - up_from.loss + down_to.loss - down_from.loss});
+          }
+      }
+    std::ranges::stable_sort(found, {}, &Exchange::change);
+    return found;
+  }
+
+  /// Tries those whose predicted change is least, and keeps what is better by two standard errors of paired windows.
+  void exchange(std::size_t runs, Judgement& best) {
+    std::vector<Exchange> candidates = exchanges();
+    std::size_t next = 0;
+    while (runs > 0 && next < candidates.size()) {
+      const Exchange tried = candidates[next++];
+      std::vector<std::size_t> choice = result_.allocation.choice;
+      choice[tried.up] = tried.up_option;
+      choice[tried.down] = tried.down_option;
+      --runs;
+      const Judgement judgement = judge(choice);
+      if (paired_change(judgement.window_kl, best.window_kl) > -2) continue;
+      best = judgement;
+      ++result_.swaps;
+      result_.allocation.choice = std::move(choice);
+      total_again();
+      candidates = exchanges();
+      next = 0;
+    }
+  }
+
+  void total_again() {
+    Allocation& allocation = result_.allocation;
+    allocation.cost = allocation.work = 0;
+    allocation.loss = 0;
+    for (std::size_t u = 0; u < units_.size(); ++u) {
+      const AllocationOption& option = units_[u][allocation.choice[u]];
+      allocation.cost += option.cost;
+      allocation.work += option.work;
+      allocation.loss += option.loss;
+    }
+  }
+
+  /// Predictions are corrected by what was measured until the smallest is found that keeps the limit.
+  Allocation smallest_for_kl(std::size_t evaluations) {
+    const double limit = *prepared_.recipe->budget->kl;
+    if (evaluations == 0) return allocate_for_loss(units_, limit);
+    double wanted = std::max(limit, least_loss());
+    std::optional<Allocation> best;
+    progress_.start("judging whole models", evaluations);
+    for (std::size_t run = 0; run < evaluations; ++run) {
+      Allocation tried = allocate_for_loss(units_, wanted);
+      const std::size_t known = judgements_.size();
+      const JudgedChoice judged = judge(tried.choice).summary;
+      progress_.update(run + 1);
+      if (judged.measured <= limit && (!best || tried.cost < best->cost)) {
+        best = std::move(tried);
+        result_.judged = judged;
+      }
+      if (judgements_.size() == known) break;  // the same choice again
+      wanted *= std::clamp(limit / std::max(judged.measured, 1e-3 * limit), 0.25, 4.0);
+      wanted = std::max(wanted, least_loss());
+      if (run + 2 == evaluations && !best) wanted = least_loss();
+    }
+    progress_.update(evaluations);
+    if (!best)
+      fail(ErrorKind::bad_recipe, "{}: no choice was measured with a KL of at most {}; the best has {:.4g}",
+           prepared_.recipe->origin, limit, std::ranges::min(result_.judgements, {}, &JudgedChoice::measured).measured);
+    fit_predictions();
+    return *best;
+  }
+
+  double least_loss() const {
+    double sum = 0;
+    for (const AllocationUnit& unit : units_) sum += std::ranges::min(unit, {}, &AllocationOption::loss).loss;
+    return sum;
+  }
+
+  const PreparedAllocation& prepared_;
+  SolutionStore& store_;
+  Progress& progress_;
+  std::vector<AllocationUnit> units_;
+  std::optional<ReferenceJudge> judge_;
+  std::vector<Judgement> judgements_;
+  AllocationResult result_;
+};
+
+}  // namespace
+
+double PredictionFit::expected(double predicted) const {
+  return predicted > 0 ? std::exp(intercept + slope * std::log(predicted)) : 0;
+}
+
+AllocationResult allocate_modules(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress) {
+  return Chooser(prepared, store, progress).run();
+}
+
+}  // namespace adze

@@ -1,0 +1,292 @@
+#include <algorithm>
+#include <map>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/words.h"
+#include "grid/format.h"
+#include "pipeline/allocation/allocation.h"
+#include "pipeline/apply_scheme.h"
+
+namespace adze {
+namespace {
+
+/// The recipe in which every choice takes its k-th option, or its last.
+Recipe variant_of(const Recipe& recipe, std::size_t k) {
+  Recipe variant = recipe;
+  variant.budget.reset();
+  for (RuleSpec& rule : variant.rules) {
+    if (rule.choose.empty()) continue;
+    rule.scheme = rule.choose[std::min(k, rule.choose.size() - 1)];
+    rule.choose.clear();
+  }
+  return variant;
+}
+
+std::size_t most_options(const Recipe& recipe) {
+  std::size_t most = 0;
+  for (const RuleSpec& rule : recipe.rules) most = std::max(most, rule.choose.size());
+  return most;
+}
+
+/// The rule that a module follows, if any.
+const RuleSpec* rule_of(const Recipe& recipe, const ModulePlan& module) {
+  return module.rule ? &recipe.rules[*module.rule] : nullptr;
+}
+
+bool chooses(const RuleSpec* rule) { return rule != nullptr && !rule->choose.empty(); }
+
+Shape shape_of(const ModulePlan& module) {
+  return {static_cast<std::size_t>(module.spec.shape[0]), static_cast<std::size_t>(module.spec.shape[1])};
+}
+
+/// Bytes of the file that the export makes when these modules have these formats.
+class FileSize {
+ public:
+  FileSize(const PreparedAllocation& prepared, const ExportJob& job)
+      : job_(job),
+        exported_(export_plan(prepared.variants.front(), prepared.variants.front().architecture,
+                              prepared.variants.front().files, *prepared.model,
+                              {{"adze.version", ADZE_VERSION},
+                               {"adze.recipe", prepared.recipe->text_hash},
+                               {"adze.calibration", prepared.windows.hash()}})) {
+    exported_.split_max_bytes = job.split_max_bytes;
+  }
+
+  std::uint64_t bytes() const { return job_.exporter->predict_bytes(exported_); }
+
+  /// The format that was there.
+  std::string set(const std::string& module, std::string format) {
+    for (PlannedTensor& tensor : exported_.tensors)
+      if (tensor.spec.module == module && tensor.spec.shape.size() == 2) std::swap(tensor.format, format);
+    return format;
+  }
+
+ private:
+  const ExportJob& job_;
+  ExportPlan exported_;
+};
+
+void count_in_store(PreparedAllocation& prepared) {
+  const CompressionPlan& first = prepared.variants.front();
+  prepared.fixed = first.stored_bytes;
+  for (ModuleChoice& module : prepared.modules) {
+    if (!module.chooses) continue;
+    const std::uint64_t least = std::ranges::min(module.options, {}, &ModuleOption::bytes).bytes;
+    prepared.fixed -= module.options.front().bytes - least;
+    for (ModuleOption& option : module.options) option.cost = option.bytes - least;
+  }
+}
+
+/// Costs are what a file grows by over the smallest option; the rest is fixed.
+void count_in_file(PreparedAllocation& prepared, const ExportJob& job) {
+  FileSize size(prepared, job);
+  const std::uint64_t first = size.bytes();
+  prepared.fixed = first;
+  for (ModuleChoice& module : prepared.modules) {
+    if (!module.chooses) continue;
+    std::vector<std::uint64_t> sizes;
+    for (const ModuleOption& option : module.options) {
+      const std::string before = size.set(module.module, option.format);
+      sizes.push_back(size.bytes());
+      size.set(module.module, before);
+    }
+    const std::uint64_t least = std::ranges::min(sizes);
+    prepared.fixed -= first - least;
+    for (std::size_t o = 0; o < sizes.size(); ++o) module.options[o].cost = sizes[o] - least;
+  }
+}
+
+/// What is left of a device's memory for the file.
+std::uint64_t bytes_that_fit(const FitSpec& fit, const Architecture& architecture, const std::string& origin) {
+  const std::uint64_t cache = checked_mul(checked_mul(checked_mul(2, architecture.layers), architecture.kv_width()),
+                                          checked_mul(std::uint64_t{fit.context}, bytes_of(DType::f16)));
+  const std::uint64_t taken = checked_add(cache, fit.reserve);
+  if (taken >= fit.ram)
+    fail(ErrorKind::bad_recipe,
+         "{}: a cache of {} tokens takes {} bytes and the reserve {}: nothing of {} is left for the model", origin,
+         fit.context, cache, fit.reserve, fit.ram);
+  return fit.ram - taken;
+}
+
+/// Which bytes are meant, how many there may be, and what every option takes of them.
+void count_bytes(PreparedAllocation& prepared) {
+  const Recipe& recipe = *prepared.recipe;
+  const BudgetSpec& budget = *recipe.budget;
+  const CompressionPlan& plan = prepared.variants.front();
+  if (budget.bits_per_weight) {
+    prepared.budget = static_cast<std::uint64_t>(*budget.bits_per_weight / 8 * static_cast<double>(plan.weights));
+    return count_in_store(prepared);
+  }
+  if (budget.bytes) prepared.budget = *budget.bytes;
+  if (budget.fit) prepared.budget = bytes_that_fit(*budget.fit, plan.architecture, recipe.origin);
+  const auto job = budget.of.empty() ? plan.exports.begin() : std::ranges::find_if(plan.exports, [&](const auto& one) {
+    return one.info->name == budget.of;
+  });
+  if (job == plan.exports.end()) return count_in_store(prepared);
+  prepared.of = job->file.string();
+  count_in_file(prepared, *job);
+}
+
+/// Of linears in blocks: the head is the same whatever becomes of them.
+void count_multiplications(PreparedAllocation& prepared) {
+  std::uint64_t original = 0;
+  for (const ModulePlan& module : prepared.variants.front().modules) {
+    if (!module.spec.block) continue;
+    original += shape_of(module).count();
+    if (std::ranges::find(prepared.modules, module.spec.module, &ModuleChoice::module) == prepared.modules.end())
+      prepared.fixed_multiplications += shape_of(module).count();
+  }
+  if (const auto part = prepared.recipe->budget->multiplications)
+    prepared.multiplications = static_cast<std::uint64_t>(*part * static_cast<double>(original));
+}
+
+/// Nothing to solve in this variant.
+void leave_alone(ModulePlan& module) {
+  module.scheme.reset();
+  module.format = module.original_format;
+}
+
+/// Modules that have a scheme, or a choice of them, with the options of every variant.
+void list_options(PreparedAllocation& prepared) {
+  const Recipe& recipe = *prepared.recipe;
+  for (std::size_t k = 0; k < prepared.variants.size(); ++k)
+    for (const ModulePlan& module : prepared.variants[k].modules) {
+      const RuleSpec* const rule = rule_of(recipe, module);
+      if (rule == nullptr || rule->store || (!chooses(rule) && (k > 0 || !module.scheme))) continue;
+      if (k == 0)
+        prepared.modules.push_back({module.spec.module, module.spec.block, *module.rule, chooses(rule), 1, {}, 0});
+      if (chooses(rule) && k >= rule->choose.size()) continue;
+      const std::string scheme = chooses(rule) ? rule->choose[k] : *rule->scheme;
+      const std::uint64_t multiplications =
+          module.spec.block ? format_multiplications(module.format, shape_of(module)) : 0;
+      std::ranges::find(prepared.modules, module.spec.module, &ModuleChoice::module)
+          ->options.push_back({scheme, module.format, module.bytes, 0, multiplications, 0, 0, 0, ""});
+    }
+}
+
+/// After sizes are counted: every matrix is solved once in each of its options.
+void leave_what_is_solved_elsewhere(PreparedAllocation& prepared) {
+  for (std::size_t k = 0; k < prepared.variants.size(); ++k)
+    for (ModulePlan& module : prepared.variants[k].modules) {
+      const RuleSpec* const rule = rule_of(*prepared.recipe, module);
+      if (chooses(rule) ? k >= rule->choose.size() : k > 0) leave_alone(module);
+    }
+}
+
+/// Which modules choose together, as text; a module by itself where its rule ties nothing.
+std::string group_of(const RuleSpec& rule, const ModuleChoice& module) {
+  if (rule.tie == TieMode::none || (rule.tie != TieMode::all && !module.block)) return module.module;
+  if (rule.tie == TieMode::all) return fmt::format("rule {}", module.rule);
+  if (rule.tie == TieMode::block) return fmt::format("rule {} block {}", module.rule, *module.block);
+  for (const LinearInfo& info : block_linears())
+    if (module.module == module_name(*module.block, info.slot))
+      return fmt::format("rule {} block {} {}", module.rule, *module.block, name_of(info.stage));
+  return module.module;
+}
+
+/// Throws bad_recipe where one of the matrices that read an input is outside of a rule that ties them.
+void check_tied_inputs(const PreparedAllocation& prepared, const ModuleChoice& module) {
+  const Recipe& recipe = *prepared.recipe;
+  for (const Stage stage : kStages) {
+    const auto& linears = linears_of(stage);
+    if (std::ranges::none_of(
+            linears, [&](const LinearInfo& info) { return module_name(*module.block, info.slot) == module.module; }))
+      continue;
+    for (const LinearInfo& info : linears) {
+      const ModulePlan& other = *prepared.variants.front().find(module_name(*module.block, info.slot));
+      if (other.rule != std::optional(module.rule))
+        fail(
+            ErrorKind::bad_recipe,
+            "{}: the rule '{}' ties matrices that read one input, but {} does not follow it, so it and {} cannot agree",
+            recipe.origin, recipe.rules[module.rule].modules, other.spec.module, module.module);
+    }
+  }
+}
+
+void make_units(PreparedAllocation& prepared) {
+  std::map<std::string, std::size_t> groups;
+  for (std::size_t m = 0; m < prepared.modules.size(); ++m) {
+    const ModuleChoice& module = prepared.modules[m];
+    const RuleSpec& rule = prepared.recipe->rules[module.rule];
+    if (rule.tie == TieMode::input && module.block) check_tied_inputs(prepared, module);
+    const auto [at, is_new] = groups.insert({group_of(rule, module), prepared.units.size()});
+    if (is_new) prepared.units.emplace_back();
+    prepared.units[at->second].push_back(m);
+  }
+}
+
+void check_budget(PreparedAllocation& prepared) {
+  std::vector<AllocationUnit> units;
+  std::uint64_t least_work = prepared.fixed_multiplications, most_work = least_work;
+  for (const std::vector<std::size_t>& members : prepared.units) {
+    AllocationUnit& unit = units.emplace_back();
+    for (std::size_t o = 0; o < prepared.modules[members.front()].options.size(); ++o) {
+      unit.emplace_back();
+      for (const std::size_t m : members) {
+        unit.back().cost += prepared.modules[m].options[o].cost;
+        unit.back().work += prepared.modules[m].options[o].multiplications;
+      }
+    }
+    least_work += std::ranges::min(unit, {}, &AllocationOption::work).work;
+    most_work += std::ranges::max(unit, {}, &AllocationOption::work).work;
+  }
+  const CostRange range = cost_range(units);
+  prepared.range = {prepared.fixed + range.least, prepared.fixed + range.most};
+  if (prepared.budget && *prepared.budget < prepared.range.least)
+    fail(ErrorKind::bad_recipe, "{}: a budget of {} bytes is below the smallest possible, {}; the largest is {}",
+         prepared.recipe->origin, *prepared.budget, prepared.range.least, prepared.range.most);
+  if (prepared.multiplications && *prepared.multiplications < least_work)
+    fail(ErrorKind::bad_recipe, "{}: {} multiplications a token are below the fewest possible, {}; the most are {}",
+         prepared.recipe->origin, *prepared.multiplications, least_work, most_work);
+}
+
+void check_recipe(const Recipe& recipe, const AllocationRequest& request) {
+  if (!recipe.budget)
+    fail(ErrorKind::bad_recipe, "{}: there is no budget; say size, bits_per_weight, kl or fit", recipe.origin);
+  if (most_options(recipe) == 0)
+    fail(ErrorKind::bad_recipe, "{}: no rule leaves a choice; say choose: [SCHEME, ...]", recipe.origin);
+  if (!recipe.transforms.empty())
+    fail(ErrorKind::bad_recipe,
+         "{}: options are measured on the model as it is, which transforms would change; allocate without them",
+         recipe.origin);
+  if (recipe.budget->kl && !request.measure->in_kl)
+    fail(ErrorKind::bad_recipe, "{}: a budget of KL needs a measure that predicts it, and {} does not; kl does",
+         recipe.origin, request.measure->name);
+}
+
+}  // namespace
+
+const MeasureInfo* parse_measure(std::string_view name) {
+  if (const MeasureInfo* const known = find_measure(name)) return known;
+  std::vector<std::string> names;
+  for (const MeasureInfo& known : measures()) names.emplace_back(known.name);
+  fail(ErrorKind::usage, "unknown measure '{}'{}; there are: {}", name, suggestion(name, names), join_words(names));
+}
+
+PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& model,
+                                      const AllocationRequest& request) {
+  check_recipe(recipe, request);
+  PreparedAllocation prepared{
+      .recipe = &recipe, .model = &model, .request = request, .statistics = StatisticsFolder(request.statistics)};
+  check_same_model(prepared.statistics, model.architecture());
+  const CalibrationSpec& calibration = recipe.calibration;
+  prepared.windows =
+      load_windows(calibration.set, model.require_tokenizer(),
+                   {std::min(request.windows, calibration.windows), calibration.tokens, calibration.seed});
+  for (std::size_t k = 0; k < most_options(recipe); ++k) {
+    prepared.variants.push_back(make_plan(variant_of(recipe, k), model));
+    if (const ResolvedScheme* const pairing = prepared.variants.back().pairing_scheme())
+      fail(ErrorKind::bad_recipe, "{}: scheme '{}' pairs blocks, which choose by themselves", recipe.origin,
+           pairing->name);
+  }
+  list_options(prepared);
+  count_bytes(prepared);
+  count_multiplications(prepared);
+  leave_what_is_solved_elsewhere(prepared);
+  make_units(prepared);
+  check_budget(prepared);
+  return prepared;
+}
+
+}  // namespace adze
