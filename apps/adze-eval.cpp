@@ -1,11 +1,13 @@
 // adze-eval: judges models on a text.
 #include <algorithm>
+#include <optional>
 #include <span>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "calibrate/calibration_set.h"
+#include "evaluate/reference_judge.h"
 #include "model/compressed_store.h"
 #include "pipeline/open_model.h"
 #include "pipeline/resources.h"
@@ -107,13 +109,23 @@ void judge(const Options& options, Tool& tool) {
   const NamedTokenizer used = find_tokenizer(options, models);
   check_vocabularies(used, models);
   const std::vector<std::int32_t> ids = tokenize_set(load_text_set(options.text), used.tokenizer);
+  const auto compared = std::span<const OpenedModel>(models).subspan(references);
+  // Where memory is not bounded, the reference runs once for all of them: its states stay.
+  std::optional<ReferenceJudge> once;
+  if (reference != nullptr && compared.size() > 1 && !options.memory) {
+    for (const OpenedModel& model : compared) check_models(*model.weights, reference, protocol, tool.progress());
+    tool.progress().start("evaluating models", compared.size());
+    once.emplace(*reference, ids, bos_of(used.tokenizer), protocol);
+  }
   std::vector<JudgedModel> judged;
-  for (const OpenedModel& model : std::span(models).subspan(references)) {
+  for (const OpenedModel& model : compared) {
     tool.progress().note(model.path.string());
     const StoredSize size = stored_size(*model.weights);
     judged.push_back({model.path.string(), size.bytes, size.bits_per_weight(),
-                      evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress(),
-                               windows_at_once(options, *model.weights, reference, protocol, ids.size()))});
+                      once ? once->judge(*model.weights)
+                           : evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress(),
+                                      windows_at_once(options, *model.weights, reference, protocol, ids.size()))});
+    if (once) tool.progress().update(judged.size());
   }
   if (tool.options().json) {
     nlohmann::json json;

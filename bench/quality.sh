@@ -81,7 +81,7 @@ node=${ADZE_NODE:-node}
 
 if [[ -z "$bin" ]]; then
   source apps/setup.sh
-  programs=(adze-compress adze-eval)
+  programs=(adze-compress adze-eval adze-calibrate adze-allocate adze-inspect)
   if [[ -n "$outliers" ]]; then  # a program of bench/, which needs what tests need
     adze_setup build tests >&2
     cmake --preset release -DADZE_BENCH=ON >/dev/null
@@ -173,12 +173,55 @@ budget: { size: $(stored_bytes "$3") B }" "  - { modules: \"lm_head\", store: f1
   - { modules: \"layers.**\", choose: [$chosen_from] }"
   if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
   note "$1: one of ${#schemes[@]} schemes for each matrix, in the bytes of $3"
+  allocate_and_compress "$1"
+  keep_file "$1"
+}
+
+# types_of FILE: "MODULE TYPE" of every linear and of the embedding.
+types_of() {
+  "$bin/adze-inspect" "$1" --tensors | awk '
+    BEGIN {
+      split("attn_q self_attn.q_proj attn_k self_attn.k_proj attn_v self_attn.v_proj attn_output self_attn.o_proj " \
+            "ffn_gate mlp.gate_proj ffn_up mlp.up_proj ffn_down mlp.down_proj", names, " ")
+      for (i = 1; i <= 14; i += 2) module[names[i]] = names[i + 1]
+    }
+    $1 == "token_embd.weight" { print "lm_head", tolower($2); print "embed_tokens", tolower($2) }
+    $1 ~ /^blk\./ { split($1, part, "."); if (part[3] in module) print "layers." part[2] "." module[part[3]], tolower($2) }'
+}
+
+# mixed_file NAME MIX types|size: compresses with the types of llama.cpp's file, or with what fits into its bytes.
+mixed_file() {
+  local peer type module rules="" listed="schemes:"
+  peer=$(peer_file "$2")
+  for type in q2_k q3_k q4_k q5_k q6_k; do listed+="
+  $type: { grid: gguf/$type, solver: gptq }"; done
+  while read -r module type; do
+    if [[ "$3" == types || "$module" != layers.* ]]; then rules+="  - { modules: \"$module\", scheme: $type }
+"; fi
+  done < <(types_of "$peer")
+  if [[ "$3" == types ]]; then
+    write_recipe "$1" "$listed" "$rules"
+  else
+    write_recipe "$1" "$listed
+budget: { size: $(stat -c %s "$peer") B }" "$rules  - { modules: \"layers.**\", choose: [q2_k, q3_k, q4_k, q5_k, q6_k] }"
+  fi
+  if take_kept "$1"; then note "$1: kept from an earlier run"; return 0; fi
+  note "$1: $3 of $(basename "$peer")"
+  if [[ "$3" == types ]]; then
+    compress "$1"
+  else
+    allocate_and_compress "$1"
+  fi
+  keep_file "$1"
+}
+
+# allocate_and_compress NAME: the recipe leaves a choice; solved options serve later rows.
+allocate_and_compress() {
   cp "$work/$1.yaml" "$work/choose.yaml"
   "$bin/adze-allocate" "$work/choose.yaml" "$model" --stats "$(statistics)" --windows $((windows / 8 + 1)) \
-    -o "$work/$1.yaml" --overwrite --quiet > "$work/log"
+    --work "$work/options" -o "$work/$1.yaml" --overwrite --quiet > "$work/log"
   compress "$1"
   cp "$work/choose.yaml" "$work/$1.yaml"
-  keep_file "$1"
 }
 
 # keep_file NAME: for a later run with the same --keep.
@@ -207,7 +250,7 @@ headline() {
 }
 
 # show TABLE LIST FIGURES
-show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform || "$1" == lowrank || "$1" == allocation ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
+show() { awk -v table="$1" -v json="$json" -v any_bytes="$([[ "$1" == transform || "$1" == lowrank || "$1" == allocation || "$1" == mixed ]] && echo 1)" -f bench/quality/print.awk "$2" "$3"; }
 
 mapfile -t rows < <("table_$table" | while IFS='|' read -r name rest; do
   # shellcheck disable=SC2053 # the right side is a pattern
@@ -216,7 +259,13 @@ done)
 if [[ ${#rows[@]} -eq 0 ]]; then refuse "no scheme of $table matches '$only'"; fi
 
 mapfile -t grids < <(printf '%s\n' "${rows[@]}" | cut -d'|' -f2 | awk '!seen[$0]++')
-if [[ "$judged" == gguf ]]; then make_peer_files "${grids[@]}"; fi
+if [[ "$table" == mixed ]]; then
+  for grid in "${grids[@]}"; do
+    if [[ -z "$(peer_file "$grid")" ]]; then refuse "the table mixed needs --peers DIR with a file *-$grid-mix.gguf"; fi
+  done
+elif [[ "$judged" == gguf ]]; then
+  make_peer_files "${grids[@]}"
+fi
 last="" kind="" first=""
 for row in "${rows[@]}"; do
   IFS='|' read -r name grid scheme transforms modules <<<"$row"
@@ -224,7 +273,9 @@ for row in "${rows[@]}"; do
   if [[ "$grid" != "$last" && -n "$peer" ]]; then printf '%s llama.cpp\t%s\t%s\n' "$grid" "$grid" "$peer"; fi
   last=$grid
   if [[ "$grid" != "$kind" ]]; then kind=$grid first=$name; fi
-  if [[ "$scheme" == *";"* ]]; then
+  if [[ "$table" == mixed ]]; then
+    mixed_file "$name" "$grid" "${scheme%% *}"
+  elif [[ "$scheme" == *";"* ]]; then
     allocated_file "$name" "$scheme" "$first"
   else
     scheme_file "$name" "$scheme" "$transforms" "$modules"

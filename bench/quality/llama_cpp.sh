@@ -4,7 +4,9 @@
 # peer_file GRID: path of a file that --peers brings or llama-quantize made; nothing when there is none.
 peer_file() {
   local file
-  for file in ${peers:+"$peers"/*-"$1"-pure.gguf} "$work/theirs-$1-pure.gguf"; do
+  local kind=pure
+  if [[ "$table" == mixed ]]; then kind=mix; fi
+  for file in ${peers:+"$peers"/*-"$1"-$kind.gguf} "$work/theirs-$1-$kind.gguf"; do
     if [[ -f "$file" ]]; then echo "$file"; return; fi
   done
 }

@@ -12,12 +12,13 @@ readonly TABLES=(
   "joint|pruning, and pruning with quantization, as stored with a mask"
   "lowrank|low rank and dictionaries, alone and under quantization"
   "allocation|a scheme for every matrix, in the bytes of one scheme for all"
+  "mixed|llama.cpp's own mixes (--peers), their types solved by gptq, and allocation at their size"
   "transform|rotations and scalings before rounding to 3 and 2 bits"
 )
 
 # judged_as TABLE: gguf, the exported file; or store, the compressed store, whose bytes count masks and integers as they
 # are.
-judged_as() { if [[ "$1" == gguf || "$1" == ablation ]]; then echo gguf; else echo store; fi; }
+judged_as() { if [[ "$1" == gguf || "$1" == ablation || "$1" == mixed ]]; then echo gguf; else echo store; fi; }
 
 # Grids that recipes should choose among, and those that are there for other reasons (age, hardware, ternary models).
 readonly MAIN_GRIDS=(q2_k q3_k q4_k q5_k q6_k q4_0 iq4_xs)
@@ -144,6 +145,16 @@ table_allocation() {
   done
   echo "rtn-q3_k|rtn-q3_k|grid: gguf/q3_k, solver: rtn"
   echo "rtn-q3_k-allocated|rtn-q3_k|$(each "grid: gguf/@, solver: rtn" "${grids[@]}")"
+}
+
+# Files NAME-MIX-mix.gguf of --peers: every matrix in the type that it has there; and block linears in any K-quant, the
+# embedding in the type that it has there, at most as many bytes as that file.
+table_mixed() {
+  local mix
+  for mix in q4_k_m q3_k_m q2_k; do
+    echo "$mix-gptq|$mix|types of $mix"
+    echo "$mix-allocated|$mix|size of $mix"
+  done
 }
 
 # With a rotation the head is a table of its own, in F16 like the embedding: bytes of the block linears are equal.

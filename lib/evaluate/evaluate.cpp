@@ -42,17 +42,6 @@ class Pass {
   TensorPtr head_;
 };
 
-void check_models(const ModelWeights& model, const ModelWeights* reference, const Protocol& protocol,
-                  Progress& progress) {
-  const Architecture& a = model.architecture();
-  if (reference && reference->architecture().vocab != a.vocab)
-    fail(ErrorKind::bad_data, "the model has a vocabulary of {}, the reference one of {}: they cannot be compared",
-         a.vocab, reference->architecture().vocab);
-  if (protocol.window > a.max_positions)
-    progress.warn(fmt::format("{}: windows of {} tokens are longer than the model's {} positions", protocol.name,
-                              protocol.window, a.max_positions));
-}
-
 /// `done`: blocks finished so far, over all groups of windows.
 void run_blocks(std::span<Pass> passes, std::size_t& done, Progress& progress) {
   std::size_t most = 0;
@@ -67,6 +56,17 @@ void run_blocks(std::span<Pass> passes, std::size_t& done, Progress& progress) {
 }
 
 }  // namespace
+
+void check_models(const ModelWeights& model, const ModelWeights* reference, const Protocol& protocol,
+                  Progress& progress) {
+  const Architecture& a = model.architecture();
+  if (reference && reference->architecture().vocab != a.vocab)
+    fail(ErrorKind::bad_data, "the model has a vocabulary of {}, the reference one of {}: they cannot be compared",
+         a.vocab, reference->architecture().vocab);
+  if (protocol.window > a.max_positions)
+    progress.warn(fmt::format("{}: windows of {} tokens are longer than the model's {} positions", protocol.name,
+                              protocol.window, a.max_positions));
+}
 
 EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
                           std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,

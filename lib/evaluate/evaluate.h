@@ -59,6 +59,11 @@ EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* referen
                           std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
                           std::size_t windows_at_once = 0);
 
+/// What evaluate() checks first: throws bad_data when the vocabularies differ, warns of windows beyond the model's
+/// positions.
+void check_models(const ModelWeights& model, const ModelWeights* reference, const Protocol& protocol,
+                  Progress& progress);
+
 /// Bytes that one thread scores a window of two models with, at most.
 std::uint64_t scoring_bytes(std::size_t vocab, std::size_t hidden);
 

@@ -14,20 +14,27 @@ ReferenceJudge::ReferenceJudge(const ModelWeights& original, std::span<const std
       forward_(original.architecture(), windows_.cols()),
       norm_(original.final_norm()),
       head_(original.head()) {
-  rewind();
-  final_ = states_;
+  final_ = embedded(*original_.embedding(), windows_);
   for (std::size_t b = 0; b < original_.architecture().layers; ++b)
     run_block(forward_, original_.block(b), final_, workspaces_);
 }
 
-void ReferenceJudge::advance() { run_block(forward_, original_.block(block_++), states_, workspaces_); }
+void ReferenceJudge::embed_once() {
+  if (states_.empty()) states_ = embedded(*original_.embedding(), windows_);
+}
+
+void ReferenceJudge::advance() {
+  embed_once();
+  run_block(forward_, original_.block(block_++), states_, workspaces_);
+}
 
 void ReferenceJudge::rewind() {
-  states_ = embedded(*original_.embedding(), windows_);
+  states_.clear();
   block_ = 0;
 }
 
 std::vector<EvaluationResult> ReferenceJudge::judge_block(std::span<const BlockWeights> versions) {
+  embed_once();
   std::vector<EvaluationResult> results;
   for (std::size_t first = 0; first < versions.size(); first += kAtOnce) {
     const auto group = versions.subspan(first, std::min(kAtOnce, versions.size() - first));
@@ -43,6 +50,7 @@ std::vector<EvaluationResult> ReferenceJudge::judge_block(std::span<const BlockW
 }
 
 std::vector<MatrixF> ReferenceJudge::states_after(const BlockWeights& version) {
+  embed_once();
   std::vector<MatrixF> after = states_;
   run(version, after);
   return after;

@@ -20,7 +20,8 @@ namespace adze {
 
 class ReferenceJudge {
  public:
-  /// Runs the original once. `original` is referenced. ids, bos and what is thrown: as evaluate().
+  /// Runs the original once. `original` is referenced. ids, bos and what is thrown: as evaluate(). Two streams of
+  /// states of all windows are held, three once a single block is judged.
   ReferenceJudge(const ModelWeights& original, std::span<const std::int32_t> ids, std::optional<std::int32_t> bos,
                  const Protocol& protocol);
 
@@ -33,7 +34,10 @@ class ReferenceJudge {
   /// The original with its block() exchanged, one result for each. Later blocks are loaded once for `kAtOnce` of them.
   std::vector<EvaluationResult> judge_block(std::span<const BlockWeights> versions);
   /// The original's states before block(), one [tokens x hidden] per window; and those that a version of it makes.
-  std::span<const MatrixF> states() const { return states_; }
+  std::span<const MatrixF> states() {
+    embed_once();
+    return states_;
+  }
   std::vector<MatrixF> states_after(const BlockWeights& version);
   /// Any states through a block, on all threads.
   void run(const BlockWeights& block, std::span<MatrixF> states) { run_block(forward_, block, states, workspaces_); }
@@ -44,6 +48,7 @@ class ReferenceJudge {
   static constexpr std::size_t kAtOnce = 8;
 
  private:
+  void embed_once();
   EvaluationResult score(const FinishedWindows& version) const;
 
   const ModelWeights& original_;
@@ -53,7 +58,7 @@ class ReferenceJudge {
   std::vector<float> norm_;
   TensorPtr head_;
   std::vector<MatrixF> final_;   ///< of the original, after all blocks
-  std::vector<MatrixF> states_;  ///< of the original, before block_
+  std::vector<MatrixF> states_;  ///< of the original, before block_; empty until they are asked for
   std::size_t block_ = 0;
   Pool<Workspace> workspaces_;
 };

@@ -131,6 +131,10 @@ class Planner {
       module.loaded_bytes = plan_.transforms.empty() ? stored->bytes : matrix_shape(spec).count() * sizeof(float);
       plan_.modules.push_back(std::move(module));
     }
+    for (const TensorSpec& spec : expected_tensors(model_.architecture()))  // of blocks that a transform drops
+      if (const TensorInfo* stored = source.find(spec.hf_name);
+          spec.block && *spec.block >= plan_.architecture.layers && stored != nullptr)
+        plan_.original_bytes += stored->bytes;
   }
 
   /// Names by which rules may call a module: a tied table is the embedding and the head.

@@ -46,6 +46,7 @@ class TransformPass {
     if (const auto made = whole(outer, progress_, open)) return *made;
     for (auto& transform : transforms_)
       if (transform->needs_survey()) transform = surveyed(*transform, windows);
+    original_ = reshaped(model_.weights, transforms_);
     make_forwards();
     const TransformedWeights tables(model_.weights, transforms_);
     HiddenStates states(layout_);
@@ -73,7 +74,7 @@ class TransformPass {
 
  private:
   void make_forwards() {
-    Architecture architecture = model_.architecture();
+    Architecture architecture = original_->architecture();
     forwards_.push_back(std::make_unique<Forward>(architecture, layout_.tokens));
     for (const auto& transform : transforms_) {
       architecture = transform->architecture(architecture);
@@ -84,6 +85,19 @@ class TransformPass {
   /// Runs the original model and shows it to the transform (Transform::survey), which gives the one that will do it.
   std::shared_ptr<const Transform> surveyed(const Transform& transform, const TokenWindows& windows) {
     const std::unique_ptr<Survey> survey = transform.survey();
+    if (survey->wants_model()) {
+      progress_.start(fmt::format("surveying for {}", transform.description()), 0);
+      survey->see_model(model_.weights, windows.ids, layout_.tokens);
+    }
+    if (survey->wants_head() || std::ranges::any_of(kStages, [&](Stage stage) { return survey->wants(stage); }))
+      show(*survey, windows);
+    std::shared_ptr<const Transform> settled = survey->result();
+    progress_.note(in_words(*settled));
+    return settled;
+  }
+
+  /// Every stage that it wants, in order, and the head's input.
+  void show(Survey& survey, const TokenWindows& windows) {
     StatesLayout layout = layout_;
     layout.hidden = model_.architecture().hidden;
     const auto file = [&](std::size_t done) { return folder_ / fmt::format("states-surveying-{:04}.f32", done); };
@@ -99,8 +113,8 @@ class TransformPass {
       states.begin(file(block + 1));
       BlockPass pass(forward, states);
       for (const Stage stage : kStages) {
-        if (survey->wants(stage))
-          survey->see(stage, pass.measure(stage, weights), weights);
+        if (survey.wants(stage))
+          survey.see(stage, pass.measure(stage, weights), weights);
         else
           pass.pass_by(stage, weights);
       }
@@ -111,13 +125,12 @@ class TransformPass {
       }
       progress_.update(block + 1);
     }
-    if (survey->wants_head()) {
+    if (survey.wants_head()) {
       const std::vector<float> norm = model_.weights->final_norm();
-      survey->see_head(measure_head_input(forward, norm, states), norm);
+      survey.see_head(measure_head_input(forward, norm, states), norm);
     }
     std::error_code ignored;
     fs::remove(file(layers), ignored);
-    return survey->result();
   }
 
   fs::path states_file(std::size_t blocks_done) const {
@@ -128,7 +141,7 @@ class TransformPass {
   BlockWeights make_block(std::size_t index, const HiddenStates& states) {
     const fs::path file = folder_ / block_file_name(index);
     if (auto made = whole(file, progress_, [&] { return read_block_file(file, plan_.architecture); })) return *made;
-    BlockWeights block = model_.weights->block(index);
+    BlockWeights block = original_->block(index);
     for (std::size_t t = 0; t < transforms_.size(); ++t) {
       const Transform& transform = *transforms_[t];
       std::optional<BlockInputs> inputs;
@@ -162,7 +175,8 @@ class TransformPass {
 
   const CompressionPlan& plan_;
   const OpenedModel& model_;
-  Transforms transforms_;  ///< of the plan; surveyed where they ask for it
+  Transforms transforms_;                         ///< of the plan; surveyed where they ask for it
+  std::shared_ptr<const ModelWeights> original_;  ///< reshaped
   StatesLayout layout_;
   fs::path folder_;
   Progress& progress_;
@@ -199,6 +213,7 @@ std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, co
   if (config == result.end() || original == transformed) return result;
   auto json = nlohmann::ordered_json::parse(config->text);  // read before, when the model was opened
   if (transformed.tied != original.tied) json["tie_word_embeddings"] = transformed.tied;
+  if (transformed.layers != original.layers) json["num_hidden_layers"] = transformed.layers;
   if (transformed.ffn != original.ffn) json["intermediate_size"] = transformed.ffn;
   if (transformed.hidden != original.hidden) json["hidden_size"] = transformed.hidden;
   if (transformed.norm_eps != original.norm_eps) json["rms_norm_eps"] = transformed.norm_eps;

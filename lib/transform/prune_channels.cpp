@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <fmt/format.h>
 
@@ -55,15 +56,35 @@ MatrixD hessian(const Architecture& architecture, Stage stage, std::size_t index
   return with_damping(surrogate_moments(architecture, stage, index, block, block).second_moment, options.damp);
 }
 
+/// Which channels of an FFN go.
+enum class ChannelRule : std::uint8_t {
+  loss,      ///< those that cost least after the repair
+  leverage,  ///< those of which the others say most (MoDeGPT's type I)
+  activity,  ///< those that are least active on the calibration set, by mean |a| (contextual pruning, Mini-GPTs)
+};
+constexpr std::array kChannelRules{Named<ChannelRule>{"loss", ChannelRule::loss},
+                                   Named<ChannelRule>{"leverage", ChannelRule::leverage},
+                                   Named<ChannelRule>{"activity", ChannelRule::activity}};
+
+/// The `count` inputs with the least mean size, ascending.
+std::vector<std::size_t> least_active(const InputStatistics& inputs, std::size_t count) {
+  std::vector<std::size_t> order(inputs.inputs());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return inputs.abs_sum[i]; });
+  order.resize(count);
+  std::ranges::sort(order);
+  return order;
+}
+
 class PruneFfn final : public Transform {
  public:
-  PruneFfn(const Architecture& original, std::size_t width, std::size_t align, bool leverage,
+  PruneFfn(const Architecture& original, std::size_t width, std::size_t align, ChannelRule rule,
            const PruneOptions& options)
-      : original_(original), width_(width), align_(align), leverage_(leverage), options_(options) {}
+      : original_(original), width_(width), align_(align), rule_(rule), options_(options) {}
 
   std::string description() const override {
     return fmt::format("prune-ffn {} align={} select={} channels={}", options_.text(), align_,
-                       leverage_ ? "leverage" : "loss", width_);
+                       std::ranges::find(kChannelRules, rule_, &Named<ChannelRule>::value)->name, width_);
   }
   std::string remark() const override { return fmt::format("FFN width {} of {}", width_, original_.ffn); }
   bool needs_inputs() const override { return options_.data; }
@@ -80,7 +101,9 @@ class PruneFfn final : public Transform {
     if (weights.cols() <= width_) fail(ErrorKind::internal, "block {} is narrow already", index);
     const std::size_t quota = weights.cols() - width_;
     const auto dropped = with_context(module_name(index, LinearSlot::down), [&] {
-      return leverage_ ? least_leverage(h, kRidge, quota) : least_groups(weights, h, 1, std::array{quota});
+      if (rule_ == ChannelRule::activity) return least_active((*inputs)[Stage::down], quota);
+      return rule_ == ChannelRule::leverage ? least_leverage(h, kRidge, quota)
+                                            : least_groups(weights, h, 1, std::array{quota});
     });
     const std::vector<std::size_t> kept = kept_columns(weights.cols(), 1, dropped);
     down.weight = dense_f32(repaired(weights, h, kept));
@@ -93,7 +116,7 @@ class PruneFfn final : public Transform {
   Architecture original_;
   std::size_t width_;
   std::size_t align_;
-  bool leverage_;
+  ChannelRule rule_;
   PruneOptions options_;
 };
 
@@ -158,8 +181,10 @@ std::size_t share(double keep, std::size_t count) {
 
 std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const Architecture& original) {
   const PruneOptions prune = read_prune_options(options);
-  constexpr std::array kSelect{Named<bool>{"loss", false}, Named<bool>{"leverage", true}};
-  const bool leverage = options.optional("select").one_of<bool>(kSelect).value_or(false);
+  const Value select = options.optional("select");
+  const ChannelRule rule = select.one_of<ChannelRule>(kChannelRules).value_or(ChannelRule::loss);
+  if (rule == ChannelRule::activity && !prune.data)
+    select.complain("activity is measured on a calibration set; with inputs: none there is none");
   const Value align = options.optional("align");
   const std::size_t unit = align.count(1, 4096).value_or(32);
   if (unit > original.ffn) align.complain(fmt::format("is more than the {} channels there are", original.ffn));
@@ -167,7 +192,7 @@ std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const A
   if (width == original.ffn)
     fail(ErrorKind::bad_recipe, "keep: {}% of {} channels in multiples of {} is all of them; nothing would be pruned",
          100 * prune.keep, original.ffn, unit);
-  return std::make_shared<PruneFfn>(original, width, unit, leverage, prune);
+  return std::make_shared<PruneFfn>(original, width, unit, rule, prune);
 }
 
 std::shared_ptr<const Transform> configure_prune_heads(MapReader& options, const Architecture& original) {

@@ -3,6 +3,7 @@
 #include "base/error.h"
 
 #include "transform/awq.h"
+#include "transform/drop_blocks.h"
 #include "transform/narrow_heads.h"
 #include "transform/prune_channels.h"
 #include "transform/rotation.h"
@@ -20,6 +21,8 @@ constexpr std::array kTransforms{
                   true, &configure_slice},
     TransformInfo{"narrow-heads", "fewer numbers per attention head, the same in all (MoDeGPT's types II and III)",
                   true, &configure_narrow_heads},
+    TransformInfo{"drop-blocks", "drop blocks, or collapse them into the one before (LaCo, ShortGPT)", true,
+                  &configure_drop_blocks},
     TransformInfo{"awq", "scale inputs so that large ones are rounded more finely (AWQ)", false, &configure_awq},
     TransformInfo{"smoothquant", "move the range of inputs into the weights (SmoothQuant)", false,
                   &configure_smoothquant},

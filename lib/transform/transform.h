@@ -41,6 +41,11 @@ class Survey {
   virtual ~Survey() = default;
   virtual bool wants(Stage stage) const = 0;
   virtual bool wants_head() const { return false; }
+  /// True when it wants to run the model itself; if it wants no stage and no head, nothing else is run.
+  virtual bool wants_model() const { return false; }
+  /// The original model and the calibration windows, `tokens` each.
+  virtual void see_model(const std::shared_ptr<const ModelWeights>& /*model*/, std::span<const std::int32_t> /*ids*/,
+                         std::size_t /*tokens*/) {}
   /// Statistics of the stage's inputs; block: whose they are.
   virtual void see(Stage stage, const InputStatistics& inputs, const BlockWeights& block) = 0;
   /// Of what the head reads; norm: the final norm before it, [hidden].
@@ -63,6 +68,11 @@ class Transform {
   /// what its survey() gives takes this one's place. Only of one that comes first.
   virtual bool needs_survey() const { return false; }
   virtual std::unique_ptr<Survey> survey() const;
+  /// The model with other blocks, which block() and the transforms behind it then take one by one. Only of one that
+  /// comes first.
+  virtual std::shared_ptr<const ModelWeights> reshaped(std::shared_ptr<const ModelWeights> original) const {
+    return original;
+  }
   /// Of the model it makes of one with this architecture.
   virtual Architecture architecture(const Architecture& before) const { return before; }
 
@@ -80,6 +90,10 @@ class Transform {
 std::string in_words(const Transform& transform);
 
 using Transforms = std::vector<std::shared_ptr<const Transform>>;
+
+/// The original as the first transform of a list wants its blocks.
+std::shared_ptr<const ModelWeights> reshaped(std::shared_ptr<const ModelWeights> original,
+                                             const Transforms& transforms);
 
 /// Of what a list of transforms makes.
 Architecture transformed(Architecture architecture, const Transforms& transforms);

@@ -9,10 +9,15 @@ Architecture transformed(Architecture architecture, const Transforms& transforms
   return architecture;
 }
 
+std::shared_ptr<const ModelWeights> reshaped(std::shared_ptr<const ModelWeights> original,
+                                             const Transforms& transforms) {
+  return transforms.empty() ? original : transforms.front()->reshaped(std::move(original));
+}
+
 TransformedWeights::TransformedWeights(std::shared_ptr<const ModelWeights> original, Transforms transforms)
-    : original_(std::move(original)),
+    : original_(reshaped(original, transforms)),
       transforms_(std::move(transforms)),
-      architecture_(transformed(original_->architecture(), transforms_)) {}
+      architecture_(transformed(original->architecture(), transforms_)) {}
 
 TensorPtr TransformedWeights::embedding() const {
   TensorPtr table = original_->embedding();

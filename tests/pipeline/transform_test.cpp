@@ -136,6 +136,47 @@ TEST(Transform, SliceLosesNothingWhereDirectionsAreUnused) {
   }
 }
 
+/// The first of two blocks adds nothing to the states: without it the model is the same, and the search finds it.
+TEST(Transform, DropBlocksFindsTheOneThatDoesNothing) {
+  for (const char* const select : {"select: kl", "select: influence", "select: angular", "select: kl, merge: mean"}) {
+    SCOPED_TRACE(select);
+    Site site(true, DType::f32);
+    for (const TensorSpec& spec : expected_tensors(site.architecture)) {
+      const bool writes = spec.module == "layers.0.self_attn.o_proj" || spec.module == "layers.0.mlp.down_proj";
+      if (!writes || spec.shape.size() != 2) continue;
+      const std::vector<float> zeros(spec.shape[0] * spec.shape[1]);
+      site.source.put(spec.hf_name, DType::f32, spec.shape, zeros);
+    }
+    write_checkpoint(site / "idle", site.architecture, site.source);
+    const MatrixF expected = logits_of(*open_model(site / "idle").weights, kIds);
+    const std::string text = with_transform(fmt::format("{{ kind: drop-blocks, count: 1, {} }}", select), kFloats);
+    const Prepared prepared(text, site / "idle");
+    run_recipe(text, site / "idle", site / "out");
+    const CompressedStore store(site / "out/store");
+    EXPECT_EQ(store.architecture().layers, 1U);
+    EXPECT_EQ(difference(logits_of(store, kIds), expected), 0.0);
+    EXPECT_EQ(stored_size(store).bytes, prepared.run.plan.stored_bytes);
+    EXPECT_GT(prepared.run.plan.original_bytes, prepared.run.plan.stored_bytes);
+    const OpenedModel exported = open_model(site / "out/m.gguf");
+    EXPECT_EQ(exported.architecture().layers, 1U);
+    EXPECT_EQ(difference(logits_of(*exported.weights, kIds), logits_of(store, kIds)), 0.0);
+  }
+}
+
+/// Named blocks go without a look at any text, and what follows works on what is left.
+TEST(Transform, DropBlocksThatAreNamed) {
+  const Site site(true);
+  run_recipe(with_transform("{ kind: drop-blocks, blocks: \"0\" }", kFloats), site.model(), site / "named");
+  const CompressedStore named(site / "named/store");
+  const BlockWeights left = open_model(site.model()).weights->block(1);
+  EXPECT_EQ(difference(named.block(0)[LinearSlot::up].weight->decode(), left[LinearSlot::up].weight->decode()), 0.0);
+  run_recipe(with_transform("{ kind: drop-blocks, count: 1 }, { kind: prune-ffn, keep: 50% }", kQuantized),
+             site.model(), site / "both");
+  const CompressedStore both(site / "both/store");
+  EXPECT_EQ(both.architecture().layers, 1U);
+  EXPECT_EQ(both.architecture().ffn, 32U);
+}
+
 TEST(Transform, SliceOfAllDirectionsIsARotation) {
   const Site site(true);
   const MatrixF expected = logits_of(*open_model(site.model()).weights, kIds);
@@ -183,7 +224,7 @@ TEST(Transform, NarrowHeadsLoseNothingWhereHeadsAreWiderThanTheirUse) {
   EXPECT_LT(difference(logits_of(*exported.weights, kIds), logits_of(store, kIds)), 1e-5);  // f32 divisors
 }
 
-constexpr const char* kPassNames[] = {"RotateAwqPrune", "SliceAwqPrune", "NarrowHeadsPrune"};
+constexpr const char* kPassNames[] = {"RotateAwqPrune", "SliceAwqPrune", "NarrowHeadsPrune", "DropBlocksPrune"};
 
 class TransformPassBytes : public ::testing::TestWithParam<const char*> {};
 
@@ -213,7 +254,8 @@ INSTANTIATE_TEST_SUITE_P(
     Transforms, TransformPassBytes,
     ::testing::Values("{ kind: rotate }, { kind: awq }, { kind: prune-ffn, keep: 50% }",
                       "{ kind: slice, keep: 100% }, { kind: awq }, { kind: prune-ffn, keep: 50% }",
-                      "{ kind: narrow-heads, keep: 50% }, { kind: prune-ffn, keep: 50%, select: leverage }"),
+                      "{ kind: narrow-heads, keep: 50% }, { kind: prune-ffn, keep: 50%, select: leverage }",
+                      "{ kind: drop-blocks, count: 1 }, { kind: prune-ffn, keep: 50%, select: activity }"),
     [](const auto& one) { return std::string(kPassNames[one.index]); });
 
 TEST(Transform, APassGoesOnAfterTheBlocksThatAreThere) {

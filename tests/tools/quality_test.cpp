@@ -118,6 +118,31 @@ TEST_F(QualityScript, AllocatesInTheBytesOfOneSchemeForAll) {
   EXPECT_LT(allocated["kl_mean"], one["kl_mean"]);
 }
 
+/// A mix that another program has made: its types solved by us, and the choice within its bytes.
+TEST_F(QualityScript, TakesTheTypesAndTheSizeOfAMix) {
+  std::string mix = replaced(rtn_recipe(), "store: f16", "scheme: q6");
+  mix = replaced(mix, "  q4k: {",
+                 "  q6: { grid: gguf/q6_k, solver: rtn }\n  q3: { grid: gguf/q3_k, solver: rtn }\n  q4k: {");
+  mix = replaced(mix, "  - { modules: \"layers.**\"",
+                 "  - { modules: \"layers.*.mlp.up_proj\", scheme: q3 }\n  - { modules: \"layers.**\"");
+  fs::remove_all(place.out());
+  ASSERT_EQ(run_program("adze-compress", {place.recipe(mix), demo_model().string(), "-o", place.out(), "-q"}).exit_code,
+            0);
+  fs::copy_file(fs::path(place.out()) / "model.gguf", place.path() / "peers/demo-q3_k_m-mix.gguf");
+  const CommandResult result = quality("mixed --only 'q3_k_m-*' --json" + inputs());
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  const auto lines = lines_by_scheme(result.output);
+  ASSERT_EQ(lines.size(), 3u) << result.output;
+  const Json& theirs = lines.at("mixed q3_k_m llama.cpp");
+  const Json& types = lines.at("mixed q3_k_m-gptq");
+  const Json& allocated = lines.at("mixed q3_k_m-allocated");
+  EXPECT_NEAR(types["bytes"].get<double>(), theirs["bytes"].get<double>(), 64);  // names of recipes in metadata
+  EXPECT_LT(types["kl_mean"], theirs["kl_mean"]);
+  EXPECT_LE(allocated["bytes"], theirs["bytes"]);
+  EXPECT_LT(allocated["kl_mean"], types["kl_mean"]);
+  EXPECT_EQ(quality("mixed --only 'q2_k-*'" + inputs(), true).exit_code, 64);  // no such file
+}
+
 TEST_F(QualityScript, JudgesInLlamaCppItself) {
   if (const std::string reason = missing_runtime(); !reason.empty()) GTEST_SKIP() << reason;
   const CommandResult result = quality("gguf --only q4_0 --json --runtime --runtime-windows 2" + inputs());
@@ -136,7 +161,7 @@ TEST_F(QualityScript, JudgesInLlamaCppItself) {
 TEST(QualityScriptOptions, UnknownTablesAreRefusedWithTheNamesOfThoseThatExist) {
   const CommandResult result = quality("no-such-table", true);
   EXPECT_EQ(result.exit_code, 64);
-  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint lowrank allocation transform"));
+  EXPECT_THAT(result.output, ::testing::HasSubstr("there are: gguf ablation joint lowrank allocation mixed transform"));
 }
 
 TEST(QualityScriptOptions, AFileThatIsMissingIsRefused) {

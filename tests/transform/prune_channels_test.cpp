@@ -155,6 +155,24 @@ TEST(PruneFfn, NarrowsTheThreeMatricesAndTheArchitecture) {
   }
 }
 
+TEST(PruneFfn, DropsTheChannelsThatAreLeastActive) {
+  const Architecture a = biased_architecture();
+  const auto model = shared_model(a);
+  BlockInputsOf made(a, model->block(0), "active");
+  for (std::size_t c = 0; c < 40; ++c) made.spread_column(Stage::down, c, c % 5 == 0 ? 0.01f : 1.0f);
+  const BlockWeights block =
+      make_transform("prune-ffn", "keep: 80%, align: 8, select: activity", a)->block(model->block(0), 0, &made.inputs);
+  const MatrixF before = model->block(0)[LinearSlot::up].weight->decode();
+  const MatrixF after = block[LinearSlot::up].weight->decode();
+  ASSERT_EQ(after.rows(), 32U);
+  for (std::size_t c = 0, left = 0; c < 40; ++c)
+    if (c % 5 != 0) {
+      EXPECT_TRUE(std::ranges::equal(before.row(c), after.row(left++))) << c;
+    }
+  EXPECT_THAT(testing::refused("prune-ffn", "keep: 80%, align: 8, select: activity, inputs: none", a),
+              ::testing::HasSubstr("there is none"));
+}
+
 TEST(PruneHeads, RemovesHeadsWithTheirRowsAndColumns) {
   const Architecture a = small_architecture();  // 4 query heads of 8, 2 key/value heads
   const auto model = shared_model(a);
