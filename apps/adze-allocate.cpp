@@ -174,6 +174,14 @@ std::string front_picture(const PreparedAllocation& prepared, const AllocationRe
   return chart.svg();
 }
 
+void draw(const std::string& file, const PreparedAllocation& prepared, const AllocationResult& result,
+          Progress& progress) {
+  const auto is_shown = [](const auto& point) { return point.loss > 0; };
+  if (std::ranges::none_of(result.front, is_shown) && result.judgements.empty())
+    return progress.warn(fmt::format("{}: not drawn, no option loses anything", file));
+  write_file(file, front_picture(prepared, result));
+}
+
 /// The compressed model that the written recipe means with `propagate: original`, from solutions that are there.
 void stitch(const Options& options, const OpenedModel& model, SolutionStore& store, Tool& tool) {
   const Recipe plan = load_recipe(options.out);
@@ -215,7 +223,7 @@ void run_allocate(const Options& options, Tool& tool) {
   SolutionStore store(folder.path(), disk);
   const AllocationResult result = allocate_modules(prepared, store, tool.progress());
   write_file(options.out, allocated_recipe(recipe, result, options.out));
-  if (!options.picture.empty()) write_file(options.picture, front_picture(prepared, result));
+  if (!options.picture.empty()) draw(options.picture, prepared, result, tool.progress());
   if (json) Tool::print(result_json(prepared, result, store).dump(1) + "\n");
   if (!json)
     Tool::print(

@@ -6,7 +6,6 @@
 //   plan       measured KL of the plan in the recipe's budget, every matrix solved by itself
 //
 //   adze-measures RECIPE MODEL STATISTICS WORK [WINDOWS]
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -52,15 +51,12 @@ int compare(const char* recipe_path, const char* model_path, const char* statist
     return allocate_modules(prepared, store, silent_progress());
   };
   const Predictions exchanged = predictions_of(allocated(*find_measure("swap")));
-  std::printf("%-14s %7s %9s %10s %9s\n", "measure", "tau", "matrices", "plan", "seconds");
+  std::printf("%-14s %7s %9s %10s\n", "measure", "tau", "matrices", "plan");
   for (const MeasureInfo& measure : measures()) {
-    const auto start = std::chrono::steady_clock::now();
     const AllocationResult result = allocated(measure);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const Predictions found = predictions_of(result);
-    std::printf("%-14s %7.3f %9.3f %10.6f %9.1f\n", std::string(measure.name).c_str(),
-                kendall_tau(found.all, exchanged.all), mean_tau(found, exchanged),
-                result.judged ? result.judged->measured : 0.0, seconds);
+    std::printf("%-14s %7.3f %9.3f %10.6f\n", std::string(measure.name).c_str(), kendall_tau(found.all, exchanged.all),
+                mean_tau(found, exchanged), result.judged ? result.judged->measured : 0.0);
     std::fflush(stdout);
   }
   return 0;

@@ -95,7 +95,7 @@ if [[ -z "$bin" ]]; then
 fi
 judged=$(judged_as "$table")
 if [[ -n "$runtime" && "$judged" != gguf ]]; then refuse "--runtime loads GGUF files; the table $table has none"; fi
-made_by="adze-compress $(sha256sum < "$bin/adze-compress" | cut -c1-16) of $model${outliers:+ with outliers}"
+made_by="adze-compress $(cat "$bin"/adze-compress "$bin"/adze-allocate | sha256sum | cut -c1-16) of $model${outliers:+ with outliers}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 if [[ -n "$outliers" ]]; then
@@ -185,8 +185,10 @@ types_of() {
             "ffn_gate mlp.gate_proj ffn_up mlp.up_proj ffn_down mlp.down_proj", names, " ")
       for (i = 1; i <= 14; i += 2) module[names[i]] = names[i + 1]
     }
-    $1 == "token_embd.weight" { print "lm_head", tolower($2); print "embed_tokens", tolower($2) }
-    $1 ~ /^blk\./ { split($1, part, "."); if (part[3] in module) print "layers." part[2] "." module[part[3]], tolower($2) }'
+    $1 == "token_embd.weight" { embedding = tolower($2) }
+    $1 == "output.weight" { head = tolower($2) }
+    $1 ~ /^blk\./ { split($1, part, "."); if (part[3] in module) print "layers." part[2] "." module[part[3]], tolower($2) }
+    END { print "lm_head", head == "" ? embedding : head; print "embed_tokens", embedding }'
 }
 
 # mixed_file NAME MIX types|size: compresses with the types of llama.cpp's file, or with what fits into its bytes.

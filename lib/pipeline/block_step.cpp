@@ -173,8 +173,10 @@ class SchemeGroup {
       for (const std::size_t i : members) keys[i] = solution_key(scheme_, *tensors_[i], measured, reader_of(i));
       std::erase_if(members, [&](std::size_t i) {
         std::optional<Solution> found = store->find(keys[i]);
-        if (found) take(i, *found, 0, keys[i]);
-        return found.has_value();
+        if (!found) return false;
+        store->note_found();
+        take(i, *found, 0, keys[i]);
+        return true;
       });
     }
     if (members.empty()) return;

@@ -26,7 +26,8 @@ std::string manifest_text(const PreparedRun& run, const CompressResult& result) 
   json["recipe"] = {{"hash", run.recipe->text_hash}};
   json["model"] = model_json(*run.model, run.plan);
   for (const auto& transform : run.plan.transforms) json["transforms"].push_back(in_words(*transform));
-  json["calibration"] = {{"windows", run.windows.count()}, {"tokens", run.windows.tokens}, {"hash", run.windows.hash()}};
+  json["calibration"] = {
+      {"windows", run.windows.count()}, {"tokens", run.windows.tokens}, {"hash", run.windows.hash()}};
   json["kernels"] = kernel_name();
   add_results(run.plan, result, json);
   if (result.evaluation) json["evaluation"] = evaluation_json(*result.evaluation, run.plan);

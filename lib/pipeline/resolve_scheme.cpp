@@ -97,7 +97,8 @@ ResolvedScheme resolve_scheme(const SchemeSpec& spec, Diagnostics& problems) {
   const Value sparsity = options.optional("sparsity");
   scheme.pattern = read_pattern(sparsity, options);
   const SolverInfo* info = find_solver(spec.solver);
-  scheme.grid = make_scheme_grid(spec, sparsity.present() || (info != nullptr && info->grid_optional), options, problems);
+  scheme.grid =
+      make_scheme_grid(spec, sparsity.present() || (info != nullptr && info->grid_optional), options, problems);
   if (info != nullptr) {
     check_use(spec, *info, scheme, sparsity, problems);
     scheme.solver = info->configure(options);

@@ -150,8 +150,12 @@ class Phases {
     peak_.add("embedding the windows",
               {{"table", table}, {"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)}});
     if (needs_transform_pass(plan_)) add_transforming();
-    if (std::ranges::any_of(plan_.transforms, [](const auto& transform) { return transform->needs_survey(); }))
-      add_surveying();
+    for (const auto& transform : plan_.transforms) {
+      if (const auto judged = transform->judged_survey())
+        add_judged_survey(*judged);
+      else if (transform->needs_survey())
+        add_surveying();
+    }
     for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
     add_outside();
     add_export();
@@ -188,6 +192,17 @@ class Phases {
                {"block", most},
                {"H and its eigenvectors", 5 * moment_bytes(widest_.hidden)},
                {"inputs and scratch", measuring_bytes(widest_, Stage::gate_up, layout)}});
+  }
+
+  /// Versions of the original beside it: the original's states before and after, a version's, and what scores them.
+  void add_judged_survey(const Transform::JudgedSurvey& survey) {
+    JudgedSize version, original;
+    for (const auto& [number, block] : blocks_)
+      original.largest_block = std::max(original.largest_block, block.original);
+    for (const ModulePlan* module : outside_) original.outside += module->loaded_bytes;
+    version.largest_block = survey.blocks * original.largest_block;
+    const JudgedSize before;  // the original's states where versions begin
+    add_judging(peak_, widest_, {version, original, before}, {survey.windows, layout_.tokens, true}, 0);
   }
 
   void add_stage(std::size_t block, Stage stage, const Group& group) {

@@ -77,7 +77,6 @@ std::optional<Solution> SolutionStore::find(const std::string& key) const {
                                           {json->at("rows").get<std::size_t>(), json->at("cols").get<std::size_t>()},
                                           {bytes.begin(), bytes.end()});
     solution.report = report_of(*json);
-    ++found_;
     return solution;
   } catch (const Error&) {
     return std::nullopt;

@@ -38,7 +38,8 @@ class SolutionStore {
   std::optional<double> number(const std::string& key) const;
 
   const std::filesystem::path& folder() const { return folder_; }
-  std::uint64_t found() const { return found_; }  ///< solutions taken from here
+  std::uint64_t found() const { return found_; }  ///< solutions that were not solved again
+  void note_found() { ++found_; }
   std::uint64_t solved() const { return solved_; }
   std::uint64_t unkept() const { return unkept_; }  ///< of those, beyond the bound
 
@@ -46,8 +47,7 @@ class SolutionStore {
   std::filesystem::path folder_;
   std::uint64_t disk_;
   std::uint64_t used_ = 0;
-  mutable std::uint64_t found_ = 0;
-  std::uint64_t solved_ = 0, unkept_ = 0;
+  std::uint64_t found_ = 0, solved_ = 0, unkept_ = 0;
 };
 
 /// Of what was measured for a stage, and hash of it, taken once for its matrices.

@@ -62,7 +62,8 @@ class SensitivityMeasure {
 struct MeasureInfo {
   std::string_view name;
   std::string_view summary;
-  bool in_kl;  ///< losses are in units of KL: sums of them are predictions of it
+  bool in_kl;         ///< losses are in units of KL: sums of them are predictions of it
+  bool knows_tables;  ///< embedding and head have losses in the same unit: KL by exchange, or what solvers report
   std::unique_ptr<SensitivityMeasure> (*make)();
 };
 

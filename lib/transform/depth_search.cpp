@@ -87,8 +87,10 @@ class GreedySearch {
       other[i] = next->block;
       const double kl = kl_without(other);
       if (!(kl < best_)) continue;
-      std::swap(next->block, dropped_[i]);
+      dropped_[i] = next->block;
+      queue_.erase(next);
       best_ = kl;
+      if (queue_.empty()) break;
     }
     std::ranges::sort(dropped_);
   }

@@ -52,6 +52,10 @@ class DropBlocks final : public Transform {
   }
   bool needs_survey() const override { return options_.dropped.empty(); }
   std::unique_ptr<Survey> survey() const override;
+  std::optional<JudgedSurvey> judged_survey() const override {
+    if (!needs_survey()) return std::nullopt;
+    return JudgedSurvey{options_.windows, options_.merge == MergeMode::none ? 1 : 2 * (options_.count + 1)};
+  }
   Architecture architecture(const Architecture& before) const override {
     Architecture after = before;
     after.layers = before.layers - options_.count;

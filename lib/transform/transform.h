@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,6 +69,13 @@ class Transform {
   /// what its survey() gives takes this one's place. Only of one that comes first.
   virtual bool needs_survey() const { return false; }
   virtual std::unique_ptr<Survey> survey() const;
+  /// What the survey runs the model on, where it does so itself (Survey::wants_model()): windows whose states it holds,
+  /// and blocks that it may load at once. For the memory plan.
+  struct JudgedSurvey {
+    std::size_t windows = 0;
+    std::size_t blocks = 1;
+  };
+  virtual std::optional<JudgedSurvey> judged_survey() const { return std::nullopt; }
   /// The model with other blocks, which block() and the transforms behind it then take one by one. Only of one that
   /// comes first.
   virtual std::shared_ptr<const ModelWeights> reshaped(std::shared_ptr<const ModelWeights> original) const {

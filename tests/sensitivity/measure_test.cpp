@@ -52,6 +52,11 @@ class Place {
     return {std::make_shared<DenseTensor>(make_dense(changed, DType::f32)), loss, loss / output_energy(w, h)};
   }
 
+  double nll(LinearSlot slot, const TensorPtr& tensor) {
+    const std::vector<BlockWeights> one{with_matrix(block_, slot, tensor)};
+    return std::log(judge_.judge_block(one).front().perplexity);
+  }
+
   double kl(LinearSlot slot, const TensorPtr& tensor) {
     const std::vector<BlockWeights> one{with_matrix(block_, slot, tensor)};
     return judge_.judge_block(one).front().reference->kl_mean;
@@ -123,18 +128,37 @@ TEST(Measures, PlainOnesAreWhatSolversReport) {
   EXPECT_EQ(find_measure("relative")->make()->base(), LossBase::relative_loss);
 }
 
-TEST(Measures, TheCurvatureGrowsWithTheSquareOfTheChange) {
+/// Half of the second difference of the text's likelihood along the change; not below 0.
+TEST(Measures, TheCurvatureIsThatOfTheLikelihood) {
   Place place;
-  const MeasuredOption itself = place.noisy(LinearSlot::down, 0);
-  const MeasuredOption once = place.noisy(LinearSlot::down, 0.05), twice = place.noisy(LinearSlot::down, 0.1);
-  for (const char* name : {"hessian-trace", "taylor"}) {
-    const std::vector<double> found = losses(name, place.view(), LinearSlot::down, {itself, once, twice});
-    EXPECT_NEAR(found[0], 0, 1e-9) << name;
-    EXPECT_GE(found[1], 0) << name;
-    if (found[1] > 1e-5) {
-      EXPECT_NEAR(found[2] / found[1], 4, 1) << name;
-    }
+  std::size_t curved = 0;
+  for (const LinearSlot slot : {LinearSlot::q, LinearSlot::v, LinearSlot::o, LinearSlot::up, LinearSlot::down}) {
+    const MeasuredOption itself = place.noisy(slot, 0), once = place.noisy(slot, 0.1);
+    MatrixF back = place.weights(slot);
+    const MatrixF there = once.tensor->decode();
+    for (std::size_t i = 0; i < back.values().size(); ++i) back.values()[i] = 2 * back.values()[i] - there.values()[i];
+    const double expected = 0.5 * (place.nll(slot, once.tensor) - 2 * place.nll(slot, itself.tensor) +
+                                   place.nll(slot, std::make_shared<DenseTensor>(make_dense(back, DType::f32))));
+    const std::vector<double> found = losses("taylor", place.view(), slot, {itself, once});
+    EXPECT_NEAR(found[0], 0, 1e-9);
+    EXPECT_NEAR(found[1], std::max(0.0, expected), 1e-6) << static_cast<int>(slot);
+    if (found[1] > 1e-5) ++curved;
   }
+  EXPECT_GT(curved, 0U);
+}
+
+/// Mean curvature times squared change: four times as much for twice the change, whatever its direction.
+TEST(Measures, TheTraceWeighsSquaredChanges) {
+  Place place;
+  std::size_t curved = 0;
+  for (const LinearSlot slot : {LinearSlot::q, LinearSlot::v, LinearSlot::o, LinearSlot::up, LinearSlot::down}) {
+    const std::vector<double> found = losses("hessian-trace", place.view(), slot,
+                                             {place.noisy(slot, 0), place.noisy(slot, 0.05), place.noisy(slot, 0.1)});
+    EXPECT_NEAR(found[0], 0, 1e-12);
+    EXPECT_NEAR(found[2], 4 * found[1], 1e-3 * found[2]);
+    if (found[1] > 0) ++curved;
+  }
+  EXPECT_GT(curved, 0U);
 }
 
 TEST(Measures, TheBlocksOutputIsThatOfItsRun) {

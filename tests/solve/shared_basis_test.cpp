@@ -96,6 +96,19 @@ TEST(SharedRight, HoldsBothExactlyAtFullRankAndWithInputsThatAreDead) {
   EXPECT_NEAR(found.losses[0] + found.losses[1], 0, 1e-12);
 }
 
+TEST(SharedRight, ALayerOfZerosLeavesTheFactorToTheOther) {
+  for (const std::size_t zero : {0, 1}) {
+    Pair layers{layer({6, 12}, 8), layer({6, 12}, 9)};
+    std::ranges::fill(layers[zero].weights.values(), 0.0);
+    const SharedRight found = shared_right(layers, 3, 5);
+    EXPECT_EQ(found.losses[zero], 0);
+    const Eigen::MatrixXd root = eigen(layers[1 - zero].h).llt().matrixL();
+    const Eigen::VectorXd sigma =
+        Eigen::JacobiSVD<Eigen::MatrixXd>(eigen(layers[1 - zero].weights) * root).singularValues();
+    EXPECT_NEAR(found.losses[1 - zero], sigma.tail(3).squaredNorm() / sigma.squaredNorm(), 1e-9);
+  }
+}
+
 /// Both sides of a pair, as the pipeline gives them.
 struct Solved {
   std::vector<Solution> first, second;

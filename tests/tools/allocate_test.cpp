@@ -288,8 +288,10 @@ TEST(Allocate, KeepsASecondBudgetOfMultiplications) {
 
 TEST(Allocate, EmbeddingAndHeadChooseToo) {
   const Workplace place;
-  place.put("a.yaml",
-            choosing("{ bits_per_weight: 5 }", "[q3, q4, q6]", "  - { modules: lm_head, choose: [q4, q6] }\n"));
+  std::string text = choosing("{ bits_per_weight: 5 }", "[q3, q4, q6]", "  - { modules: lm_head, choose: [q4, q6] }\n");
+  place.put("other.yaml", text);
+  text.insert(text.find("budget:"), "  - { modules: \"lm_*\", store: f16 }\n");  // which the written rule comes before
+  place.put("a.yaml", text);
   const fs::path plan = place / "p.yaml";
   const Json json = allocated(place / "a.yaml", {"-o", plan.string(), "--picture", (place / "front.svg").string()});
   EXPECT_LE(json.at("cost"), json.at("budget"));
@@ -297,6 +299,8 @@ TEST(Allocate, EmbeddingAndHeadChooseToo) {
   EXPECT_THAT(read_file(place / "front.svg"),
               ::testing::AllOf(::testing::StartsWith("<svg"), ::testing::HasSubstr("measured")));
   expect_exit(run_program("adze-compress", joined({plan.string()}, on_demo({"--dry-run"}))), 0);
+  expect_exit(allocate(with(place / "other.yaml", {"--dry-run", "--measure", "lim"})), 78,
+              {"embed_tokens cannot choose by the measure lim"});
   // Predictions were fitted to whole models.
   EXPECT_GT(json.at("fit").at("r2"), 0.9);
 }

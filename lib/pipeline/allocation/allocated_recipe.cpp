@@ -118,6 +118,9 @@ std::string rules_text(const Recipe& recipe, const AllocationResult& result) {
   for (const ModuleChoice& module : result.modules) {
     if (!module.chooses) continue;
     const ModuleOption& option = module.option();
+    if (module.module == "embed_tokens" && result.tied)  // one table: both of its names
+      text += fmt::format("  - {{ modules: \"lm_head\", scheme: {}{} }}\n", option.scheme,
+                          fallback_text(recipe.rules[module.rule]));
     text += fmt::format("  - {{ modules: \"{}\", scheme: {}{} }}  # {} bytes, loss {:.3g}; {}\n", module.module,
                         option.scheme, fallback_text(recipe.rules[module.rule]), option.bytes, option.predicted,
                         next_better(module));

@@ -80,6 +80,9 @@ const MeasureInfo* parse_measure(std::string_view name);
 /// for statistics of another model.
 PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& model, const AllocationRequest& request);
 
+/// What the budget bounds, of these choices, to the byte.
+std::uint64_t planned_bytes(const PreparedAllocation& prepared, const std::vector<ModuleChoice>& modules);
+
 /// A whole model, as predicted and as it was: put together from options that were solved with the original's inputs.
 struct JudgedChoice {
   std::uint64_t cost = 0;
@@ -106,6 +109,7 @@ struct AllocationResult {
   std::vector<JudgedChoice> judgements;
   std::optional<PredictionFit> fit;  ///< with three judgements or more
   std::size_t swaps = 0;             ///< exchanges after the knapsack
+  bool tied = false;                 ///< embed_tokens is the head, too
 };
 
 AllocationResult allocate_modules(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress);

@@ -11,6 +11,7 @@ namespace adze {
 namespace {
 
 struct Judgement {
+  std::string key;  ///< of the model: formats and solutions of all its matrices
   JudgedChoice summary;
   std::vector<double> window_kl;
 };
@@ -21,7 +22,7 @@ double paired_change(const std::vector<double>& now, const std::vector<double>& 
   double mean = 0, squares = 0;
   for (std::size_t w = 0; w < now.size(); ++w) mean += (now[w] - before[w]) / count;
   for (std::size_t w = 0; w < now.size(); ++w) squares += std::pow(now[w] - before[w] - mean, 2);
-  if (now.size() < 2) return mean < 0 ? -1e9 : 1e9;
+  if (now.size() < 2) return 0;  // nothing says how far windows differ
   const double error = std::sqrt(squares / (count - 1) / count);
   return error > 0 ? mean / error : (mean < 0 ? -1e9 : 1e9);
 }
@@ -39,7 +40,8 @@ class Chooser {
     result_.allocation = prepared_.budget ? within_budget() : smallest_for_kl(left);
     if (left > 0 && prepared_.budget) judge_and_improve(left);
     take(result_.allocation.choice);
-    result_.cost = prepared_.fixed + result_.allocation.cost;
+    result_.tied = prepared_.model->architecture().tied;
+    result_.cost = planned_bytes(prepared_, result_.modules);
     result_.multiplications = prepared_.fixed_multiplications + result_.allocation.work;
     return std::move(result_);
   }
@@ -67,10 +69,19 @@ class Chooser {
     return prepared_.request.evaluations;
   }
 
-  Allocation within_budget() const {
-    const std::uint64_t budget = *prepared_.budget - prepared_.fixed;
-    if (!prepared_.multiplications) return allocate(units_, budget);
-    return allocate_within(units_, budget, *prepared_.multiplications - prepared_.fixed_multiplications);
+  /// Options of a file are priced one by one; what parts of a split file take besides is taken off the budget.
+  Allocation within_budget() {
+    std::uint64_t budget = *prepared_.budget - prepared_.fixed;
+    for (;;) {
+      Allocation found =
+          prepared_.multiplications
+              ? allocate_within(units_, budget, *prepared_.multiplications - prepared_.fixed_multiplications)
+              : allocate(units_, budget);
+      take(found.choice);
+      const std::uint64_t bytes = planned_bytes(prepared_, result_.modules);
+      if (bytes <= *prepared_.budget) return found;
+      budget -= std::min(budget, bytes - *prepared_.budget);
+    }
   }
 
   void take(const std::vector<std::size_t>& choice) {
@@ -81,25 +92,35 @@ class Chooser {
   /// KL of the whole model with that choice. Known choices cost no run.
   const Judgement& judge(const std::vector<std::size_t>& choice) {
     take(choice);
-    std::string solutions;
     Judgement found;
+    std::string solutions = settled_formats();
     for (const ModuleChoice& module : result_.modules) {
       solutions += module.option().format + module.option().solution + ";";
       found.summary.predicted += module.option().predicted;
       found.summary.cost += module.option().cost;
     }
     found.summary.cost += prepared_.fixed;
+    found.key = number_key(prepared_, "whole " + solutions);
     for (const Judgement& known : judgements_)
-      if (known.summary.cost == found.summary.cost && known.summary.predicted == found.summary.predicted) return known;
-    recall_or_run(number_key(prepared_, "whole " + solutions), found);
+      if (known.key == found.key) return known;
+    recall_or_run(found);
     result_.judgements.push_back(found.summary);
     judgements_.push_back(std::move(found));
     return judgements_.back();
   }
 
-  void recall_or_run(const std::string& key, Judgement& found) {
+  /// Of matrices that no scheme solves: they are part of a model, too.
+  std::string settled_formats() const {
+    std::string formats;
+    for (const ModulePlan& module : prepared_.variants.front().modules)
+      if (std::ranges::find(result_.modules, module.spec.module, &ModuleChoice::module) == result_.modules.end())
+        formats += module.spec.module + module.format + ";";
+    return formats;
+  }
+
+  void recall_or_run(Judgement& found) {
     const std::size_t windows = prepared_.windows.count();
-    if (auto known = store_.numbers(key); known && known->size() == windows + 2) {
+    if (auto known = store_.numbers(found.key); known && known->size() == windows + 2) {
       found.summary.measured = (*known)[windows];
       found.summary.error = (*known)[windows + 1];
       known->resize(windows);
@@ -114,7 +135,7 @@ class Chooser {
     std::vector<double> numbers = found.window_kl;
     numbers.push_back(found.summary.measured);
     numbers.push_back(found.summary.error);
-    store_.put_numbers(key, numbers);
+    store_.put_numbers(found.key, numbers);
   }
 
   /// The choice first, then points of the front on both sides for the fit, then exchanges while runs are left.
@@ -200,6 +221,8 @@ class Chooser {
       std::vector<std::size_t> choice = result_.allocation.choice;
       choice[tried.up] = tried.up_option;
       choice[tried.down] = tried.down_option;
+      take(choice);
+      if (planned_bytes(prepared_, result_.modules) > *prepared_.budget) continue;
       --runs;
       const Judgement judgement = judge(choice);
       if (paired_change(judgement.window_kl, best.window_kl) > -2) continue;
@@ -228,7 +251,7 @@ class Chooser {
   Allocation smallest_for_kl(std::size_t evaluations) {
     const double limit = *prepared_.recipe->budget->kl;
     if (evaluations == 0) return allocate_for_loss(units_, limit);
-    double wanted = std::max(limit, least_loss());
+    double wanted = evaluations == 1 ? least_loss() : std::max(limit, least_loss());
     std::optional<Allocation> best;
     progress_.start("judging whole models", evaluations);
     for (std::size_t run = 0; run < evaluations; ++run) {
@@ -240,10 +263,12 @@ class Chooser {
         best = std::move(tried);
         result_.judged = judged;
       }
-      if (judgements_.size() == known) break;  // the same choice again
+      const bool is_known = judgements_.size() == known;
+      if (is_known && (best || wanted <= least_loss())) break;  // the same choice again
       wanted *= std::clamp(limit / std::max(judged.measured, 1e-3 * limit), 0.25, 4.0);
+      if (judged.measured > limit) wanted = std::min(wanted, std::nextafter(predicted_loss(), 0.0));
       wanted = std::max(wanted, least_loss());
-      if (run + 2 == evaluations && !best) wanted = least_loss();
+      if (run + 2 >= evaluations && !best) wanted = least_loss();
     }
     progress_.update(evaluations);
     if (!best)
@@ -251,6 +276,14 @@ class Chooser {
            prepared_.recipe->origin, limit, std::ranges::min(result_.judgements, {}, &JudgedChoice::measured).measured);
     fit_predictions();
     return *best;
+  }
+
+  /// Of the choice that was taken last, summed as the knapsack sums.
+  double predicted_loss() const {
+    double sum = 0;
+    for (std::size_t u = 0; u < units_.size(); ++u)
+      sum += units_[u][result_.modules[prepared_.units[u].front()].chosen].loss;
+    return sum;
   }
 
   double least_loss() const {

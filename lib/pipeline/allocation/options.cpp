@@ -212,8 +212,9 @@ class OptionMeasurer {
 
   void predict_outer(ModuleChoice& module, std::size_t o, const TensorPtr& tensor) {
     ModuleOption& option = module.options[o];
-    option.predicted = base_of(option);
-    if (!prepared_.request.measure->in_kl) return;
+    const MeasureInfo& measure = *prepared_.request.measure;
+    option.predicted = measure.knows_tables ? base_of(option) : 0;  // settled: it decides nothing
+    if (!measure.in_kl) return;
     const std::string key = number_key(prepared_, fmt::format("swap {}{}", module.module, option.solution));
     if (const auto known = store_.number(key)) {
       option.predicted = *known;
@@ -242,8 +243,10 @@ std::vector<ModuleChoice> measure_options(const PreparedAllocation& prepared, So
 
 std::string number_key(const PreparedAllocation& prepared, const std::string& what) {
   Hasher hasher;
-  hasher.add(fmt::format("adze {} {} number\n{}\n{}\n{}\n", ADZE_VERSION, kernel_name(),
-                         model_identity(*prepared.model), prepared.windows.hash(), what));
+  const StatisticsInfo& statistics = prepared.statistics.info();
+  hasher.add(fmt::format("adze {} {} number\n{}\n{}\n{} {} {}\n{}\n", ADZE_VERSION, kernel_name(),
+                         model_identity(*prepared.model), prepared.windows.hash(), statistics.calibration,
+                         statistics.windows, statistics.tokens, what));
   return hasher.hex();
 }
 

@@ -12,7 +12,7 @@ namespace adze {
 /// measure has found before is taken from the store.
 std::vector<ModuleChoice> measure_options(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress);
 
-/// A key of numbers that depend on the whole original model and on the windows.
+/// A key of numbers that depend on the whole original model, on its statistics and on the windows.
 std::string number_key(const PreparedAllocation& prepared, const std::string& what);
 
 /// How calibration windows are judged.

@@ -97,6 +97,14 @@ void count_in_file(PreparedAllocation& prepared, const ExportJob& job) {
   }
 }
 
+const ExportJob* bounded_export(const PreparedAllocation& prepared) {
+  const std::string& of = prepared.recipe->budget->of;
+  const auto& exports = prepared.variants.front().exports;
+  const auto job = of.empty() ? exports.begin()
+                              : std::ranges::find_if(exports, [&](const auto& one) { return one.info->name == of; });
+  return job == exports.end() ? nullptr : &*job;
+}
+
 /// What is left of a device's memory for the file.
 std::uint64_t bytes_that_fit(const FitSpec& fit, const Architecture& architecture, const std::string& origin) {
   const std::uint64_t cache = checked_mul(checked_mul(checked_mul(2, architecture.layers), architecture.kv_width()),
@@ -120,10 +128,8 @@ void count_bytes(PreparedAllocation& prepared) {
   }
   if (budget.bytes) prepared.budget = *budget.bytes;
   if (budget.fit) prepared.budget = bytes_that_fit(*budget.fit, plan.architecture, recipe.origin);
-  const auto job = budget.of.empty() ? plan.exports.begin() : std::ranges::find_if(plan.exports, [&](const auto& one) {
-    return one.info->name == budget.of;
-  });
-  if (job == plan.exports.end()) return count_in_store(prepared);
+  const ExportJob* const job = bounded_export(prepared);
+  if (job == nullptr) return count_in_store(prepared);
   prepared.of = job->file.string();
   count_in_file(prepared, *job);
 }
@@ -211,6 +217,10 @@ void make_units(PreparedAllocation& prepared) {
     const RuleSpec& rule = prepared.recipe->rules[module.rule];
     if (rule.tie == TieMode::input && module.block) check_tied_inputs(prepared, module);
     const auto [at, is_new] = groups.insert({group_of(rule, module), prepared.units.size()});
+    if (module.chooses && !module.block && !prepared.request.measure->knows_tables)
+      fail(ErrorKind::bad_recipe,
+           "{}: {} cannot choose by the measure {}, which is of matrices in blocks; give it a scheme, or take kl",
+           prepared.recipe->origin, module.module, prepared.request.measure->name);
     if (is_new) prepared.units.emplace_back();
     prepared.units[at->second].push_back(m);
   }
@@ -239,6 +249,15 @@ void check_budget(PreparedAllocation& prepared) {
   if (prepared.multiplications && *prepared.multiplications < least_work)
     fail(ErrorKind::bad_recipe, "{}: {} multiplications a token are below the fewest possible, {}; the most are {}",
          prepared.recipe->origin, *prepared.multiplications, least_work, most_work);
+  if (!prepared.budget || !prepared.multiplications) return;
+  for (AllocationUnit& unit : units)
+    for (AllocationOption& option : unit) option.loss = static_cast<double>(option.work);
+  const Allocation fewest = allocate(units, *prepared.budget - prepared.fixed);
+  if (fewest.work + prepared.fixed_multiplications > *prepared.multiplications)
+    fail(ErrorKind::bad_recipe,
+         "{}: no choice of {} bytes takes as few as {} multiplications a token; the fewest are {}",
+         prepared.recipe->origin, *prepared.budget, *prepared.multiplications,
+         fewest.work + prepared.fixed_multiplications);
 }
 
 void check_recipe(const Recipe& recipe, const AllocationRequest& request) {
@@ -256,6 +275,17 @@ void check_recipe(const Recipe& recipe, const AllocationRequest& request) {
 }
 
 }  // namespace
+
+std::uint64_t planned_bytes(const PreparedAllocation& prepared, const std::vector<ModuleChoice>& modules) {
+  if (prepared.of.empty()) {
+    std::uint64_t bytes = prepared.fixed;
+    for (const ModuleChoice& module : modules) bytes += module.option().cost;
+    return bytes;
+  }
+  FileSize size(prepared, *bounded_export(prepared));
+  for (const ModuleChoice& module : modules) size.set(module.module, module.option().format);
+  return size.bytes();
+}
 
 const MeasureInfo* parse_measure(std::string_view name) {
   if (const MeasureInfo* const known = find_measure(name)) return known;

@@ -57,6 +57,8 @@ MatrixD inverse_root(const MatrixD& a) {
 
 /// The relative loss of a layer with its best left factor, which is left in `left`.
 double fit_left(const SharingLayer& layer, const MatrixD& right, MatrixD& left) {
+  left = MatrixD(layer.weights.rows(), right.rows());
+  if (std::ranges::all_of(layer.h.values(), [](double value) { return value == 0; })) return 0;
   left = best_left(layer.weights, layer.h, right);
   MatrixD difference = product_nn(left, right);
   for (std::size_t i = 0; i < difference.values().size(); ++i)
@@ -99,10 +101,11 @@ class RightFactors {
 
 SharedRight shared_right(Pair layers, std::size_t rank, int sweeps) {
   constexpr double kEnough = 1e-4;
+  bool both_are_seen = true;
   for (SharingLayer& layer : layers) {
     const double all = energy(layer.weights, layer.h);
-    if (all > 0)
-      for (double& value : layer.h.values()) value /= all;
+    for (double& value : layer.h.values()) value = all > 0 ? value / all : 0;  // nothing to fit: the other one decides
+    both_are_seen = both_are_seen && all > 0;
   }
   const SharingLayer both{stacked(layers[0].weights, layers[1].weights), plus(layers[0].h, layers[1].h)};
   const std::size_t most = std::min({rank, both.weights.rows(), both.weights.cols()});
@@ -121,7 +124,7 @@ SharedRight shared_right(Pair layers, std::size_t rank, int sweeps) {
   };
   const MatrixD root = both.weights.rows() > both.weights.cols() ? moment_root(both.h) : MatrixD();
   judge(leading_factors(both.weights, output_spectrum(both.weights, both.h, root, most)).right);
-  if (sweeps == 0 || !(best.first_loss > 0)) return best;
+  if (sweeps == 0 || !both_are_seen || !(best.first_loss > 0)) return best;
   const RightFactors factors(layers);
   for (int sweep = 0; sweep < sweeps; ++sweep)
     if (!judge(factors.best(left))) break;

@@ -127,7 +127,8 @@ RankChoice choose_rank(const FactorBudget& budget, FactorForm form, const Target
   const std::size_t most = std::min(sharers * shape.rows, shape.cols);
   const auto whole = static_cast<double>(shape.count());
   if (budget.keep == 0) {
-    const auto part = static_cast<std::size_t>(budget.rank_part * static_cast<double>(most) + 1e-9);
+    const std::size_t side = std::min(shape.rows, shape.cols);
+    const auto part = static_cast<std::size_t>(budget.rank_part * static_cast<double>(side) + 1e-9);
     const std::size_t wanted = budget.rank > 0 ? budget.rank : part / budget.align * budget.align;
     if (wanted == 0)
       return {0, fmt::format("rank {:g}% is {} of {}, less than align: {}", 100 * budget.rank_part, part, most,
