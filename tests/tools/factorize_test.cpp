@@ -133,7 +133,7 @@ TEST(Factorize, RefusesWhatCannotBe) {
   refuses({}, {"needs the key 'keep'"});
   refuses({"--keep", "80%", "--rank", "8"}, {"'rank' and keep exclude each other"});
   refuses({"--keep", "1%"}, {"leaves rank 1 of 256, less than align: 8; keep at least 6.2%, or align: 1"});
-  refuses({"--keep", "80%", "--solver", "gptq"}, {"solver gptq makes no factors; svd, compot"});
+  refuses({"--keep", "80%", "--solver", "gptq"}, {"solver gptq makes no factors; svd, shared-basis, compot"});
   refuses({"--keep", "80%", "--solver", "svdd"}, {"unknown solver 'svdd'; did you mean 'svd'?"});
   refuses({"--solver", "lowrank-residual"}, {"has no grid"});
   refuses({"--keep", "80%", "--option", "metric=hesian"}, {"did you mean 'hessian'?"});
