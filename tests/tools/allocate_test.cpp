@@ -59,6 +59,23 @@ TEST(Allocate, KeepsTheSizeOfTheFileToTheByteAndSpendsIt) {
   EXPECT_EQ(fs::file_size(fs::path(place.out()) / "model.gguf"), json.at("cost").get<std::uint64_t>());
 }
 
+/// Parts of a split file have headers of their own, which no option has a price of.
+TEST(Allocate, KeepsTheSizeOfASplitFileToTheByte) {
+  const Workplace place;
+  std::string text = choosing("{ size: 4700000 B }");
+  text.replace(text.find("file: model.gguf"), 16, "file: model.gguf, split_max_size: 2200 kB");
+  place.put("choose.yaml", text);
+  const fs::path plan = place / "plan.yaml";
+  const ProgramResult result = allocate(
+      with(place / "choose.yaml", {"-o", plan.string(), "--measure", "relative", "--evaluations", "0", "--json"}));
+  expect_exit(result, 0);
+  const Json json = Json::parse(result.out);
+  EXPECT_LE(json.at("cost"), 4700000);
+  EXPECT_GT(json.at("cost"), 4600000);
+  const ProgramResult dry = run_program("adze-compress", joined({plan.string()}, on_demo({"--dry-run", "--json"})));
+  EXPECT_EQ(Json::parse(dry.out).at("exports").at(0).at("bytes"), json.at("cost"));
+}
+
 TEST(Allocate, LosesLessThanOneSchemeForAllInTheSameBytes) {
   const Workplace place;
   const auto without = [](std::string text, std::string_view first, std::string_view next) {
