@@ -33,7 +33,7 @@ class OptionsFolder {
   explicit OptionsFolder(const Options& options)
       : path_(options.work.empty() ? options.out + ".options.tmp" : options.work), is_temporary_(options.work.empty()) {
     if (!is_temporary_) return;
-    fs::remove_all(path_);  // of a run that was killed
+    SolutionStore::remove(path_);  // of a run that was killed
     register_temporary_folder(path_);
   }
   ~OptionsFolder() {

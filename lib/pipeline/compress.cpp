@@ -6,8 +6,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
-#include "checkpoint/model_store.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
 #include "model/compressed_store.h"

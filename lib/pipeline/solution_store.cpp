@@ -18,6 +18,12 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
+/// A file that a store has written, or was writing.
+bool is_ours(const fs::directory_entry& entry) {
+  const fs::path extension = entry.path().extension();
+  return entry.is_regular_file() && (extension == ".bin" || extension == ".json" || extension == ".tmp");
+}
+
 std::span<const std::byte> bytes_of_text(const std::string& text) { return std::as_bytes(std::span(text)); }
 
 /// The file's JSON; nothing where it is not there or cannot be read: it is made again then.
@@ -60,8 +66,12 @@ void add_matrix(Hasher& hasher, const View& matrix) {
 
 SolutionStore::SolutionStore(fs::path folder, std::uint64_t disk) : folder_(std::move(folder)), disk_(disk) {
   make_folder(folder_);
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder_))
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    if (!is_ours(entry))
+      fail(ErrorKind::cannot_create, "{}: holds '{}', which is no solved option; name another folder", folder_.string(),
+           entry.path().filename().string());
     if (entry.path().extension() == ".bin") used_ += entry.file_size();
+  }
 }
 
 std::optional<Solution> SolutionStore::find(const std::string& key) const {
@@ -69,7 +79,7 @@ std::optional<Solution> SolutionStore::find(const std::string& key) const {
   const fs::path payload_path = folder_ / (key + ".bin");
   if (!json || !fs::exists(payload_path)) return std::nullopt;
   try {
-    const std::string text = read_file(payload_path);
+    const std::string text = read_file(payload_path, fs::file_size(payload_path));  // tables may be of any size
     if (hash_hex(bytes_of_text(text)) != json->at("hash").get<std::string>()) return std::nullopt;
     const auto bytes = bytes_of_text(text);
     Solution solution;
@@ -113,6 +123,12 @@ std::optional<double> SolutionStore::number(const std::string& key) const {
 
 void SolutionStore::put_numbers(const std::string& key, const std::vector<double>& values) {
   write_file(folder_ / (key + ".json"), Json{{"numbers", values}}.dump() + "\n");
+}
+
+void SolutionStore::remove(const fs::path& folder) {
+  if (!fs::exists(folder)) return;
+  const SolutionStore checked(folder);
+  fs::remove_all(folder);
 }
 
 std::string moments_hash(const Moments& moments) {

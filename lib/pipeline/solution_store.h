@@ -24,7 +24,8 @@ struct ResolvedScheme;
 
 class SolutionStore {
  public:
-  /// disk: the most bytes that payloads may take, those that are there included; 0: no bound. Throws cannot_create.
+  /// disk: the most bytes that payloads may take, those that are there included; 0: no bound. Throws cannot_create,
+  /// also for a folder that holds anything else.
   explicit SolutionStore(std::filesystem::path folder, std::uint64_t disk = 0);
 
   /// Nothing unless report and payload are there and intact.
@@ -36,6 +37,9 @@ class SolutionStore {
   void put_numbers(const std::string& key, const std::vector<double>& values);
   /// The same for one number; nothing where there are several.
   std::optional<double> number(const std::string& key) const;
+
+  /// The folder with all that is in it, if it is there. Throws cannot_create when it holds anything else.
+  static void remove(const std::filesystem::path& folder);
 
   const std::filesystem::path& folder() const { return folder_; }
   std::uint64_t found() const { return found_; }  ///< solutions that were not solved again

@@ -12,6 +12,24 @@ namespace {
 double kl_of(const EvaluationResult& result) { return std::max(0.0, result.reference->kl_mean); }
 double nll_of(const EvaluationResult& result) { return std::log(result.perplexity); }
 
+/// KL with each matrix changed alone; 0 where there is nothing to change.
+/// change: (module, its weights) -> what takes its place, or nullptr.
+template <typename Change>
+std::vector<double> kl_of_each(const BlockView& block, std::span<const MeasuredModule> modules, Change&& change) {
+  std::vector<BlockWeights> versions;
+  std::vector<std::size_t> of;  // whose they are
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    TensorPtr changed = change(modules[i], block.weights[modules[i].slot].weight->decode());
+    if (changed == nullptr) continue;
+    versions.push_back(with_matrix(block.weights, modules[i].slot, std::move(changed)));
+    of.push_back(i);
+  }
+  const std::vector<EvaluationResult> results = block.judge->judge_block(versions);
+  std::vector<double> found(modules.size(), 0.0);
+  for (std::size_t v = 0; v < results.size(); ++v) found[of[v]] = kl_of(results[v]);
+  return found;
+}
+
 /// KL per relative loss: Gaussian noise that makes a hundredth of the output's energy is added to the matrix alone, and
 /// the KL divided by that hundredth (allocation.md, 3.9; the linearity of KL in the squared error).
 class NoiseMeasure final : public SensitivityMeasure {
@@ -20,20 +38,11 @@ class NoiseMeasure final : public SensitivityMeasure {
 
   std::vector<double> coefficients(const BlockView& block, std::span<const MeasuredModule> modules) const override {
     constexpr double kPart = 0.01;
-    std::vector<BlockWeights> versions;
-    std::vector<std::size_t> of;  // whose they are
-    for (std::size_t i = 0; i < modules.size(); ++i) {
-      const LinearSlot slot = modules[i].slot;
-      const MatrixF weights = block.weights[slot].weight->decode();
-      TensorPtr noisy = with_noise(weights, block.moment(info_of(slot).stage), kPart,
-                                   gaussian_noise(weights.shape(), modules[i].name));
-      if (noisy == nullptr) continue;
-      versions.push_back(with_matrix(block.weights, slot, std::move(noisy)));
-      of.push_back(i);
-    }
-    const std::vector<EvaluationResult> results = block.judge->judge_block(versions);
-    std::vector<double> coefficients(modules.size(), 0.0);
-    for (std::size_t v = 0; v < results.size(); ++v) coefficients[of[v]] = kl_of(results[v]) / kPart;
+    std::vector<double> coefficients = kl_of_each(block, modules, [&](const MeasuredModule& module, MatrixF weights) {
+      return with_noise(weights, block.moment(info_of(module.slot).stage), kPart,
+                        gaussian_noise(weights.shape(), module.name));
+    });
+    for (double& coefficient : coefficients) coefficient /= kPart;
     return coefficients;
   }
 };
@@ -159,21 +168,15 @@ class PruningMeasure final : public SensitivityMeasure {
   bool runs_model() const override { return true; }
 
   std::vector<double> coefficients(const BlockView& block, std::span<const MeasuredModule> modules) const override {
-    std::vector<BlockWeights> versions;
-    for (const MeasuredModule& module : modules) {
-      MatrixF weights = block.weights[module.slot].weight->decode();
+    return kl_of_each(block, modules, [](const MeasuredModule&, MatrixF weights) {
       std::vector<float> sizes(weights.values().size());
       std::ranges::transform(weights.values(), sizes.begin(), [](float w) { return std::abs(w); });
       const auto middle = sizes.begin() + static_cast<std::ptrdiff_t>(sizes.size() / 2);
       std::ranges::nth_element(sizes, middle);
       for (float& value : weights.values())
         if (std::abs(value) < *middle) value = 0;
-      versions.push_back(
-          with_matrix(block.weights, module.slot, std::make_shared<DenseTensor>(make_dense(weights, DType::f32))));
-    }
-    std::vector<double> coefficients;
-    for (const EvaluationResult& result : block.judge->judge_block(versions)) coefficients.push_back(kl_of(result));
-    return coefficients;
+      return std::make_shared<DenseTensor>(make_dense(weights, DType::f32));
+    });
   }
 };
 

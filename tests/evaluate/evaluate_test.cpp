@@ -20,16 +20,10 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using testing::random_ids;
 using testing::random_model;
 using testing::random_source;
 using testing::small_architecture;
-
-std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t vocab) {
-  RandomStream random(11, "ids");
-  std::vector<std::int32_t> ids(count);
-  for (auto& id : ids) id = static_cast<std::int32_t>(random.below(vocab));
-  return ids;
-}
 
 EvaluationResult run(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
                      const char* protocol) {

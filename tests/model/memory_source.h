@@ -101,4 +101,12 @@ inline CheckpointWeights random_model(const Architecture& architecture, DType dt
   return {architecture, std::make_shared<MemorySource>(random_source(architecture, dtype, seed))};
 }
 
+/// Tokens below `vocab`, always the same ones.
+inline std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t vocab) {
+  RandomStream random(11, "ids");
+  std::vector<std::int32_t> ids(count);
+  for (auto& id : ids) id = static_cast<std::int32_t>(random.below(vocab));
+  return ids;
+}
+
 }  // namespace adze::testing

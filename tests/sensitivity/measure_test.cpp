@@ -14,16 +14,10 @@
 namespace adze {
 namespace {
 
+using testing::random_ids;
 using testing::random_matrix;
 using testing::random_model;
 using testing::small_architecture;
-
-std::vector<std::int32_t> random_ids(std::size_t count, std::uint64_t vocab) {
-  RandomStream random(11, "ids");
-  std::vector<std::int32_t> ids(count);
-  for (auto& id : ids) id = static_cast<std::int32_t>(random.below(vocab));
-  return ids;
-}
 
 /// A small model at a block, with inputs that all weigh the same.
 class Place {

@@ -68,14 +68,7 @@ Eigen::MatrixXd classic_gptq(Eigen::MatrixXd w, Eigen::MatrixXd h, double damp, 
   return w;
 }
 
-Eigen::MatrixXd as_eigen(ConstViewD m) {
-  Eigen::MatrixXd e(m.rows(), m.cols());
-  for (std::size_t i = 0; i < m.rows(); ++i)
-    for (std::size_t j = 0; j < m.cols(); ++j) e(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(j)) = m(i, j);
-  return e;
-}
-
-Eigen::MatrixXd as_eigen(ConstViewF m) {
+Eigen::MatrixXd eigen(ConstViewF m) {
   Eigen::MatrixXd e(m.rows(), m.cols());
   for (std::size_t i = 0; i < m.rows(); ++i)
     for (std::size_t j = 0; j < m.cols(); ++j)
@@ -89,14 +82,13 @@ TEST(Gptq, AgreesWithTheClassicFormAndItsLossIdentity) {
   const auto grid = std::make_shared<FixedGrid>(0.35f, -8, 7);
   const auto solution = configured("gptq", "{ order: natural, polish: 0 }")->solve(make_problem(w, h, grid));
   double damped_loss = 0;
-  const Eigen::MatrixXd expected =
-      classic_gptq(as_eigen(w.view()), as_eigen(h.view()), 0.01, 0.35f, -8, 7, damped_loss);
-  const Eigen::MatrixXd got = as_eigen(solution[0].tensor->decode().view());
+  const Eigen::MatrixXd expected = classic_gptq(eigen(w.view()), eigen(h.view()), 0.01, 0.35f, -8, 7, damped_loss);
+  const Eigen::MatrixXd got = eigen(solution[0].tensor->decode().view());
   const auto differing = ((expected - got).array().abs() > 0.1).count();
   EXPECT_LT(static_cast<double>(differing), 0.005 * 130 * 192) << "single against double precision";
   // J_d = J + lambda |D|_F^2 equals sum e^2.
-  const double lambda = 0.01 * as_eigen(h.view()).diagonal().mean();
-  const double j_d = solution[0].report.loss + lambda * (as_eigen(w.view()) - got).squaredNorm();
+  const double lambda = 0.01 * eigen(h.view()).diagonal().mean();
+  const double j_d = solution[0].report.loss + lambda * (eigen(w.view()) - got).squaredNorm();
   EXPECT_NEAR(j_d / damped_loss, 1.0, 0.01);
 }
 
@@ -232,7 +224,7 @@ TEST(Gptq, LiesBetweenBruteForceAndRoundingOnAverage) {
     const MatrixF w = gaussian({1, 5}, 100 + seed, 0.6);
     const MatrixD h = correlated_hessian(5, 200 + seed);
     const Problem problem = make_problem(w, h, grid);
-    const double least = brute_force(as_eigen(w.view()), as_eigen(h.view()), 0.5, -2, 1);
+    const double least = brute_force(eigen(w.view()), eigen(h.view()), 0.5, -2, 1);
     const double loss = configured("gptq")->solve(problem)[0].report.loss;
     EXPECT_GE(loss, least * (1 - 1e-6));
     brute += least;

@@ -17,14 +17,6 @@ using testing::DoubleNear;
 using testing::ElementsAre;
 using testing::Pointwise;
 
-Eigen::MatrixXd eigen(ConstViewD m) {
-  Eigen::MatrixXd result(m.rows(), m.cols());
-  for (std::size_t i = 0; i < m.rows(); ++i)
-    for (std::size_t j = 0; j < m.cols(); ++j)
-      result(static_cast<Eigen::Index>(i), static_cast<Eigen::Index>(j)) = m(i, j);
-  return result;
-}
-
 MatrixD matrix(const Eigen::MatrixXd& m) {
   MatrixD result(static_cast<std::size_t>(m.rows()), static_cast<std::size_t>(m.cols()));
   for (std::size_t i = 0; i < result.rows(); ++i)

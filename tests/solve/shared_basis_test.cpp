@@ -23,14 +23,6 @@ SharingLayer layer(Shape shape, std::uint64_t seed) {
   return {to_double(gaussian(shape, seed)), correlated_hessian(shape.cols, seed)};
 }
 
-Eigen::MatrixXd eigen(ConstViewD matrix) {
-  Eigen::MatrixXd copy(matrix.rows(), matrix.cols());
-  for (std::size_t r = 0; r < matrix.rows(); ++r)
-    for (std::size_t c = 0; c < matrix.cols(); ++c)
-      copy(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = matrix(r, c);
-  return copy;
-}
-
 /// sum_i of relative losses with the best left factors, by Eigen: L = W H R^T (R H R^T)^-1.
 double loss_of(const Pair& layers, const Eigen::MatrixXd& right) {
   double sum = 0;

@@ -42,6 +42,14 @@ class FixedGrid final : public Grid {
   float hi_;
 };
 
+inline Eigen::MatrixXd eigen(ConstViewD matrix) {
+  Eigen::MatrixXd copy(matrix.rows(), matrix.cols());
+  for (std::size_t r = 0; r < matrix.rows(); ++r)
+    for (std::size_t c = 0; c < matrix.cols(); ++c)
+      copy(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = matrix(r, c);
+  return copy;
+}
+
 inline MatrixF gaussian(Shape shape, std::uint64_t seed, double scale = 1) {
   RandomStream random(seed, "gaussian");
   MatrixF matrix(shape);

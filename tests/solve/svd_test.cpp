@@ -18,14 +18,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-Eigen::MatrixXd eigen(ConstViewD matrix) {
-  Eigen::MatrixXd copy(matrix.rows(), matrix.cols());
-  for (std::size_t r = 0; r < matrix.rows(); ++r)
-    for (std::size_t c = 0; c < matrix.cols(); ++c)
-      copy(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) = matrix(r, c);
-  return copy;
-}
-
 double loss(const Eigen::MatrixXd& difference, const Eigen::MatrixXd& h) {
   return (difference * h * difference.transpose()).trace();
 }

@@ -31,12 +31,7 @@ std::shared_ptr<const ModelWeights> model_of(std::size_t layers) {
   return std::make_shared<CheckpointWeights>(random_model(deep(layers)));
 }
 
-std::vector<std::int32_t> random_ids(std::size_t count) {
-  RandomStream random(11, "ids");
-  std::vector<std::int32_t> ids(count);
-  for (auto& id : ids) id = static_cast<std::int32_t>(random.below(50));
-  return ids;
-}
+std::vector<std::int32_t> random_ids(std::size_t count) { return testing::random_ids(count, 50); }
 
 constexpr std::size_t kTokens = 32;
 

@@ -60,6 +60,7 @@ struct PreparedAllocation {
   const OpenedModel* model = nullptr;
   AllocationRequest request = {};
   StatisticsFolder statistics;
+  std::string identity = {};  ///< model_identity()
   TokenWindows windows = {};
   std::vector<CompressionPlan> variants = {};        ///< k: every module takes its k-th option, where it has one
   std::vector<ModuleChoice> modules = {};            ///< that schemes solve; without losses

@@ -244,9 +244,8 @@ std::vector<ModuleChoice> measure_options(const PreparedAllocation& prepared, So
 std::string number_key(const PreparedAllocation& prepared, const std::string& what) {
   Hasher hasher;
   const StatisticsInfo& statistics = prepared.statistics.info();
-  hasher.add(fmt::format("adze {} {} number\n{}\n{}\n{} {} {}\n{}\n", ADZE_VERSION, kernel_name(),
-                         model_identity(*prepared.model), prepared.windows.hash(), statistics.calibration,
-                         statistics.windows, statistics.tokens, what));
+  hasher.add(fmt::format("adze {} {} number\n{}\n{}\n{} {} {}\n{}\n", ADZE_VERSION, kernel_name(), prepared.identity,
+                         prepared.windows.hash(), statistics.calibration, statistics.windows, statistics.tokens, what));
   return hasher.hex();
 }
 

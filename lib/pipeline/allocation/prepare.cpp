@@ -300,6 +300,7 @@ PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& m
   PreparedAllocation prepared{
       .recipe = &recipe, .model = &model, .request = request, .statistics = StatisticsFolder(request.statistics)};
   check_same_model(prepared.statistics, model.architecture());
+  prepared.identity = model_identity(model);
   const CalibrationSpec& calibration = recipe.calibration;
   prepared.windows =
       load_windows(calibration.set, model.require_tokenizer(),
