@@ -183,9 +183,10 @@ void draw(const std::string& file, const PreparedAllocation& prepared, const All
 }
 
 /// The compressed model that the written recipe means with `propagate: original`, from solutions that are there.
-void stitch(const Options& options, const OpenedModel& model, SolutionStore& store, Tool& tool) {
+void stitch(const Options& options, const PreparedAllocation& prepared, SolutionStore& store, Tool& tool) {
   const Recipe plan = load_recipe(options.out);
-  PreparedScheme scheme = prepare_scheme(plan, model, fs::path(options.statistics));
+  PreparedScheme scheme = prepare_scheme(plan, *prepared.model, prepared.statistics->path());
+  scheme.weights = prepared.weights;
   scheme.store = &store;
   apply_scheme(scheme, options.stitched, options.overwrite, tool.progress());
 }
@@ -205,6 +206,120 @@ std::uint64_t bytes_of_option(const std::string& text) {
   return *bytes;
 }
 
+/// A shape of the model that competes: what it was prepared for, and what came of it.
+struct Shape {
+  Recipe recipe;
+  std::string name;
+  std::optional<PreparedAllocation> prepared = {};
+  std::optional<AllocationResult> result = {};
+  std::string refusal = {};  ///< why it is out of the race
+};
+
+/// What a shape cannot keep puts it out of the race, unless it is the only one.
+template <typename Body>
+void try_shape(Shape& shape, bool is_alone, Body&& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    if (is_alone || error.kind() != ErrorKind::bad_recipe) throw;
+    shape.refusal = error.message();
+  }
+}
+
+std::vector<Shape> prepare_shapes(const Recipe& recipe, const OpenedModel& model, const AllocationRequest& request) {
+  std::vector<Shape> shapes;
+  for (Recipe& shape : shapes_of(recipe)) {
+    std::string name = shape_in_words(shape);
+    shapes.push_back({std::move(shape), std::move(name)});
+  }
+  if (shapes.size() > 1 && !request.measure->in_kl && request.evaluations == 0)
+    fail(ErrorKind::usage,
+         "models of several shapes are compared by KL, which {} does not predict: take --measure kl, or "
+         "let --evaluations measure it",
+         request.measure->name);
+  if (!request.statistics.empty() && !shapes.front().recipe.transforms.empty())
+    fail(ErrorKind::usage, "--stats is of the model as it is, which this recipe always transforms: leave it out");
+  for (Shape& shape : shapes)
+    try_shape(shape, shapes.size() == 1,
+              [&] { shape.prepared.emplace(prepare_allocation(shape.recipe, model, request)); });
+  return shapes;
+}
+
+/// The best of those that are in the race. Throws bad_recipe, with what is wrong with the first, where none is.
+const Shape& best_of(const std::vector<Shape>& shapes) {
+  const Shape* best = nullptr;
+  for (const Shape& shape : shapes)
+    if (shape.result && (best == nullptr || is_better(shape.recipe, *shape.result, *best->result))) best = &shape;
+  if (best == nullptr) fail(ErrorKind::bad_recipe, "{}", shapes.front().refusal);
+  return *best;
+}
+
+std::string shapes_in_words(const std::vector<Shape>& shapes) {
+  if (shapes.size() == 1) return "";
+  Table table({{"shape", Align::left}, {"bytes"}, {"predicted"}, {"measured"}, {"", Align::left}});
+  for (const Shape& shape : shapes) {
+    if (!shape.result) {
+      table.add_row({shape.name, "", "", "", shape.refusal});
+      continue;
+    }
+    const AllocationResult& result = *shape.result;
+    table.add_row({shape.name, fmt::format("{}", result.cost), fmt::format("{:.4g}", result.allocation.loss),
+                   result.judged ? fmt::format("{:.4g}", result.judged->measured) : "",
+                   &shape == &best_of(shapes) ? "taken" : ""});
+  }
+  return table.text() + "\n";
+}
+
+nlohmann::ordered_json shapes_json(const std::vector<Shape>& shapes) {
+  auto json = nlohmann::ordered_json::array();
+  for (const Shape& shape : shapes) {
+    auto& one = json.emplace_back(nlohmann::ordered_json{{"shape", shape.name}});
+    if (!shape.result) {
+      one["refusal"] = shape.refusal;
+      continue;
+    }
+    one["cost"] = shape.result->cost;
+    one["base_loss"] = shape.prepared->base_loss;
+    one["loss"] = shape.result->allocation.loss;
+    if (shape.result->judged) one["measured"] = shape.result->judged->measured;
+    one["taken"] = &shape == &best_of(shapes);
+  }
+  return json;
+}
+
+void say_what_is_possible(const std::vector<Shape>& shapes, Tool& tool) {
+  for (const Shape& shape : shapes) {
+    const std::string name = shapes.size() > 1 ? shape.name + ": " : "";
+    if (!shape.prepared) {
+      tool.progress().warn(name + shape.refusal);
+      continue;
+    }
+    const PreparedAllocation& prepared = *shape.prepared;
+    if (prepared.budget && *prepared.budget > prepared.range.most)
+      tool.progress().warn(fmt::format("{}a budget of {} bytes is above the largest possible, {}: it decides nothing",
+                                       name, *prepared.budget, prepared.range.most));
+    if (!tool.options().json) Tool::print(name + budget_in_words(prepared));
+  }
+}
+
+void print_result(const Options& options, const std::vector<Shape>& shapes, const SolutionStore& store, Tool& tool) {
+  const Shape& best = best_of(shapes);
+  const PreparedAllocation& prepared = *best.prepared;
+  const AllocationResult& result = *best.result;
+  if (tool.options().json) {
+    nlohmann::ordered_json json = result_json(prepared, result, store);
+    if (shapes.size() > 1) json["shapes"] = shapes_json(shapes);
+    return Tool::print(json.dump(1) + "\n");
+  }
+  Tool::print(
+      fmt::format("{}{}\n{} bytes{}; predicted loss {:.4g}, no choice loses less than {:.4g}\n{}{} solved, {} found\n"
+                  "made {}: adze compress {} {} -o OUT\n",
+                  shapes_in_words(shapes), choice_table(result), result.cost,
+                  prepared.budget ? fmt::format(", {} below the budget", *prepared.budget - result.cost) : "",
+                  result.allocation.loss, result.allocation.bound, judgement_in_words(result), store.solved(),
+                  store.found(), options.out, options.out, options.model));
+}
+
 void run_allocate(const Options& options, Tool& tool) {
   check_outputs(options);
   const AllocationRequest request{options.statistics, parse_measure(options.measure), options.windows,
@@ -212,30 +327,26 @@ void run_allocate(const Options& options, Tool& tool) {
   const std::uint64_t disk = bytes_of_option(options.disk);
   const Recipe recipe = load_recipe(options.recipe);
   const OpenedModel model = open_model(options.model, options.open);
-  const PreparedAllocation prepared = prepare_allocation(recipe, model, request);
-  const bool json = tool.options().json;
-  if (prepared.budget && *prepared.budget > prepared.range.most)
-    tool.progress().warn(fmt::format("a budget of {} bytes is above the largest possible, {}: it decides nothing",
-                                     *prepared.budget, prepared.range.most));
-  if (!json) Tool::print(budget_in_words(prepared));
+  std::vector<Shape> shapes = prepare_shapes(recipe, model, request);
+  say_what_is_possible(shapes, tool);
+  if (std::ranges::none_of(shapes, [](const Shape& shape) { return shape.prepared.has_value(); })) best_of(shapes);
   if (options.dry_run) return;
   const OptionsFolder folder(options);
   SolutionStore store(folder.path(), disk);
-  const AllocationResult result = allocate_modules(prepared, store, tool.progress());
-  write_file(options.out, allocated_recipe(recipe, result, options.out));
-  if (!options.picture.empty()) draw(options.picture, prepared, result, tool.progress());
-  if (json) Tool::print(result_json(prepared, result, store).dump(1) + "\n");
-  if (!json)
-    Tool::print(
-        fmt::format("{}\n{} bytes{}; predicted loss {:.4g}, no choice loses less than {:.4g}\n{}{} solved, {} found\n"
-                    "made {}: adze compress {} {} -o OUT\n",
-                    choice_table(result), result.cost,
-                    prepared.budget ? fmt::format(", {} below the budget", *prepared.budget - result.cost) : "",
-                    result.allocation.loss, result.allocation.bound, judgement_in_words(result), store.solved(),
-                    store.found(), options.out, options.out, options.model));
+  for (Shape& shape : shapes) {
+    if (!shape.prepared) continue;
+    try_shape(shape, shapes.size() == 1, [&] {
+      make_model(*shape.prepared, folder.path() / SolutionStore::kModels, tool.progress());
+      shape.result.emplace(allocate_modules(*shape.prepared, store, tool.progress()));
+    });
+  }
+  const Shape& best = best_of(shapes);
+  write_file(options.out, allocated_recipe(best.recipe, *best.result, options.out));
+  if (!options.picture.empty()) draw(options.picture, *best.prepared, *best.result, tool.progress());
+  print_result(options, shapes, store, tool);
   if (options.stitched.empty()) return;
-  stitch(options, model, store, tool);
-  if (!json)
+  stitch(options, *best.prepared, store, tool);
+  if (!tool.options().json)
     Tool::print(
         fmt::format("made {}/: adze eval {} --reference {}\n", options.stitched, options.stitched, options.model));
 }
@@ -244,20 +355,20 @@ void run_allocate(const Options& options, Tool& tool) {
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool(
-      "adze-allocate",
-      "Chooses a scheme for every matrix that a recipe leaves a choice, so that a budget is kept and least is\n"
-      "lost: every option is solved once, its loss weighed by what noise in that matrix costs at the end, and\n"
-      "whole models are judged. The output is a recipe for adze compress, to be read and edited.",
-      "  adze calibrate MODEL --set calibration_data/mixed.yaml -o STATS\n"
-      "  adze allocate recipes/best-4bpw.yaml MODEL --stats STATS --work WORK -o mine.yaml\n"
-      "  adze allocate recipes/best-3bpw.yaml MODEL --stats STATS --work WORK -o smaller.yaml --picture front.svg\n"
-      "  adze compress mine.yaml MODEL -o OUT");
+  Tool tool("adze-allocate",
+            "Chooses a scheme for every matrix that a recipe leaves a choice, so that a budget is kept and least is\n"
+            "lost: every option is solved once, its loss weighed by what noise in that matrix costs at the end, and\n"
+            "whole models are judged. The output is a recipe for adze compress, to be read and edited.",
+            "  adze allocate recipes/best-4bpw.yaml MODEL --work WORK -o mine.yaml\n"
+            "  adze allocate recipes/best-3bpw.yaml MODEL --work WORK -o smaller.yaml --picture front.svg\n"
+            "  adze calibrate MODEL --set calibration_data/mixed.yaml -o STATS\n"
+            "  adze allocate recipes/best-4bpw.yaml MODEL --stats STATS -o mine.yaml\n"
+            "  adze compress mine.yaml MODEL -o OUT");
   CLI::App& app = tool.app();
   app.add_option("recipe", options.recipe, "a recipe with a budget and rules that say choose")->required();
   app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
-  app.add_option("--stats", options.statistics, "a folder of adze calibrate of this model")
-      ->required()
+  app.add_option("--stats", options.statistics,
+                 "a folder of adze calibrate of this model; without it the recipe's text is measured first")
       ->type_name("DIR");
   app.add_option("-o,--output", options.out, "the recipe to write")->type_name("RECIPE");
   app.add_option("--work", options.work, "keep solved options here: another budget then takes seconds")

@@ -47,7 +47,8 @@ int compare(const char* recipe_path, const char* model_path, const char* statist
   const OpenedModel model = open_model(model_path);
   SolutionStore store(work);
   const auto allocated = [&](const MeasureInfo& measure) {
-    const PreparedAllocation prepared = prepare_allocation(recipe, model, {statistics, &measure, windows, 1});
+    PreparedAllocation prepared = prepare_allocation(recipe, model, {statistics, &measure, windows, 1});
+    make_model(prepared, std::filesystem::path(work) / SolutionStore::kModels, silent_progress());
     return allocate_modules(prepared, store, silent_progress());
   };
   const Predictions exchanged = predictions_of(allocated(*find_measure("swap")));

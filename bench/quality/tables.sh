@@ -31,7 +31,7 @@ table_gguf() {
 
 table_ablation() {
   local grid
-  for grid in q3_k q4_k; do
+  for grid in q3_k q4_k q5_k q6_k; do
     echo "$grid-rtn|$grid|grid: gguf/$grid, solver: rtn"
     echo "$grid-gptq|$grid|grid: gguf/$grid, solver: gptq, polish: 0, shift: 0"
     echo "$grid-gptq-polish|$grid|grid: gguf/$grid, solver: gptq, polish: 3, shift: 0"
@@ -129,7 +129,7 @@ each() {
 table_allocation() {
   local grid bits keep form
   local grids=(q2_k q3_k q4_k q5_k q6_k q8_0) parts=(95 90 85 80 75 70 65 60 50 40)
-  for grid in q3_k q4_k; do
+  for grid in q3_k q4_k q5_k q6_k; do
     echo "$grid|$grid-bytes|grid: gguf/$grid, solver: gptq"
     echo "$grid-allocated|$grid-bytes|$(each "grid: gguf/@, solver: gptq" "${grids[@]}")"
   done

@@ -2,8 +2,8 @@
 // dequantize itself, and nothing else needs to know more.
 //
 // Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid), SparseTensor (a mask and what it keeps);
-// and, made of others (grid/factors/), ProductTensor, PivotedTensor, SharedTensor, TrainTensor and
-// SumTensor. All are immutable and thread-safe to read.
+// and, made of others, MixedRowsTensor (grid/rows/), ProductTensor, PivotedTensor, SharedTensor, TrainTensor and
+// SumTensor (grid/factors/). All are immutable and thread-safe to read.
 #pragma once
 
 #include <cstddef>

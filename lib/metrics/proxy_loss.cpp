@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "base/checked.h"
@@ -24,9 +25,9 @@ MatrixD difference_tile(ConstViewF weights, const ConstViewF* approximation, std
   return difference;
 }
 
-/// sum over blocks j of columns of D_j . (2 D_<j H_<j,j + D_j H_jj): H is symmetric, so half of it will do.
-double tile_form(const MatrixD& d, ConstViewD h) {
-  double sum = 0;
+/// Of every row the sum over blocks j of columns of D_j . (2 D_<j H_<j,j + D_j H_jj): H is symmetric, so half of it
+/// will do.
+void tile_form(const MatrixD& d, ConstViewD h, std::span<double> row_sums) {
   MatrixD panel(d.cols(), std::min(kBlockCols, d.cols()));
   MatrixD product(d.rows(), panel.cols());
   for (std::size_t first = 0; first < d.cols(); first += kBlockCols) {
@@ -38,20 +39,21 @@ double tile_form(const MatrixD& d, ConstViewD h) {
     multiply_nn(before, ConstViewD(panel.view().row_range(0, first + cols).col_range(0, cols)),
                 product.view().col_range(0, cols));
     for (std::size_t r = 0; r < d.rows(); ++r)
-      for (std::size_t c = 0; c < cols; ++c) sum += static_cast<double>(d(r, first + c)) * product(r, c);
+      for (std::size_t c = 0; c < cols; ++c) row_sums[r] += static_cast<double>(d(r, first + c)) * product(r, c);
   }
-  return sum;
 }
 
-/// tr(D H D^T) with D = weights - approximation, or D = weights when there is no approximation.
-double quadratic_form(ConstViewF weights, const ConstViewF* approximation, ConstViewD h) {
-  const std::size_t tiles = divide_up(weights.rows(), kTileRows);
-  std::vector<double> tile_sums(tiles);
-  parallel_for(tiles, [&](std::size_t t) {
-    tile_sums[t] = tile_form(difference_tile(weights, approximation, t * kTileRows), h);
+/// d H d^T of every row d of D = weights - approximation, or of weights when there is no approximation.
+std::vector<double> quadratic_forms(ConstViewF weights, const ConstViewF* approximation, ConstViewD h) {
+  std::vector<double> sums(weights.rows());
+  parallel_for(divide_up(weights.rows(), kTileRows), [&](std::size_t t) {
+    const MatrixD tile = difference_tile(weights, approximation, t * kTileRows);
+    tile_form(tile, h, std::span(sums).subspan(t * kTileRows, tile.rows()));
   });
-  return std::accumulate(tile_sums.begin(), tile_sums.end(), 0.0);
+  return sums;
 }
+
+double sum_of(const std::vector<double>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
 }  // namespace
 
@@ -59,9 +61,21 @@ double quadratic_form(ConstViewF weights, const ConstViewF* approximation, Const
 // difference of large terms.
 double proxy_loss(ConstViewF weights, ConstViewF approximation, ConstViewD h) {
   assert(weights.shape() == approximation.shape() && h.rows() == weights.cols());
-  return quadratic_form(weights, &approximation, h);
+  return sum_of(quadratic_forms(weights, &approximation, h));
 }
 
-double output_energy(ConstViewF weights, ConstViewD h) { return quadratic_form(weights, nullptr, h); }
+std::vector<double> row_losses(ConstViewF weights, ConstViewF approximation, ConstViewD h) {
+  assert(weights.shape() == approximation.shape());
+  if (h.rows() > 0) return quadratic_forms(weights, &approximation, h);
+  std::vector<double> losses(weights.rows());
+  for (std::size_t r = 0; r < weights.rows(); ++r)
+    for (std::size_t c = 0; c < weights.cols(); ++c) {
+      const double error = static_cast<double>(weights(r, c)) - static_cast<double>(approximation(r, c));
+      losses[r] += error * error;
+    }
+  return losses;
+}
+
+double output_energy(ConstViewF weights, ConstViewD h) { return sum_of(quadratic_forms(weights, nullptr, h)); }
 
 }  // namespace adze

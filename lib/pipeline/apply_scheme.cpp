@@ -47,8 +47,8 @@ bool has_option(const SchemeSpec& scheme, std::string_view key) {
 
 /// The block that shares factors with the one being solved.
 struct Neighbour {
-  Neighbour(const OpenedModel& model, const StatisticsFolder& statistics, std::size_t block)
-      : weights(model.weights->block(block)), part(statistics.part(block)) {}
+  Neighbour(const ModelWeights& model, const StatisticsFolder& statistics, std::size_t block)
+      : weights(model.block(block)), part(statistics.part(block)) {}
 
   BlockWeights weights;
   StatisticsReader part;
@@ -59,8 +59,7 @@ class SchemeRun {
   SchemeRun(const PreparedScheme& scheme, const fs::path& out, bool overwrite, Progress& progress)
       : scheme_(scheme),
         plan_(scheme.run.plan),
-        model_(*scheme.run.model),
-        layers_(model_.architecture().layers),
+        layers_(scheme.weights->architecture().layers),
         progress_(progress),
         folder_(out, overwrite) {}
 
@@ -79,7 +78,7 @@ class SchemeRun {
 
  private:
   void do_block(std::size_t block) {
-    const BlockWeights original = model_.weights->block(block);
+    const BlockWeights original = scheme_.weights->block(block);
     BlockOutcome outcome{original, {}};
     std::optional<StatisticsReader> part;  // its checksum is compared once
     std::optional<Neighbour> neighbour;
@@ -95,14 +94,14 @@ class SchemeRun {
           inputs = read_input(*part, std::string(name_of(stage)), width);
         } else if (scheme_.data_free && solves_stage(plan_, block, stage)) {
           const BlockWeights& before = scheme_.reconstructs ? original : outcome.weights;
-          moments = surrogate_moments(model_.architecture(), stage, block, before, outcome.weights);
+          moments = surrogate_moments(scheme_.weights->architecture(), stage, block, before, outcome.weights);
           inputs = InputStatistics(moments.second_moment.rows());  // a token like the average, of mean zero
           inputs.second_moment = std::move(moments.second_moment);
           inputs.tokens = 1;
         }
         Moments measured{inputs.second_moment, moments.cross, {}};
         if (shares_stage(plan_, block, stage)) {
-          if (!neighbour) neighbour.emplace(model_, *scheme_.statistics, neighbour_of(block));
+          if (!neighbour) neighbour.emplace(*scheme_.weights, *scheme_.statistics, neighbour_of(block));
           beside = read_input(neighbour->part, std::string(name_of(stage)), inputs.inputs());
           measured.neighbour = &neighbour->weights;
           measured.neighbour_hessian = beside.second_moment;
@@ -118,11 +117,11 @@ class SchemeRun {
 
   void do_outer() {
     InputStatistics inputs;
-    if (scheme_.statistics && solves_head(plan_, model_.architecture()))
-      inputs = read_input(scheme_.statistics->part(layers_), "head", model_.architecture().hidden);
-    OuterOutcome outcome = compress_outer(plan_, *model_.weights, inputs.second_moment, scheme_.store);
+    if (scheme_.statistics && solves_head(plan_, plan_.architecture))
+      inputs = read_input(scheme_.statistics->part(layers_), "head", plan_.architecture.hidden);
+    OuterOutcome outcome = compress_outer(plan_, *scheme_.weights, inputs.second_moment, scheme_.store);
     const std::string name = std::string("store/") + kOuterFileName;
-    write_outer_file(folder_.path() / name, model_.files, outcome.embedding, outcome.norm, outcome.head);
+    write_outer_file(folder_.path() / name, plan_.files, outcome.embedding, outcome.norm, outcome.head);
     add(name, std::move(outcome.tensors));
   }
 
@@ -136,7 +135,6 @@ class SchemeRun {
 
   const PreparedScheme& scheme_;
   const CompressionPlan& plan_;
-  const OpenedModel& model_;
   std::size_t layers_;
   Progress& progress_;
   WholeFolder folder_;
@@ -176,10 +174,11 @@ PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, co
   scheme.run.recipe = &recipe;
   scheme.run.model = &model;
   scheme.run.plan = with_usage_errors([&] { return make_plan(recipe, model); });
-  scheme.run.memory = predict_resources(recipe, model.architecture(), scheme.run.plan);
+  scheme.weights = model.weights;
+  scheme.run.memory = predict_resources(recipe, scheme.run.plan.architecture, scheme.run.plan);
   if (const auto* statistics = std::get_if<fs::path>(&inputs)) {
     scheme.statistics.emplace(*statistics);
-    check_same_model(*scheme.statistics, model.architecture());
+    check_same_model(*scheme.statistics, scheme.run.plan.architecture);
     scheme.remark = "inputs are those of the original model (propagate: original): nothing is shifted";
   } else if (scheme.run.plan.pairing_scheme() != nullptr) {
     fail(ErrorKind::usage, "solver {} needs the statistics of two blocks at a time: give --stats",

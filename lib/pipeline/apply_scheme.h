@@ -26,7 +26,9 @@ struct PreparedScheme {
   PreparedRun run;                             ///< without windows
   std::optional<StatisticsFolder> statistics;  ///< nothing: inputs are weighed equally
   std::string remark;                          ///< which inputs the losses are of, for manifest and report
-  SolutionStore* store = nullptr;              ///< of what was solved before; nullptr: there is none
+  std::shared_ptr<const ModelWeights>
+      weights;                     ///< what is solved: the model, or what the recipe's transforms make of it
+  SolutionStore* store = nullptr;  ///< of what was solved before; nullptr: there is none
 };
 
 /// Throws bad_data, naming what differs, unless the statistics are of a model of this family and these sizes.

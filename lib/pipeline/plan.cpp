@@ -67,6 +67,10 @@ class Planner {
   void make_transforms() {
     plan_.original_architecture = plan_.architecture = model_.architecture();
     for (const TransformSpec& spec : recipe_.transforms) {
+      if (spec.optional)
+        problems_.report(spec.where,
+                         "whether an optional transform is done, adze allocate decides: it writes the recipe "
+                         "to compress with");
       const TransformInfo* info = find_transform(spec.kind);
       if (info == nullptr) {
         std::vector<std::string> names;
@@ -211,10 +215,9 @@ class Planner {
     if (at->solver->pairs_blocks()) target.sharing = sharing_of(module, name);
     if (auto reason = at->solver->cannot_make(target)) return reason;
     if (at->pattern && module.spec.role == TensorRole::embedding) return why_no_pruning();
-    if (at->solver->couples_rows() && module.spec.role == TensorRole::embedding)
+    if (!at->solver->stores_rows_apart() && module.spec.role == TensorRole::embedding)
       return "rows of an embedding table are looked up one by one, which factors are no good for; quantize the table, "
-             "or "
-             "give it store: f16";
+             "or give it store: f16";
     module.scheme = static_cast<std::size_t>(at - plan_.schemes.begin());
     module.sharing = target.sharing;
     module.format = at->solver->format(target);

@@ -18,8 +18,9 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-/// A file that a store has written, or was writing.
+/// A file that a store has written, or was writing; the folder of models beside them.
 bool is_ours(const fs::directory_entry& entry) {
+  if (entry.is_directory()) return entry.path().filename() == SolutionStore::kModels;
   const fs::path extension = entry.path().extension();
   return entry.is_regular_file() && (extension == ".bin" || extension == ".json" || extension == ".tmp");
 }

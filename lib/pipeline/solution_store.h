@@ -24,6 +24,9 @@ struct ResolvedScheme;
 
 class SolutionStore {
  public:
+  /// A folder beside the solutions, for models that they are of.
+  static constexpr const char* kModels = "models";
+
   /// disk: the most bytes that payloads may take, those that are there included; 0: no bound. Throws cannot_create,
   /// also for a folder that holds anything else.
   explicit SolutionStore(std::filesystem::path folder, std::uint64_t disk = 0);

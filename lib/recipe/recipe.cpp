@@ -82,6 +82,7 @@ void read_transform(MapReader map, Recipe& recipe) {
   const Value kind = map.required("kind");
   spec.kind = kind.word().value_or("");
   spec.where = kind.where();
+  spec.optional = map.optional("optional").boolean().value_or(false);
   spec.options = map.rest();
   recipe.transforms.push_back(std::move(spec));
 }
@@ -186,7 +187,7 @@ const SchemeSpec* Recipe::find_scheme(std::string_view name) const {
 }
 
 MapReader read_options(const TransformSpec& transform, Diagnostics& problems) {
-  constexpr std::array<std::string_view, 1> kKnown{"kind"};
+  constexpr std::array<std::string_view, 2> kKnown{"kind", "optional"};
   MapReader reader(transform.options, fmt::format("transform {}", quoted_for_message(transform.kind)), problems);
   reader.also_known(kKnown);
   return reader;

@@ -56,8 +56,9 @@ struct SchemeSpec {
 /// One item of `transform`: what is done to the model before anything is solved, in the order of the list.
 struct TransformSpec {
   std::string kind;
-  Mark where;    ///< of the kind
-  Node options;  ///< a map of the other keys; see read_options()
+  Mark where;             ///< of the kind
+  bool optional = false;  ///< adze allocate decides whether it is worth its while
+  Node options;           ///< a map of the other keys; see read_options()
 };
 
 /// What a rule does with tensors whose shape the scheme cannot take.

@@ -5,6 +5,7 @@
 #include "solve/gptq/gptq.h"
 #include "solve/gqsa/gqsa.h"
 #include "solve/magnitude/magnitude.h"
+#include "solve/mixed_rows/mixed_rows.h"
 #include "solve/mpo/mpo.h"
 #include "solve/nowag/nowag.h"
 #include "solve/obq/obq.h"
@@ -26,6 +27,8 @@ constexpr std::array kSolvers{
     SolverInfo{"rtn", "round to nearest, scales by weighted search or by the extremes", 0, false, false, false,
                &configure_rtn},
     SolverInfo{"gptq", "second-order error feedback, column by column (GPTQ)", 0, false, false, false, &configure_gptq},
+    SolverInfo{"mixed-rows", "every row its own width, 0 included, in the bytes of the grid (QVLA)", 0, false, false,
+               false, &configure_mixed_rows},
     SolverInfo{"magnitude", "prune the smallest weights", kAnyPattern, true, false, false, &configure_magnitude},
     SolverInfo{"wanda", "prune by |w| times the norm of the input, row by row (Wanda)", kAnyPattern, true, false, false,
                &configure_wanda},

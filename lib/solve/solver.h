@@ -114,6 +114,8 @@ class Solver {
   virtual std::string remark(const Target&) const { return ""; }
   /// True when rows depend on each other, so that matrices are not given in slices of rows.
   virtual bool couples_rows() const { return false; }
+  /// True when a stored row is read without the others, as an embedding table's rows are.
+  virtual bool stores_rows_apart() const { return !couples_rows(); }
   virtual SolverScratch scratch(const ProblemSize& size) const = 0;
   /// Floating-point operations beyond a few products of W and H, where a solver takes many: the pre-flight warns.
   virtual double extra_operations(const ProblemSize&) const { return 0; }

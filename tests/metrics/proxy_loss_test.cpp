@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
+
 #include "base/parallel.h"
 #include "linalg/linalg_testing.h"
 
@@ -38,6 +40,23 @@ TEST(ProxyLoss, IsTheTraceThatEigenComputes) {
       const double energy = trace_form(eigen(weights.view()), h);
       EXPECT_NEAR(output_energy(weights.view(), h), energy, 1e-12 * energy);
     }
+}
+
+TEST(RowLosses, AddUpAndAreEachThatOfTheRowAlone) {
+  const MatrixF weights = random_matrix<float>({600, 40}, "w"), approximation = random_matrix<float>({600, 40}, "a");
+  const MatrixD h = second_moment(40);
+  for (const ConstViewD metric : {h.view(), ConstViewD()}) {
+    const std::vector<double> losses = row_losses(weights, approximation, metric);
+    ASSERT_EQ(losses.size(), 600u);
+    for (const std::size_t r : {0, 511, 512, 599}) {
+      const testing::EigenRows<double> d = (eigen(weights) - eigen(approximation)).row(static_cast<Eigen::Index>(r));
+      const double expected = metric.rows() > 0 ? trace_form(d, h) : d.squaredNorm();
+      EXPECT_NEAR(losses[r], expected, 1e-12 * expected) << r;
+    }
+  }
+  const std::vector<double> losses = row_losses(weights, approximation, h);
+  const double sum = std::accumulate(losses.begin(), losses.end(), 0.0);
+  EXPECT_NEAR(proxy_loss(weights, approximation, h), sum, 1e-12 * sum);
 }
 
 TEST(ProxyLoss, IsTheSquaredErrorOfTheOutput) {

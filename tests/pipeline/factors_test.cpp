@@ -41,6 +41,16 @@ TEST(FactorRecipe, BudgetsThatMakeNoSenseAreRefusedWithTheirPlace) {
   EXPECT_THAT(refusal(with_scheme("solver: svd, keep: 60%, grid: int4")), HasSubstr("no rank up to"));
   EXPECT_THAT(refusal(with_scheme("solver: lowrank-residual, rank: 8")), HasSubstr("has no grid"));
   EXPECT_THAT(refusal(with_scheme("solver: svd, keep: 80%, values: f32")), HasSubstr("f16 or bf16"));
+  for (const char* const widths : {"2 2", "1 2", "2 9", "0", "2,3", "two"})
+    EXPECT_THAT(refusal(with_scheme(fmt::format("solver: mixed-rows, grid: int4, group: 32, widths: \"{}\"", widths))),
+                HasSubstr("different widths, 0 and 2 to 8"))
+        << widths;
+  EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: gguf/q4_0")), HasSubstr("of integers with scales"));
+  EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: int4, scope: tensor")), HasSubstr("scales of their own"));
+  EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: int4, group: 32, bits: 2, widths: \"2 3\"")),
+              HasSubstr("8 bytes a row of 32 columns are too few: the smallest takes 10"));
+  EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: int4, group: 32, base: svd")),
+              HasSubstr("codes of a grid: gptq, rtn, obq"));
 }
 
 TEST(FactorRecipe, TheEmbeddingIsNotFactorised) {
@@ -51,6 +61,8 @@ TEST(FactorRecipe, TheEmbeddingIsNotFactorised) {
   static const Site untied(false);
   const Prepared prepared(with_scheme("solver: svd, rank: 8", "lm_head"), untied.model());
   EXPECT_EQ(prepared.module("lm_head").format, "rank 8 [f16] [f16]");
+  const Prepared rows(with_scheme("solver: mixed-rows, grid: int4, group: 32", "embed_tokens"), untied.model());
+  EXPECT_THAT(rows.module("embed_tokens").format, HasSubstr("[int3 g32 sym]"));  // its rows are read one by one
 }
 
 TEST(FactorRecipe, WhatSavesNothingIsStoredWholeAndSaidSo) {
@@ -118,6 +130,8 @@ const std::vector<const char*> kSchemes = {
     "solver: mpo, keep: 60%, cores: 3",
     "solver: lowrank-residual, rank: 4, grid: int3, group: 32",
     "solver: lowrank-residual, rank: 4, grid: int4, group: 32, sparsity: 2:4, factors: int8, factor_group: 4",
+    "solver: mixed-rows, grid: int3, group: 32, symmetric: false",
+    "solver: mixed-rows, grid: int4, scope: channel, bits: 2.75, base: rtn",
 };
 
 /// Bytes as planned; a store that reads back; a GGUF whose values are those of the store rounded to f16.
@@ -150,7 +164,7 @@ TEST(FactorRun, IsWhatThePlanSaidInStoreAndFile) {
 
 TEST(FactorRun, GivesTheSameBytesWithAnyThreadsAndStatesOnDisk) {
   const TempFolder place;
-  for (const char* const scheme : {kSchemes[1], kSchemes[4], kSchemes[6], kSchemes[7]}) {
+  for (const char* const scheme : {kSchemes[1], kSchemes[4], kSchemes[6], kSchemes[7], kSchemes[9]}) {
     SCOPED_TRACE(scheme);
     std::string expected;
     for (const int threads : {1, 2, 5})

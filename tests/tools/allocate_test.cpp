@@ -160,7 +160,6 @@ TEST(Allocate, RefusesWhatCannotBe) {
   tied.replace(tied.find("choose: [q3, q4]"), 16, "choose: [q3, q4], tie: input");
   refuses(tied, {"ties matrices that read one input, but layers.3.self_attn.k_proj does not follow it"});
   refuses(choosing("{ bits_per_weight: 6, size: 1 MB }"), {"needs one of 'size', 'bits_per_weight', 'kl' and 'fit'"});
-  refuses(choosing("{ bits_per_weight: 6 }") + "transform: [ { kind: rotate } ]\n", {"transforms would change"});
   place.put("r.yaml", choosing("{ bits_per_weight: 6 }"));
   expect_exit(allocate(with(place / "r.yaml", {"-o", (place / "p.yaml").string(), "--measure", "kll"})), 64,
               {"unknown measure 'kll'; did you mean 'kl'?"});

@@ -70,6 +70,32 @@ std::string quoted(const std::string& text) {
   return result + "\"";
 }
 
+/// A value as one line of YAML.
+std::string yaml_of(const Node& node) {
+  if (node.kind == NodeKind::scalar) return node.quoted ? quoted(node.text) : node.text;
+  if (node.kind != NodeKind::list && node.kind != NodeKind::map) return "~";
+  std::vector<std::string> parts;
+  if (node.kind == NodeKind::list)
+    for (const Node& item : node.children) parts.push_back(yaml_of(item));
+  else
+    for (std::size_t i = 0; i < node.entry_count(); ++i)
+      parts.push_back(fmt::format("{}: {}", node.key(i).text, yaml_of(node.value(i))));
+  const bool is_list = node.kind == NodeKind::list;
+  return fmt::format("{} {} {}", is_list ? "[" : "{", fmt::join(parts, ", "), is_list ? "]" : "}");
+}
+
+/// Those that are done: optional ones were decided on.
+std::string transforms_text(const Recipe& recipe) {
+  if (recipe.transforms.empty()) return "";
+  std::string text = "transform:\n";
+  for (const TransformSpec& transform : recipe.transforms) {
+    text += "  - kind: " + transform.kind + "\n";
+    for (std::size_t i = 0; i < transform.options.entry_count(); ++i)
+      text += fmt::format("    {}: {}\n", transform.options.key(i).text, yaml_of(transform.options.value(i)));
+  }
+  return text + "\n";
+}
+
 std::string relative_to(const fs::path& file, const fs::path& folder) {
   return quoted(fs::absolute(file)
                     .lexically_normal()
@@ -149,6 +175,8 @@ std::string allocated_recipe(const Recipe& recipe, const AllocationResult& resul
       text += calibration_text(recipe, folder);
     else if (section.key == "evaluate")
       text += evaluate_text(recipe, folder);
+    else if (section.key == "transform")
+      text += transforms_text(recipe);
     else if (section.key == "rules")
       text += rules_text(recipe, result);
     else if (section.key == "schemes")

@@ -6,10 +6,14 @@
 // comparable. The knapsack of allocate/knapsack.h then takes the least predicted loss within the budget. What the
 // recipe has settled is solved and counted with it. Whole models are put together from the store and judged on
 // calibration text: that fits predictions to what is real, and exchanges choices where sums mislead.
+//
+// Depth and width choose as well: a recipe's optional transforms make shapes of the model, each with statistics of its
+// own, and the shape that is best within the budget wins (specification allocation.md, sections 6 and 7).
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,7 +53,7 @@ struct ModuleChoice {
 };
 
 struct AllocationRequest {
-  std::filesystem::path statistics;
+  std::filesystem::path statistics;  ///< of the model without transforms; empty: they are measured
   const MeasureInfo* measure = nullptr;
   std::size_t windows = 8;      ///< of the calibration set: runs of the model see these
   std::size_t evaluations = 8;  ///< of whole models, at most
@@ -59,8 +63,7 @@ struct PreparedAllocation {
   const Recipe* recipe = nullptr;
   const OpenedModel* model = nullptr;
   AllocationRequest request = {};
-  StatisticsFolder statistics;
-  std::string identity = {};  ///< model_identity()
+  std::string identity = {};  ///< of the model that is solved
   TokenWindows windows = {};
   std::vector<CompressionPlan> variants = {};        ///< k: every module takes its k-th option, where it has one
   std::vector<ModuleChoice> modules = {};            ///< that schemes solve; without losses
@@ -71,15 +74,30 @@ struct PreparedAllocation {
   std::optional<std::uint64_t> multiplications = {};  ///< a second budget
   std::string of = {};                                ///< the export whose file is meant; empty: the store's tensors
   CostRange range = {};                               ///< of all that is possible, `fixed` included
+
+  // What make_model() fills in.
+  std::optional<StatisticsFolder> statistics = {};
+  std::shared_ptr<const ModelWeights> weights = {};  ///< what transforms make of the model
+  double base_loss = 0;                              ///< KL of that from the model, before anything is solved
 };
+
+/// The recipe with every choice of its optional transforms, without any of them first. Throws bad_recipe for more than
+/// four.
+std::vector<Recipe> shapes_of(const Recipe& recipe);
+/// "drop-blocks, prune-ffn"; "as it is".
+std::string shape_in_words(const Recipe& shape);
 
 /// Throws usage for another name.
 const MeasureInfo* parse_measure(std::string_view name);
 
-/// Checks everything; reads text and touches no weight. Throws bad_recipe for a recipe without budget or choice, for
-/// groups that cannot agree, for a budget that is too small, with the smallest and the largest possible size; bad_data
-/// for statistics of another model.
+/// Checks everything; reads text and touches no weight. recipe: without optional transforms. Throws bad_recipe for a
+/// recipe without budget or choice, for groups that cannot agree, for a budget that is too small, with the smallest and
+/// the largest possible size; bad_data for statistics of another model.
 PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& model, const AllocationRequest& request);
+
+/// The model that is solved, its statistics, and what it loses before anything is solved. Those that have to be made go
+/// to `folder`, from where another run takes them.
+void make_model(PreparedAllocation& prepared, const std::filesystem::path& folder, Progress& progress);
 
 /// What the budget bounds, of these choices, to the byte.
 std::uint64_t planned_bytes(const PreparedAllocation& prepared, const std::vector<ModuleChoice>& modules);
@@ -102,7 +120,7 @@ struct PredictionFit {
 
 struct AllocationResult {
   std::vector<ModuleChoice> modules;
-  Allocation allocation;          ///< of the units; `fixed` not included
+  Allocation allocation;          ///< of the units; cost without `fixed`, losses with `base_loss`
   std::vector<FrontPoint> front;  ///< likewise
   std::uint64_t cost = 0;         ///< `fixed` included
   std::uint64_t multiplications = 0;
@@ -113,7 +131,12 @@ struct AllocationResult {
   bool tied = false;                 ///< embed_tokens is the head, too
 };
 
+/// After make_model().
 AllocationResult allocate_modules(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress);
+
+/// Whether a shape's result is better than another's: the smaller one where KL is the budget, else the one of less KL,
+/// measured where both were judged.
+bool is_better(const Recipe& recipe, const AllocationResult& result, const AllocationResult& than);
 
 /// The recipe with a rule for every module in place of the rules that left a choice, and without a budget; to lie at
 /// `path`, from whose folder its relative paths start. Everything else is as it was.

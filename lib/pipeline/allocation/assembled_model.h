@@ -32,7 +32,7 @@ class AssembledModel final : public ModelWeights {
  public:
   AssembledModel(const PreparedAllocation& prepared, const std::vector<ModuleChoice>& modules,
                  const SolutionStore& store)
-      : prepared_(prepared), modules_(modules), store_(store), original_(*prepared.model->weights) {}
+      : prepared_(prepared), modules_(modules), store_(store), original_(*prepared.weights) {}
 
   const Architecture& architecture() const override { return original_.architecture(); }
   TensorPtr embedding() const override { return placed("embed_tokens", original_.embedding()); }

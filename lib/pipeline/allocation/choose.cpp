@@ -40,9 +40,12 @@ class Chooser {
     result_.allocation = prepared_.budget ? within_budget() : smallest_for_kl(left);
     if (left > 0 && prepared_.budget) judge_and_improve(left);
     take(result_.allocation.choice);
-    result_.tied = prepared_.model->architecture().tied;
+    result_.tied = prepared_.weights->architecture().tied;
     result_.cost = planned_bytes(prepared_, result_.modules);
     result_.multiplications = prepared_.fixed_multiplications + result_.allocation.work;
+    result_.allocation.loss += prepared_.base_loss;
+    result_.allocation.bound += prepared_.base_loss;
+    for (FrontPoint& point : result_.front) point.loss += prepared_.base_loss;
     return std::move(result_);
   }
 
@@ -93,6 +96,7 @@ class Chooser {
   const Judgement& judge(const std::vector<std::size_t>& choice) {
     take(choice);
     Judgement found;
+    found.summary.predicted = prepared_.base_loss;
     std::string solutions = settled_formats();
     for (const ModuleChoice& module : result_.modules) {
       solutions += module.option().format + module.option().solution + ";";
@@ -249,7 +253,10 @@ class Chooser {
 
   /// Predictions are corrected by what was measured until the smallest is found that keeps the limit.
   Allocation smallest_for_kl(std::size_t evaluations) {
-    const double limit = *prepared_.recipe->budget->kl;
+    const double base = prepared_.base_loss, limit = *prepared_.recipe->budget->kl - base;
+    if (limit <= 0)
+      fail(ErrorKind::bad_recipe, "{}: the transforms alone cost a KL of {:.4g}, the limit is {}",
+           prepared_.recipe->origin, base, *prepared_.recipe->budget->kl);
     if (evaluations == 0) return allocate_for_loss(units_, limit);
     double wanted = evaluations == 1 ? least_loss() : std::max(limit, least_loss());
     std::optional<Allocation> best;
@@ -259,21 +266,23 @@ class Chooser {
       const std::size_t known = judgements_.size();
       const JudgedChoice judged = judge(tried.choice).summary;
       progress_.update(run + 1);
-      if (judged.measured <= limit && (!best || tried.cost < best->cost)) {
+      const double measured = judged.measured - base;
+      if (measured <= limit && (!best || tried.cost < best->cost)) {
         best = std::move(tried);
         result_.judged = judged;
       }
       const bool is_known = judgements_.size() == known;
       if (is_known && (best || wanted <= least_loss())) break;  // the same choice again
-      wanted *= std::clamp(limit / std::max(judged.measured, 1e-3 * limit), 0.25, 4.0);
-      if (judged.measured > limit) wanted = std::min(wanted, std::nextafter(predicted_loss(), 0.0));
+      wanted *= std::clamp(limit / std::max(measured, 1e-3 * limit), 0.25, 4.0);
+      if (measured > limit) wanted = std::min(wanted, std::nextafter(predicted_loss(), 0.0));
       wanted = std::max(wanted, least_loss());
       if (run + 2 >= evaluations && !best) wanted = least_loss();
     }
     progress_.update(evaluations);
     if (!best)
       fail(ErrorKind::bad_recipe, "{}: no choice was measured with a KL of at most {}; the best has {:.4g}",
-           prepared_.recipe->origin, limit, std::ranges::min(result_.judgements, {}, &JudgedChoice::measured).measured);
+           prepared_.recipe->origin, limit + base,
+           std::ranges::min(result_.judgements, {}, &JudgedChoice::measured).measured);
     fit_predictions();
     return *best;
   }
@@ -309,6 +318,12 @@ double PredictionFit::expected(double predicted) const {
 
 AllocationResult allocate_modules(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress) {
   return Chooser(prepared, store, progress).run();
+}
+
+bool is_better(const Recipe& recipe, const AllocationResult& result, const AllocationResult& than) {
+  if (recipe.budget->kl && result.cost != than.cost) return result.cost < than.cost;
+  if (result.judged && than.judged) return result.judged->measured < than.judged->measured;
+  return result.allocation.loss < than.allocation.loss;
 }
 
 }  // namespace adze

@@ -19,7 +19,7 @@ class JudgeOnDemand {
   explicit JudgeOnDemand(const PreparedAllocation& prepared) : prepared_(prepared) {}
 
   ReferenceJudge& at(std::size_t block) {
-    if (!judge_) judge_.emplace(*prepared_.model->weights, prepared_.windows.ids, std::nullopt, protocol_of(prepared_));
+    if (!judge_) judge_.emplace(*prepared_.weights, prepared_.windows.ids, std::nullopt, protocol_of(prepared_));
     while (judge_->block() < block) judge_->advance();
     return *judge_;
   }
@@ -39,7 +39,7 @@ class OptionMeasurer {
  public:
   OptionMeasurer(const PreparedAllocation& prepared, SolutionStore& store, Progress& progress)
       : prepared_(prepared),
-        model_(*prepared.model),
+        model_(*prepared.weights),
         store_(store),
         progress_(progress),
         measure_(prepared.request.measure->make()),
@@ -88,10 +88,10 @@ class OptionMeasurer {
   void do_block(std::size_t block) {
     Solved solved = modules_of(block);
     if (solved.modules.empty()) return;
-    const BlockWeights original = model_.weights->block(block);
+    const BlockWeights original = model_.block(block);
     for (const Stage stage : kStages) solve_options(block, stage, original, solved);
     const BlockView view{block, original,
-                         [&](Stage stage) { return prepared_.statistics.block_input(block, stage).second_moment; },
+                         [&](Stage stage) { return prepared_.statistics->block_input(block, stage).second_moment; },
                          nullptr};
     predict(view, solved);
   }
@@ -102,7 +102,7 @@ class OptionMeasurer {
           solved.modules, [&](const ModuleChoice* module) { return module->module == module_name(block, info.slot); });
     };
     if (std::ranges::none_of(linears_of(stage), is_wanted)) return;
-    const InputStatistics inputs = prepared_.statistics.block_input(block, stage);
+    const InputStatistics inputs = prepared_.statistics->block_input(block, stage);
     for (std::size_t k = 0; k < prepared_.variants.size(); ++k) {
       BlockOutcome outcome{original, {}};
       solve_stage(prepared_.variants[k], block, stage, original, inputs, {inputs.second_moment, {}, {}}, outcome,
@@ -195,12 +195,11 @@ class OptionMeasurer {
     InputStatistics inputs;
     if (std::ranges::any_of(prepared_.variants,
                             [&](const CompressionPlan& plan) { return solves_head(plan, model_.architecture()); }))
-      inputs = prepared_.statistics.head_input();
+      inputs = prepared_.statistics->head_input();
     for (std::size_t k = 0; k < prepared_.variants.size(); ++k) {
       if (std::ranges::none_of(solved.modules, [&](const ModuleChoice* module) { return k < module->options.size(); }))
         continue;
-      const OuterOutcome outcome =
-          compress_outer(prepared_.variants[k], *model_.weights, inputs.second_moment, &store_);
+      const OuterOutcome outcome = compress_outer(prepared_.variants[k], model_, inputs.second_moment, &store_);
       take(
           k, outcome.tensors,
           [&](const std::string& name) { return name == "lm_head" ? outcome.head : outcome.embedding; }, solved);
@@ -220,13 +219,13 @@ class OptionMeasurer {
       option.predicted = *known;
       return;
     }
-    const WithOuterMatrix changed(*model_.weights, module.module, tensor);
+    const WithOuterMatrix changed(model_, module.module, tensor);
     option.predicted = std::max(0.0, judge_.at(0).judge(changed).reference->kl_mean);
     store_.put_numbers(key, {option.predicted});
   }
 
   const PreparedAllocation& prepared_;
-  const OpenedModel& model_;
+  const ModelWeights& model_;
   SolutionStore& store_;
   Progress& progress_;
   std::unique_ptr<SensitivityMeasure> measure_;
@@ -243,7 +242,7 @@ std::vector<ModuleChoice> measure_options(const PreparedAllocation& prepared, So
 
 std::string number_key(const PreparedAllocation& prepared, const std::string& what) {
   Hasher hasher;
-  const StatisticsInfo& statistics = prepared.statistics.info();
+  const StatisticsInfo& statistics = prepared.statistics->info();
   hasher.add(fmt::format("adze {} {} number\n{}\n{}\n{} {} {}\n{}\n", ADZE_VERSION, kernel_name(), prepared.identity,
                          prepared.windows.hash(), statistics.calibration, statistics.windows, statistics.tokens, what));
   return hasher.hex();

@@ -3,8 +3,10 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/words.h"
 #include "grid/format.h"
+#include "model/tensors.h"
 #include "pipeline/allocation/allocation.h"
 #include "pipeline/apply_scheme.h"
 
@@ -117,13 +119,24 @@ std::uint64_t bytes_that_fit(const FitSpec& fit, const Architecture& architectur
   return fit.ram - taken;
 }
 
+/// Of the model before transforms, so that shapes compete for the same bytes.
+double original_weights(const PreparedAllocation& prepared) {
+  double weights = 0;
+  for (const TensorSpec& spec : expected_tensors(prepared.model->architecture())) {
+    double count = 1;
+    for (const std::uint64_t size : spec.shape) count *= static_cast<double>(size);
+    weights += count;
+  }
+  return weights;
+}
+
 /// Which bytes are meant, how many there may be, and what every option takes of them.
 void count_bytes(PreparedAllocation& prepared) {
   const Recipe& recipe = *prepared.recipe;
   const BudgetSpec& budget = *recipe.budget;
   const CompressionPlan& plan = prepared.variants.front();
   if (budget.bits_per_weight) {
-    prepared.budget = static_cast<std::uint64_t>(*budget.bits_per_weight / 8 * static_cast<double>(plan.weights));
+    prepared.budget = static_cast<std::uint64_t>(*budget.bits_per_weight / 8 * original_weights(prepared));
     return count_in_store(prepared);
   }
   if (budget.bytes) prepared.budget = *budget.bytes;
@@ -137,9 +150,10 @@ void count_bytes(PreparedAllocation& prepared) {
 /// Of linears in blocks: the head is the same whatever becomes of them.
 void count_multiplications(PreparedAllocation& prepared) {
   std::uint64_t original = 0;
+  for (const TensorSpec& spec : expected_tensors(prepared.model->architecture()))
+    if (spec.block && spec.shape.size() == 2) original += spec.shape[0] * spec.shape[1];
   for (const ModulePlan& module : prepared.variants.front().modules) {
     if (!module.spec.block) continue;
-    original += shape_of(module).count();
     if (std::ranges::find(prepared.modules, module.spec.module, &ModuleChoice::module) == prepared.modules.end())
       prepared.fixed_multiplications += shape_of(module).count();
   }
@@ -265,13 +279,23 @@ void check_recipe(const Recipe& recipe, const AllocationRequest& request) {
     fail(ErrorKind::bad_recipe, "{}: there is no budget; say size, bits_per_weight, kl or fit", recipe.origin);
   if (most_options(recipe) == 0)
     fail(ErrorKind::bad_recipe, "{}: no rule leaves a choice; say choose: [SCHEME, ...]", recipe.origin);
-  if (!recipe.transforms.empty())
-    fail(ErrorKind::bad_recipe,
-         "{}: options are measured on the model as it is, which transforms would change; allocate without them",
-         recipe.origin);
   if (recipe.budget->kl && !request.measure->in_kl)
     fail(ErrorKind::bad_recipe, "{}: a budget of KL needs a measure that predicts it, and {} does not; kl does",
          recipe.origin, request.measure->name);
+}
+
+/// Of the model that transforms make: of the original, and of what is done to it with which text.
+std::string identity_of(const PreparedAllocation& prepared) {
+  const CompressionPlan& plan = prepared.variants.front();
+  if (plan.transforms.empty()) return prepared.identity;
+  Hasher hasher;
+  const CalibrationSpec& calibration = prepared.recipe->calibration;
+  hasher.add(
+      fmt::format("{}\n{} {} {}\n", prepared.identity, calibration.windows, calibration.tokens, calibration.seed));
+  for (const auto& transform : plan.transforms) hasher.add(transform->description() + "\n");
+  if (std::ranges::any_of(plan.transforms, [](const auto& one) { return one->needs_inputs(); }))
+    for (const ModulePlan& module : plan.modules) hasher.add(module.format + "\n");  // it may look at grids
+  return hasher.hex();
 }
 
 }  // namespace
@@ -297,9 +321,14 @@ const MeasureInfo* parse_measure(std::string_view name) {
 PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& model,
                                       const AllocationRequest& request) {
   check_recipe(recipe, request);
-  PreparedAllocation prepared{
-      .recipe = &recipe, .model = &model, .request = request, .statistics = StatisticsFolder(request.statistics)};
-  check_same_model(prepared.statistics, model.architecture());
+  PreparedAllocation prepared{.recipe = &recipe, .model = &model, .request = request};
+  if (recipe.transforms.empty()) {
+    prepared.weights = model.weights;
+    if (!request.statistics.empty()) {
+      prepared.statistics.emplace(request.statistics);
+      check_same_model(*prepared.statistics, model.architecture());
+    }
+  }
   prepared.identity = model_identity(model);
   const CalibrationSpec& calibration = recipe.calibration;
   prepared.windows =
@@ -311,6 +340,7 @@ PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& m
       fail(ErrorKind::bad_recipe, "{}: scheme '{}' pairs blocks, which choose by themselves", recipe.origin,
            pairing->name);
   }
+  prepared.identity = identity_of(prepared);
   list_options(prepared);
   count_bytes(prepared);
   count_multiplications(prepared);
