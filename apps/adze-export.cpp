@@ -130,16 +130,20 @@ void run_export(const Options& options, Tool& tool) {
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool("adze-export",
-            "Writes a compressed model, or a checkpoint as it is, in the format of a runtime, reads the file back and "
-            "compares\nevery tensor. Statistics become an importance matrix (.gguf or .dat).",
-            "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf\n"
-            "  adze export OUT -o model.gguf --split-max-size 2GiB\n  adze export STATS -o imatrix.gguf");
+  Tool tool(
+      "adze-export",
+      "Writes a compressed model, or a checkpoint as it is, in the format of a runtime, reads it back and compares\n"
+      "every tensor: gguf (a file), compressed-tensors, gptq, awq, mlx, safetensors (folders). Statistics become an\n"
+      "importance matrix (.gguf or .dat).",
+      "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf\n"
+      "  adze export OUT --format compressed-tensors -o model-w4a16\n  adze export GPTQ --format awq -o model-awq\n"
+      "  adze export OUT -o model.gguf --split-max-size 2GiB\n  adze export STATS -o imatrix.gguf");
   tool.app()
-      .add_option("model", options.model, "output folder of adze-compress, a checkpoint, a GGUF file, or statistics")
+      .add_option("model", options.model,
+                  "output folder of adze-compress, a checkpoint (packed too), a GGUF file, or statistics")
       ->required();
   tool.app().add_option("--format", options.format, "the runtime's format")->capture_default_str();
-  tool.app().add_option("-o,--output", options.out, "the file to write")->required();
+  tool.app().add_option("-o,--output", options.out, "the file, or folder, to write")->required();
   tool.app().add_option("--split-max-size", options.split_max_size,
                         "several files of at most this size, such as 2GiB: NAME-00001-of-00003.gguf ...");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");

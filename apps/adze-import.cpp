@@ -37,7 +37,7 @@ void import(const Options& options, Tool& tool) {
     contents.canonical[spec.hf_name] = canonical_name(spec);
   if (!model.tokenizer_problem.empty())
     tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
-  const bool copy = options.copy || model.kind == ModelKind::gguf;  // blocks and reordered rows cannot be referred to
+  const bool copy = options.copy || !model.parts.empty();  // blocks, codes and reordered rows cannot be referred to
   write_model_store(options.out, contents, source, copy, tool.progress());
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;
@@ -66,7 +66,8 @@ int main(int argc, char** argv) {
       "adze-import",
       "Checks every tensor of a checkpoint (shape, type, finite values) and writes a model store: architecture,\n"
       "tokenizer, names, places and content hashes. The weights stay where they are unless --copy is given; those\n"
-      "of a GGUF file are always copied, under their Hugging Face names, blocks decoded to f32.",
+      "of a GGUF file or a packed checkpoint (GPTQ, AWQ, compressed-tensors, MLX) are always copied, under their\n"
+      "Hugging Face names, blocks and codes decoded to f32.",
       "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
       "model.h5");
   tool.app().add_option("model", options.model, "a Hugging Face folder or a GGUF file")->required();

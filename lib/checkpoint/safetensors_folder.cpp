@@ -114,38 +114,43 @@ bool matches(std::string_view pattern, std::string_view name) {
        names.size());
 }
 
+std::vector<SafetensorsFile> open_shards(const std::filesystem::path& folder) {
+  std::vector<SafetensorsFile> files;
+  const auto weight_map = read_weight_map(folder);
+  for (const std::string& shard : shard_names(weight_map)) {
+    if (!is_in_folder(folder, shard))
+      fail(ErrorKind::missing_input, "{}: shard '{}' of the index is missing", folder.string(), shard);
+    files.emplace_back(path_in_folder(folder, shard));
+    check_shard(files.back(), shard, weight_map);
+  }
+  std::size_t count = 0;
+  for (const SafetensorsFile& file : files) count += file.tensors().size();
+  if (count == weight_map.size()) return files;  // each is mapped to the shard it is in, so the sets are equal
+  for (const auto& [name, shard] : weight_map)
+    if (std::ranges::none_of(files, [&, &key = name](const auto& file) { return file.find(key) != nullptr; }))
+      fail(ErrorKind::bad_data, "{}: tensor '{}' is not in shard '{}', where the index puts it", folder.string(), name,
+           shard);
+  return files;
+}
+
 }  // namespace
 
-SafetensorsFolder::SafetensorsFolder(std::filesystem::path folder) : folder_(std::move(folder)) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(folder_, error);
-  if (!std::filesystem::exists(status)) fail(ErrorKind::missing_input, "{}: no such folder", folder_.string());
-  if (!std::filesystem::is_directory(status))
-    fail(ErrorKind::missing_input, "{}: not a folder; give the checkpoint's folder", folder_.string());
-  if (is_in_folder(folder_, kIndex))
-    open_shards();
-  else if (is_in_folder(folder_, kSingle))
-    files_.emplace_back(path_in_folder(folder_, kSingle));
-  else
-    fail_without_weights(folder_);
+SafetensorsFolder::SafetensorsFolder(std::filesystem::path folder)
+    : folder_(std::move(folder)), files_(open_safetensors_files(folder_)) {
   collect();
 }
 
-void SafetensorsFolder::open_shards() {
-  const auto weight_map = read_weight_map(folder_);
-  for (const std::string& shard : shard_names(weight_map)) {
-    if (!is_in_folder(folder_, shard))
-      fail(ErrorKind::missing_input, "{}: shard '{}' of the index is missing", folder_.string(), shard);
-    files_.emplace_back(path_in_folder(folder_, shard));
-    check_shard(files_.back(), shard, weight_map);
-  }
-  std::size_t count = 0;
-  for (const SafetensorsFile& file : files_) count += file.tensors().size();
-  if (count == weight_map.size()) return;  // each is mapped to the shard it is in, so the sets are equal
-  for (const auto& [name, shard] : weight_map)
-    if (std::ranges::none_of(files_, [&, &key = name](const auto& file) { return file.find(key) != nullptr; }))
-      fail(ErrorKind::bad_data, "{}: tensor '{}' is not in shard '{}', where the index puts it", folder_.string(), name,
-           shard);
+std::vector<SafetensorsFile> open_safetensors_files(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(folder, error);
+  if (!std::filesystem::exists(status)) fail(ErrorKind::missing_input, "{}: no such folder", folder.string());
+  if (!std::filesystem::is_directory(status))
+    fail(ErrorKind::missing_input, "{}: not a folder; give the checkpoint's folder", folder.string());
+  if (is_in_folder(folder, kIndex)) return open_shards(folder);
+  if (!is_in_folder(folder, kSingle)) fail_without_weights(folder);
+  std::vector<SafetensorsFile> files;
+  files.emplace_back(path_in_folder(folder, kSingle));
+  return files;
 }
 
 void SafetensorsFolder::collect() {

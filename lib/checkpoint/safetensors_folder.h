@@ -14,6 +14,10 @@
 
 namespace adze {
 
+/// model.safetensors, or the shards of the index, which must agree with it; in name order. Throws as SafetensorsFolder,
+/// but for dtypes, which are not looked at.
+std::vector<SafetensorsFile> open_safetensors_files(const std::filesystem::path& folder);
+
 class SafetensorsFolder final : public TensorSource {
  public:
   /// Throws missing_input when the folder or a file of it is missing, bad_data when something is inconsistent.
@@ -32,7 +36,6 @@ class SafetensorsFolder final : public TensorSource {
     std::size_t file = 0;
     std::uint64_t offset = 0;  ///< in that file
   };
-  void open_shards();
   void collect();
 
   std::filesystem::path folder_;

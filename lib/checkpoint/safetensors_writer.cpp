@@ -67,6 +67,13 @@ std::string header_text(std::span<const SafetensorsTensor> tensors, const Safete
 
 }  // namespace
 
+std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> specs, const SafetensorsMetadata& metadata) {
+  const std::vector<SafetensorsTensor> tensors = place_tensors(std::move(specs));
+  check_unique(tensors);
+  const std::uint64_t header = sizeof(std::uint64_t) + header_text(tensors, metadata).size();
+  return checked_add(header, tensors.empty() ? 0 : tensors.back().end);
+}
+
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<SafetensorsSpec> tensors,
                                      const SafetensorsMetadata& metadata)
     : tensors_(with_context(path.string(), [&] { return place_tensors(std::move(tensors)); })), file_(path) {

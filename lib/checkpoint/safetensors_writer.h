@@ -28,6 +28,10 @@ struct SafetensorsSpec {
   std::vector<std::uint64_t> shape;
 };
 
+/// Exact size of the file that these tensors make. Throws as SafetensorsWriter.
+std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> tensors,
+                                     const SafetensorsMetadata& metadata = default_safetensors_metadata());
+
 /// Streams tensors into a file: construct, write() every tensor in order(), commit(). Without commit nothing appears.
 class SafetensorsWriter {
  public:

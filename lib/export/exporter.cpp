@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "export/folder/folder_exporter.h"
 #include "export/gguf/gguf_exporter.h"
 #include "export/tensor_walk.h"
 
@@ -10,7 +11,13 @@ namespace adze {
 namespace {
 
 constexpr std::array kExporters = {
-    ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter}};
+    ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter},
+    ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter},
+    ExporterInfo{"compressed-tensors", "a folder of packed integers for vLLM, SGLang and transformers",
+                 &make_compressed_tensors_exporter},
+    ExporterInfo{"gptq", "a folder as AutoGPTQ and GPTQModel write it", &make_gptq_exporter},
+    ExporterInfo{"awq", "a folder in AutoAWQ's GEMM layout", &make_awq_exporter},
+    ExporterInfo{"mlx", "a folder of MLX's affine quantization", &make_mlx_exporter}};
 
 }  // namespace
 

@@ -6,6 +6,8 @@
 #include "checkpoint/folder_files.h"
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
+#include "model/packed/packed_weights.h"
+#include "model/tensors.h"
 #include "model/weights.h"
 #include "pipeline/inspect_kinds.h"
 #include "text/tokenizer.h"
@@ -106,8 +108,54 @@ void verify_safetensors(const Path& path, Inspection& inspection, Progress& prog
   }
 }
 
+namespace {
+
+/// Packed tensors as they lie in the files: what they mean takes reading them.
+void describe_packed(const Path& path, std::span<const StoreFile> files, Inspection& inspection) {
+  const PackedWeights weights(path);
+  add_architecture(inspection, weights.architecture());
+  add(inspection, "packed", std::string(weights.layout()));
+  add(inspection, "supported", true);
+  for (const SafetensorsFile& file : open_safetensors_files(path))
+    for (const SafetensorsTensor& tensor : file.tensors())
+      inspection.tensors.push_back({tensor.name, std::string(name_of(tensor.type)), tensor.shape, tensor.bytes()});
+  add_tokenizer(inspection, files);
+  add_files(inspection, files);
+}
+
+/// A method that is not known is no reason not to describe the folder.
+bool is_packed(const Path& path, std::span<const StoreFile> files) {
+  const std::string* const config = text_of(files, "config.json");
+  const std::string origin = (path / "config.json").string();
+  try {
+    return config != nullptr && is_packed_config(parse_json(*config, origin), origin);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::bad_data) throw;
+    return false;
+  }
+}
+
+/// Every tensor decoded: sizes, group indices, finite values.
+void verify_packed(const Path& path, Inspection& inspection, Progress& progress) {
+  const PackedWeights weights(path);
+  const std::vector<TensorSpec> specs = expected_tensors(weights.architecture());
+  progress.start("verifying", specs.size());
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    check(inspection, [&] {
+      if (specs[i].shape.size() == 2)
+        weights.matrix(specs[i]);
+      else
+        weights.vector(specs[i]);
+    });
+    progress.update(i + 1);
+  }
+}
+
+}  // namespace
+
 void describe_checkpoint(const Path& path, Inspection& inspection) {
   const std::vector<StoreFile> files = files_of(path);
+  if (is_packed(path, files)) return describe_packed(path, files, inspection);
   const std::shared_ptr<const TensorSource> source = open_checkpoint_folder(path);
   add_model(inspection, files, source);
   add_tensors(inspection, *source);
@@ -116,6 +164,7 @@ void describe_checkpoint(const Path& path, Inspection& inspection) {
 }
 
 void verify_checkpoint(const Path& path, Inspection& inspection, Progress& progress) {
+  if (is_packed(path, files_of(path))) return verify_packed(path, inspection, progress);
   verify_source(*open_checkpoint_folder(path), inspection, progress);
 }
 

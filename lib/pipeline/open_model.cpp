@@ -15,6 +15,7 @@
 #include "model/gguf_source.h"
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
+#include "model/packed/packed_weights.h"
 #include "pipeline/work_folder.h"
 
 namespace adze {
@@ -44,6 +45,14 @@ void load_weights(OpenedModel& model) {
 
 void open_folder(OpenedModel& model, const OpenModelOptions&) {
   model.files = read_folder_files(model.path);
+  const std::string origin = (model.path / "config.json").string();
+  if (is_packed_config(parse_json(*model.file("config.json"), origin), origin)) {
+    auto packed = std::make_shared<PackedWeights>(model.path);
+    model.weights = packed;
+    model.parts = packed->files();
+    model.source = std::make_shared<PackedSource>(std::move(packed));
+    return;
+  }
   model.source = open_checkpoint_folder(model.path);
   load_weights(model);
 }
@@ -198,7 +207,7 @@ std::string model_identity(const OpenedModel& model) {
       hasher.add(fmt::format("{} {}\n", place->offset, fs::last_write_time(place->file).time_since_epoch().count()));
     }
   }
-  // Blocks and reordered rows of a GGUF have no place that could be named.
+  // Blocks, packed codes and reordered rows have no place that could be named.
   for (const fs::path& part : model.parts)
     hasher.add(fmt::format("{} {}\n", fs::file_size(part), fs::last_write_time(part).time_since_epoch().count()));
   return hasher.hex();

@@ -32,9 +32,10 @@ struct OpenedModel {
   std::shared_ptr<const TensorSource> source;  ///< of checkpoints, model stores and GGUF files; else null
   std::vector<StoreFile> files;                ///< config.json, tokenizer.json ...; of a GGUF made from its metadata
   std::optional<Tokenizer> tokenizer;          ///< nothing when there is no tokenizer.json
-  std::vector<std::filesystem::path> parts;    ///< of a GGUF: all its files; else empty
-  std::string source_problem;                  ///< of a GGUF: why it has no source
-  std::string tokenizer_problem;               ///< of a GGUF: why it has no tokenizer
+  /// Files whose tensors have no place that could be named: of a GGUF all, of a packed checkpoint its safetensors.
+  std::vector<std::filesystem::path> parts;
+  std::string source_problem;     ///< of a GGUF: why it has no source
+  std::string tokenizer_problem;  ///< of a GGUF: why it has no tokenizer
 
   const Architecture& architecture() const { return weights->architecture(); }
   /// The text of a kept file; nullptr when there is none.

@@ -102,7 +102,7 @@ void read_export(MapReader map, Recipe& recipe) {
     const auto bytes = split.bytes();
     if (bytes == 0) split.complain("must be above zero");
     spec.split_max_bytes = bytes.value_or(0);
-    if (spec.split_max_bytes > 0 && spec.file.extension() != ".gguf")
+    if (spec.split_max_bytes > 0 && spec.format == "gguf" && spec.file.extension() != ".gguf")
       file.complain("the name of a file that is split must end with .gguf");
   }
   map.finish();

@@ -28,6 +28,8 @@ class IntegerGrid final : public Grid {
  public:
   explicit IntegerGrid(const IntegerGridSpec& spec) : spec_(spec) {}
 
+  const IntegerGridSpec& spec() const { return spec_; }
+
   std::string name() const override {
     const std::string scope = spec_.scope == ScaleScope::group     ? fmt::format("g{}", spec_.group)
                               : spec_.scope == ScaleScope::channel ? "channel"
@@ -243,6 +245,11 @@ class IntegerGrid final : public Grid {
 };
 
 }  // namespace
+
+const IntegerGridSpec* integer_spec_of(const Grid& grid) {
+  const auto* const integer = dynamic_cast<const IntegerGrid*>(&grid);
+  return integer == nullptr ? nullptr : &integer->spec();
+}
 
 std::shared_ptr<const Grid> make_integer_grid(const IntegerGridSpec& spec) {
   const bool bits_exist = (spec.bits >= 2 && spec.bits <= 6) || spec.bits == 8;

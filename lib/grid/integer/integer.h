@@ -21,6 +21,9 @@ struct IntegerGridSpec {
   DType scale_dtype = DType::f16;
 };
 
+/// What an integer grid is made of; nullptr for other grids.
+const IntegerGridSpec* integer_spec_of(const Grid& grid);
+
 /// Throws bad_recipe for bits, groups or scale types that do not exist.
 std::shared_ptr<const Grid> make_integer_grid(const IntegerGridSpec& spec);
 

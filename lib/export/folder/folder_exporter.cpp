@@ -1,0 +1,300 @@
+#include "export/folder/folder_exporter.h"
+
+#include <algorithm>
+#include <map>
+#include <system_error>
+
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/parallel.h"
+#include "base/temporaries.h"
+#include "export/folder/folder_format.h"
+#include "export/folder/model_card.h"
+#include "export/tensor_walk.h"
+#include "model/packed/packed_weights.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kConfig = "config.json";
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr const char* kCard = "README.md";
+constexpr std::uint64_t kShardBytes = 5'000'000'000;  // as the hub's own writer
+
+/// A stored tensor, and which of the plan's it is a part of.
+struct Part {
+  SafetensorsSpec spec;
+  std::size_t tensor = 0;
+};
+
+struct Shard {
+  std::string name;
+  std::vector<Part> parts;
+};
+
+/// Everything of a folder but the tensors' bytes.
+struct Content {
+  DType floats = DType::bf16;
+  std::vector<Shard> shards;
+  std::vector<StoreFile> files;  ///< config.json last
+};
+
+std::vector<SafetensorsSpec> specs_of(const Shard& shard) {
+  std::vector<SafetensorsSpec> specs;
+  for (const Part& part : shard.parts) specs.push_back(part.spec);
+  return specs;
+}
+
+Json config_of(const ExportPlan& plan) {
+  const auto config = std::ranges::find(plan.files, kConfig, &StoreFile::name);
+  if (config == plan.files.end()) fail(ErrorKind::bad_data, "the model has no config.json to write");
+  parse_json(config->text, kConfig);  // strict
+  return Json::parse(config->text);
+}
+
+/// The dtype that config.json names; BF16 where it names F32 or none.
+DType floats_of(const Json& config) {
+  for (const char* const key : {"dtype", "torch_dtype"})
+    if (config.contains(key) && config[key] == "float16") return DType::f16;
+  return DType::bf16;
+}
+
+/// A matrix' parts stay together; a shard ends before it would grow beyond the limit.
+std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format, DType floats) {
+  const std::uint64_t limit = plan.split_max_bytes > 0 ? plan.split_max_bytes : kShardBytes;
+  std::vector<Shard> shards(1);
+  std::uint64_t bytes = 0;
+  for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
+    const PlannedTensor& tensor = plan.tensors[t];
+    std::vector<SafetensorsSpec> specs =
+        tensor.spec.shape.size() == 2
+            ? format.parts(tensor, floats)
+            : std::vector<SafetensorsSpec>{{tensor.spec.hf_name, SafetensorsType::f32, tensor.spec.shape}};
+    std::uint64_t more = 0;
+    for (const SafetensorsSpec& spec : specs) more = checked_add(more, safetensors_bytes(spec.type, spec.shape));
+    if (bytes > 0 && checked_add(bytes, more) > limit) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += more;
+    for (SafetensorsSpec& spec : specs) shards.back().parts.push_back({std::move(spec), t});
+  }
+  for (std::size_t s = 0; s < shards.size(); ++s)
+    shards[s].name = shards.size() == 1 ? "model.safetensors"
+                                        : fmt::format("model-{:05}-of-{:05}.safetensors", s + 1, shards.size());
+  return shards;
+}
+
+std::string index_text(const std::vector<Shard>& shards) {
+  std::map<std::string, std::string> map;
+  std::uint64_t total = 0;
+  for (const Shard& shard : shards)
+    for (const Part& part : shard.parts) {
+      map[part.spec.name] = shard.name;
+      total += safetensors_bytes(part.spec.type, part.spec.shape);
+    }
+  return Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
+}
+
+Content content_of(const ExportPlan& plan, const FolderFormat& format, std::string_view name) {
+  Content content;
+  Json config = config_of(plan);
+  for (const char* const key : {"quantization_config", "quantization"}) config.erase(key);  // of what it was
+  content.floats = floats_of(config);
+  format.describe(plan, config);
+  content.shards = shards_of(plan, format, content.floats);
+  if (content.shards.size() > 1) content.files.push_back({kIndex, index_text(content.shards)});
+  for (StoreFile& file : format.more_files(config)) content.files.push_back(std::move(file));
+  for (const StoreFile& file : plan.files)
+    if (file.name != kConfig && file.name != kCard) content.files.push_back(file);
+  content.files.push_back({kCard, model_card(plan, name)});
+  content.files.push_back({kConfig, config.dump(2) + "\n"});
+  return content;
+}
+
+std::vector<std::byte> vector_bytes(std::span<const float> values) {
+  const auto bytes = std::as_bytes(values);
+  return {bytes.begin(), bytes.end()};
+}
+
+class FolderExporter final : public Exporter {
+ public:
+  FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
+      : name_(name), format_(std::move(format)) {}
+
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.shape.size() == 2 ? format_->cannot_hold(tensor) : std::nullopt;
+  }
+
+  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.shape.size() == 2 ? format_->remark(tensor) : std::nullopt;
+  }
+
+  std::uint64_t predict_bytes(const ExportPlan& plan) const override {
+    const Content content = content_of(plan, *format_, name_);
+    std::uint64_t bytes = 0;
+    for (const Shard& shard : content.shards)
+      bytes = checked_add(bytes, safetensors_file_bytes(specs_of(shard), format_->metadata()));
+    for (const StoreFile& file : content.files) bytes = checked_add(bytes, file.text.size());
+    return bytes;
+  }
+
+  std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {
+    const Content content = content_of(plan, *format_, name_);
+    std::vector<fs::path> paths{path / kConfig};  // what says that the folder is a model
+    for (const Shard& shard : content.shards) paths.push_back(path / shard.name);
+    for (const StoreFile& file : content.files)
+      if (file.name != kConfig) paths.push_back(path / file.name);
+    return paths;
+  }
+
+  void write(const ExportPlan& plan, const ModelWeights& model, const fs::path& path,
+             Progress& progress) const override {
+    const Content content = with_context(path.string(), [&] { return content_of(plan, *format_, name_); });
+    NewFolder folder(path);
+    write_shards(plan, content, model, folder.path(), progress);
+    for (const StoreFile& file : content.files) write_file(folder.path() / file.name, file.text);
+    verify(plan, content, model, folder.path(), progress);
+    folder.publish();
+  }
+
+ private:
+  /// A folder beside its name until it is verified. One that is there is replaced if it is nothing but a model's.
+  class NewFolder {
+   public:
+    explicit NewFolder(const fs::path& path) : final_(path), path_(path.string() + ".tmp") {
+      check_replaceable(final_);
+      remove_model(path_);  // of a run that was killed
+      register_temporary_folder(path_);
+      make_folder(path_);
+    }
+    ~NewFolder() {
+      std::error_code ignored;
+      if (!published_) fs::remove_all(path_, ignored);
+      forget_temporary(path_);
+    }
+    NewFolder(const NewFolder&) = delete;
+    NewFolder& operator=(const NewFolder&) = delete;
+
+    const fs::path& path() const { return path_; }
+    void publish() {
+      remove_model(final_);
+      std::error_code error;
+      fs::rename(path_, final_, error);
+      if (error) fail(ErrorKind::io, "{}: cannot rename to {}: {}", path_.string(), final_.string(), error.message());
+      published_ = true;
+      sync_folder(fs::absolute(final_).parent_path());
+    }
+
+   private:
+    static bool is_of_model(const fs::directory_entry& entry) {
+      const std::string extension = entry.path().extension().string();
+      return entry.is_regular_file() && (extension == ".safetensors" || extension == ".json" || extension == ".jinja" ||
+                                         extension == ".md" || extension == ".tmp");
+    }
+    static void check_replaceable(const fs::path& path) {
+      if (!fs::exists(fs::symlink_status(path))) return;
+      if (!fs::is_directory(path))
+        fail(ErrorKind::cannot_create, "{}: this format is a folder, and there is a file of that name", path.string());
+      for (const fs::directory_entry& entry : fs::directory_iterator(path))
+        if (!is_of_model(entry))
+          fail(ErrorKind::cannot_create, "{}: holds '{}', which is of no model: name another folder", path.string(),
+               entry.path().filename().string());
+    }
+    static void remove_model(const fs::path& path) {
+      check_replaceable(path);
+      fs::remove_all(path);
+    }
+
+    fs::path final_, path_;
+    bool published_ = false;
+  };
+
+  void write_shards(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
+                    Progress& progress) const {
+    TensorWalk walk(model);
+    std::size_t count = 0, done = 0;
+    for (const Shard& shard : content.shards) count += shard.parts.size();
+    progress.start("writing", count);
+    for (const Shard& shard : content.shards) {
+      SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
+      std::map<std::string_view, const Part*> parts;
+      for (const Part& part : shard.parts) parts[part.spec.name] = &part;
+      for (const SafetensorsTensor& tensor : writer.order()) {
+        const Part& part = *parts.at(tensor.name);
+        with_context(fmt::format("tensor '{}'", tensor.name),
+                     [&] { writer.write(tensor.name, encode(plan, part, walk)); });
+        progress.update(++done);
+      }
+      writer.commit();
+    }
+  }
+
+  std::vector<std::byte> encode(const ExportPlan& plan, const Part& part, TensorWalk& walk) const {
+    const PlannedTensor& planned = plan.tensors[part.tensor];
+    const TensorValues values = walk.at(planned.spec);
+    if (!values.matrix) return vector_bytes(values.vector);
+    if (values.matrix->format() != planned.format)
+      fail(ErrorKind::internal, "{} in the model, {} planned", values.matrix->format(), planned.format);
+    return format_->encode(planned, values.matrix, part.spec);
+  }
+
+  /// Reads the folder as any reader of adze would, which shares no code with what wrote it.
+  void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
+              Progress& progress) const {
+    const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
+    TensorWalk in_file(*written), in_model(model);
+    progress.start("verifying", plan.tensors.size());
+    for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
+      const TensorSpec& spec = plan.tensors[t].spec;
+      with_context(fmt::format("{}: tensor '{}'", folder.string(), spec.hf_name), [&] {
+        const TensorValues left = in_file.at(spec), right = in_model.at(spec);
+        if (right.matrix)
+          compare(*left.matrix, *format_->as_stored(right.matrix, content.floats));
+        else if (left.vector != right.vector)
+          fail(ErrorKind::internal, "what was written is not what was meant");
+      });
+      progress.update(t + 1);
+    }
+  }
+
+  static void compare(const CompressedTensor& written, const CompressedTensor& meant) {
+    constexpr std::size_t kTileRows = 64;
+    const Shape shape = meant.shape();
+    if (written.shape() != shape) fail(ErrorKind::internal, "another shape");
+    std::vector<std::uint8_t> differs(divide_up(shape.rows, kTileRows));
+    parallel_for(differs.size(), [&](std::size_t tile) {
+      const std::size_t first = tile * kTileRows, count = std::min(kTileRows, shape.rows - first);
+      std::vector<float> left(count * shape.cols), right(count * shape.cols);
+      written.decode_rows(first, count, left);
+      meant.decode_rows(first, count, right);
+      differs[tile] = left != right;
+    });
+    if (const auto at = std::ranges::find(differs, 1); at != differs.end())
+      fail(ErrorKind::internal, "rows from {} on differ from the model", (at - differs.begin()) * kTileRows);
+  }
+
+  std::string_view name_;
+  std::unique_ptr<FolderFormat> format_;
+};
+
+}  // namespace
+
+std::unique_ptr<Exporter> make_safetensors_exporter() {
+  return std::make_unique<FolderExporter>("safetensors", make_plain_format());
+}
+std::unique_ptr<Exporter> make_compressed_tensors_exporter() {
+  return std::make_unique<FolderExporter>("compressed-tensors", make_compressed_tensors_format());
+}
+std::unique_ptr<Exporter> make_gptq_exporter() { return std::make_unique<FolderExporter>("gptq", make_gptq_format()); }
+std::unique_ptr<Exporter> make_awq_exporter() { return std::make_unique<FolderExporter>("awq", make_awq_format()); }
+std::unique_ptr<Exporter> make_mlx_exporter() { return std::make_unique<FolderExporter>("mlx", make_mlx_format()); }
+
+}  // namespace adze

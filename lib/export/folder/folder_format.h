@@ -1,0 +1,91 @@
+// Formats that are folders of safetensors files beside a config.json: how a matrix becomes tensors of them, and what
+// config.json says of it. One file each in this folder, one row of the exporters' registry; the exporter
+// (folder_exporter.h) does the rest.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "checkpoint/safetensors_writer.h"
+#include "export/exporter.h"
+#include "grid/integer/integer_matrix.h"
+
+namespace adze {
+
+class FolderFormat {
+ public:
+  virtual ~FolderFormat() = default;
+
+  /// As Exporter's, of matrices.
+  virtual std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const = 0;
+  virtual std::optional<std::string> remark(const PlannedTensor&) const { return std::nullopt; }
+
+  /// The tensors that a matrix becomes.
+  virtual std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const = 0;
+  /// All bytes of one of them. Throws internal for values that must not get out.
+  virtual std::vector<std::byte> encode(const PlannedTensor& tensor, const TensorPtr& matrix,
+                                        const SafetensorsSpec& part) const = 0;
+  /// What a reader of the folder gets: the matrix with what the format rounds.
+  virtual TensorPtr as_stored(const TensorPtr& matrix, DType /*floats*/) const { return matrix; }
+
+  /// Adds to config.json what a runtime must know. Throws bad_data for a plan that the format has no words for.
+  virtual void describe(const ExportPlan& /*plan*/, nlohmann::ordered_json& /*config*/) const {}
+  /// Files beside config.json that say the same.
+  virtual std::vector<StoreFile> more_files(const nlohmann::ordered_json& /*config*/) const { return {}; }
+  virtual SafetensorsMetadata metadata() const { return default_safetensors_metadata(); }
+};
+
+/// "model.layers.0.self_attn.q_proj" of its weight.
+std::string base_name(const TensorSpec& spec);
+
+/// Formats of integers: linears of blocks on an integer grid become codes and scales, other matrices stay floats.
+class IntegerFormat : public FolderFormat {
+ public:
+  std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const final;
+  std::optional<std::string> remark(const PlannedTensor& tensor) const final;
+  std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const final;
+  std::vector<std::byte> encode(const PlannedTensor& tensor, const TensorPtr& matrix,
+                                const SafetensorsSpec& part) const final;
+  TensorPtr as_stored(const TensorPtr& matrix, DType floats) const final;
+
+ protected:
+  /// "GPTQ": for messages.
+  virtual std::string_view name() const = 0;
+  /// True for the embedding table and the head, too.
+  virtual bool quantizes_tables() const { return false; }
+  /// Why a matrix on that grid cannot be stored, and what could.
+  virtual std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape shape) const = 0;
+  virtual std::optional<std::string> remark_on(const IntegerGridSpec&) const { return std::nullopt; }
+  virtual std::vector<SafetensorsSpec> integer_parts(const std::string& base, const IntegerGridSpec& spec,
+                                                     Shape shape) const = 0;
+  /// suffix: of the part's name, "qweight".
+  virtual std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const = 0;
+};
+
+/// The grid of a matrix that a format of integers would store as codes; nothing for floats.
+std::optional<IntegerGridSpec> integers_of(const PlannedTensor& tensor);
+Shape shape_of(const PlannedTensor& tensor);
+
+/// Linears of a plan: HF name without ".weight", and their grid.
+struct PlannedLinear {
+  std::string base;
+  TensorRole role;
+  std::optional<IntegerGridSpec> integers;
+};
+std::vector<PlannedLinear> planned_linears(const ExportPlan& plan);
+
+/// Columns per scale as configurations say it: -1 for a scale a row.
+int group_size(const IntegerGridSpec& spec);
+
+std::unique_ptr<FolderFormat> make_plain_format();
+std::unique_ptr<FolderFormat> make_compressed_tensors_format();
+std::unique_ptr<FolderFormat> make_gptq_format();
+std::unique_ptr<FolderFormat> make_awq_format();
+std::unique_ptr<FolderFormat> make_mlx_format();
+
+}  // namespace adze

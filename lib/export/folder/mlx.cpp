@@ -1,0 +1,94 @@
+// MLX's affine quantization: codes packed along inputs, value = scale * code + bias. Of symmetric grids the bias,
+// -2^(b-1) times the scale, has the scale's dtype; of asymmetric ones, -zero times the scale, it needs more digits, and
+// both are F32 so that nothing is rounded.
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "export/folder/bit_words.h"
+#include "export/folder/folder_format.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+DType side_dtype(const IntegerGridSpec& spec) { return spec.symmetric ? spec.scale_dtype : DType::f32; }
+
+nlohmann::ordered_json sizes_of(const IntegerGridSpec& spec) {
+  return {{"group_size", spec.group}, {"bits", spec.bits}, {"mode", "affine"}};
+}
+
+class MlxFormat final : public IntegerFormat {
+  std::string_view name() const override { return "MLX"; }
+  bool quantizes_tables() const override { return true; }
+
+  std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape) const override {
+    if (spec.scope != ScaleScope::group || (spec.group != 32 && spec.group != 64 && spec.group != 128))
+      return "its groups have 32, 64 or 128 columns";
+    return std::nullopt;
+  }
+
+  std::optional<std::string> remark_on(const IntegerGridSpec& spec) const override {
+    if (spec.symmetric) return std::nullopt;
+    return "scales and biases are F32, which holds them exactly; symmetric grids keep 16 bits";
+  }
+
+  std::vector<SafetensorsSpec> integer_parts(const std::string& base, const IntegerGridSpec& spec,
+                                             Shape shape) const override {
+    const SafetensorsType side = safetensors_type_of(side_dtype(spec));
+    const std::size_t groups = shape.cols / spec.group;
+    return {{base + ".weight", SafetensorsType::u32, {shape.rows, words_of(shape.cols, spec.bits)}},
+            {base + ".scales", side, {shape.rows, groups}},
+            {base + ".biases", side, {shape.rows, groups}}};
+  }
+
+  std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const override {
+    const auto [rows, cols] = matrix.shape;
+    const int bits = matrix.spec.bits;
+    if (suffix == "weight") {
+      WordMatrix words(rows, words_of(cols, bits));
+      parallel_for(rows, [&](std::size_t r) {
+        stream_words(
+            cols, bits, [&](std::size_t c) { return matrix.codes[r * cols + c]; },
+            [&](std::size_t w, std::uint32_t word) { words.set(r, w, word); });
+      });
+      return words.take();
+    }
+    std::vector<float> values = scales_of(matrix);
+    if (suffix == "biases")
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] *= -static_cast<float>(matrix.zeros[i]);
+    const DType dtype = side_dtype(matrix.spec);
+    std::vector<std::byte> bytes(values.size() * bytes_of(dtype));
+    from_float(dtype, values, bytes);
+    std::vector<float> again(values.size());
+    to_float(dtype, bytes, again);
+    if (again != values) fail(ErrorKind::bad_data, "a bias does not fit {}; take scales: bf16 or f32", name_of(dtype));
+    return bytes;
+  }
+
+ public:
+  void describe(const ExportPlan& plan, nlohmann::ordered_json& config) const override {
+    std::map<std::string, std::size_t> counts;
+    const std::vector<PlannedLinear> linears = planned_linears(plan);
+    for (const PlannedLinear& linear : linears)
+      if (linear.integers) ++counts[sizes_of(*linear.integers).dump()];
+    if (counts.empty()) fail(ErrorKind::bad_data, "MLX: no matrix is on an integer grid; export safetensors");
+    const auto most = std::ranges::max_element(counts, {}, [](const auto& entry) { return entry.second; });
+    auto quantization = nlohmann::ordered_json::parse(most->first);
+    for (const PlannedLinear& linear : linears)
+      if (linear.integers && sizes_of(*linear.integers).dump() != most->first)
+        quantization[linear.base] = {{"group_size", linear.integers->group}, {"bits", linear.integers->bits}};
+    config["quantization"] = quantization;
+    config["quantization_config"] = std::move(quantization);
+  }
+
+  SafetensorsMetadata metadata() const override { return {{"format", "mlx"}}; }
+};
+
+}  // namespace
+
+std::unique_ptr<FolderFormat> make_mlx_format() { return std::make_unique<MlxFormat>(); }
+
+}  // namespace adze

@@ -1,0 +1,150 @@
+// GPTQ checkpoints: qweight [in b / 32 x out] packed along inputs, qzeros [groups x out b / 32], scales [groups x out],
+// g_idx [in]. v1 stores zero points less one, v2 as they are.
+#include <algorithm>
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "linalg/convert.h"
+#include "model/config_object.h"
+#include "model/packed/packed_integers.h"
+#include "text/regex.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::json;
+
+/// An entry of `dynamic`: "+:regex" with other sizes, "-:regex" of modules that stay floats; the regex matches at the
+/// start of a name.
+struct Override {
+  Regex pattern;
+  bool is_float;
+  PackedSizes sizes;
+
+  bool matches(const std::string& base) const {
+    Regex::Matcher matcher(pattern, base);
+    const auto match = matcher.next();
+    return match && match->begin == 0;
+  }
+};
+
+PackedSizes sizes_from(const Json& settings, PackedSizes otherwise, const std::string& origin) {
+  const ConfigObject object(settings, origin);
+  otherwise.bits =
+      static_cast<int>(std::min<std::size_t>(object.size_or("bits", static_cast<std::size_t>(otherwise.bits)), 64));
+  if (object.has("group_size")) otherwise.group = group_of(settings, "group_size", origin);
+  if (object.has("sym")) otherwise.symmetric = object.flag("sym");
+  return otherwise;
+}
+
+class GptqLayout final : public PackedLayout {
+ public:
+  GptqLayout(const Json& settings, const std::string& origin) : origin_(origin) {
+    const ConfigObject object(settings, origin_);
+    object.size("bits");
+    sizes_ = sizes_from(settings, {4, 128, true}, origin_);
+    const std::string format = object.text_or("checkpoint_format", object.text_or("format", "gptq"));
+    if (format != "gptq" && format != "gptq_v2")
+      fail(ErrorKind::bad_data, "{}: checkpoint_format '{}' is not supported; gptq and gptq_v2 are", origin_, format);
+    is_v2_ = format == "gptq_v2";
+    if (const Json* const dynamic = object.find("dynamic"); dynamic != nullptr && dynamic->is_object())
+      for (const auto& [key, value] : dynamic->items()) add_override(key, value);
+  }
+
+  std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
+    if (raw.find(base + ".qweight") == nullptr) return {};
+    return {base + ".qweight", base + ".qzeros", base + ".scales", base + ".g_idx"};
+  }
+
+  TensorPtr read(const RawTensors& raw, const std::string& base, Shape shape) const override {
+    const PackedSizes sizes = sizes_of(base);
+    sizes.check(shape);
+    const auto [rows, cols] = shape;
+    const std::size_t groups = cols / sizes.group_cols(cols);
+    const std::uint64_t words = word_count(cols, sizes.bits), zero_words = word_count(rows, sizes.bits);
+    const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {words, rows});
+    std::vector<std::uint8_t> codes(shape.count());
+    parallel_for(rows, [&](std::size_t r) {
+      const auto fields = fields_of(word_column(packed, rows, r), sizes.bits, cols);
+      std::ranges::copy(fields, codes.begin() + static_cast<std::ptrdiff_t>(r * cols));
+    });
+    const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, zero_words});
+    std::vector<std::uint8_t> zeros(rows * groups);
+    for (std::size_t g = 0; g < groups; ++g) {
+      const auto fields =
+          fields_of(std::span(packed_zeros).subspan(g * zero_words * 4, zero_words * 4), sizes.bits, rows);
+      for (std::size_t r = 0; r < rows; ++r) zeros[r * groups + g] = zero_point(fields[r], sizes.bits);
+    }
+    RawTensors::Floats scales = raw.read_floats(base + ".scales", {groups, rows});
+    scales.bytes = turned(scales.bytes, groups, rows, bytes_of(scales.dtype));
+    const std::vector<std::uint32_t> order = group_index(raw, base, cols, groups);
+    for (std::size_t c = 0; c < cols; ++c)
+      if (order[c] != c / sizes.group_cols(cols)) return scattered(shape, groups, codes, zeros, scales, order);
+    return integer_tensor(sizes, shape, std::move(codes), std::move(scales), std::move(zeros));
+  }
+
+ private:
+  void add_override(const std::string& key, const Json& value) {
+    const bool is_float = key.starts_with("-:");
+    const std::string pattern = is_float || key.starts_with("+:") ? key.substr(2) : key;
+    overrides_.push_back({Regex(pattern), is_float, is_float ? sizes_ : sizes_from(value, sizes_, origin_)});
+  }
+
+  PackedSizes sizes_of(const std::string& base) const {
+    for (const Override& one : overrides_)
+      if (one.matches(base)) return one.sizes;
+    return sizes_;
+  }
+
+  std::uint8_t zero_point(std::uint8_t field, int bits) const {
+    if (is_v2_) return field;
+    if (field + 1 == 1 << bits)
+      fail(ErrorKind::bad_data, "a zero point of {} in format v1, which readers take for 0 or for {}", field,
+           field + 1);
+    return static_cast<std::uint8_t>(field + 1);
+  }
+
+  /// Which group each input belongs to; in order where nothing is stored.
+  static std::vector<std::uint32_t> group_index(const RawTensors& raw, const std::string& base, std::size_t cols,
+                                                std::size_t groups) {
+    std::vector<std::uint32_t> index(cols);
+    if (raw.find(base + ".g_idx") == nullptr) {
+      for (std::size_t c = 0; c < cols; ++c) index[c] = static_cast<std::uint32_t>(c / (cols / groups));
+      return index;
+    }
+    const auto bytes = raw.read(base + ".g_idx", SafetensorsType::i32, {cols});
+    std::memcpy(index.data(), bytes.data(), bytes.size());
+    if (const auto wrong = std::ranges::find_if(index, [&](std::uint32_t g) { return g >= groups; });
+        wrong != index.end())
+      fail(ErrorKind::bad_data, "g_idx: input {} is of group {}, there are {}", wrong - index.begin(), *wrong, groups);
+    return index;
+  }
+
+  /// Activation order: groups of columns that no grid has side by side.
+  static TensorPtr scattered(Shape shape, std::size_t groups, const std::vector<std::uint8_t>& codes,
+                             const std::vector<std::uint8_t>& zeros, const RawTensors::Floats& stored,
+                             const std::vector<std::uint32_t>& order) {
+    std::vector<float> scales(shape.rows * groups);
+    to_float(stored.dtype, stored.bytes, scales);
+    return float_tensor(shape, [&](std::size_t r, std::size_t c) {
+      const std::size_t side = r * groups + order[c];
+      return scales[side] * static_cast<float>(int{codes[r * shape.cols + c]} - int{zeros[side]});
+    });
+  }
+
+  std::string origin_;
+  PackedSizes sizes_;
+  bool is_v2_ = false;
+  std::vector<Override> overrides_;
+};
+
+}  // namespace
+
+std::unique_ptr<PackedLayout> make_gptq_layout(const Json& config, const std::string& origin) {
+  return std::make_unique<GptqLayout>(config["quantization_config"], origin);
+}
+
+}  // namespace adze

@@ -1,0 +1,98 @@
+// MLX, affine mode: weight U32 [out x in b / 32], scales and biases [out x groups]; value = scale * code + bias. Biases
+// that are a whole negative multiple of the scale are zero points; others have no grid here and make floats.
+#include <cmath>
+#include <map>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "linalg/convert.h"
+#include "model/config_object.h"
+#include "model/packed/packed_integers.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::json;
+
+class MlxLayout final : public PackedLayout {
+ public:
+  MlxLayout(const Json& settings, const std::string& origin) {
+    common_ = sizes_from(settings, {4, 64, true}, origin);
+    for (const auto& [key, value] : settings.items())
+      if (value.is_object()) others_[key] = sizes_from(value, common_, origin);
+  }
+
+  std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
+    if (raw.find(base + ".scales") == nullptr) return {};
+    return {base + ".weight", base + ".scales", base + ".biases"};
+  }
+
+  TensorPtr read(const RawTensors& raw, const std::string& base, Shape shape) const override {
+    const auto own = others_.find(base);
+    const PackedSizes& sizes = own == others_.end() ? common_ : own->second;
+    sizes.check(shape);
+    const auto [rows, cols] = shape;
+    const std::size_t groups = cols / sizes.group_cols(cols);
+    const std::uint64_t words = word_count(cols, sizes.bits);
+    const auto packed = raw.read(base + ".weight", SafetensorsType::u32, {rows, words});
+    std::vector<std::uint8_t> codes(shape.count());
+    parallel_for(rows, [&](std::size_t r) {
+      const auto fields = fields_of(std::span(packed).subspan(r * words * 4, words * 4), sizes.bits, cols);
+      std::ranges::copy(fields, codes.begin() + static_cast<std::ptrdiff_t>(r * cols));
+    });
+    RawTensors::Floats scales = raw.read_floats(base + ".scales", {rows, groups});
+    const RawTensors::Floats biases = raw.read_floats(base + ".biases", {rows, groups});
+    std::vector<float> scale(rows * groups), bias(rows * groups);
+    to_float(scales.dtype, scales.bytes, scale);
+    to_float(biases.dtype, biases.bytes, bias);
+    std::vector<std::uint8_t> zeros(rows * groups);
+    for (std::size_t i = 0; i < zeros.size(); ++i) {
+      const float zero = scale[i] == 0 ? -1.0f : std::nearbyint(-bias[i] / scale[i]);
+      if (!(zero >= 0 && zero < static_cast<float>(1 << sizes.bits)) || -(scale[i] * zero) != bias[i])
+        return float_tensor(shape, [&](std::size_t r, std::size_t c) {
+          const std::size_t side = r * groups + c / (cols / groups);
+          return scale[side] * static_cast<float>(codes[r * cols + c]) + bias[side];
+        });
+      zeros[i] = static_cast<std::uint8_t>(zero);
+    }
+    // F32 holds what were scales of 16 bits; the grid is the one that they came from.
+    if (scales.dtype == DType::f32) narrow(scales, scale);
+    return integer_tensor(sizes, shape, std::move(codes), std::move(scales), std::move(zeros));
+  }
+
+ private:
+  static PackedSizes sizes_from(const Json& settings, PackedSizes otherwise, const std::string& origin) {
+    const ConfigObject object(settings, origin);
+    if (const std::string mode = object.text_or("mode", "affine"); mode != "affine")
+      fail(ErrorKind::bad_data, "{}: MLX mode '{}' is not supported; affine is", origin, mode);
+    otherwise.bits =
+        static_cast<int>(std::min<std::size_t>(object.size_or("bits", static_cast<std::size_t>(otherwise.bits)), 64));
+    if (object.has("group_size")) otherwise.group = group_of(settings, "group_size", origin);
+    return otherwise;
+  }
+
+  static void narrow(RawTensors::Floats& scales, const std::vector<float>& values) {
+    for (const DType dtype : {DType::bf16, DType::f16}) {  // the coarser first: it holds few scales of the other
+      std::vector<std::byte> bytes(values.size() * bytes_of(dtype));
+      from_float(dtype, values, bytes);
+      std::vector<float> again(values.size());
+      to_float(dtype, bytes, again);
+      if (again != values) continue;
+      scales = {dtype, std::move(bytes)};
+      return;
+    }
+  }
+
+  PackedSizes common_;
+  std::map<std::string, PackedSizes> others_;
+};
+
+}  // namespace
+
+std::unique_ptr<PackedLayout> make_mlx_layout(const Json& config, const std::string& origin) {
+  return std::make_unique<MlxLayout>(config["quantization"], origin);
+}
+
+}  // namespace adze

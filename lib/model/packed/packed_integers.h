@@ -1,0 +1,43 @@
+// From fields of bits to tensors on integer grids. Internal to model/packed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "grid/bits.h"
+#include "grid/integer/integer_matrix.h"
+#include "model/packed/packed_layout.h"
+
+namespace adze {
+
+/// `count` fields of a stream of 32-bit little-endian words.
+inline std::vector<std::uint8_t> fields_of(std::span<const std::byte> words, int bits, std::size_t count) {
+  BitReader reader(words, bits);
+  std::vector<std::uint8_t> fields(count);
+  for (std::uint8_t& field : fields) field = static_cast<std::uint8_t>(reader.get());
+  return fields;
+}
+
+/// Column `col` of a matrix of words [rows x cols], as one stream.
+std::vector<std::byte> word_column(std::span<const std::byte> words, std::size_t cols, std::size_t col);
+
+/// Elements of `width` bytes, [rows x cols], to [cols x rows].
+std::vector<std::byte> turned(std::span<const std::byte> elements, std::size_t rows, std::size_t cols,
+                              std::size_t width);
+
+constexpr std::uint64_t word_count(std::size_t count, int bits) {
+  return (static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bits) + 31) / 32;
+}
+
+/// The tensor of these codes: on a symmetric grid where every zero point is in the middle and `symmetric` says so.
+/// scales: [rows x groups] of floats as they were stored.
+TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::uint8_t> codes,
+                         RawTensors::Floats scales, std::vector<std::uint8_t> zeros);
+
+/// value(row, col), as f32.
+TensorPtr float_tensor(Shape shape, const std::function<float(std::size_t, std::size_t)>& value);
+
+}  // namespace adze

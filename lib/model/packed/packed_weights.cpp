@@ -1,0 +1,212 @@
+#include "model/packed/packed_weights.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <unordered_set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/words.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kShownProblems = 10;
+
+bool says_method(const Json& config, const char* method) {
+  return config.contains("quantization_config") && config["quantization_config"].is_object() &&
+         config["quantization_config"].contains("quant_method") &&
+         config["quantization_config"]["quant_method"] == method;
+}
+
+bool is_gptq(const Json& config) { return says_method(config, "gptq"); }
+bool is_awq(const Json& config) { return says_method(config, "awq"); }
+bool is_compressed_tensors(const Json& config) { return says_method(config, "compressed-tensors"); }
+/// It says bits and group_size under a key of its own.
+bool is_mlx(const Json& config) {
+  return config.contains("quantization") && config["quantization"].is_object() &&
+         config["quantization"].contains("bits");
+}
+
+constexpr std::array kLayouts{
+    PackedLayoutInfo{"gptq", &is_gptq, &make_gptq_layout}, PackedLayoutInfo{"awq", &is_awq, &make_awq_layout},
+    PackedLayoutInfo{"compressed-tensors", &is_compressed_tensors, &make_compressed_tensors_layout},
+    PackedLayoutInfo{"mlx", &is_mlx, &make_mlx_layout}};
+
+const PackedLayoutInfo* layout_of(const Json& config) {
+  const auto* const at = std::ranges::find_if(kLayouts, [&](const auto& info) { return info.matches(config); });
+  return at == kLayouts.end() ? nullptr : at;
+}
+
+Json read_config(const std::filesystem::path& folder) {
+  constexpr std::uint64_t kMostBytes = std::uint64_t{16} << 20;
+  const std::filesystem::path file = folder / "config.json";
+  return parse_json(read_file(file, kMostBytes), file.string());
+}
+
+std::string base_of(const TensorSpec& spec) { return spec.hf_name.substr(0, spec.hf_name.rfind('.')); }
+
+Shape shape_of(const TensorSpec& spec) {
+  return {checked_cast<std::size_t>(spec.shape[0]), checked_cast<std::size_t>(spec.shape[1])};
+}
+
+void require_finite(const CompressedTensor& tensor) {
+  constexpr std::size_t kTileRows = 64;
+  const auto [rows, cols] = tensor.shape();
+  std::vector<float> values;
+  for (std::size_t first = 0; first < rows; first += kTileRows) {
+    values.resize(std::min(kTileRows, rows - first) * cols);
+    tensor.decode_rows(first, values.size() / cols, values);
+    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
+  }
+}
+
+}  // namespace
+
+std::span<const PackedLayoutInfo> packed_layouts() { return kLayouts; }
+
+bool is_packed_config(const Json& config, const std::string& origin) {
+  if (!config.is_object()) return false;
+  if (layout_of(config) != nullptr) return true;
+  if (!config.contains("quantization_config") || config["quantization_config"].is_null()) return false;
+  std::vector<std::string_view> names;
+  for (const PackedLayoutInfo& info : kLayouts) names.push_back(info.name);
+  const Json& said = config["quantization_config"];
+  const std::string method = said.is_object() && said.contains("quant_method") && said["quant_method"].is_string()
+                                 ? said["quant_method"].get<std::string>()
+                                 : "";
+  fail(ErrorKind::bad_data, "{}: weights are packed by '{}', which is not supported; {} are", origin, method,
+       fmt::join(names, ", "));
+}
+
+PackedWeights::PackedWeights(const std::filesystem::path& folder) : raw_(folder) {
+  const Json config = read_config(folder);
+  const std::string origin = (folder / "config.json").string();
+  architecture_ = parse_architecture(config, origin);
+  const PackedLayoutInfo* const info = layout_of(config);
+  if (info == nullptr) fail(ErrorKind::bad_data, "{}: says nothing of packed weights", origin);
+  layout_ = info->make(config, origin);
+  layout_name_ = info->name;
+  const bool has_head = raw_.find("lm_head.weight") != nullptr || !layout_->tensors_of(raw_, "lm_head").empty();
+  architecture_.tied = !has_head;
+  check_names();
+}
+
+void PackedWeights::check_names() const {
+  std::vector<std::string> problems;
+  std::unordered_set<std::string> known;
+  for (const TensorSpec& spec : expected_tensors(architecture_)) {
+    const std::vector<std::string> packed =
+        spec.shape.size() == 2 ? layout_->tensors_of(raw_, base_of(spec)) : std::vector<std::string>();
+    known.insert(packed.begin(), packed.end());
+    if (!packed.empty()) continue;
+    known.insert(spec.hf_name);
+    if (raw_.find(spec.hf_name) == nullptr) problems.push_back(fmt::format("tensor '{}' is missing", spec.hf_name));
+  }
+  for (const std::string& name : raw_.names())
+    if (!known.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
+      problems.push_back(fmt::format("tensor '{}' is not part of the architecture", name));
+  if (problems.empty()) return;
+  const std::size_t more = problems.size() - std::min(problems.size(), kShownProblems);
+  problems.resize(problems.size() - more);
+  fail(ErrorKind::bad_data, "{}: {}{}", origin(), fmt::join(problems, "; "),
+       more > 0 ? fmt::format("; and {} more", more) : "");
+}
+
+TensorPtr PackedWeights::matrix(const std::string& base, Shape shape) const {
+  return with_context(fmt::format("{}: '{}'", origin(), base), [&]() -> TensorPtr {
+    TensorPtr tensor;
+    if (!layout_->tensors_of(raw_, base).empty()) {
+      tensor = layout_->read(raw_, base, shape);
+    } else {
+      RawTensors::Floats floats = raw_.read_floats(base + ".weight", {shape.rows, shape.cols});
+      tensor = std::make_shared<DenseTensor>(floats.dtype, shape, std::move(floats.bytes));
+    }
+    require_finite(*tensor);
+    return tensor;
+  });
+}
+
+TensorPtr PackedWeights::matrix(const TensorSpec& spec) const { return matrix(base_of(spec), shape_of(spec)); }
+
+std::vector<float> PackedWeights::vector(const std::string& name, std::size_t size) const {
+  const RawTensors::Floats floats = raw_.read_floats(name, {size});
+  std::vector<float> values(size);
+  to_float(floats.dtype, floats.bytes, values);
+  if (!all_finite(values)) fail(ErrorKind::bad_data, "{}: tensor '{}' has a value that is not finite", origin(), name);
+  return values;
+}
+
+std::vector<float> PackedWeights::vector(const TensorSpec& spec) const {
+  return vector(spec.hf_name, checked_cast<std::size_t>(spec.shape[0]));
+}
+
+TensorPtr PackedWeights::embedding() const {
+  return matrix("model.embed_tokens", {architecture_.vocab, architecture_.hidden});
+}
+
+BlockWeights PackedWeights::block(std::size_t index) const {
+  if (index >= architecture_.layers)
+    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  BlockWeights block;
+  block.input_norm = vector(prefix + "input_layernorm.weight", architecture_.hidden);
+  block.post_attention_norm = vector(prefix + "post_attention_layernorm.weight", architecture_.hidden);
+  for (const LinearInfo& info : block_linears()) {
+    const std::string base = "model." + module_name(index, info.slot);
+    const Shape shape = adze::shape_of(architecture_, info.slot);
+    block[info.slot].weight = matrix(base, shape);
+    if (info.has_bias(architecture_)) block[info.slot].bias = vector(base + ".bias", shape.rows);
+  }
+  return block;
+}
+
+std::vector<float> PackedWeights::final_norm() const { return vector("model.norm.weight", architecture_.hidden); }
+
+TensorPtr PackedWeights::head() const {
+  return architecture_.tied ? embedding() : matrix("lm_head", {architecture_.vocab, architecture_.hidden});
+}
+
+PackedSource::PackedSource(std::shared_ptr<const PackedWeights> weights) : weights_(std::move(weights)) {
+  specs_ = expected_tensors(weights_->architecture());
+  std::ranges::sort(specs_, {}, &TensorSpec::hf_name);
+  for (const TensorSpec& spec : specs_)
+    tensors_.push_back(
+        {spec.hf_name, DType::f32, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(DType::f32))});
+}
+
+void PackedSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
+  check_range(tensor, offset, out.size());
+  if (out.empty()) return;
+  const TensorSpec& spec = specs_[index_of(tensor)];
+  if (spec.shape.size() == 1) {
+    const std::vector<float> values = weights_->vector(spec);
+    std::memcpy(out.data(), std::as_bytes(std::span(values)).data() + offset, out.size());
+    return;
+  }
+  const TensorPtr matrix = weights_->matrix(spec);
+  const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
+  const auto first = checked_cast<std::size_t>(offset / row_bytes);
+  const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));
+  std::vector<float> rows((end - first) * matrix->shape().cols);
+  matrix->decode_rows(first, end - first, rows);
+  std::memcpy(out.data(), std::as_bytes(std::span(rows)).data() + (offset - first * row_bytes), out.size());
+}
+
+std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder) {
+  if (is_packed_config(read_config(folder), (folder / "config.json").string()))
+    return std::make_unique<PackedWeights>(folder);
+  return open_checkpoint_model(folder);
+}
+
+}  // namespace adze

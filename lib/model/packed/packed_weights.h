@@ -1,0 +1,68 @@
+// A packed checkpoint (GPTQ, AWQ, compressed-tensors, MLX) as a model: linears on integer grids, everything else
+// floats.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "checkpoint/tensor_source.h"
+#include "model/packed/packed_layout.h"
+#include "model/weights.h"
+
+namespace adze {
+
+/// True when the text of a config.json says how its weights are packed. Throws bad_data for a method that is not known,
+/// with those that are.
+bool is_packed_config(const nlohmann::json& config, const std::string& origin);
+
+class PackedWeights final : public ModelWeights {
+ public:
+  /// Checks the names of all tensors and reads no weight. Throws missing_input, bad_data.
+  explicit PackedWeights(const std::filesystem::path& folder);
+
+  const Architecture& architecture() const override { return architecture_; }
+  /// The loaders throw bad_data, naming the tensor.
+  TensorPtr embedding() const override;
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override;
+  TensorPtr head() const override;
+
+  const std::string& origin() const { return raw_.origin(); }
+  std::vector<std::filesystem::path> files() const { return raw_.files(); }
+  /// "gptq".
+  std::string_view layout() const { return layout_name_; }
+  /// A matrix of the table.
+  TensorPtr matrix(const TensorSpec& spec) const;
+  std::vector<float> vector(const TensorSpec& spec) const;
+
+ private:
+  void check_names() const;
+  TensorPtr matrix(const std::string& base, Shape shape) const;
+  std::vector<float> vector(const std::string& name, std::size_t size) const;
+
+  RawTensors raw_;
+  Architecture architecture_;
+  std::unique_ptr<PackedLayout> layout_;
+  std::string_view layout_name_;
+};
+
+/// A packed checkpoint seen as one of floats, under the same names: what is packed as f32, which holds every value.
+class PackedSource final : public TensorSource {
+ public:
+  explicit PackedSource(std::shared_ptr<const PackedWeights> weights);
+
+  std::span<const TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return weights_->origin(); }
+  /// Decodes the rows that it touches, after reading all of the tensor.
+  void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
+
+ private:
+  std::shared_ptr<const PackedWeights> weights_;
+  std::vector<TensorInfo> tensors_;
+  std::vector<TensorSpec> specs_;  ///< parallel to tensors_
+};
+
+/// A Hugging Face folder, packed or not.
+std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder);
+
+}  // namespace adze

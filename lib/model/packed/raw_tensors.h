@@ -1,0 +1,46 @@
+// The tensors of a folder's safetensors files, whatever their types.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "checkpoint/safetensors_folder.h"
+
+namespace adze {
+
+class RawTensors {
+ public:
+  /// Throws as open_safetensors_files().
+  explicit RawTensors(const std::filesystem::path& folder);
+
+  const std::string& origin() const { return origin_; }
+  /// nullptr when there is none.
+  const SafetensorsTensor* find(std::string_view name) const;
+  std::vector<std::string> names() const;
+  std::vector<std::filesystem::path> files() const;
+
+  /// All bytes of a tensor. Throws bad_data, naming it and what was expected, when it is missing or has another type or
+  /// shape.
+  std::vector<std::byte> read(const std::string& name, SafetensorsType type,
+                              const std::vector<std::uint64_t>& shape) const;
+  /// The same of one whose type is one of floats; says which.
+  struct Floats {
+    DType dtype;
+    std::vector<std::byte> bytes;
+  };
+  Floats read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const;
+  /// Throws bad_data when it is missing.
+  const SafetensorsTensor& require(const std::string& name) const;
+
+ private:
+  std::vector<std::byte> read_all(const std::string& name) const;
+
+  std::string origin_;
+  std::vector<SafetensorsFile> files_;
+};
+
+}  // namespace adze

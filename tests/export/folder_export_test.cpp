@@ -1,0 +1,312 @@
+// Exporters of folders: what they write is what the model holds, by readers of our own and by plain ones that share no
+// code with either, in the size that was promised.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "checkpoint/safetensors_writer.h"
+#include "export/export_testing.h"
+#include "export/folder/bit_words.h"
+#include "export/plain_packed.h"
+#include "model/packed/packed_weights.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+/// config.json of rich_architecture().
+std::vector<StoreFile> rich_files() {
+  return {{"config.json",
+           R"({"model_type": "llama", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
+               "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128, "vocab_size": 4100,
+               "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "max_position_embeddings": 64, "hidden_act": "silu",
+               "tie_word_embeddings": false, "attention_bias": true, "mlp_bias": true, "torch_dtype": "float16"})"},
+          {"tokenizer.json", "{}"},
+          {"README.md", "---\nlicense: mit\n---\nwords\n"}};
+}
+
+struct Case {
+  std::string exporter;
+  std::string format;
+};
+
+struct Exported {
+  Exported(const std::string& exporter, const ModelWeights& model, std::uint64_t split = 0)
+      : Exported(exporter, model, rich_files(), split) {}
+  Exported(const std::string& exporter, const ModelWeights& model, std::vector<StoreFile> kept, std::uint64_t split)
+      : files(std::move(kept)),
+        plan{model.architecture(), planned_tensors(model), nullptr, files, "test", {{"adze.version", "1"}}},
+        path(folder / "out") {
+    plan.split_max_bytes = split;
+    const auto made = find_exporter(exporter)->make();
+    predicted = made->predict_bytes(plan);
+    made->write(plan, model, path, silent_progress());
+    named = made->files(plan, path);
+  }
+
+  std::uint64_t bytes() const {
+    std::uint64_t sum = 0;
+    for (const auto& entry : fs::directory_iterator(path)) sum += entry.file_size();
+    return sum;
+  }
+
+  TempFolder folder;
+  std::vector<StoreFile> files;
+  ExportPlan plan;
+  fs::path path;
+  std::uint64_t predicted = 0;
+  std::vector<fs::path> named;
+};
+
+const ModelWeights& rich_model() {
+  static const CheckpointWeights model = random_model(rich_architecture());
+  return model;
+}
+
+PlainMatrix plain_matrix(const Exported& out, const std::string& exporter, const std::string& base) {
+  const auto tensors = plain_tensors(out.path);
+  const auto config = plain_config(out.path);
+  if (exporter == "gptq")
+    return plain_gptq(tensors, base, config["quantization_config"]["bits"],
+                      config["quantization_config"]["checkpoint_format"] == "gptq_v2");
+  if (exporter == "awq") return plain_awq(tensors, base);
+  if (exporter == "mlx") return plain_mlx(tensors, base, config["quantization"]["bits"]);
+  return plain_compressed_tensors(tensors, base,
+                                  config["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"]);
+}
+
+class PackedFormats : public ::testing::TestWithParam<Case> {};
+
+TEST_P(PackedFormats, HoldWhatTheModelHolds) {
+  const FormattedModel model(rich_model(), linears_in(GetParam().format, "f16"));
+  const Exported out(GetParam().exporter, model);
+  EXPECT_EQ(out.predicted, out.bytes());
+  for (const fs::path& file : out.named) EXPECT_TRUE(fs::exists(file)) << file;
+  EXPECT_EQ(out.named.front(), out.path / "config.json");
+  const PackedWeights written(out.path);
+  EXPECT_EQ(written.architecture(), [&] {
+    Architecture meant = model.architecture();
+    meant.tied_stated = written.architecture().tied_stated;
+    return meant;
+  }());
+  EXPECT_EQ(written.head()->decode(), model.head()->decode());
+  EXPECT_EQ(written.final_norm(), model.final_norm());
+  for (std::size_t b = 0; b < 2; ++b) {
+    const BlockWeights left = written.block(b), right = model.block(b);
+    EXPECT_EQ(left.input_norm, right.input_norm);
+    for (const LinearInfo& info : block_linears()) {
+      const MatrixF meant = right[info.slot].weight->decode();
+      EXPECT_EQ(left[info.slot].weight->format(), GetParam().format);
+      EXPECT_THAT(left[info.slot].weight->payload(), ::testing::ElementsAreArray(right[info.slot].weight->payload()));
+      EXPECT_EQ(left[info.slot].bias, right[info.slot].bias);
+      const PlainMatrix plain = plain_matrix(out, GetParam().exporter, "model." + module_name(b, info.slot));
+      ASSERT_EQ(plain.size(), meant.values().size());
+      for (std::size_t i = 0; i < plain.size(); ++i)
+        ASSERT_NEAR(plain[i], meant.values()[i], 1e-6 * std::fabs(meant.values()[i])) << info.module << " " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, PackedFormats,
+    ::testing::Values(Case{"gptq", "int4 g128 sym"}, Case{"gptq", "int4 g64 asym"}, Case{"gptq", "int8 channel sym"},
+                      Case{"gptq", "int3 g32 sym"}, Case{"gptq", "int3 g64 asym bf16"}, Case{"gptq", "int2 g64 asym"},
+                      Case{"awq", "int4 g128 asym"}, Case{"awq", "int4 g32 asym"},
+                      Case{"compressed-tensors", "int4 g128 sym"}, Case{"compressed-tensors", "int4 g32 asym"},
+                      Case{"compressed-tensors", "int8 channel sym bf16"},
+                      Case{"compressed-tensors", "int8 channel asym"}, Case{"mlx", "int4 g64 sym"},
+                      Case{"mlx", "int2 g32 asym"}, Case{"mlx", "int3 g128 sym bf16"}, Case{"mlx", "int5 g64 asym"},
+                      Case{"mlx", "int6 g64 sym"}, Case{"mlx", "int8 g32 asym bf16"}),
+    [](const auto& one) {
+      std::string name = one.param.exporter + "_" + one.param.format;
+      std::ranges::replace_if(
+          name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+      return name;
+    });
+
+std::vector<std::uint32_t> words_for(const std::vector<unsigned>& codes, int bits) {
+  std::vector<std::uint32_t> words(words_of(codes.size(), bits));
+  stream_words(
+      codes.size(), bits, [&](std::size_t i) { return codes[i]; },
+      [&](std::size_t w, std::uint32_t v) { words[w] = v; });
+  return words;
+}
+
+/// Words that the formats' own tools make.
+TEST(BitWords, AreTheDocumentedOnes) {
+  EXPECT_THAT(words_for({1, 2, 3, 4, 5, 6, 7, 8}, 4), ElementsAre(0x87654321U));
+  EXPECT_THAT(words_for({0, 1, 2, 3, 4, 5, 6, 7}, 4), ElementsAre(0x76543210U));
+  std::vector<unsigned> threes;
+  for (unsigned i = 0; i < 32; ++i) threes.push_back(i % 8);
+  EXPECT_THAT(words_for(threes, 3), ElementsAre(0x88FAC688U, 0xC688FAC6U, 0xFAC688FAU));
+}
+
+/// One matrix in all formats: qzeros of symmetric codes, and the order of AWQ's columns.
+TEST(FolderFormats, StoreZeroPointsAsEachDocumentSays) {
+  const FormattedModel symmetric(rich_model(), linears_in("int4 g128 sym", "f16"));
+  const Exported gptq("gptq", symmetric);
+  const PlainTensor zeros = plain_tensors(gptq.path).at("model.layers.0.mlp.up_proj.qzeros");
+  for (std::size_t w = 0; w < zeros.bytes.size() / 4; ++w) ASSERT_EQ(zeros.word(w), 0x77777777U);
+  EXPECT_EQ(plain_config(gptq.path)["quantization_config"]["checkpoint_format"], "gptq");
+  const Exported packed("compressed-tensors", symmetric);
+  EXPECT_FALSE(plain_tensors(packed.path).contains("model.layers.0.mlp.up_proj.weight_zero_point"));
+  EXPECT_EQ(plain_config(gptq.path)["quantization_config"],
+            nlohmann::json::parse(read_file(gptq.path / "quantize_config.json")));
+}
+
+TEST(FolderFormats, MixedPrecisionIsSaidModuleByModule) {
+  const FormattedModel model(rich_model(), [](const TensorSpec& spec) -> std::string {
+    if (spec.role != TensorRole::linear) return "bf16";
+    if (spec.slot == LinearSlot::down) return "int8 g128 sym";
+    return spec.slot == LinearSlot::o ? "f16" : "int4 g128 sym";
+  });
+  for (const char* const exporter : {"gptq", "compressed-tensors", "mlx"}) {
+    SCOPED_TRACE(exporter);
+    const Exported out(exporter, model);
+    const PackedWeights written(out.path);
+    const BlockWeights block = written.block(1);
+    EXPECT_EQ(block[LinearSlot::down].weight->format(), "int8 g128 sym");
+    EXPECT_EQ(block[LinearSlot::up].weight->format(), "int4 g128 sym");
+    EXPECT_EQ(block[LinearSlot::o].weight->format(), "f16");
+  }
+  const Exported packed("compressed-tensors", model);
+  const auto quantization = plain_config(packed.path)["quantization_config"];
+  EXPECT_EQ(quantization["config_groups"].size(), 2u);
+  EXPECT_THAT(quantization["ignore"].dump(), HasSubstr("model.layers.1.self_attn.o_proj"));
+  EXPECT_THAT(quantization["ignore"].dump(), HasSubstr("lm_head"));
+  const Exported gptq("gptq", model);
+  EXPECT_THAT(plain_config(gptq.path)["quantization_config"]["dynamic"].dump(),
+              HasSubstr(R"("-:model\\.layers\\.0\\.self_attn\\.o_proj$":{})"));
+}
+
+TEST(FolderFormats, ShardsAreIndexed) {
+  const FormattedModel model(rich_model(), linears_in("int4 g64 sym", "bf16"));
+  const Exported whole("compressed-tensors", model), split("compressed-tensors", model, 1'000'000);
+  EXPECT_EQ(split.predicted, split.bytes());
+  const auto index = nlohmann::json::parse(read_file(split.path / "model.safetensors.index.json"));
+  const auto tensors = plain_tensors(split.path);
+  EXPECT_EQ(index["weight_map"].size(), tensors.size());
+  std::uint64_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += tensor.bytes.size();
+  EXPECT_EQ(index["metadata"]["total_size"], total);
+  std::size_t shards = 0;
+  for (const auto& entry : fs::directory_iterator(split.path)) shards += entry.path().extension() == ".safetensors";
+  EXPECT_GT(shards, 2u);
+  EXPECT_EQ(PackedWeights(split.path).block(1)[LinearSlot::q].weight->decode(),
+            PackedWeights(whole.path).block(1)[LinearSlot::q].weight->decode());
+}
+
+TEST(FolderFormats, AreTheSameBytesForAnyNumberOfThreads) {
+  const FormattedModel model(rich_model(), linears_in("int4 g64 asym", "bf16"));
+  for (const char* const exporter : {"gptq", "awq", "compressed-tensors", "mlx"}) {
+    set_thread_count(1);
+    const Exported one(exporter, model);
+    set_thread_count(4);
+    const Exported four(exporter, model);
+    set_thread_count(0);
+    EXPECT_EQ(read_file(one.path / "model.safetensors"), read_file(four.path / "model.safetensors")) << exporter;
+  }
+}
+
+/// Groups of zeros have a scale of zero here; no runtime gets one.
+TEST(FolderFormats, LetNoScaleOfZeroOut) {
+  class WithZeros final : public FormattedModel {
+   public:
+    explicit WithZeros(std::string format)
+        : FormattedModel(rich_model(), linears_in(format, "f16")), format_(std::move(format)) {}
+    BlockWeights block(std::size_t index) const override {
+      BlockWeights block = FormattedModel::block(index);
+      MatrixF weights = rich_model().block(index)[LinearSlot::up].weight->decode();
+      for (std::size_t c = 0; c < 64; ++c) weights(3, c) = 0;
+      const DenseTensor dense = make_dense(weights, DType::f32);
+      block[LinearSlot::up].weight = encode_as(dense, format_);
+      return block;
+    }
+
+   private:
+    std::string format_;
+  };
+  for (const auto& [exporter, format, suffix] :
+       {std::tuple{"gptq", "int4 g64 sym", ".scales"}, std::tuple{"awq", "int4 g64 asym", ".scales"},
+        std::tuple{"compressed-tensors", "int4 g64 sym", ".weight_scale"},
+        std::tuple{"mlx", "int4 g64 asym", ".scales"}}) {
+    SCOPED_TRACE(exporter);
+    const WithZeros model(format);
+    const Exported out(exporter, model);
+    const PlainTensor scales = plain_tensors(out.path).at(std::string("model.layers.0.mlp.up_proj") + suffix);
+    for (std::size_t i = 0; i < scales.shape[0] * scales.shape[1]; ++i) ASSERT_NE(scales.number(i), 0.0f);
+    EXPECT_EQ(PackedWeights(out.path).block(0)[LinearSlot::up].weight->decode(),
+              model.block(0)[LinearSlot::up].weight->decode());
+  }
+}
+
+std::string refusal(const std::string& exporter, const std::string& linears, const std::string& tables = "f16") {
+  const FormattedModel model(rich_model(), linears_in(linears, tables));
+  const auto made = find_exporter(exporter)->make();
+  for (const PlannedTensor& tensor : planned_tensors(model))
+    if (auto reason = made->cannot_hold(model.architecture(), tensor)) return *reason;
+  return "";
+}
+
+TEST(FolderFormats, RefuseWhatTheyCannotHold) {
+  EXPECT_THAT(refusal("gptq", "int5 g64 sym"),
+              HasSubstr("layers.0.self_attn.q_proj: GPTQ cannot hold int5 g64 sym: its "
+                        "widths are 2, 3, 4 and 8"));
+  EXPECT_THAT(refusal("gptq", "gguf/q4_k"), HasSubstr("GPTQ holds integers with scales, not gguf/q4_k"));
+  EXPECT_THAT(refusal("gptq", "int4 tensor sym"), HasSubstr("take scope: channel"));
+  EXPECT_THAT(refusal("gptq", "int4 g64 sym f32"), HasSubstr("its scales are f16 or bf16"));
+  EXPECT_THAT(refusal("awq", "int4 g64 sym"), HasSubstr("take symmetric: false"));
+  EXPECT_THAT(refusal("awq", "int8 g64 asym"), HasSubstr("it has 4 bits"));
+  EXPECT_THAT(refusal("awq", "int4 channel asym"), HasSubstr("it has groups"));
+  EXPECT_THAT(refusal("compressed-tensors", "int3 g64 sym"), HasSubstr("4 and 8 bits"));
+  EXPECT_THAT(refusal("compressed-tensors", "int4 g64 sym", "int8 g64 sym"), HasSubstr("keeps embedding and head"));
+  EXPECT_THAT(refusal("mlx", "int4 g256 sym"), HasSubstr("its groups have 32, 64 or 128 columns"));
+  EXPECT_EQ(refusal("mlx", "int4 g64 sym", "int8 g64 sym"), "");
+  for (const char* const exporter : {"gptq", "awq", "compressed-tensors", "mlx"})
+    expect_error(ErrorKind::bad_data, "no matrix is on an integer grid",
+                 [&] { Exported(exporter, FormattedModel(rich_model(), all_in("f16"))); });
+  const auto mixed = [](const char* other) {
+    return FormattedModel(rich_model(), [=](const TensorSpec& spec) -> std::string {
+      if (spec.role != TensorRole::linear) return "f16";
+      return spec.slot == LinearSlot::down ? other : "int4 g64 asym";
+    });
+  };
+  expect_error(ErrorKind::bad_data, "store zero points in two ways", [&] { Exported("gptq", mixed("int4 g64 sym")); });
+  expect_error(ErrorKind::bad_data, "one group size", [&] { Exported("awq", mixed("int4 g32 asym")); });
+}
+
+TEST(SafetensorsExport, DecodesEverythingToTheDtypeOfTheConfig) {
+  const FormattedModel model(rich_model(), linears_in("gguf/q4_k", "bf16"));
+  const Exported out("safetensors", model);
+  EXPECT_EQ(out.predicted, out.bytes());
+  const auto written = open_checkpoint_model(out.path);
+  EXPECT_EQ(written->embedding()->format(), "bf16");
+  const BlockWeights left = written->block(0), right = model.block(0);
+  for (const LinearInfo& info : block_linears())
+    EXPECT_EQ(left[info.slot].weight->decode(), make_dense(right[info.slot].weight->decode(), DType::f16).decode());
+  EXPECT_FALSE(plain_config(out.path).contains("quantization_config"));
+  EXPECT_THAT(read_file(out.path / "README.md"), HasSubstr("---\nlicense: mit\n---\n"));
+  EXPECT_EQ(read_file(out.path / "tokenizer.json"), "{}");
+}
+
+TEST(FolderExport, ReplacesAModelAndNothingElse) {
+  const FormattedModel model(rich_model(), linears_in("int4 g64 sym", "bf16"));
+  Exported out("gptq", model, 500'000);  // shards, which the next one has none of
+  out.plan.split_max_bytes = 0;
+  const auto exporter = find_exporter("compressed-tensors")->make();
+  exporter->write(out.plan, model, out.path, silent_progress());
+  EXPECT_EQ(exporter->predict_bytes(out.plan), out.bytes());
+  std::ofstream(out.path / "photo.png") << "x";
+  expect_error(ErrorKind::cannot_create, "holds 'photo.png', which is of no model",
+               [&] { exporter->write(out.plan, model, out.path, silent_progress()); });
+  EXPECT_TRUE(fs::exists(out.path / "photo.png"));
+  EXPECT_FALSE(fs::exists(out.path.string() + ".tmp"));
+}
+
+}  // namespace
+}  // namespace adze
