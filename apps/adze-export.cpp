@@ -1,4 +1,6 @@
 // adze-export: a compressed model, or a checkpoint as it is, becomes a file that other runtimes load.
+#include <malloc.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -106,7 +108,16 @@ void export_imatrix(const Options& options, const Tool& tool) {
         fmt::format("{}: importance matrix of {} tensors, {} bytes\n", options.out, imatrix.entries.size(), bytes));
 }
 
+/// Matrices of one size come and go: memory that was freed is used again instead of given back and faulted in anew,
+/// which takes longer than writing does.
+void keep_freed_memory() {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 256 << 20);
+}
+
 void run_export(const Options& options, Tool& tool) {
+  keep_freed_memory();
   if (is_statistics_folder(options.model)) return export_imatrix(options, tool);
   const auto exporter = exporter_named(options.format).make();
   require_suffix(options.format, options.out);

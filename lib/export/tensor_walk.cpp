@@ -1,13 +1,26 @@
 #include "export/tensor_walk.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace adze {
 
+BlockWeights TensorWalk::load(std::size_t index) {
+  BlockWeights block = ahead_index_ == index && ahead_.valid() ? ahead_.get() : model_.block(index);
+  const auto at = std::ranges::find(order_, index);
+  ahead_index_.reset();
+  if (at != order_.end() && at + 1 != order_.end()) {
+    ahead_index_ = *(at + 1);
+    ahead_ = std::async(std::launch::async, [this, next = *ahead_index_] { return model_.block(next); });
+  }
+  return block;
+}
+
 TensorValues TensorWalk::in_block(const TensorSpec& spec) {
   if (index_ != spec.block) {
     block_ = {};  // freed before the next one is loaded
-    block_ = model_.block(*spec.block);
+    block_ = load(*spec.block);
     index_ = spec.block;
   }
   if (spec.role == TensorRole::linear) return {block_[*spec.slot].weight, {}};

@@ -1,8 +1,11 @@
-// Looks up a model's tensors by their row of the tensor table, keeping one block alive at a time.
+// Looks up a model's tensors by their row of the tensor table, keeping one block alive at a time; or two, where it is
+// told in which order blocks will be asked for and reads the next one meanwhile.
 #pragma once
 
 #include <cstddef>
+#include <future>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "model/tensors.h"
@@ -19,14 +22,20 @@ struct TensorValues {
 class TensorWalk {
  public:
   explicit TensorWalk(const ModelWeights& model) : model_(model) {}
+  /// order: blocks as they will be asked for. Another order costs time, nothing else.
+  TensorWalk(const ModelWeights& model, std::vector<std::size_t> order) : model_(model), order_(std::move(order)) {}
 
   /// Fast in the order of expected_tensors; each change of block loads one.
   TensorValues at(const TensorSpec& spec);
 
  private:
   TensorValues in_block(const TensorSpec& spec);
+  BlockWeights load(std::size_t index);
 
   const ModelWeights& model_;
+  std::vector<std::size_t> order_;
+  std::optional<std::size_t> ahead_index_;
+  std::future<BlockWeights> ahead_;
   std::optional<std::size_t> index_;
   BlockWeights block_;
 };

@@ -175,7 +175,7 @@ TEST(PackedWeights, RefuseWhatCannotBe) {
         made.put(kUp + ".scales", SafetensorsType::f16, {2, kHidden},
                  HandMade::repeated(std::string("\x00\x7C", 2), 2 * kHidden));
       },
-      "not finite");
+      "a scale is not finite");
   changed(
       [](HandMade& made) {
         made.put(kUp + ".scales", SafetensorsType::i8, {2, kHidden}, std::string(2 * kHidden, 'x'));

@@ -44,16 +44,26 @@ class AwqFormat final : public IntegerFormat {
             {base + ".scales", SafetensorsType::f16, {groups, shape.rows}}};
   }
 
-  std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const override {
+  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
     const auto [rows, cols] = matrix.shape;
     const std::size_t groups = matrix.groups();
     if (suffix == "scales") return transposed_elements(matrix.scales, rows, groups, bytes_of(DType::f16));
     const bool is_zeros = suffix == "qzeros";
     WordMatrix words(is_zeros ? groups : cols, rows / 8);
-    parallel_for(is_zeros ? groups : cols, [&](std::size_t k) {
-      put_row(
-          k, rows, [&](std::size_t r) { return is_zeros ? matrix.zeros[r * groups + k] : matrix.codes[r * cols + k]; },
-          words);
+    if (is_zeros) {
+      for (std::size_t g = 0; g < groups; ++g)
+        put_row(
+            g, rows, [&](std::size_t r) { return matrix.zeros[r * groups + g]; }, words);
+      return words.take();
+    }
+    parallel_for(rows / 8, [&](std::size_t octet) {  // a column of words
+      std::array<std::vector<std::uint8_t>, 8> codes;
+      for (std::size_t i = 0; i < 8; ++i) codes[i] = matrix.unpacked_row(8 * octet + kOrder[i]);
+      for (std::size_t c = 0; c < cols; ++c) {
+        std::uint32_t word = 0;
+        for (std::size_t i = 0; i < 8; ++i) word |= std::uint32_t{codes[i][c]} << (4 * i);
+        words.set(c, octet, word);
+      }
     });
     return words.take();
   }

@@ -2,9 +2,13 @@
 // have them. Internal to export/folder.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
+
+#include "base/parallel.h"
 
 namespace adze {
 
@@ -44,14 +48,33 @@ class WordMatrix {
   std::vector<std::byte> bytes_;
 };
 
-/// Elements of `width` bytes, [rows x cols], the other way round.
+/// Rows of streams [rows x row_bytes] with each row padded to whole words.
+inline std::vector<std::byte> padded_rows(std::vector<std::byte> streams, std::size_t rows, std::size_t words) {
+  const std::size_t row_bytes = streams.size() / rows;
+  if (row_bytes == 4 * words) return streams;
+  std::vector<std::byte> padded(rows * words * 4);
+  for (std::size_t r = 0; r < rows; ++r)
+    std::memcpy(padded.data() + r * words * 4, streams.data() + r * row_bytes, row_bytes);
+  return padded;
+}
+
+template <std::size_t kWidth>
+std::vector<std::byte> transposed_fixed(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols) {
+  constexpr std::size_t kTile = 16;  // lines of both sides stay in the cache
+  std::vector<std::byte> out(in.size());
+  parallel_for((rows + kTile - 1) / kTile, [&](std::size_t tile) {
+    const std::size_t end = std::min(rows, (tile + 1) * kTile);
+    for (std::size_t c = 0; c < cols; ++c)
+      for (std::size_t r = tile * kTile; r < end; ++r)
+        std::memcpy(out.data() + (c * rows + r) * kWidth, in.data() + (r * cols + c) * kWidth, kWidth);
+  });
+  return out;
+}
+
+/// Elements of 2 or 4 bytes, [rows x cols], the other way round.
 inline std::vector<std::byte> transposed_elements(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols,
                                                   std::size_t width) {
-  std::vector<std::byte> out(in.size());
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = 0; c < cols; ++c)
-      for (std::size_t b = 0; b < width; ++b) out[(c * rows + r) * width + b] = in[(r * cols + c) * width + b];
-  return out;
+  return width == 2 ? transposed_fixed<2>(in, rows, cols) : transposed_fixed<4>(in, rows, cols);
 }
 
 }  // namespace adze

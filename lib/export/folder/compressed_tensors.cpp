@@ -55,17 +55,20 @@ class CompressedTensorsFormat final : public IntegerFormat {
     return parts;
   }
 
-  std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const override {
+  std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec&, Shape shape,
+                                                     std::string_view suffix) const override {
+    if (suffix != "weight_shape") return std::nullopt;
+    WordMatrix words(2, 2);  // of 64 bits each
+    words.set(0, 0, static_cast<std::uint32_t>(shape.rows));
+    words.set(1, 0, static_cast<std::uint32_t>(shape.cols));
+    return words.take();
+  }
+
+  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
     const auto [rows, cols] = matrix.shape;
     const std::size_t groups = matrix.groups();
     const int bits = matrix.spec.bits;
     if (suffix == "weight_scale") return matrix.scales;
-    if (suffix == "weight_shape") {
-      WordMatrix shape(2, 2);  // of 64 bits each
-      shape.set(0, 0, static_cast<std::uint32_t>(rows));
-      shape.set(1, 0, static_cast<std::uint32_t>(cols));
-      return shape.take();
-    }
     if (suffix == "weight_zero_point") {
       WordMatrix words(words_of(rows, bits), groups);
       for (std::size_t g = 0; g < groups; ++g)
@@ -74,13 +77,7 @@ class CompressedTensorsFormat final : public IntegerFormat {
             [&](std::size_t w, std::uint32_t word) { words.set(w, g, word); });
       return words.take();
     }
-    WordMatrix words(rows, words_of(cols, bits));
-    parallel_for(rows, [&](std::size_t r) {
-      stream_words(
-          cols, bits, [&](std::size_t c) { return matrix.codes[r * cols + c]; },
-          [&](std::size_t w, std::uint32_t word) { words.set(r, w, word); });
-    });
-    return words.take();
+    return padded_rows(std::move(matrix.codes), rows, words_of(cols, bits));
   }
 
  public:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
+#include <set>
 #include <system_error>
 
 #include <nlohmann/json.hpp>
@@ -219,38 +221,117 @@ class FolderExporter final : public Exporter {
 
   void write_shards(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
                     Progress& progress) const {
-    TensorWalk walk(model);
     std::size_t count = 0, done = 0;
     for (const Shard& shard : content.shards) count += shard.parts.size();
     progress.start("writing", count);
+    PartMaker maker(plan, *format_, model);
     for (const Shard& shard : content.shards) {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
-      std::map<std::string_view, const Part*> parts;
-      for (const Part& part : shard.parts) parts[part.spec.name] = &part;
+      maker.begin(shard);
       for (const SafetensorsTensor& tensor : writer.order()) {
-        const Part& part = *parts.at(tensor.name);
         with_context(fmt::format("tensor '{}'", tensor.name),
-                     [&] { writer.write(tensor.name, encode(plan, part, walk)); });
+                     [&] { writer.write(tensor.name, maker.take(tensor.name)); });
         progress.update(++done);
       }
       writer.commit();
     }
   }
 
-  std::vector<std::byte> encode(const ExportPlan& plan, const Part& part, TensorWalk& walk) const {
-    const PlannedTensor& planned = plan.tensors[part.tensor];
-    const TensorValues values = walk.at(planned.spec);
-    if (!values.matrix) return vector_bytes(values.vector);
-    if (values.matrix->format() != planned.format)
-      fail(ErrorKind::internal, "{} in the model, {} planned", values.matrix->format(), planned.format);
-    return format_->encode(planned, values.matrix, part.spec);
-  }
+  /// Makes parts in the order of a file, which goes by dtype: scales come long after the codes of their matrix. When a
+  /// block is there, what is small of it is made at once and kept, as long as all that is kept takes no more than the
+  /// largest tensor; the rest is loaded again.
+  class PartMaker {
+   public:
+    PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model)
+        : plan_(plan), format_(format), walk_(model, by_name(model.architecture().layers)) {}
+
+    void begin(const Shard& shard) {
+      parts_.clear();
+      of_tensor_.clear();
+      kept_.clear();
+      room_ = 0;
+      for (const Part& part : shard.parts) {
+        parts_[part.spec.name] = &part;
+        of_tensor_[part.tensor].push_back(&part);
+        room_ = std::max(room_, bytes_of_part(part));
+      }
+    }
+
+    std::vector<std::byte> take(const std::string& name) {
+      if (const auto kept = kept_.find(name); kept != kept_.end()) {
+        std::vector<std::byte> bytes = std::move(kept->second);
+        parts_.erase(name);
+        room_ += bytes.size();
+        kept_.erase(kept);
+        return bytes;
+      }
+      const Part& part = *parts_.at(name);
+      parts_.erase(name);
+      bool is_loaded = false;
+      std::vector<std::byte> bytes = make(part, is_loaded);
+      if (is_loaded) keep_what_is_small(part);
+      return bytes;
+    }
+
+   private:
+    /// Blocks in the order of their tensors' names.
+    static std::vector<std::size_t> by_name(std::size_t layers) {
+      std::vector<std::size_t> order(layers);
+      std::iota(order.begin(), order.end(), std::size_t{0});
+      std::ranges::sort(order, {}, [](std::size_t block) { return fmt::format("{}.", block); });
+      return order;
+    }
+    static std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
+
+    std::vector<std::byte> make(const Part& part, bool& is_loaded) {
+      const PlannedTensor& planned = plan_.tensors[part.tensor];
+      if (planned.spec.shape.size() == 1) return vector_bytes(walk_.at(planned.spec).vector);
+      return format_.encode(planned, part.spec, [&] {
+        is_loaded = true;
+        TensorPtr matrix = walk_.at(planned.spec).matrix;
+        if (matrix->format() != planned.format)
+          fail(ErrorKind::internal, "{} in the model, {} planned", matrix->format(), planned.format);
+        return matrix;
+      });
+    }
+
+    /// Other parts of the matrix, and the block's norms and biases.
+    void keep_what_is_small(const Part& now) {
+      for (const Part* const other : of_tensor_[now.tensor]) keep(*other, now);
+      const std::optional<std::size_t> block = plan_.tensors[now.tensor].spec.block;
+      if (!block || !vectors_of_.insert(*block).second) return;
+      for (const auto& [tensor, parts] : of_tensor_)
+        if (plan_.tensors[tensor].spec.block == block && plan_.tensors[tensor].spec.shape.size() == 1)
+          keep(*parts.front(), now);
+    }
+
+    void keep(const Part& part, const Part& now) {
+      const std::uint64_t bytes = bytes_of_part(part);
+      if (&part == &now || bytes > bytes_of_part(now) / 4 || bytes > room_ || !parts_.contains(part.spec.name) ||
+          kept_.contains(part.spec.name))
+        return;
+      bool ignored = false;
+      kept_[part.spec.name] = make(part, ignored);
+      room_ -= bytes;
+    }
+
+    const ExportPlan& plan_;
+    const FolderFormat& format_;
+    TensorWalk walk_;
+    std::map<std::string, const Part*> parts_;
+    std::map<std::size_t, std::vector<const Part*>> of_tensor_;
+    std::set<std::size_t> vectors_of_;
+    std::map<std::string, std::vector<std::byte>> kept_;
+    std::uint64_t room_ = 0;
+  };
 
   /// Reads the folder as any reader of adze would, which shares no code with what wrote it.
   void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
               Progress& progress) const {
     const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
-    TensorWalk in_file(*written), in_model(model);
+    std::vector<std::size_t> order(plan.architecture.layers);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    TensorWalk in_file(*written, order), in_model(model, order);
     progress.start("verifying", plan.tensors.size());
     for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
       const TensorSpec& spec = plan.tensors[t].spec;
@@ -269,6 +350,7 @@ class FolderExporter final : public Exporter {
     constexpr std::size_t kTileRows = 64;
     const Shape shape = meant.shape();
     if (written.shape() != shape) fail(ErrorKind::internal, "another shape");
+    if (written.format() == meant.format() && std::ranges::equal(written.payload(), meant.payload())) return;
     std::vector<std::uint8_t> differs(divide_up(shape.rows, kTileRows));
     parallel_for(differs.size(), [&](std::size_t tile) {
       const std::size_t first = tile * kTileRows, count = std::min(kTileRows, shape.rows - first);

@@ -26,8 +26,9 @@ void leave_no_zero_scales(IntegerMatrix& matrix) {
       fail(ErrorKind::internal, "row {}, group {}: the scale is {}", i / groups, i % groups, scales[i]);
     if (scales[i] != 0) continue;
     std::memcpy(matrix.scales.data() + i * width, one.data(), width);
-    std::fill_n(matrix.codes.begin() + static_cast<std::ptrdiff_t>(i / groups * matrix.shape.cols + i % groups * cols),
-                cols, matrix.zeros[i]);
+    std::vector<std::uint8_t> row = matrix.unpacked_row(i / groups);
+    std::fill_n(row.begin() + static_cast<std::ptrdiff_t>(i % groups * cols), cols, matrix.zeros[i]);
+    matrix.pack_row(i / groups, row);
   }
 }
 
@@ -103,14 +104,18 @@ std::vector<SafetensorsSpec> IntegerFormat::parts(const PlannedTensor& tensor, D
   return {{base + ".weight", safetensors_type_of(dtype), tensor.spec.shape}};
 }
 
-std::vector<std::byte> IntegerFormat::encode(const PlannedTensor& tensor, const TensorPtr& matrix,
-                                             const SafetensorsSpec& part) const {
-  const TensorPtr dense = densified(matrix);
+std::vector<std::byte> IntegerFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                             const LoadMatrix& matrix) const {
+  const std::string_view suffix = std::string_view(part.name).substr(base_name(tensor.spec).size() + 1);
+  const auto spec = integers_of(tensor);
+  if (spec)
+    if (auto bytes = encode_sizes(*spec, shape_of(tensor), suffix)) return std::move(*bytes);
+  const TensorPtr dense = densified(matrix());
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(dense.get());
   if (quantized == nullptr) return {dense->payload().begin(), dense->payload().end()};
   IntegerMatrix integers = unpack_integers(*quantized);
   leave_no_zero_scales(integers);
-  return encode_integers(integers, std::string_view(part.name).substr(base_name(tensor.spec).size() + 1));
+  return encode_integers(std::move(integers), suffix);
 }
 
 TensorPtr IntegerFormat::as_stored(const TensorPtr& matrix, DType) const { return densified(matrix); }

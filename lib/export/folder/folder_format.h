@@ -3,6 +3,7 @@
 // (folder_exporter.h) does the rest.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +18,9 @@
 
 namespace adze {
 
+/// Loads the matrix that a part is made of; for parts that need it.
+using LoadMatrix = std::function<TensorPtr()>;
+
 class FolderFormat {
  public:
   virtual ~FolderFormat() = default;
@@ -28,8 +32,8 @@ class FolderFormat {
   /// The tensors that a matrix becomes.
   virtual std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const = 0;
   /// All bytes of one of them. Throws internal for values that must not get out.
-  virtual std::vector<std::byte> encode(const PlannedTensor& tensor, const TensorPtr& matrix,
-                                        const SafetensorsSpec& part) const = 0;
+  virtual std::vector<std::byte> encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                        const LoadMatrix& matrix) const = 0;
   /// What a reader of the folder gets: the matrix with what the format rounds.
   virtual TensorPtr as_stored(const TensorPtr& matrix, DType /*floats*/) const { return matrix; }
 
@@ -49,8 +53,8 @@ class IntegerFormat : public FolderFormat {
   std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const final;
   std::optional<std::string> remark(const PlannedTensor& tensor) const final;
   std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const final;
-  std::vector<std::byte> encode(const PlannedTensor& tensor, const TensorPtr& matrix,
-                                const SafetensorsSpec& part) const final;
+  std::vector<std::byte> encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                const LoadMatrix& matrix) const final;
   TensorPtr as_stored(const TensorPtr& matrix, DType floats) const final;
 
  protected:
@@ -63,8 +67,11 @@ class IntegerFormat : public FolderFormat {
   virtual std::optional<std::string> remark_on(const IntegerGridSpec&) const { return std::nullopt; }
   virtual std::vector<SafetensorsSpec> integer_parts(const std::string& base, const IntegerGridSpec& spec,
                                                      Shape shape) const = 0;
-  /// suffix: of the part's name, "qweight".
-  virtual std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const = 0;
+  /// Parts that sizes alone decide, such as a shape; nothing for others. suffix: of the part's name, "g_idx".
+  virtual std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec&, Shape, std::string_view) const {
+    return std::nullopt;
+  }
+  virtual std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const = 0;
 };
 
 /// The grid of a matrix that a format of integers would store as codes; nothing for floats.

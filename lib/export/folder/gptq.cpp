@@ -59,16 +59,20 @@ class GptqFormat final : public IntegerFormat {
             {base + ".g_idx", SafetensorsType::i32, {shape.cols}}};
   }
 
-  std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const override {
+  std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec& spec, Shape shape,
+                                                     std::string_view suffix) const override {
+    if (suffix != "g_idx") return std::nullopt;
+    const std::size_t group = spec.scope == ScaleScope::group ? spec.group : shape.cols;
+    WordMatrix index(1, shape.cols);
+    for (std::size_t c = 0; c < shape.cols; ++c) index.set(0, c, static_cast<std::uint32_t>(c / group));
+    return index.take();
+  }
+
+  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
     const auto [rows, cols] = matrix.shape;
     const std::size_t groups = matrix.groups();
     const int bits = matrix.spec.bits;
     if (suffix == "scales") return transposed_elements(matrix.scales, rows, groups, bytes_of(matrix.spec.scale_dtype));
-    if (suffix == "g_idx") {
-      WordMatrix index(1, cols);
-      for (std::size_t c = 0; c < cols; ++c) index.set(0, c, static_cast<std::uint32_t>(c / matrix.group_cols()));
-      return index.take();
-    }
     if (suffix == "qzeros") {
       WordMatrix words(groups, words_of(rows, bits));
       const std::uint8_t less = matrix.spec.symmetric ? 1 : 0;
@@ -78,13 +82,7 @@ class GptqFormat final : public IntegerFormat {
             [&](std::size_t w, std::uint32_t word) { words.set(g, w, word); });
       return words.take();
     }
-    WordMatrix words(words_of(cols, bits), rows);
-    parallel_for(rows, [&](std::size_t r) {
-      stream_words(
-          cols, bits, [&](std::size_t c) { return matrix.codes[r * cols + c]; },
-          [&](std::size_t w, std::uint32_t word) { words.set(w, r, word); });
-    });
-    return words.take();
+    return transposed_elements(matrix.codes, rows, words_of(cols, bits), 4);  // rows are whole words here
   }
 
  public:

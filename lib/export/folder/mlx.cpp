@@ -44,18 +44,10 @@ class MlxFormat final : public IntegerFormat {
             {base + ".biases", side, {shape.rows, groups}}};
   }
 
-  std::vector<std::byte> encode_integers(const IntegerMatrix& matrix, std::string_view suffix) const override {
+  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
     const auto [rows, cols] = matrix.shape;
     const int bits = matrix.spec.bits;
-    if (suffix == "weight") {
-      WordMatrix words(rows, words_of(cols, bits));
-      parallel_for(rows, [&](std::size_t r) {
-        stream_words(
-            cols, bits, [&](std::size_t c) { return matrix.codes[r * cols + c]; },
-            [&](std::size_t w, std::uint32_t word) { words.set(r, w, word); });
-      });
-      return words.take();
-    }
+    if (suffix == "weight") return padded_rows(std::move(matrix.codes), rows, words_of(cols, bits));
     std::vector<float> values = scales_of(matrix);
     if (suffix == "biases")
       for (std::size_t i = 0; i < values.size(); ++i) values[i] *= -static_cast<float>(matrix.zeros[i]);

@@ -1,12 +1,15 @@
-// A matrix on an integer grid taken apart: what formats of runtimes are made of, and what is read from them.
+// A matrix on an integer grid taken apart: what formats of runtimes are made of, and what is read from them. Codes stay
+// packed, since most formats have the same stream of bits for a row.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/dtype.h"
+#include "grid/bits.h"
 #include "grid/integer/integer.h"
 #include "grid/quantized_tensor.h"
 
@@ -16,19 +19,26 @@ namespace adze {
 struct IntegerMatrix {
   IntegerGridSpec spec;  ///< scope group or channel
   Shape shape;
-  std::vector<std::uint8_t> codes;  ///< [rows x cols]
+  std::vector<std::byte> codes;     ///< [rows x code_bytes()], code i of a row in bits [i b, i b + b) of its stream
   std::vector<std::byte> scales;    ///< [rows x groups] of spec.scale_dtype
   std::vector<std::uint8_t> zeros;  ///< [rows x groups]; 2^(bits - 1) where the grid is symmetric
 
   std::size_t group_cols() const { return spec.scope == ScaleScope::group ? spec.group : shape.cols; }
   std::size_t groups() const { return shape.cols / group_cols(); }
+  /// Of one row, the last one padded with zero bits.
+  std::size_t code_bytes() const { return static_cast<std::size_t>(packed_bytes(shape.cols, spec.bits)); }
+  std::span<const std::byte> code_row(std::size_t row) const {
+    return std::span(codes).subspan(row * code_bytes(), code_bytes());
+  }
+  std::vector<std::uint8_t> unpacked_row(std::size_t row) const;
+  void pack_row(std::size_t row, std::span<const std::uint8_t> unpacked);
 };
 
 /// Throws bad_data for a tensor on another grid, or with one scale for all of it.
 IntegerMatrix unpack_integers(const QuantizedTensor& tensor);
 
-/// The inverse. Throws bad_data where sizes disagree, a code or a zero point is too large, or a symmetric matrix has
-/// another zero point.
+/// The inverse. Throws bad_data where sizes disagree, a zero point is too large, a row's padding is not zero, or a
+/// symmetric matrix has another zero point.
 std::shared_ptr<const QuantizedTensor> pack_integers(const IntegerMatrix& matrix);
 
 /// Scales as numbers, [rows x groups].

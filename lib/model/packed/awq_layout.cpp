@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
 
@@ -43,14 +44,20 @@ class AwqLayout final : public PackedLayout {
     const std::size_t groups = cols / sizes_.group_cols(cols);
     const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {cols, rows / 8});
     const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, rows / 8});
-    std::vector<std::uint8_t> codes(shape.count()), zeros(rows * groups);
-    for (std::size_t r = 0; r < rows; ++r) {
-      for (std::size_t c = 0; c < cols; ++c) codes[r * cols + c] = nibble(packed, rows, c, r);
-      for (std::size_t g = 0; g < groups; ++g) zeros[r * groups + g] = nibble(packed_zeros, rows, g, r);
-    }
+    IntegerMatrix matrix{
+        {4, false, ScaleScope::channel}, shape, std::vector<std::byte>(rows * packed_bytes(cols, 4)), {}, {}};
+    std::vector<std::uint8_t> zeros(rows * groups);
+    parallel_for(rows / 8, [&](std::size_t octet) {  // the rows of one column of words
+      std::vector<std::uint8_t> codes(cols);
+      for (std::size_t r = 8 * octet; r < 8 * octet + 8; ++r) {
+        for (std::size_t c = 0; c < cols; ++c) codes[c] = nibble(packed, rows, c, r);
+        matrix.pack_row(r, codes);
+        for (std::size_t g = 0; g < groups; ++g) zeros[r * groups + g] = nibble(packed_zeros, rows, g, r);
+      }
+    });
     RawTensors::Floats scales = raw.read_floats(base + ".scales", {groups, rows});
     scales.bytes = turned(scales.bytes, groups, rows, bytes_of(scales.dtype));
-    return integer_tensor(sizes_, shape, std::move(codes), std::move(scales), std::move(zeros));
+    return integer_tensor(sizes_, shape, std::move(matrix.codes), std::move(scales), std::move(zeros));
   }
 
  private:

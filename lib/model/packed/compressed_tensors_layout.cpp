@@ -52,12 +52,8 @@ class CompressedTensorsLayout final : public PackedLayout {
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
     const std::uint64_t words = word_count(cols, sizes.bits);
-    const auto packed = raw.read(base + ".weight_packed", SafetensorsType::i32, {rows, words});
-    std::vector<std::uint8_t> codes(shape.count());
-    parallel_for(rows, [&](std::size_t r) {
-      const auto fields = fields_of(std::span(packed).subspan(r * words * 4, words * 4), sizes.bits, cols);
-      std::ranges::copy(fields, codes.begin() + static_cast<std::ptrdiff_t>(r * cols));
-    });
+    std::vector<std::byte> codes =
+        without_padding(raw.read(base + ".weight_packed", SafetensorsType::i32, {rows, words}), rows, cols, sizes.bits);
     RawTensors::Floats scales = raw.read_floats(base + ".weight_scale", {rows, groups});
     return integer_tensor(sizes, shape, std::move(codes), std::move(scales), zeros_of(raw, base, rows, groups, sizes));
   }

@@ -66,11 +66,7 @@ class GptqLayout final : public PackedLayout {
     const std::size_t groups = cols / sizes.group_cols(cols);
     const std::uint64_t words = word_count(cols, sizes.bits), zero_words = word_count(rows, sizes.bits);
     const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {words, rows});
-    std::vector<std::uint8_t> codes(shape.count());
-    parallel_for(rows, [&](std::size_t r) {
-      const auto fields = fields_of(word_column(packed, rows, r), sizes.bits, cols);
-      std::ranges::copy(fields, codes.begin() + static_cast<std::ptrdiff_t>(r * cols));
-    });
+    std::vector<std::byte> codes = without_padding(turned(packed, words, rows, 4), rows, cols, sizes.bits);
     const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, zero_words});
     std::vector<std::uint8_t> zeros(rows * groups);
     for (std::size_t g = 0; g < groups; ++g) {
@@ -82,7 +78,8 @@ class GptqLayout final : public PackedLayout {
     scales.bytes = turned(scales.bytes, groups, rows, bytes_of(scales.dtype));
     const std::vector<std::uint32_t> order = group_index(raw, base, cols, groups);
     for (std::size_t c = 0; c < cols; ++c)
-      if (order[c] != c / sizes.group_cols(cols)) return scattered(shape, groups, codes, zeros, scales, order);
+      if (order[c] != c / sizes.group_cols(cols))
+        return scattered(shape, groups, sizes.bits, codes, zeros, scales, order);
     return integer_tensor(sizes, shape, std::move(codes), std::move(scales), std::move(zeros));
   }
 
@@ -124,14 +121,14 @@ class GptqLayout final : public PackedLayout {
   }
 
   /// Activation order: groups of columns that no grid has side by side.
-  static TensorPtr scattered(Shape shape, std::size_t groups, const std::vector<std::uint8_t>& codes,
+  static TensorPtr scattered(Shape shape, std::size_t groups, int bits, const std::vector<std::byte>& codes,
                              const std::vector<std::uint8_t>& zeros, const RawTensors::Floats& stored,
                              const std::vector<std::uint32_t>& order) {
     std::vector<float> scales(shape.rows * groups);
     to_float(stored.dtype, stored.bytes, scales);
-    return float_tensor(shape, [&](std::size_t r, std::size_t c) {
+    return float_tensor(shape, bits, codes, [&](std::size_t r, std::size_t c, int code) {
       const std::size_t side = r * groups + order[c];
-      return scales[side] * static_cast<float>(int{codes[r * shape.cols + c]} - int{zeros[side]});
+      return scales[side] * static_cast<float>(code - int{zeros[side]});
     });
   }
 

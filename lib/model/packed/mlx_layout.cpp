@@ -36,12 +36,8 @@ class MlxLayout final : public PackedLayout {
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
     const std::uint64_t words = word_count(cols, sizes.bits);
-    const auto packed = raw.read(base + ".weight", SafetensorsType::u32, {rows, words});
-    std::vector<std::uint8_t> codes(shape.count());
-    parallel_for(rows, [&](std::size_t r) {
-      const auto fields = fields_of(std::span(packed).subspan(r * words * 4, words * 4), sizes.bits, cols);
-      std::ranges::copy(fields, codes.begin() + static_cast<std::ptrdiff_t>(r * cols));
-    });
+    std::vector<std::byte> codes =
+        without_padding(raw.read(base + ".weight", SafetensorsType::u32, {rows, words}), rows, cols, sizes.bits);
     RawTensors::Floats scales = raw.read_floats(base + ".scales", {rows, groups});
     const RawTensors::Floats biases = raw.read_floats(base + ".biases", {rows, groups});
     std::vector<float> scale(rows * groups), bias(rows * groups);
@@ -51,9 +47,9 @@ class MlxLayout final : public PackedLayout {
     for (std::size_t i = 0; i < zeros.size(); ++i) {
       const float zero = scale[i] == 0 ? -1.0f : std::nearbyint(-bias[i] / scale[i]);
       if (!(zero >= 0 && zero < static_cast<float>(1 << sizes.bits)) || -(scale[i] * zero) != bias[i])
-        return float_tensor(shape, [&](std::size_t r, std::size_t c) {
+        return float_tensor(shape, sizes.bits, codes, [&](std::size_t r, std::size_t c, int code) {
           const std::size_t side = r * groups + c / (cols / groups);
-          return scale[side] * static_cast<float>(codes[r * cols + c]) + bias[side];
+          return scale[side] * static_cast<float>(code) + bias[side];
         });
       zeros[i] = static_cast<std::uint8_t>(zero);
     }

@@ -1,8 +1,10 @@
 #include "model/packed/packed_integers.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
+#include "base/error.h"
 #include "base/parallel.h"
 
 namespace adze {
@@ -15,16 +17,30 @@ std::vector<std::byte> word_column(std::span<const std::byte> words, std::size_t
   return column;
 }
 
-std::vector<std::byte> turned(std::span<const std::byte> elements, std::size_t rows, std::size_t cols,
-                              std::size_t width) {
+namespace {
+
+template <std::size_t kWidth>
+std::vector<std::byte> turned_fixed(std::span<const std::byte> elements, std::size_t rows, std::size_t cols) {
+  constexpr std::size_t kTile = 16;
   std::vector<std::byte> out(elements.size());
-  for (std::size_t i = 0; i < rows * cols; ++i)
-    std::memcpy(out.data() + (i % cols * rows + i / cols) * width, elements.data() + i * width, width);
+  parallel_for((cols + kTile - 1) / kTile, [&](std::size_t tile) {
+    const std::size_t end = std::min(cols, (tile + 1) * kTile);
+    for (std::size_t r = 0; r < rows; ++r)
+      for (std::size_t c = tile * kTile; c < end; ++c)
+        std::memcpy(out.data() + (c * rows + r) * kWidth, elements.data() + (r * cols + c) * kWidth, kWidth);
+  });
   return out;
 }
 
-TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::uint8_t> codes,
-                         RawTensors::Floats scales, std::vector<std::uint8_t> zeros) {
+}  // namespace
+
+std::vector<std::byte> turned(std::span<const std::byte> elements, std::size_t rows, std::size_t cols,
+                              std::size_t width) {
+  return width == 2 ? turned_fixed<2>(elements, rows, cols) : turned_fixed<4>(elements, rows, cols);
+}
+
+TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::byte> codes, RawTensors::Floats scales,
+                         std::vector<std::uint8_t> zeros) {
   const auto middle = static_cast<std::uint8_t>(1 << (sizes.bits - 1));
   IntegerGridSpec spec;
   spec.bits = sizes.bits;
@@ -32,14 +48,36 @@ TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std:
   if (sizes.group > 0) spec.group = sizes.group;
   spec.symmetric = sizes.symmetric && std::ranges::all_of(zeros, [&](std::uint8_t z) { return z == middle; });
   spec.scale_dtype = scales.dtype;
-  return pack_integers({spec, shape, std::move(codes), std::move(scales.bytes), std::move(zeros)});
+  const IntegerMatrix matrix{spec, shape, std::move(codes), std::move(scales.bytes), std::move(zeros)};
+  const std::vector<float> values = scales_of(matrix);
+  const auto wrong = std::ranges::find_if_not(values, [](float scale) { return std::isfinite(scale); });
+  if (wrong != values.end())
+    fail(ErrorKind::bad_data, "row {}: a scale is not finite",
+         static_cast<std::size_t>(wrong - values.begin()) / matrix.groups());
+  return pack_integers(matrix);
 }
 
-TensorPtr float_tensor(Shape shape, const std::function<float(std::size_t, std::size_t)>& value) {
+std::vector<std::byte> without_padding(std::vector<std::byte> words, std::size_t rows, std::size_t cols, int bits) {
+  const std::size_t padded = words.size() / rows, row_bytes = static_cast<std::size_t>(packed_bytes(cols, bits));
+  if (padded == row_bytes) return words;
+  for (std::size_t r = 0; r < rows; ++r) {
+    const std::span<const std::byte> rest = std::span(words).subspan(r * padded + row_bytes, padded - row_bytes);
+    if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; }))
+      fail(ErrorKind::bad_data, "row {}: bits after the last code are not zero", r);
+    std::memmove(words.data() + r * row_bytes, words.data() + r * padded, row_bytes);
+  }
+  words.resize(rows * row_bytes);
+  return words;
+}
+
+TensorPtr float_tensor(Shape shape, int bits, std::span<const std::byte> codes,
+                       const std::function<float(std::size_t, std::size_t, int)>& value) {
+  const std::size_t row_bytes = codes.size() / shape.rows;
   std::vector<std::byte> payload(shape.count() * sizeof(float));
   parallel_for(shape.rows, [&](std::size_t r) {
+    BitReader reader(codes.subspan(r * row_bytes, row_bytes), bits);
     for (std::size_t c = 0; c < shape.cols; ++c) {
-      const float v = value(r, c);
+      const float v = value(r, c, static_cast<int>(reader.get()));
       std::memcpy(payload.data() + (r * shape.cols + c) * sizeof(float), &v, sizeof(float));
     }
   });

@@ -24,7 +24,7 @@ inline std::vector<std::uint8_t> fields_of(std::span<const std::byte> words, int
 /// Column `col` of a matrix of words [rows x cols], as one stream.
 std::vector<std::byte> word_column(std::span<const std::byte> words, std::size_t cols, std::size_t col);
 
-/// Elements of `width` bytes, [rows x cols], to [cols x rows].
+/// Elements of 2 or 4 bytes, [rows x cols], to [cols x rows].
 std::vector<std::byte> turned(std::span<const std::byte> elements, std::size_t rows, std::size_t cols,
                               std::size_t width);
 
@@ -32,12 +32,18 @@ constexpr std::uint64_t word_count(std::size_t count, int bits) {
   return (static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bits) + 31) / 32;
 }
 
-/// The tensor of these codes: on a symmetric grid where every zero point is in the middle and `symmetric` says so.
-/// scales: [rows x groups] of floats as they were stored.
-TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::uint8_t> codes,
-                         RawTensors::Floats scales, std::vector<std::uint8_t> zeros);
+/// Rows of whole words [rows x words] without the words' padding: streams of `cols` fields. Throws bad_data where
+/// padding is not zero.
+std::vector<std::byte> without_padding(std::vector<std::byte> words, std::size_t rows, std::size_t cols, int bits);
 
-/// value(row, col), as f32.
-TensorPtr float_tensor(Shape shape, const std::function<float(std::size_t, std::size_t)>& value);
+/// The tensor of these codes, streams of rows: on a symmetric grid where every zero point is in the middle and
+/// `symmetric` says so. scales: [rows x groups] of floats as they were stored. Throws bad_data for one that is not
+/// finite.
+TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::byte> codes, RawTensors::Floats scales,
+                         std::vector<std::uint8_t> zeros);
+
+/// value(row, col, code) of these codes, as f32.
+TensorPtr float_tensor(Shape shape, int bits, std::span<const std::byte> codes,
+                       const std::function<float(std::size_t, std::size_t, int)>& value);
 
 }  // namespace adze

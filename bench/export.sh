@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# How fast solved grids are exported, beside what the disk takes: bench/export.sh [--bin DIR] [--hidden N] [--layers N]
+# A random checkpoint in int4 (groups of 128) is written in each packed format, read back and compared; `ratio` is its bytes
+# per second over those of dd with fsync, the median of three runs of each, in turns.
+set -euo pipefail
+shopt -s inherit_errexit
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+hidden=2048 layers=10 bin=""
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --help | -h) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --hidden) hidden=$2 ;;
+    --layers) layers=$2 ;;
+    --bin) bin=$(realpath -e -- "$2") ;;
+    *) echo "export: unknown option $1: --help" >&2; exit 64 ;;
+  esac
+  shift 2
+done
+if [[ -z "$bin" ]]; then
+  source apps/setup.sh
+  adze_setup build >&2
+  cmake --preset release -DADZE_BENCH=ON >/dev/null
+  cmake --build --preset release --target adze-synthetic adze-quantize adze-export >&2
+  bin=$PWD/build/release/bin
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# seconds COMMAND...: of the wall clock.
+seconds() {
+  local before after
+  before=$(date +%s.%N)
+  "$@" > /dev/null 2>&1
+  after=$(date +%s.%N)
+  echo "$before $after" | awk '{ print $2 - $1 }'
+}
+median() { sort -n | sed -n 2p; }
+
+"$bin/adze-synthetic" "$work/model" --hidden "$hidden" --layers "$layers" --ffn $((hidden * 11 / 4)) --heads 32 \
+  --kv-heads 8 --vocab 4096 > /dev/null
+# sym, asym: AWQ has zero points
+for kind in sym asym; do
+  "$bin/adze-quantize" "$work/model" --grid int4 --group 128 --solver rtn --symmetric "$([[ $kind == sym ]] && echo true || echo false)" \
+    -o "$work/$kind" -q > /dev/null
+done
+echo "| format | bytes | MB/s | dd MB/s | ratio |"
+echo "|---|---|---|---|---|"
+for format in compressed-tensors gptq awq mlx; do
+  kind=$([[ $format == awq ]] && echo asym || echo sym)
+  : > "$work/ours"
+  : > "$work/dd"
+  for _ in 1 2 3; do
+    rm -rf "$work/out" "$work/zeros"
+    sync
+    seconds "$bin/adze-export" "$work/$kind" --format "$format" -o "$work/out" -q >> "$work/ours"
+    bytes=$(du -sb --apparent-size "$work/out/model.safetensors" | cut -f1)
+    sync
+    seconds dd if=/dev/zero of="$work/zeros" bs=1M count=$((bytes >> 20)) conv=fsync >> "$work/dd"
+  done
+  echo "$format $bytes $(median < "$work/ours") $(median < "$work/dd")" |
+    awk '{ printf "| %s | %d | %.0f | %.0f | %.2f |\n", $1, $2, $2 / $3 / 1e6, $2 / $4 / 1e6, $4 / $3 }'
+done
