@@ -239,6 +239,7 @@ std::vector<Shape> prepare_shapes(const Recipe& recipe, const OpenedModel& model
          request.measure->name);
   if (!request.statistics.empty() && !shapes.front().recipe.transforms.empty())
     fail(ErrorKind::usage, "--stats is of the model as it is, which this recipe always transforms: leave it out");
+  if (shapes.size() > 1) check_plan(shapes.back().recipe, model);  // mistakes in transforms are no reason to do without
   for (Shape& shape : shapes)
     try_shape(shape, shapes.size() == 1,
               [&] { shape.prepared.emplace(prepare_allocation(shape.recipe, model, request)); });
@@ -338,6 +339,10 @@ void run_allocate(const Options& options, Tool& tool) {
     try_shape(shape, shapes.size() == 1, [&] {
       make_model(*shape.prepared, folder.path() / SolutionStore::kModels, tool.progress());
       shape.result.emplace(allocate_modules(*shape.prepared, store, tool.progress()));
+      if (shapes.size() > 1 && !request.measure->in_kl && !shape.result->judged)
+        fail(ErrorKind::usage,
+             "models of several shapes are compared by KL, and none could be measured: take --measure kl, or a larger "
+             "--disk");
     });
   }
   const Shape& best = best_of(shapes);

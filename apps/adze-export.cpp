@@ -122,7 +122,11 @@ void run_export(const Options& options, Tool& tool) {
   const auto exporter = exporter_named(options.format).make();
   require_suffix(options.format, options.out);
   const OpenedModel model = open_model(options.model, options.open);
-  if (options.split_max_size.empty() && !options.overwrite && std::filesystem::exists(options.out))
+  std::error_code ignored;
+  if (std::filesystem::equivalent(options.out, options.model, ignored))
+    fail(ErrorKind::cannot_create, "{}: is the model itself; choose another -o", options.out);
+  const bool has_parts = options.format == "gguf" && !options.split_max_size.empty();  // of names of their own
+  if (!has_parts && !options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
   ExportPlan plan = plan_export(model);
   plan.split_max_bytes = split_max_bytes(options);

@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "export/folder/folder_exporter.h"
 #include "recipe/recipe.h"
 
 namespace adze {
@@ -69,6 +70,7 @@ bool is_made_by_run(const fs::path& out) {
   return is_finished(out) || (fs::exists(work / "lock") && is_work_folder(work)) || is_barely_begun(out);
 }
 
+constexpr const char* kInFolder = "/config.json";  ///< says that an export is a folder
 constexpr std::string_view kPartPattern = "-#####-of-#####.gguf";
 
 /// Stands for all files that a split export may have: "model-#####-of-#####.gguf" of "model.gguf". No file of a run has
@@ -101,6 +103,11 @@ std::set<std::string> files_of_run(const fs::path& out) {
   try {
     for (const ExportSpec& made : load_recipe(out / kRecipeName).exports) {
       files.insert(made.file.lexically_normal().generic_string());
+      if (made.format != "gguf") {  // a folder, and the one that becomes it
+        for (const char* const ending : {kInFolder, ".tmp/config.json"})
+          files.insert(made.file.lexically_normal().generic_string() + ending);
+        continue;
+      }
       if (made.split_max_bytes > 0) files.insert(pattern_of_parts(made.file.lexically_normal().generic_string()));
     }
   } catch (const Error&) {  // none was copied yet, or it is damaged: what it names is then foreign
@@ -128,6 +135,9 @@ bool is_of_run(const fs::directory_entry& entry, const std::string& name, const 
   if (name.starts_with("store/"))
     return !is_folder && (name.starts_with("store/block-") || name.starts_with("store/model.h5"));
   if (is_folder) return is_parent_of_one(name, files);
+  if (const std::size_t slash = name.rfind('/');
+      slash != std::string::npos && files.contains(name.substr(0, slash) + kInFolder))
+    return is_model_file(name.substr(slash + 1));
   const std::string whole = without_temporary_endings(name);
   return files.contains(whole) || files.contains(pattern_of_part(whole));
 }

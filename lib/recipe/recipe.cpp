@@ -94,10 +94,16 @@ void read_export(MapReader map, Recipe& recipe) {
   spec.format = format.word().value_or("");
   spec.where = format.where();
   spec.file = std::filesystem::path(file.word().value_or("")).lexically_normal();
+  if (!spec.file.empty() && !spec.file.has_filename()) spec.file = spec.file.parent_path();  // "folder/"
   spec.file_where = file.where();
   if (!stays_below(spec.file)) file.complain("must lie in the output folder: a relative path without '..'");
   if (!spec.file.empty() && std::ranges::find(recipe.exports, spec.file, &ExportSpec::file) != recipe.exports.end())
     file.complain("is written by another export already");
+  for (const ExportSpec& other : recipe.exports) {
+    const auto [mine, theirs] = std::ranges::mismatch(spec.file, other.file);
+    if (spec.file != other.file && (mine == spec.file.end() || theirs == other.file.end()))
+      file.complain(fmt::format("and '{}' lie in one another", other.file.string()));
+  }
   if (const Value split = map.optional("split_max_size"); split.present()) {
     const auto bytes = split.bytes();
     if (bytes == 0) split.complain("must be above zero");

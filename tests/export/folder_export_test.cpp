@@ -301,6 +301,22 @@ TEST(FolderExport, ReplacesAModelAndNothingElse) {
   const auto exporter = find_exporter("compressed-tensors")->make();
   exporter->write(out.plan, model, out.path, silent_progress());
   EXPECT_EQ(exporter->predict_bytes(out.plan), out.bytes());
+  EXPECT_FALSE(fs::exists(out.path / "quantize_config.json"));         // of the one before
+  exporter->write(out.plan, model, out.path / "", silent_progress());  // a slash at the end
+  EXPECT_EQ(exporter->predict_bytes(out.plan), out.bytes());
+  const fs::path notes = out.folder / "notes";
+  fs::create_directories(notes);
+  std::ofstream(notes / "README.md") << "mine";
+  expect_error(ErrorKind::cannot_create, "holds files and no config.json",
+               [&] { exporter->write(out.plan, model, notes, silent_progress()); });
+  std::ofstream(notes / "todo.md") << "mine";
+  expect_error(ErrorKind::cannot_create, "holds 'todo.md'",
+               [&] { exporter->write(out.plan, model, notes, silent_progress()); });
+  EXPECT_TRUE(fs::exists(notes / "README.md"));
+  fs::rename(notes, out.path.string() + ".tmp");
+  expect_error(ErrorKind::cannot_create, "out.tmp: holds 'todo.md'",
+               [&] { exporter->write(out.plan, model, out.path, silent_progress()); });
+  fs::remove_all(out.path.string() + ".tmp");
   std::ofstream(out.path / "photo.png") << "x";
   expect_error(ErrorKind::cannot_create, "holds 'photo.png', which is of no model",
                [&] { exporter->write(out.plan, model, out.path, silent_progress()); });

@@ -41,9 +41,9 @@ TEST(FactorRecipe, BudgetsThatMakeNoSenseAreRefusedWithTheirPlace) {
   EXPECT_THAT(refusal(with_scheme("solver: svd, keep: 60%, grid: int4")), HasSubstr("no rank up to"));
   EXPECT_THAT(refusal(with_scheme("solver: lowrank-residual, rank: 8")), HasSubstr("has no grid"));
   EXPECT_THAT(refusal(with_scheme("solver: svd, keep: 80%, values: f32")), HasSubstr("f16 or bf16"));
-  for (const char* const widths : {"2 2", "1 2", "2 9", "0", "2,3", "two"})
+  for (const char* const widths : {"2 2", "1 2", "2 9", "3 7", "0", "2,3", "two"})
     EXPECT_THAT(refusal(with_scheme(fmt::format("solver: mixed-rows, grid: int4, group: 32, widths: \"{}\"", widths))),
-                HasSubstr("different widths, 0 and 2 to 8"))
+                HasSubstr("different widths of 0, 2 to 6 and 8"))
         << widths;
   EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: gguf/q4_0")), HasSubstr("of integers with scales"));
   EXPECT_THAT(refusal(with_scheme("solver: mixed-rows, grid: int4, scope: tensor")), HasSubstr("scales of their own"));

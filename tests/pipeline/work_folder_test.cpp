@@ -95,6 +95,27 @@ TEST(WorkFolder, RestartingAndOverwritingRemoveEverythingOfAnUnfinishedRun) {
   }
 }
 
+/// Exports that are folders, one whole and one that was being made when the process was killed.
+TEST(WorkFolder, RestartingAndOverwritingRemoveFoldersOfExports) {
+  for (const IfExists if_exists : {IfExists::restart, IfExists::overwrite}) {
+    const Place place;
+    place.begin();
+    std::string recipe = Place::recipe;
+    recipe.insert(recipe.find("{ format: gguf, file: more"), "{ format: gptq, file: ct }, ");
+    write_file(place.out / "recipe.yaml", recipe);
+    for (const char* const folder : {"ct", "ct.tmp"}) {
+      make_folder(place.out / folder);
+      for (const char* const name : {"config.json", "model-00001-of-00002.safetensors", "README.md.tmp"})
+        write_file(place.out / folder / name, "x");
+    }
+    write_file(place.out / "ct/notes.txt", "mine");
+    expect_refused(place.out, if_exists, "holds 'ct/notes.txt', which no run made");
+    fs::remove(place.out / "ct/notes.txt");
+    const WorkFolder work(place.out, if_exists);
+    EXPECT_EQ(place.names(), kFresh);
+  }
+}
+
 TEST(WorkFolder, AFinishedRunIsOverwrittenOnlyWhenAsked) {
   const Place place;
   place.finish();

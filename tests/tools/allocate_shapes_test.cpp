@@ -160,6 +160,7 @@ TEST(AllocateShapes, RefusesWhatCannotBe) {
   refuses(shaped(budget, kDrop), 64, {"--measure", "relative", "--evaluations", "0"},
           {"models of several shapes are compared by KL, which relative does not predict"});
   refuses(shaped("{ size: 10 kB }", kDrop), 78, {}, {"below the smallest possible"});
+  refuses(shaped(budget, "{ kind: drop-blocs, count: 1, optional: true }"), 78, {}, {"did you mean 'drop-blocks'?"});
   place.put("r.yaml", shaped(budget, kDrop));
   expect_tool_refuses("adze-compress", joined({(place / "r.yaml").string()}, on_demo({})), 78,
                       {"whether an optional transform is done, adze allocate decides"});

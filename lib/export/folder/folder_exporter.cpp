@@ -1,6 +1,7 @@
 #include "export/folder/folder_exporter.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <numeric>
 #include <set>
@@ -61,10 +62,12 @@ Json config_of(const ExportPlan& plan) {
   return Json::parse(config->text);
 }
 
-/// The dtype that config.json names; BF16 where it names F32 or none.
+/// The dtype that config.json names; BF16 where it names none.
 DType floats_of(const Json& config) {
-  for (const char* const key : {"dtype", "torch_dtype"})
+  for (const char* const key : {"dtype", "torch_dtype"}) {
     if (config.contains(key) && config[key] == "float16") return DType::f16;
+    if (config.contains(key) && config[key] == "float32") return DType::f32;
+  }
   return DType::bf16;
 }
 
@@ -126,6 +129,9 @@ std::vector<std::byte> vector_bytes(std::span<const float> values) {
   return {bytes.begin(), bytes.end()};
 }
 
+/// "OUT/" names the folder OUT.
+fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
 class FolderExporter final : public Exporter {
  public:
   FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
@@ -168,12 +174,13 @@ class FolderExporter final : public Exporter {
   }
 
  private:
-  /// A folder beside its name until it is verified. One that is there is replaced if it is nothing but a model's.
+  /// A folder beside its name until it is verified. One that is there is replaced if it is a model and nothing else.
   class NewFolder {
    public:
-    explicit NewFolder(const fs::path& path) : final_(path), path_(path.string() + ".tmp") {
-      check_replaceable(final_);
-      remove_model(path_);  // of a run that was killed
+    explicit NewFolder(const fs::path& path) : final_(without_slash(path)), path_(final_.string() + ".tmp") {
+      check_replaceable(final_, true);
+      check_replaceable(path_, false);
+      fs::remove_all(path_);  // of a run that was killed
       register_temporary_folder(path_);
       make_folder(path_);
     }
@@ -187,7 +194,8 @@ class FolderExporter final : public Exporter {
 
     const fs::path& path() const { return path_; }
     void publish() {
-      remove_model(final_);
+      check_replaceable(final_, true);
+      fs::remove_all(final_);
       std::error_code error;
       fs::rename(path_, final_, error);
       if (error) fail(ErrorKind::io, "{}: cannot rename to {}: {}", path_.string(), final_.string(), error.message());
@@ -196,23 +204,18 @@ class FolderExporter final : public Exporter {
     }
 
    private:
-    static bool is_of_model(const fs::directory_entry& entry) {
-      const std::string extension = entry.path().extension().string();
-      return entry.is_regular_file() && (extension == ".safetensors" || extension == ".json" || extension == ".jinja" ||
-                                         extension == ".md" || extension == ".tmp");
-    }
-    static void check_replaceable(const fs::path& path) {
+    /// Throws cannot_create unless there is nothing, an empty folder, or files of a model alone; a finished one has a
+    /// config.json.
+    static void check_replaceable(const fs::path& path, bool is_finished) {
       if (!fs::exists(fs::symlink_status(path))) return;
-      if (!fs::is_directory(path))
+      if (!fs::is_directory(fs::symlink_status(path)))
         fail(ErrorKind::cannot_create, "{}: this format is a folder, and there is a file of that name", path.string());
       for (const fs::directory_entry& entry : fs::directory_iterator(path))
-        if (!is_of_model(entry))
+        if (!entry.is_regular_file() || !is_model_file(entry.path().filename().string()))
           fail(ErrorKind::cannot_create, "{}: holds '{}', which is of no model: name another folder", path.string(),
                entry.path().filename().string());
-    }
-    static void remove_model(const fs::path& path) {
-      check_replaceable(path);
-      fs::remove_all(path);
+      if (is_finished && !fs::is_empty(path) && !fs::exists(path / kConfig))
+        fail(ErrorKind::cannot_create, "{}: holds files and no {}: name another folder", path.string(), kConfig);
     }
 
     fs::path final_, path_;
@@ -331,7 +334,7 @@ class FolderExporter final : public Exporter {
     const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
     std::vector<std::size_t> order(plan.architecture.layers);
     std::iota(order.begin(), order.end(), std::size_t{0});
-    TensorWalk in_file(*written, order), in_model(model, order);
+    TensorWalk in_file(*written), in_model(model, order);
     progress.start("verifying", plan.tensors.size());
     for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
       const TensorSpec& spec = plan.tensors[t].spec;
@@ -368,6 +371,23 @@ class FolderExporter final : public Exporter {
 };
 
 }  // namespace
+
+bool is_model_file(std::string_view name) {
+  constexpr std::array<std::string_view, 10> kNames{kConfig,
+                                                    kIndex,
+                                                    kCard,
+                                                    "model.safetensors",
+                                                    "quantize_config.json",
+                                                    "generation_config.json",
+                                                    "tokenizer.json",
+                                                    "tokenizer_config.json",
+                                                    "chat_template.jinja",
+                                                    "special_tokens_map.json"};
+  constexpr std::string_view kWriting = ".tmp";
+  if (name.ends_with(kWriting)) name.remove_suffix(kWriting.size());
+  return std::ranges::find(kNames, name) != kNames.end() ||
+         (name.starts_with("model-") && name.ends_with(".safetensors"));
+}
 
 std::unique_ptr<Exporter> make_safetensors_exporter() {
   return std::make_unique<FolderExporter>("safetensors", make_plain_format());

@@ -15,7 +15,8 @@ class PlainFormat final : public FolderFormat {
 
   std::optional<std::string> remark(const PlannedTensor& tensor) const override {
     if (dtype_from_name(tensor.format)) return std::nullopt;
-    return fmt::format("{}: {} is decoded and rounded to the dtype of config.json", tensor.spec.module, tensor.format);
+    return fmt::format("{}: {} is decoded and rounded to the dtype of config.json, BF16 without one",
+                       tensor.spec.module, tensor.format);
   }
 
   std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const override {

@@ -66,7 +66,8 @@ class AwqLayout final : public PackedLayout {
 
 }  // namespace
 
-std::unique_ptr<PackedLayout> make_awq_layout(const nlohmann::json& config, const std::string& origin) {
+std::unique_ptr<PackedLayout> make_awq_layout(const nlohmann::json& config, const nlohmann::ordered_json& /*in_order*/,
+                                              const std::string& origin) {
   return std::make_unique<AwqLayout>(config["quantization_config"], origin);
 }
 

@@ -31,13 +31,18 @@ bool matches_pattern(const std::string& target, const std::string& base) {
 
 class CompressedTensorsLayout final : public PackedLayout {
  public:
-  CompressedTensorsLayout(const Json& settings, const std::string& origin) : origin_(origin) {
+  CompressedTensorsLayout(const Json& settings, const nlohmann::ordered_json& in_order, const std::string& origin)
+      : origin_(origin) {
     const ConfigObject object(settings, origin_);
     const std::string format = object.text_or("format", "pack-quantized");
     const Json* const groups = object.find("config_groups");
     if (groups == nullptr || !groups->is_object() || groups->empty())
       fail(ErrorKind::bad_data, "{}: quantization_config has no config_groups", origin_);
-    for (const auto& [name, group] : groups->items()) add_group(name, group, format);
+    for (const auto& [name, group] : in_order.at("config_groups").items()) add_group(name, groups->at(name), format);
+    const Json* const transforms = object.find("transform_config");
+    if (transforms != nullptr && transforms->is_object() && !transforms->empty() &&
+        !(transforms->contains("config_groups") && transforms->at("config_groups").empty()))
+      fail(ErrorKind::bad_data, "{}: transform_config: transforms that a runtime applies are not supported", origin_);
   }
 
   std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
@@ -114,7 +119,11 @@ class CompressedTensorsLayout final : public PackedLayout {
   static std::vector<std::uint8_t> zeros_of(const RawTensors& raw, const std::string& base, std::size_t rows,
                                             std::size_t groups, const PackedSizes& sizes) {
     std::vector<std::uint8_t> zeros(rows * groups, static_cast<std::uint8_t>(1 << (sizes.bits - 1)));
-    if (sizes.symmetric) return zeros;
+    if (sizes.symmetric) {
+      if (raw.find(base + ".weight_zero_point") != nullptr)
+        fail(ErrorKind::bad_data, "weight_zero_point is there although the configuration says symmetric");
+      return zeros;
+    }
     const auto packed =
         raw.read(base + ".weight_zero_point", SafetensorsType::i32, {word_count(rows, sizes.bits), groups});
     for (std::size_t g = 0; g < groups; ++g) {
@@ -130,8 +139,10 @@ class CompressedTensorsLayout final : public PackedLayout {
 
 }  // namespace
 
-std::unique_ptr<PackedLayout> make_compressed_tensors_layout(const Json& config, const std::string& origin) {
-  return std::make_unique<CompressedTensorsLayout>(config["quantization_config"], origin);
+std::unique_ptr<PackedLayout> make_compressed_tensors_layout(const Json& config, const nlohmann::ordered_json& in_order,
+                                                             const std::string& origin) {
+  return std::make_unique<CompressedTensorsLayout>(config["quantization_config"], in_order.at("quantization_config"),
+                                                   origin);
 }
 
 }  // namespace adze

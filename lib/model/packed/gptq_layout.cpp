@@ -42,7 +42,8 @@ PackedSizes sizes_from(const Json& settings, PackedSizes otherwise, const std::s
 
 class GptqLayout final : public PackedLayout {
  public:
-  GptqLayout(const Json& settings, const std::string& origin) : origin_(origin) {
+  GptqLayout(const Json& settings, const nlohmann::ordered_json& in_order, const std::string& origin)
+      : origin_(origin) {
     const ConfigObject object(settings, origin_);
     object.size("bits");
     sizes_ = sizes_from(settings, {4, 128, true}, origin_);
@@ -51,7 +52,7 @@ class GptqLayout final : public PackedLayout {
       fail(ErrorKind::bad_data, "{}: checkpoint_format '{}' is not supported; gptq and gptq_v2 are", origin_, format);
     is_v2_ = format == "gptq_v2";
     if (const Json* const dynamic = object.find("dynamic"); dynamic != nullptr && dynamic->is_object())
-      for (const auto& [key, value] : dynamic->items()) add_override(key, value);
+      for (const auto& [key, value] : in_order.at("dynamic").items()) add_override(key, dynamic->at(key));
   }
 
   std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
@@ -140,8 +141,9 @@ class GptqLayout final : public PackedLayout {
 
 }  // namespace
 
-std::unique_ptr<PackedLayout> make_gptq_layout(const Json& config, const std::string& origin) {
-  return std::make_unique<GptqLayout>(config["quantization_config"], origin);
+std::unique_ptr<PackedLayout> make_gptq_layout(const Json& config, const nlohmann::ordered_json& in_order,
+                                               const std::string& origin) {
+  return std::make_unique<GptqLayout>(config["quantization_config"], in_order.at("quantization_config"), origin);
 }
 
 }  // namespace adze

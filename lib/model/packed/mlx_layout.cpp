@@ -87,7 +87,8 @@ class MlxLayout final : public PackedLayout {
 
 }  // namespace
 
-std::unique_ptr<PackedLayout> make_mlx_layout(const Json& config, const std::string& origin) {
+std::unique_ptr<PackedLayout> make_mlx_layout(const Json& config, const nlohmann::ordered_json& /*in_order*/,
+                                              const std::string& origin) {
   return std::make_unique<MlxLayout>(config["quantization"], origin);
 }
 

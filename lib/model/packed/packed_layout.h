@@ -35,16 +35,23 @@ struct PackedLayoutInfo {
   std::string_view name;
   /// Whether config.json is of this kind.
   bool (*matches)(const nlohmann::json& config);
-  /// Throws bad_data, naming the key, for settings that are wrong or not supported.
-  std::unique_ptr<PackedLayout> (*make)(const nlohmann::json& config, const std::string& origin);
+  /// in_order: the same with the keys as they stand in the file, where the first that matches counts. Throws bad_data,
+  /// naming the key, for settings that are wrong or not supported.
+  std::unique_ptr<PackedLayout> (*make)(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
+                                        const std::string& origin);
 };
 
 std::span<const PackedLayoutInfo> packed_layouts();
 
-std::unique_ptr<PackedLayout> make_gptq_layout(const nlohmann::json& config, const std::string& origin);
-std::unique_ptr<PackedLayout> make_awq_layout(const nlohmann::json& config, const std::string& origin);
-std::unique_ptr<PackedLayout> make_compressed_tensors_layout(const nlohmann::json& config, const std::string& origin);
-std::unique_ptr<PackedLayout> make_mlx_layout(const nlohmann::json& config, const std::string& origin);
+std::unique_ptr<PackedLayout> make_gptq_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
+                                               const std::string& origin);
+std::unique_ptr<PackedLayout> make_awq_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
+                                              const std::string& origin);
+std::unique_ptr<PackedLayout> make_compressed_tensors_layout(const nlohmann::json& config,
+                                                             const nlohmann::ordered_json& in_order,
+                                                             const std::string& origin);
+std::unique_ptr<PackedLayout> make_mlx_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
+                                              const std::string& origin);
 
 /// Sizes that layouts share. Throws bad_data for bits that no grid has and for groups that do not divide `cols`.
 struct PackedSizes {

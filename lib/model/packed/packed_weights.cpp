@@ -95,7 +95,7 @@ PackedWeights::PackedWeights(const std::filesystem::path& folder) : raw_(folder)
   architecture_ = parse_architecture(config, origin);
   const PackedLayoutInfo* const info = layout_of(config);
   if (info == nullptr) fail(ErrorKind::bad_data, "{}: says nothing of packed weights", origin);
-  layout_ = info->make(config, origin);
+  layout_ = info->make(config, nlohmann::ordered_json::parse(read_file(folder / "config.json")), origin);
   layout_name_ = info->name;
   const bool has_head = raw_.find("lm_head.weight") != nullptr || !layout_->tensors_of(raw_, "lm_head").empty();
   architecture_.tied = !has_head;
@@ -147,6 +147,19 @@ std::vector<float> PackedWeights::vector(const std::string& name, std::size_t si
   return values;
 }
 
+std::optional<DType> PackedWeights::stored_dtype(const TensorSpec& spec) const {
+  if (spec.shape.size() == 2 && !layout_->tensors_of(raw_, base_of(spec)).empty()) return std::nullopt;
+  const SafetensorsTensor& tensor = raw_.require(spec.hf_name);
+  const auto dtype = dtype_of(tensor.type);
+  if (!dtype || !is_weight_dtype(*dtype) || tensor.shape != spec.shape)
+    fail(ErrorKind::bad_data, "{}: tensor '{}' is no {} floats", origin(), spec.hf_name, fmt::join(spec.shape, " x "));
+  return dtype;
+}
+
+void PackedWeights::read_floats(const TensorSpec& spec, std::uint64_t offset, std::span<std::byte> out) const {
+  raw_.read_range(spec.hf_name, offset, out);
+}
+
 std::vector<float> PackedWeights::vector(const TensorSpec& spec) const {
   return vector(spec.hf_name, checked_cast<std::size_t>(spec.shape[0]));
 }
@@ -180,27 +193,35 @@ TensorPtr PackedWeights::head() const {
 PackedSource::PackedSource(std::shared_ptr<const PackedWeights> weights) : weights_(std::move(weights)) {
   specs_ = expected_tensors(weights_->architecture());
   std::ranges::sort(specs_, {}, &TensorSpec::hf_name);
-  for (const TensorSpec& spec : specs_)
-    tensors_.push_back(
-        {spec.hf_name, DType::f32, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(DType::f32))});
+  for (const TensorSpec& spec : specs_) {
+    const DType dtype = weights_->stored_dtype(spec).value_or(DType::f32);
+    tensors_.push_back({spec.hf_name, dtype, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(dtype))});
+  }
 }
 
 void PackedSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
   check_range(tensor, offset, out.size());
   if (out.empty()) return;
   const TensorSpec& spec = specs_[index_of(tensor)];
-  if (spec.shape.size() == 1) {
-    const std::vector<float> values = weights_->vector(spec);
-    std::memcpy(out.data(), std::as_bytes(std::span(values)).data() + offset, out.size());
-    return;
-  }
-  const TensorPtr matrix = weights_->matrix(spec);
+  if (weights_->stored_dtype(spec)) return weights_->read_floats(spec, offset, out);
+  const TensorPtr matrix = unpacked(spec);
   const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
   const auto first = checked_cast<std::size_t>(offset / row_bytes);
   const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));
   std::vector<float> rows((end - first) * matrix->shape().cols);
   matrix->decode_rows(first, end - first, rows);
   std::memcpy(out.data(), std::as_bytes(std::span(rows)).data() + (offset - first * row_bytes), out.size());
+}
+
+/// A matrix is read in pieces: the last one stays.
+TensorPtr PackedSource::unpacked(const TensorSpec& spec) const {
+  const std::lock_guard lock(mutex_);
+  if (last_name_ != spec.hf_name) {
+    last_.reset();
+    last_ = weights_->matrix(spec);
+    last_name_ = spec.hf_name;
+  }
+  return last_;
 }
 
 std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder) {

@@ -4,6 +4,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <optional>
 
 #include "checkpoint/tensor_source.h"
 #include "model/packed/packed_layout.h"
@@ -34,6 +36,10 @@ class PackedWeights final : public ModelWeights {
   /// A matrix of the table.
   TensorPtr matrix(const TensorSpec& spec) const;
   std::vector<float> vector(const TensorSpec& spec) const;
+  /// Of a tensor that is stored as floats; nothing where it is packed.
+  std::optional<DType> stored_dtype(const TensorSpec& spec) const;
+  /// Bytes of such a tensor, from `offset` on.
+  void read_floats(const TensorSpec& spec, std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
   void check_names() const;
@@ -46,18 +52,24 @@ class PackedWeights final : public ModelWeights {
   std::string_view layout_name_;
 };
 
-/// A packed checkpoint seen as one of floats, under the same names: what is packed as f32, which holds every value.
+/// A packed checkpoint seen as one of floats, under the same names: what is packed as f32, which holds every value,
+/// other tensors as they are.
 class PackedSource final : public TensorSource {
  public:
   explicit PackedSource(std::shared_ptr<const PackedWeights> weights);
 
   std::span<const TensorInfo> tensors() const override { return tensors_; }
   std::string origin() const override { return weights_->origin(); }
-  /// Decodes the rows that it touches, after reading all of the tensor.
+  /// Of a packed matrix it decodes the rows that it touches.
   void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
 
  private:
+  TensorPtr unpacked(const TensorSpec& spec) const;
+
   std::shared_ptr<const PackedWeights> weights_;
+  mutable std::mutex mutex_;
+  mutable std::string last_name_;
+  mutable TensorPtr last_;
   std::vector<TensorInfo> tensors_;
   std::vector<TensorSpec> specs_;  ///< parallel to tensors_
 };

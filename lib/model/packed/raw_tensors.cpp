@@ -36,14 +36,20 @@ std::vector<std::filesystem::path> RawTensors::files() const {
   return paths;
 }
 
-std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
+void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const {
   for (const SafetensorsFile& file : files_)
     if (const SafetensorsTensor* const tensor = file.find(name)) {
-      std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor->bytes()));
-      file.file().read(checked_add(file.data_start(), tensor->begin), bytes);
-      return bytes;
+      if (offset > tensor->bytes() || out.size() > tensor->bytes() - offset)
+        fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes", origin_, name, tensor->bytes());
+      return file.file().read(checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
     }
   fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
+}
+
+std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
+  std::vector<std::byte> bytes(checked_cast<std::size_t>(require(name).bytes()));
+  read_range(name, 0, bytes);
+  return bytes;
 }
 
 std::vector<std::byte> RawTensors::read(const std::string& name, SafetensorsType type,

@@ -33,6 +33,8 @@ class RawTensors {
     std::vector<std::byte> bytes;
   };
   Floats read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const;
+  /// Bytes of a tensor from `offset` on. Throws bad_data when it is missing or the range leaves it.
+  void read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const;
   /// Throws bad_data when it is missing.
   const SafetensorsTensor& require(const std::string& name) const;
 

@@ -90,6 +90,9 @@ std::string shape_in_words(const Recipe& shape);
 /// Throws usage for another name.
 const MeasureInfo* parse_measure(std::string_view name);
 
+/// Throws bad_recipe for what is wrong with a shape's transforms, schemes or exports, budgets aside.
+void check_plan(const Recipe& shape, const OpenedModel& model);
+
 /// Checks everything; reads text and touches no weight. recipe: without optional transforms. Throws bad_recipe for a
 /// recipe without budget or choice, for groups that cannot agree, for a budget that is too small, with the smallest and
 /// the largest possible size; bad_data for statistics of another model.

@@ -83,6 +83,10 @@ class Chooser {
       take(found.choice);
       const std::uint64_t bytes = planned_bytes(prepared_, result_.modules);
       if (bytes <= *prepared_.budget) return found;
+      if (budget == 0)
+        fail(ErrorKind::bad_recipe,
+             "{}: a budget of {} bytes is too small: the smallest choice takes {} with its headers",
+             prepared_.recipe->origin, *prepared_.budget, bytes);
       budget -= std::min(budget, bytes - *prepared_.budget);
     }
   }

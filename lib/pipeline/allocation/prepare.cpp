@@ -318,6 +318,8 @@ const MeasureInfo* parse_measure(std::string_view name) {
   fail(ErrorKind::usage, "unknown measure '{}'{}; there are: {}", name, suggestion(name, names), join_words(names));
 }
 
+void check_plan(const Recipe& shape, const OpenedModel& model) { make_plan(variant_of(shape, 0), model); }
+
 PreparedAllocation prepare_allocation(const Recipe& recipe, const OpenedModel& model,
                                       const AllocationRequest& request) {
   check_recipe(recipe, request);

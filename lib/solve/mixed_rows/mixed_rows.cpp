@@ -18,7 +18,13 @@ namespace {
 
 using Part = std::shared_ptr<const CompressedTensor>;
 
-constexpr std::size_t kMostBuckets = 4096;  // few rows are chosen for exactly; of many, slopes leave no gap
+// Few rows are chosen for exactly; of many, slopes leave no gap.
+constexpr std::size_t kFewRows = 1024;
+constexpr std::size_t kMostBuckets = 4096;
+
+Allocation choose_widths(const std::vector<AllocationUnit>& rows, std::uint64_t bytes) {
+  return rows.size() <= kFewRows ? allocate(rows, bytes, kMostBuckets) : allocate_by_slopes(rows, bytes);
+}
 
 struct Options {
   std::vector<int> widths{0, 2, 3, 4, 6};  ///< ascending; 0: rows of zeros
@@ -78,7 +84,8 @@ class MixedRowsSolver final : public Solver {
     const SolverScratch base = options_.base->scratch(size);
     std::uint64_t code_bits = 0;
     for (const int width : options_.widths) code_bits += static_cast<std::uint64_t>(width) + (width > 0 ? 1 : 0);
-    return {base.factoring, base.solving + size.weights * code_bits / 8 + 2 * size.largest * sizeof(float)};
+    return {base.factoring, base.solving + size.weights * code_bits / 8 + 2 * size.largest * sizeof(float) +
+                                2 * kFewRows * kMostBuckets * sizeof(double)};
   }
 
   double extra_operations(const ProblemSize& size) const override {
@@ -128,7 +135,7 @@ class MixedRowsSolver final : public Solver {
       report = solved[g]->report;  // what it says of H is the same in every width
     }
     const Allocation allocation =
-        allocate(rows, format.bytes(weights.shape()) - format.index_bytes(weights.rows()), kMostBuckets);
+        choose_widths(rows, format.bytes(weights.shape()) - format.index_bytes(weights.rows()));
     std::vector<std::uint8_t> grid_of;
     std::vector<std::vector<std::size_t>> of_grid(format.grids.size());
     for (std::size_t r = 0; r < rows.size(); ++r) {
@@ -145,7 +152,7 @@ class MixedRowsSolver final : public Solver {
   Options options_;
 };
 
-/// "0 2 3 4 6": different widths of 0 and 2 to 8, one of them not 0; ascending.
+/// "0 2 3 4 6": different widths of 0, 2 to 6 and 8, one of them not 0; ascending.
 std::optional<std::vector<int>> parse_widths(std::string_view text) {
   std::vector<int> widths;
   while (true) {
@@ -153,7 +160,7 @@ std::optional<std::vector<int>> parse_widths(std::string_view text) {
     if (text.empty()) break;
     int width = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), width);
-    if (error != std::errc() || width < 0 || width == 1 || width > 8) return std::nullopt;
+    if (error != std::errc() || width < 0 || width == 1 || width == 7 || width > 8) return std::nullopt;
     text.remove_prefix(static_cast<std::size_t>(end - text.data()));
     if (!text.empty() && text.front() != ' ') return std::nullopt;
     widths.push_back(width);
@@ -172,7 +179,7 @@ std::unique_ptr<Solver> configure_mixed_rows(MapReader& options) {
     if (auto parsed = parse_widths(*text))
       read.widths = std::move(*parsed);
     else
-      widths.complain("must be different widths, 0 and 2 to 8, such as \"0 2 3 4 6\"");
+      widths.complain("must be different widths of 0, 2 to 6 and 8, such as \"0 2 3 4 6\"");
   }
   if (const auto bits = options.optional("bits").real(0.25, 9)) read.bits = *bits;
   const Value base = options.optional("base");
