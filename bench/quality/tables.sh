@@ -137,6 +137,13 @@ table_allocation() {
     echo "w$bits|w$bits-bytes|grid: int$bits, group: 128, solver: gptq"
     echo "w$bits-allocated|w$bits-bytes|$(each "grid: int@, group: 128, solver: gptq" 2 3 4 5 6 8)"
   done
+  for bits in 2 3; do
+    echo "int$bits-g64|int$bits-rows|grid: int$bits, group: 64, symmetric: false"
+    echo "int$bits-rows|int$bits-rows|grid: int$bits, group: 64, symmetric: false, solver: mixed-rows"
+  done
+  for bits in 2.8 3.8; do
+    echo "rows-$bits|rows-$bits|grid: int4, group: 64, symmetric: false, solver: mixed-rows, bits: $bits"
+  done
   for keep in 80 70; do
     for form in "svd, form: pivoted" compot; do
       echo "$keep-${form/, form: /-}|$keep-$form|solver: $form, keep: $keep%"

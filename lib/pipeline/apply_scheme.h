@@ -26,8 +26,8 @@ struct PreparedScheme {
   PreparedRun run;                             ///< without windows
   std::optional<StatisticsFolder> statistics;  ///< nothing: inputs are weighed equally
   std::string remark;                          ///< which inputs the losses are of, for manifest and report
-  std::shared_ptr<const ModelWeights>
-      weights;                     ///< what is solved: the model, or what the recipe's transforms make of it
+  /// What is solved: the model, or what the recipe's transforms make of it.
+  std::shared_ptr<const ModelWeights> weights;
   SolutionStore* store = nullptr;  ///< of what was solved before; nullptr: there is none
 };
 

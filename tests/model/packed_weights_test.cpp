@@ -174,7 +174,7 @@ TEST(PackedWeights, RefuseWhatCannotBe) {
   changed(quantization("group_size", 24), "do not divide into groups of 24");
   changed(quantization("group_size", 0), "'group_size' is 0");
   changed(quantization("checkpoint_format", "marlin"), "checkpoint_format 'marlin' is not supported");
-  changed(quantization("dynamic", {{"+:(", {{"bits", 8}}}}), "");
+  changed(quantization("dynamic", {{"+:(", {{"bits", 8}}}}), "config.json: dynamic '+:(': ");
   changed([](HandMade& made) { made.tensors.erase(kUp + ".scales"); }, "scales' is missing");
   changed([](HandMade& made) { made.tensors.erase(kUp + ".qweight"); },
           "tensor 'model.layers.0.mlp.up_proj.weight' is missing");

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "export/folder/bit_words.h"
 #include "export/folder/folder_format.h"
 

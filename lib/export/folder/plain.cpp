@@ -1,5 +1,6 @@
 // A Hugging Face folder of floats: what every researcher evaluates with. Codes are decoded, masks stay zeros, factors
-// are multiplied out; all in the dtype that config.json names (BF16 or F16), F32 and other floats as they are stored.
+// are multiplied out; all in the dtype that config.json names, BF16 where it names none. Floats stay as they are
+// stored.
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"

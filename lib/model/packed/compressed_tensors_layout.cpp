@@ -5,29 +5,21 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
-#include "text/regex.h"
 
 namespace adze {
 namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::string_view kRegex = "re:";
+
 struct Group {
-  std::vector<std::string> targets;
+  std::vector<std::string> targets;  ///< names, or a class of modules
+  std::vector<NamePattern> patterns;
   PackedSizes sizes;
 };
-
-bool matches_pattern(const std::string& target, const std::string& base) {
-  constexpr std::string_view kRegex = "re:";
-  if (!target.starts_with(kRegex)) return false;
-  const Regex regex(target.substr(kRegex.size()));
-  Regex::Matcher matcher(regex, base);
-  const auto match = matcher.next();
-  return match && match->begin == 0;
-}
 
 class CompressedTensorsLayout final : public PackedLayout {
  public:
@@ -76,7 +68,11 @@ class CompressedTensorsLayout final : public PackedLayout {
     Group read;
     for (const Json& target : *targets) {
       if (!target.is_string()) object.wrong("targets", "a list of texts", *targets);
-      read.targets.push_back(target.get<std::string>());
+      const auto text = target.get<std::string>();
+      if (text.starts_with(kRegex))
+        read.patterns.emplace_back(text.substr(kRegex.size()), fmt::format("{}: target '{}'", place, text));
+      else
+        read.targets.push_back(text);
     }
     const ConfigObject arguments(*weights, place);
     if (arguments.text_or("type", "int") != "int")
@@ -95,14 +91,19 @@ class CompressedTensorsLayout final : public PackedLayout {
 
   /// An exact name comes before a pattern, a pattern before the class "Linear".
   PackedSizes sizes_of(const std::string& base) const {
-    const auto first = [&](auto&& matches) -> const Group* {
-      for (const Group& group : groups_)
-        if (std::ranges::any_of(group.targets, matches)) return &group;
-      return nullptr;
+    const auto first = [&](auto&& has) -> const Group* {
+      const auto at = std::ranges::find_if(groups_, has);
+      return at == groups_.end() ? nullptr : &*at;
     };
-    const Group* found = first([&](const std::string& target) { return target == base; });
-    if (found == nullptr) found = first([&](const std::string& target) { return matches_pattern(target, base); });
-    if (found == nullptr) found = first([](const std::string& target) { return target == "Linear"; });
+    const auto named = [](std::string_view target) {
+      return [=](const Group& group) { return std::ranges::find(group.targets, target) != group.targets.end(); };
+    };
+    const Group* found = first(named(base));
+    if (found == nullptr)
+      found = first([&](const Group& group) {
+        return std::ranges::any_of(group.patterns, [&](const NamePattern& one) { return one.matches(base); });
+      });
+    if (found == nullptr) found = first(named("Linear"));
     if (found == nullptr) fail(ErrorKind::bad_data, "no group of {} has it as a target", origin_);
     return found->sizes;
   }

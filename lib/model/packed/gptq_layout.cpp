@@ -6,29 +6,19 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "linalg/convert.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
-#include "text/regex.h"
 
 namespace adze {
 namespace {
 
 using Json = nlohmann::json;
 
-/// An entry of `dynamic`: "+:regex" with other sizes, "-:regex" of modules that stay floats; the regex matches at the
-/// start of a name.
+/// An entry of `dynamic`: "+:regex" with other sizes; "-:regex" is of modules that stay floats and have no codes.
 struct Override {
-  Regex pattern;
-  bool is_float;
+  NamePattern pattern;
   PackedSizes sizes;
-
-  bool matches(const std::string& base) const {
-    Regex::Matcher matcher(pattern, base);
-    const auto match = matcher.next();
-    return match && match->begin == 0;
-  }
 };
 
 PackedSizes sizes_from(const Json& settings, PackedSizes otherwise, const std::string& origin) {
@@ -86,14 +76,15 @@ class GptqLayout final : public PackedLayout {
 
  private:
   void add_override(const std::string& key, const Json& value) {
-    const bool is_float = key.starts_with("-:");
-    const std::string pattern = is_float || key.starts_with("+:") ? key.substr(2) : key;
-    overrides_.push_back({Regex(pattern), is_float, is_float ? sizes_ : sizes_from(value, sizes_, origin_)});
+    if (key.starts_with("-:")) return;
+    const std::string place = fmt::format("{}: dynamic '{}'", origin_, key);
+    overrides_.push_back(
+        {NamePattern(key.starts_with("+:") ? key.substr(2) : key, place), sizes_from(value, sizes_, place)});
   }
 
   PackedSizes sizes_of(const std::string& base) const {
     for (const Override& one : overrides_)
-      if (one.matches(base)) return one.sizes;
+      if (one.pattern.matches(base)) return one.sizes;
     return sizes_;
   }
 

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
-#include "base/parallel.h"
 #include "linalg/convert.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"

@@ -19,6 +19,7 @@ std::vector<std::byte> word_column(std::span<const std::byte> words, std::size_t
 
 namespace {
 
+// The writers have this loop, too (export/folder/bit_words.h): what verifies them is not what wrote.
 template <std::size_t kWidth>
 std::vector<std::byte> turned_fixed(std::span<const std::byte> elements, std::size_t rows, std::size_t cols) {
   constexpr std::size_t kTile = 16;

@@ -6,6 +6,15 @@
 
 namespace adze {
 
+NamePattern::NamePattern(const std::string& pattern, const std::string& place)
+    : regex_(with_context(place, [&] { return Regex(pattern); })) {}
+
+bool NamePattern::matches(const std::string& name) const {
+  Regex::Matcher matcher(regex_, name);
+  const auto match = matcher.next();
+  return match && match->begin == 0;
+}
+
 void PackedSizes::check(Shape shape) const {
   if (bits < 2 || bits > 8 || bits == 7)
     fail(ErrorKind::bad_data, "{} bits are not supported; 2, 3, 4, 5, 6 and 8 are", bits);

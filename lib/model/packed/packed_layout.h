@@ -16,6 +16,7 @@
 #include "base/matrix.h"
 #include "model/packed/raw_tensors.h"
 #include "model/weights.h"
+#include "text/regex.h"
 
 namespace adze {
 
@@ -41,8 +42,6 @@ struct PackedLayoutInfo {
                                         const std::string& origin);
 };
 
-std::span<const PackedLayoutInfo> packed_layouts();
-
 std::unique_ptr<PackedLayout> make_gptq_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
                                                const std::string& origin);
 std::unique_ptr<PackedLayout> make_awq_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
@@ -52,6 +51,17 @@ std::unique_ptr<PackedLayout> make_compressed_tensors_layout(const nlohmann::jso
                                                              const std::string& origin);
 std::unique_ptr<PackedLayout> make_mlx_layout(const nlohmann::json& config, const nlohmann::ordered_json& in_order,
                                               const std::string& origin);
+
+/// A regular expression of a configuration that names modules: it matches at the start of a name.
+class NamePattern {
+ public:
+  /// place: of the pattern, for the message. Throws bad_data for one that is malformed.
+  NamePattern(const std::string& pattern, const std::string& place);
+  bool matches(const std::string& name) const;
+
+ private:
+  Regex regex_;
+};
 
 /// Sizes that layouts share. Throws bad_data for bits that no grid has and for groups that do not divide `cols`.
 struct PackedSizes {

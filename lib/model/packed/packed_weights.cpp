@@ -48,10 +48,9 @@ const PackedLayoutInfo* layout_of(const Json& config) {
   return at == kLayouts.end() ? nullptr : at;
 }
 
-Json read_config(const std::filesystem::path& folder) {
+std::string config_text(const std::filesystem::path& folder) {
   constexpr std::uint64_t kMostBytes = std::uint64_t{16} << 20;
-  const std::filesystem::path file = folder / "config.json";
-  return parse_json(read_file(file, kMostBytes), file.string());
+  return read_file(folder / "config.json", kMostBytes);
 }
 
 std::string base_of(const TensorSpec& spec) { return spec.hf_name.substr(0, spec.hf_name.rfind('.')); }
@@ -73,8 +72,6 @@ void require_finite(const CompressedTensor& tensor) {
 
 }  // namespace
 
-std::span<const PackedLayoutInfo> packed_layouts() { return kLayouts; }
-
 bool is_packed_config(const Json& config, const std::string& origin) {
   if (!config.is_object()) return false;
   if (layout_of(config) != nullptr) return true;
@@ -90,12 +87,12 @@ bool is_packed_config(const Json& config, const std::string& origin) {
 }
 
 PackedWeights::PackedWeights(const std::filesystem::path& folder) : raw_(folder) {
-  const Json config = read_config(folder);
-  const std::string origin = (folder / "config.json").string();
+  const std::string origin = (folder / "config.json").string(), text = config_text(folder);
+  const Json config = parse_json(text, origin);
   architecture_ = parse_architecture(config, origin);
   const PackedLayoutInfo* const info = layout_of(config);
   if (info == nullptr) fail(ErrorKind::bad_data, "{}: says nothing of packed weights", origin);
-  layout_ = info->make(config, nlohmann::ordered_json::parse(read_file(folder / "config.json")), origin);
+  layout_ = info->make(config, nlohmann::ordered_json::parse(text), origin);
   layout_name_ = info->name;
   const bool has_head = raw_.find("lm_head.weight") != nullptr || !layout_->tensors_of(raw_, "lm_head").empty();
   architecture_.tied = !has_head;
@@ -225,8 +222,8 @@ TensorPtr PackedSource::unpacked(const TensorSpec& spec) const {
 }
 
 std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder) {
-  if (is_packed_config(read_config(folder), (folder / "config.json").string()))
-    return std::make_unique<PackedWeights>(folder);
+  const std::string origin = (folder / "config.json").string();
+  if (is_packed_config(parse_json(config_text(folder), origin), origin)) return std::make_unique<PackedWeights>(folder);
   return open_checkpoint_model(folder);
 }
 

@@ -85,7 +85,7 @@ class MixedRowsSolver final : public Solver {
     std::uint64_t code_bits = 0;
     for (const int width : options_.widths) code_bits += static_cast<std::uint64_t>(width) + (width > 0 ? 1 : 0);
     return {base.factoring, base.solving + size.weights * code_bits / 8 + 2 * size.largest * sizeof(float) +
-                                2 * kFewRows * kMostBuckets * sizeof(double)};
+                                kFewRows * kMostBuckets * sizeof(std::uint16_t)};
   }
 
   double extra_operations(const ProblemSize& size) const override {
