@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/temporaries.h"
 #include "base/words.h"
-#include "pipeline/allocation/allocation.h"
+#include "pipeline/allocation/shape_race.h"
 #include "pipeline/apply_scheme.h"
 #include "pipeline/whole_folder.h"
 #include "recipe/scalars.h"
@@ -206,59 +206,10 @@ std::uint64_t bytes_of_option(const std::string& text) {
   return *bytes;
 }
 
-/// A shape of the model that competes: what it was prepared for, and what came of it.
-struct Shape {
-  Recipe recipe;
-  std::string name;
-  std::optional<PreparedAllocation> prepared = {};
-  std::optional<AllocationResult> result = {};
-  std::string refusal = {};  ///< why it is out of the race
-};
-
-/// What a shape cannot keep puts it out of the race, unless it is the only one.
-template <typename Body>
-void try_shape(Shape& shape, bool is_alone, Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    if (is_alone || error.kind() != ErrorKind::bad_recipe) throw;
-    shape.refusal = error.message();
-  }
-}
-
-std::vector<Shape> prepare_shapes(const Recipe& recipe, const OpenedModel& model, const AllocationRequest& request) {
-  std::vector<Shape> shapes;
-  for (Recipe& shape : shapes_of(recipe)) {
-    std::string name = shape_in_words(shape);
-    shapes.push_back({std::move(shape), std::move(name)});
-  }
-  if (shapes.size() > 1 && !request.measure->in_kl && request.evaluations == 0)
-    fail(ErrorKind::usage,
-         "models of several shapes are compared by KL, which {} does not predict: take --measure kl, or "
-         "let --evaluations measure it",
-         request.measure->name);
-  if (!request.statistics.empty() && !shapes.front().recipe.transforms.empty())
-    fail(ErrorKind::usage, "--stats is of the model as it is, which this recipe always transforms: leave it out");
-  if (shapes.size() > 1) check_plan(shapes.back().recipe, model);  // mistakes in transforms are no reason to do without
-  for (Shape& shape : shapes)
-    try_shape(shape, shapes.size() == 1,
-              [&] { shape.prepared.emplace(prepare_allocation(shape.recipe, model, request)); });
-  return shapes;
-}
-
-/// The best of those that are in the race. Throws bad_recipe, with what is wrong with the first, where none is.
-const Shape& best_of(const std::vector<Shape>& shapes) {
-  const Shape* best = nullptr;
-  for (const Shape& shape : shapes)
-    if (shape.result && (best == nullptr || is_better(shape.recipe, *shape.result, *best->result))) best = &shape;
-  if (best == nullptr) fail(ErrorKind::bad_recipe, "{}", shapes.front().refusal);
-  return *best;
-}
-
-std::string shapes_in_words(const std::vector<Shape>& shapes) {
+std::string shapes_in_words(const std::vector<ModelShape>& shapes) {
   if (shapes.size() == 1) return "";
   Table table({{"shape", Align::left}, {"bytes"}, {"predicted"}, {"measured"}, {"", Align::left}});
-  for (const Shape& shape : shapes) {
+  for (const ModelShape& shape : shapes) {
     if (!shape.result) {
       table.add_row({shape.name, "", "", "", shape.refusal});
       continue;
@@ -271,9 +222,9 @@ std::string shapes_in_words(const std::vector<Shape>& shapes) {
   return table.text() + "\n";
 }
 
-nlohmann::ordered_json shapes_json(const std::vector<Shape>& shapes) {
+nlohmann::ordered_json shapes_json(const std::vector<ModelShape>& shapes) {
   auto json = nlohmann::ordered_json::array();
-  for (const Shape& shape : shapes) {
+  for (const ModelShape& shape : shapes) {
     auto& one = json.emplace_back(nlohmann::ordered_json{{"shape", shape.name}});
     if (!shape.result) {
       one["refusal"] = shape.refusal;
@@ -288,8 +239,8 @@ nlohmann::ordered_json shapes_json(const std::vector<Shape>& shapes) {
   return json;
 }
 
-void say_what_is_possible(const std::vector<Shape>& shapes, Tool& tool) {
-  for (const Shape& shape : shapes) {
+void say_what_is_possible(const std::vector<ModelShape>& shapes, Tool& tool) {
+  for (const ModelShape& shape : shapes) {
     const std::string name = shapes.size() > 1 ? shape.name + ": " : "";
     if (!shape.prepared) {
       tool.progress().warn(name + shape.refusal);
@@ -303,8 +254,9 @@ void say_what_is_possible(const std::vector<Shape>& shapes, Tool& tool) {
   }
 }
 
-void print_result(const Options& options, const std::vector<Shape>& shapes, const SolutionStore& store, Tool& tool) {
-  const Shape& best = best_of(shapes);
+void print_result(const Options& options, const std::vector<ModelShape>& shapes, const SolutionStore& store,
+                  Tool& tool) {
+  const ModelShape& best = best_of(shapes);
   const PreparedAllocation& prepared = *best.prepared;
   const AllocationResult& result = *best.result;
   if (tool.options().json) {
@@ -328,24 +280,14 @@ void run_allocate(const Options& options, Tool& tool) {
   const std::uint64_t disk = bytes_of_option(options.disk);
   const Recipe recipe = load_recipe(options.recipe);
   const OpenedModel model = open_model(options.model, options.open);
-  std::vector<Shape> shapes = prepare_shapes(recipe, model, request);
+  std::vector<ModelShape> shapes = prepare_shapes(recipe, model, request);
   say_what_is_possible(shapes, tool);
-  if (std::ranges::none_of(shapes, [](const Shape& shape) { return shape.prepared.has_value(); })) best_of(shapes);
+  if (std::ranges::none_of(shapes, [](const ModelShape& shape) { return shape.prepared.has_value(); })) best_of(shapes);
   if (options.dry_run) return;
   const OptionsFolder folder(options);
   SolutionStore store(folder.path(), disk);
-  for (Shape& shape : shapes) {
-    if (!shape.prepared) continue;
-    try_shape(shape, shapes.size() == 1, [&] {
-      make_model(*shape.prepared, folder.path() / SolutionStore::kModels, tool.progress());
-      shape.result.emplace(allocate_modules(*shape.prepared, store, tool.progress()));
-      if (shapes.size() > 1 && !request.measure->in_kl && !shape.result->judged)
-        fail(ErrorKind::usage,
-             "models of several shapes are compared by KL, and none could be measured: take --measure kl, or a larger "
-             "--disk");
-    });
-  }
-  const Shape& best = best_of(shapes);
+  run_shapes(shapes, store, tool.progress());
+  const ModelShape& best = best_of(shapes);
   write_file(options.out, allocated_recipe(best.recipe, *best.result, options.out));
   if (!options.picture.empty()) draw(options.picture, *best.prepared, *best.result, tool.progress());
   print_result(options, shapes, store, tool);

@@ -19,7 +19,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "export/folder/folder_exporter.h"
+#include "export/folder/new_folder.h"
 #include "recipe/recipe.h"
 
 namespace adze {

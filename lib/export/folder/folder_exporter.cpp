@@ -1,11 +1,8 @@
 #include "export/folder/folder_exporter.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <numeric>
-#include <set>
-#include <system_error>
 
 #include <nlohmann/json.hpp>
 
@@ -14,9 +11,9 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parallel.h"
-#include "base/temporaries.h"
-#include "export/folder/folder_format.h"
 #include "export/folder/model_card.h"
+#include "export/folder/new_folder.h"
+#include "export/folder/part_maker.h"
 #include "export/tensor_walk.h"
 #include "model/packed/packed_weights.h"
 
@@ -26,21 +23,10 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* kConfig = "config.json";
+constexpr const char* kConfig = kModelConfigName;
 constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kCard = "README.md";
 constexpr std::uint64_t kShardBytes = 5'000'000'000;  // as the hub's own writer
-
-/// A stored tensor, and which of the plan's it is a part of.
-struct Part {
-  SafetensorsSpec spec;
-  std::size_t tensor = 0;
-};
-
-struct Shard {
-  std::string name;
-  std::vector<Part> parts;
-};
 
 /// Everything of a folder but the tensors' bytes.
 struct Content {
@@ -124,14 +110,6 @@ Content content_of(const ExportPlan& plan, const FolderFormat& format, std::stri
   return content;
 }
 
-std::vector<std::byte> vector_bytes(std::span<const float> values) {
-  const auto bytes = std::as_bytes(values);
-  return {bytes.begin(), bytes.end()};
-}
-
-/// "OUT/" names the folder OUT.
-fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
-
 class FolderExporter final : public Exporter {
  public:
   FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
@@ -174,54 +152,6 @@ class FolderExporter final : public Exporter {
   }
 
  private:
-  /// A folder beside its name until it is verified. One that is there is replaced if it is a model and nothing else.
-  class NewFolder {
-   public:
-    explicit NewFolder(const fs::path& path) : final_(without_slash(path)), path_(final_.string() + ".tmp") {
-      check_replaceable(final_, true);
-      check_replaceable(path_, false);
-      fs::remove_all(path_);  // of a run that was killed
-      register_temporary_folder(path_);
-      make_folder(path_);
-    }
-    ~NewFolder() {
-      std::error_code ignored;
-      if (!published_) fs::remove_all(path_, ignored);
-      forget_temporary(path_);
-    }
-    NewFolder(const NewFolder&) = delete;
-    NewFolder& operator=(const NewFolder&) = delete;
-
-    const fs::path& path() const { return path_; }
-    void publish() {
-      check_replaceable(final_, true);
-      fs::remove_all(final_);
-      std::error_code error;
-      fs::rename(path_, final_, error);
-      if (error) fail(ErrorKind::io, "{}: cannot rename to {}: {}", path_.string(), final_.string(), error.message());
-      published_ = true;
-      sync_folder(fs::absolute(final_).parent_path());
-    }
-
-   private:
-    /// Throws cannot_create unless there is nothing, an empty folder, or files of a model alone; a finished one has a
-    /// config.json.
-    static void check_replaceable(const fs::path& path, bool is_finished) {
-      if (!fs::exists(fs::symlink_status(path))) return;
-      if (!fs::is_directory(fs::symlink_status(path)))
-        fail(ErrorKind::cannot_create, "{}: this format is a folder, and there is a file of that name", path.string());
-      for (const fs::directory_entry& entry : fs::directory_iterator(path))
-        if (!entry.is_regular_file() || !is_model_file(entry.path().filename().string()))
-          fail(ErrorKind::cannot_create, "{}: holds '{}', which is of no model: name another folder", path.string(),
-               entry.path().filename().string());
-      if (is_finished && !fs::is_empty(path) && !fs::exists(path / kConfig))
-        fail(ErrorKind::cannot_create, "{}: holds files and no {}: name another folder", path.string(), kConfig);
-    }
-
-    fs::path final_, path_;
-    bool published_ = false;
-  };
-
   void write_shards(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
                     Progress& progress) const {
     std::size_t count = 0, done = 0;
@@ -239,94 +169,6 @@ class FolderExporter final : public Exporter {
       writer.commit();
     }
   }
-
-  /// Makes parts in the order of a file, which goes by dtype: scales come long after the codes of their matrix. When a
-  /// block is there, what is small of it is made at once and kept, as long as all that is kept takes no more than the
-  /// largest tensor; the rest is loaded again.
-  class PartMaker {
-   public:
-    PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model)
-        : plan_(plan), format_(format), walk_(model, by_name(model.architecture().layers)) {}
-
-    void begin(const Shard& shard) {
-      parts_.clear();
-      of_tensor_.clear();
-      kept_.clear();
-      room_ = 0;
-      for (const Part& part : shard.parts) {
-        parts_[part.spec.name] = &part;
-        of_tensor_[part.tensor].push_back(&part);
-        room_ = std::max(room_, bytes_of_part(part));
-      }
-    }
-
-    std::vector<std::byte> take(const std::string& name) {
-      if (const auto kept = kept_.find(name); kept != kept_.end()) {
-        std::vector<std::byte> bytes = std::move(kept->second);
-        parts_.erase(name);
-        room_ += bytes.size();
-        kept_.erase(kept);
-        return bytes;
-      }
-      const Part& part = *parts_.at(name);
-      parts_.erase(name);
-      bool is_loaded = false;
-      std::vector<std::byte> bytes = make(part, is_loaded);
-      if (is_loaded) keep_what_is_small(part);
-      return bytes;
-    }
-
-   private:
-    /// Blocks in the order of their tensors' names.
-    static std::vector<std::size_t> by_name(std::size_t layers) {
-      std::vector<std::size_t> order(layers);
-      std::iota(order.begin(), order.end(), std::size_t{0});
-      std::ranges::sort(order, {}, [](std::size_t block) { return fmt::format("{}.", block); });
-      return order;
-    }
-    static std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
-
-    std::vector<std::byte> make(const Part& part, bool& is_loaded) {
-      const PlannedTensor& planned = plan_.tensors[part.tensor];
-      if (planned.spec.shape.size() == 1) return vector_bytes(walk_.at(planned.spec).vector);
-      return format_.encode(planned, part.spec, [&] {
-        is_loaded = true;
-        TensorPtr matrix = walk_.at(planned.spec).matrix;
-        if (matrix->format() != planned.format)
-          fail(ErrorKind::internal, "{} in the model, {} planned", matrix->format(), planned.format);
-        return matrix;
-      });
-    }
-
-    /// Other parts of the matrix, and the block's norms and biases.
-    void keep_what_is_small(const Part& now) {
-      for (const Part* const other : of_tensor_[now.tensor]) keep(*other, now);
-      const std::optional<std::size_t> block = plan_.tensors[now.tensor].spec.block;
-      if (!block || !vectors_of_.insert(*block).second) return;
-      for (const auto& [tensor, parts] : of_tensor_)
-        if (plan_.tensors[tensor].spec.block == block && plan_.tensors[tensor].spec.shape.size() == 1)
-          keep(*parts.front(), now);
-    }
-
-    void keep(const Part& part, const Part& now) {
-      const std::uint64_t bytes = bytes_of_part(part);
-      if (&part == &now || bytes > bytes_of_part(now) / 4 || bytes > room_ || !parts_.contains(part.spec.name) ||
-          kept_.contains(part.spec.name))
-        return;
-      bool ignored = false;
-      kept_[part.spec.name] = make(part, ignored);
-      room_ -= bytes;
-    }
-
-    const ExportPlan& plan_;
-    const FolderFormat& format_;
-    TensorWalk walk_;
-    std::map<std::string, const Part*> parts_;
-    std::map<std::size_t, std::vector<const Part*>> of_tensor_;
-    std::set<std::size_t> vectors_of_;
-    std::map<std::string, std::vector<std::byte>> kept_;
-    std::uint64_t room_ = 0;
-  };
 
   /// Reads the folder as any reader of adze would, which shares no code with what wrote it.
   void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
@@ -371,23 +213,6 @@ class FolderExporter final : public Exporter {
 };
 
 }  // namespace
-
-bool is_model_file(std::string_view name) {
-  constexpr std::array<std::string_view, 10> kNames{kConfig,
-                                                    kIndex,
-                                                    kCard,
-                                                    "model.safetensors",
-                                                    "quantize_config.json",
-                                                    "generation_config.json",
-                                                    "tokenizer.json",
-                                                    "tokenizer_config.json",
-                                                    "chat_template.jinja",
-                                                    "special_tokens_map.json"};
-  constexpr std::string_view kWriting = ".tmp";
-  if (name.ends_with(kWriting)) name.remove_suffix(kWriting.size());
-  return std::ranges::find(kNames, name) != kNames.end() ||
-         (name.starts_with("model-") && name.ends_with(".safetensors"));
-}
 
 std::unique_ptr<Exporter> make_safetensors_exporter() {
   return std::make_unique<FolderExporter>("safetensors", make_plain_format());

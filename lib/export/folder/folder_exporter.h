@@ -4,14 +4,10 @@
 #pragma once
 
 #include <memory>
-#include <string_view>
 
 #include "export/exporter.h"
 
 namespace adze {
-
-/// True for a name that these exporters give a file, or one that they are writing ("config.json.tmp").
-bool is_model_file(std::string_view name);
 
 std::unique_ptr<Exporter> make_safetensors_exporter();
 std::unique_ptr<Exporter> make_compressed_tensors_exporter();

@@ -1,0 +1,91 @@
+#include "export/folder/part_maker.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace adze {
+namespace {
+
+/// Blocks in the order of their tensors' names.
+std::vector<std::size_t> by_name(std::size_t layers) {
+  std::vector<std::size_t> order(layers);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [](std::size_t block) { return fmt::format("{}.", block); });
+  return order;
+}
+std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
+
+std::vector<std::byte> vector_bytes(std::span<const float> values) {
+  const auto bytes = std::as_bytes(values);
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+PartMaker::PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model)
+    : plan_(plan), format_(format), walk_(model, by_name(model.architecture().layers)) {}
+
+void PartMaker::begin(const Shard& shard) {
+  parts_.clear();
+  of_tensor_.clear();
+  kept_.clear();
+  room_ = 0;
+  for (const Part& part : shard.parts) {
+    parts_[part.spec.name] = &part;
+    of_tensor_[part.tensor].push_back(&part);
+    room_ = std::max(room_, bytes_of_part(part));
+  }
+}
+
+std::vector<std::byte> PartMaker::take(const std::string& name) {
+  if (const auto kept = kept_.find(name); kept != kept_.end()) {
+    std::vector<std::byte> bytes = std::move(kept->second);
+    parts_.erase(name);
+    room_ += bytes.size();
+    kept_.erase(kept);
+    return bytes;
+  }
+  const Part& part = *parts_.at(name);
+  parts_.erase(name);
+  bool is_loaded = false;
+  std::vector<std::byte> bytes = make(part, is_loaded);
+  if (is_loaded) keep_what_is_small(part);
+  return bytes;
+}
+
+std::vector<std::byte> PartMaker::make(const Part& part, bool& is_loaded) {
+  const PlannedTensor& planned = plan_.tensors[part.tensor];
+  if (planned.spec.shape.size() == 1) return vector_bytes(walk_.at(planned.spec).vector);
+  return format_.encode(planned, part.spec, [&] {
+    is_loaded = true;
+    TensorPtr matrix = walk_.at(planned.spec).matrix;
+    if (matrix->format() != planned.format)
+      fail(ErrorKind::internal, "{} in the model, {} planned", matrix->format(), planned.format);
+    return matrix;
+  });
+}
+
+void PartMaker::keep_what_is_small(const Part& now) {
+  for (const Part* const other : of_tensor_[now.tensor]) keep(*other, now);
+  const std::optional<std::size_t> block = plan_.tensors[now.tensor].spec.block;
+  if (!block || !vectors_of_.insert(*block).second) return;
+  for (const auto& [tensor, parts] : of_tensor_)
+    if (plan_.tensors[tensor].spec.block == block && plan_.tensors[tensor].spec.shape.size() == 1)
+      keep(*parts.front(), now);
+}
+
+void PartMaker::keep(const Part& part, const Part& now) {
+  const std::uint64_t bytes = bytes_of_part(part);
+  if (&part == &now || bytes > bytes_of_part(now) / 4 || bytes > room_ || !parts_.contains(part.spec.name) ||
+      kept_.contains(part.spec.name))
+    return;
+  bool ignored = false;
+  kept_[part.spec.name] = make(part, ignored);
+  room_ -= bytes;
+}
+
+}  // namespace adze

@@ -1,0 +1,55 @@
+// The tensors of a folder's files, made in the order of a file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "export/folder/folder_format.h"
+#include "export/tensor_walk.h"
+
+namespace adze {
+
+/// A stored tensor, and which of the plan's it is a part of.
+struct Part {
+  SafetensorsSpec spec;
+  std::size_t tensor = 0;
+};
+
+struct Shard {
+  std::string name;
+  std::vector<Part> parts;
+};
+
+/// Makes parts in the order of a file, which goes by dtype: scales come long after the codes of their matrix. When a
+/// block is there, what is small of it is made at once and kept, as long as all that is kept takes no more than the
+/// largest tensor; the rest is loaded again.
+class PartMaker {
+ public:
+  PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model);
+
+  /// The shard whose parts are taken from now on.
+  void begin(const Shard& shard);
+  /// All bytes of a part, each once.
+  std::vector<std::byte> take(const std::string& name);
+
+ private:
+  std::vector<std::byte> make(const Part& part, bool& is_loaded);
+  /// Other parts of the matrix, and the block's norms and biases.
+  void keep_what_is_small(const Part& now);
+  void keep(const Part& part, const Part& now);
+
+  const ExportPlan& plan_;
+  const FolderFormat& format_;
+  TensorWalk walk_;
+  std::map<std::string, const Part*> parts_;
+  std::map<std::size_t, std::vector<const Part*>> of_tensor_;
+  std::set<std::size_t> vectors_of_;
+  std::map<std::string, std::vector<std::byte>> kept_;
+  std::uint64_t room_ = 0;
+};
+
+}  // namespace adze
