@@ -13,8 +13,10 @@ namespace {
 constexpr std::array kExporters = {
     ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter},
     ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter},
-    ExporterInfo{"compressed-tensors", "a folder of packed integers for vLLM, SGLang and transformers",
+    ExporterInfo{"compressed-tensors", "a folder of integers or small floats for vLLM, SGLang and transformers",
                  &make_compressed_tensors_exporter},
+    ExporterInfo{"compressed-tensors-w8a8", "the same, where inputs are quantized to 8 bits as well while it runs",
+                 &make_w8a8_exporter},
     ExporterInfo{"gptq", "a folder as AutoGPTQ and GPTQModel write it", &make_gptq_exporter},
     ExporterInfo{"awq", "a folder in AutoAWQ's GEMM layout", &make_awq_exporter},
     ExporterInfo{"mlx", "a folder of MLX's affine quantization", &make_mlx_exporter}};

@@ -61,9 +61,27 @@ HWY_INLINE void StoreCodes(F d, V code, std::size_t count, std::int16_t* out) {
   hn::BlendedStore(narrow, hn::FirstN(d16, count), d16, out);
 }
 
+/// How many midpoints are not above `scaled`, by bisection. midpoints: ascending, padded to kMostLevels - 1 with
+/// infinity.
+HWY_INLINE V CountBelow(F d, V scaled, const float* midpoints) {
+  const hn::RebindToSigned<F> di;
+  auto count = hn::Zero(di);
+  for (int step = static_cast<int>(kMostLevels) / 2; step > 0; step /= 2) {
+    const auto next = hn::Add(count, hn::Set(di, step));
+    const V midpoint = hn::GatherIndex(d, midpoints, hn::Sub(next, hn::Set(di, 1)));
+    count = hn::IfThenElse(hn::RebindMask(di, hn::Ge(scaled, midpoint)), next, count);
+  }
+  return hn::ConvertTo(d, count);
+}
+
 /// Index of the level nearest to `scaled`, ties to the upper; `level` becomes the level itself.
 HWY_INLINE V NearestLevel(F d, V scaled, const float* levels, const float* midpoints, std::size_t level_count,
                           V& level) {
+  if (level_count > kFewLevels) {
+    const V found = CountBelow(d, scaled, midpoints);
+    level = hn::GatherIndex(d, levels, hn::ConvertTo(hn::RebindToSigned<F>(), found));
+    return found;
+  }
   V code = hn::Zero(d);
   const V one = hn::Set(d, 1.0f);
   level = hn::Set(d, levels[0]);
@@ -140,14 +158,14 @@ HWY_EXPORT(RoundToStep);
 
 namespace {
 
-constexpr std::size_t kMostLevels = 256;
-
-/// Half way between neighbouring levels.
+/// Half way between neighbouring levels; of many levels, infinity after the last.
 struct Midpoints {
   std::array<float, kMostLevels> values;
 
   explicit Midpoints(std::span<const float> levels) {
     assert(!levels.empty() && levels.size() <= kMostLevels);
+    if (levels.size() > kFewLevels)
+      std::fill(values.begin() + static_cast<std::ptrdiff_t>(levels.size() - 1), values.end(), INFINITY);
     float previous = -INFINITY;
     for (std::size_t k = 0; k + 1 < levels.size(); ++k) {
       const bool equal = levels[k] == levels[k + 1];  // then the lower one is never chosen

@@ -2,6 +2,7 @@
 // Highway kernels, chosen at run time; rounding is half to even, as in the reference codes.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -14,6 +15,10 @@ inline float round_half_even(float x) {
   constexpr float kMagic = 12582912.0f;
   return (x + kMagic) - kMagic;
 }
+
+/// Most levels of a codebook, and those up to which comparing with all is faster than bisection.
+constexpr std::size_t kMostLevels = 256;
+constexpr std::size_t kFewLevels = 32;
 
 /// Grid of one code position in many rows: value = step * code + offset, lo <= code <= hi. All spans of equal length.
 struct AffineColumns {
@@ -29,8 +34,8 @@ void round_to_grid(std::span<const float> x, const AffineColumns& grid, std::spa
                    std::span<float> values);
 
 /// The same for a codebook: value[i] = step[i] * levels[code[i]] + offset[i], code[i] the index of the level nearest to
-/// (x[i] - offset[i]) / step[i]; half way between two, or of equal ones, the upper. levels: ascending, 1 to 256; lo and
-/// hi are not looked at. A step of zero gives the level nearest to zero.
+/// (x[i] - offset[i]) / step[i]; half way between two, or of equal ones, the upper. levels: ascending, 1 to
+/// kMostLevels; lo and hi are not looked at. A step of zero gives the level nearest to zero.
 void round_to_codebook(std::span<const float> x, const AffineColumns& grid, std::span<const float> levels,
                        std::span<std::int16_t> codes, std::span<float> values);
 

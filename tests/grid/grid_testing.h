@@ -17,7 +17,7 @@ namespace adze::grid_testing {
 inline std::vector<GridRequest> all_grids() {
   std::vector<GridRequest> requests;
   for (const std::string& name : grid_names()) {
-    if (name.starts_with("gguf/")) {
+    if (!name.starts_with("int")) {
       requests.push_back({name, std::nullopt, "group", std::nullopt, "f16"});
       continue;
     }
@@ -28,6 +28,7 @@ inline std::vector<GridRequest> all_grids() {
       requests.push_back({name, std::nullopt, "tensor", symmetric, "f16"});
     }
   }
+  requests.push_back({"fp8", 128, "group", std::nullopt, "f16"});
   return requests;
 }
 

@@ -402,7 +402,7 @@ INSTANTIATE_TEST_SUITE_P(Grids, EverySolverAndGrid,
                                          "int5 channel sym", "int6 g64 sym", "int8 tensor sym", "gguf/q4_0",
                                          "gguf/q8_0", "gguf/q2_k", "gguf/q3_k", "gguf/q5_k", "gguf/q6_k", "gguf/q4_1",
                                          "gguf/q5_0", "gguf/q5_1", "gguf/iq4_nl", "gguf/iq4_xs", "gguf/mxfp4",
-                                         "gguf/tq2_0", "gguf/q4_k"),
+                                         "gguf/tq2_0", "gguf/q4_k", "fp8", "mxfp8", "nvfp4"),
                          test_name);
 
 }  // namespace

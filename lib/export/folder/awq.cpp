@@ -24,7 +24,7 @@ void put_row(std::size_t row, std::size_t cols, Code&& code, WordMatrix& words) 
   }
 }
 
-class AwqFormat final : public IntegerFormat {
+class AwqFormat final : public QuantizedFormat {
   std::string_view name() const override { return "AWQ"; }
 
   std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape shape) const override {

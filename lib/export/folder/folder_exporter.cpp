@@ -218,7 +218,11 @@ std::unique_ptr<Exporter> make_safetensors_exporter() {
   return std::make_unique<FolderExporter>("safetensors", make_plain_format());
 }
 std::unique_ptr<Exporter> make_compressed_tensors_exporter() {
-  return std::make_unique<FolderExporter>("compressed-tensors", make_compressed_tensors_format());
+  return std::make_unique<FolderExporter>("compressed-tensors", make_compressed_tensors_format(Activations::floats));
+}
+std::unique_ptr<Exporter> make_w8a8_exporter() {
+  return std::make_unique<FolderExporter>("compressed-tensors-w8a8",
+                                          make_compressed_tensors_format(Activations::eight_bits));
 }
 std::unique_ptr<Exporter> make_gptq_exporter() { return std::make_unique<FolderExporter>("gptq", make_gptq_format()); }
 std::unique_ptr<Exporter> make_awq_exporter() { return std::make_unique<FolderExporter>("awq", make_awq_format()); }

@@ -11,6 +11,7 @@ namespace adze {
 
 std::unique_ptr<Exporter> make_safetensors_exporter();
 std::unique_ptr<Exporter> make_compressed_tensors_exporter();
+std::unique_ptr<Exporter> make_w8a8_exporter();
 std::unique_ptr<Exporter> make_gptq_exporter();
 std::unique_ptr<Exporter> make_awq_exporter();
 std::unique_ptr<Exporter> make_mlx_exporter();

@@ -32,6 +32,23 @@ void leave_no_zero_scales(IntegerMatrix& matrix) {
   }
 }
 
+/// The same of steps that are zero: codes of zero, and a scale of one; powers of two are never zero.
+void leave_no_zero_scales(MinifloatMatrix& matrix) {
+  if (matrix.spec.scale == MinifloatScale::e8m0) return;
+  const std::size_t groups = matrix.groups(), width = matrix.spec.scale_bytes();
+  const std::size_t group_bytes = matrix.code_bytes() / groups;
+  const float one = 1.0f;
+  for (std::size_t i = 0; i < matrix.shape.rows * groups; ++i) {
+    std::byte* const scale = matrix.scales.data() + i * width;
+    if (std::ranges::any_of(std::span(scale, width), [](std::byte b) { return b != std::byte{0}; })) continue;
+    if (width == sizeof one)
+      std::memcpy(scale, &one, width);
+    else
+      *scale = static_cast<std::byte>(nearest_e4m3(one));
+    std::fill_n(matrix.codes.data() + i * group_bytes, group_bytes, std::byte{0});
+  }
+}
+
 bool is_table(const PlannedTensor& tensor) {
   return tensor.spec.role == TensorRole::embedding || tensor.spec.role == TensorRole::head;
 }
@@ -53,11 +70,15 @@ std::optional<IntegerGridSpec> integers_of(const PlannedTensor& tensor) {
   return *integer_spec_of(*grid_from_name(format));
 }
 
+std::optional<MinifloatSpec> minifloats_of(const PlannedTensor& tensor) {
+  return minifloat_spec_from_name(dense_format(tensor.format));
+}
+
 std::vector<PlannedLinear> planned_linears(const ExportPlan& plan) {
   std::vector<PlannedLinear> linears;
   for (const PlannedTensor& tensor : plan.tensors)
     if (tensor.spec.shape.size() == 2)
-      linears.push_back({base_name(tensor.spec), tensor.spec.role, integers_of(tensor)});
+      linears.push_back({base_name(tensor.spec), tensor.spec.role, integers_of(tensor), minifloats_of(tensor)});
   return linears;
 }
 
@@ -65,59 +86,80 @@ int group_size(const IntegerGridSpec& spec) {
   return spec.scope == ScaleScope::group ? static_cast<int>(spec.group) : -1;
 }
 
-std::optional<std::string> IntegerFormat::cannot_hold(const PlannedTensor& tensor) const {
+std::optional<std::string> QuantizedFormat::refuses_minifloats(const MinifloatSpec&, Shape) const {
+  return "its codes are integers; take an integer grid such as int4";
+}
+std::vector<SafetensorsSpec> QuantizedFormat::minifloat_parts(const std::string&, const MinifloatSpec&, Shape) const {
+  fail(ErrorKind::internal, "{} has no small floats", name());
+}
+std::vector<std::byte> QuantizedFormat::encode_minifloats(MinifloatMatrix, std::string_view) const {
+  fail(ErrorKind::internal, "{} has no small floats", name());
+}
+
+std::optional<std::string> QuantizedFormat::refusal(const PlannedTensor& tensor) const {
+  const Shape shape = shape_of(tensor);
+  if (const auto minifloats = minifloats_of(tensor)) return refuses_minifloats(*minifloats, shape);
+  const auto integers = integers_of(tensor);
+  if (!integers) return "it holds codes with scales; take an integer grid such as int4, or export gguf or safetensors";
+  if (integers->scope == ScaleScope::tensor)
+    return "it has a scale for each group or channel, not one for the matrix; take scope: channel";
+  return refuses(*integers, shape);
+}
+
+std::optional<std::string> QuantizedFormat::cannot_hold(const PlannedTensor& tensor) const {
   const std::string& module = tensor.spec.module;
   const std::string format = dense_format(tensor.format);
   if (dtype_from_name(format)) return std::nullopt;
-  const auto spec = integers_of(tensor);
-  if (!spec)
-    return fmt::format(
-        "{}: {} holds integers with scales, not {}; take an integer grid such as int4, or export gguf or "
-        "safetensors",
-        module, name(), tensor.format);
+  if (const auto reason = refusal(tensor))
+    return fmt::format("{}: {} cannot hold {}: {}", module, name(), tensor.format, *reason);
   if (is_table(tensor) && !quantizes_tables())
     return fmt::format("{}: {} keeps embedding and head as floats; give it store: f16 or bf16", module, name());
-  if (spec->scope == ScaleScope::tensor)
-    return fmt::format("{}: {} has a scale for each group or channel, not one for the matrix; take scope: channel",
-                       module, name());
-  if (auto reason = refuses(*spec, shape_of(tensor)))
-    return fmt::format("{}: {} cannot hold {}: {}", module, name(), format, *reason);
   return std::nullopt;
 }
 
-std::optional<std::string> IntegerFormat::remark(const PlannedTensor& tensor) const {
+std::optional<std::string> QuantizedFormat::remark(const PlannedTensor& tensor) const {
   if (is_composed(tensor.format))
     return fmt::format("{}: {} is multiplied out and rounded to {}", tensor.spec.module, tensor.format,
                        dense_format(tensor.format));
   if (dense_format(tensor.format) != tensor.format)
     return fmt::format("{}: the zeros of {} are stored as codes", tensor.spec.module, tensor.format);
-  const auto spec = integers_of(tensor);
-  if (!spec) return std::nullopt;
-  if (auto text = remark_on(*spec)) return fmt::format("{}: {}", tensor.spec.module, *text);
+  std::optional<std::string> text;
+  if (const auto integers = integers_of(tensor)) text = remark_on(*integers);
+  if (const auto minifloats = minifloats_of(tensor)) text = remark_on_minifloats(*minifloats);
+  if (text) return fmt::format("{}: {}", tensor.spec.module, *text);
   return std::nullopt;
 }
 
-std::vector<SafetensorsSpec> IntegerFormat::parts(const PlannedTensor& tensor, DType) const {
+std::vector<SafetensorsSpec> QuantizedFormat::parts(const PlannedTensor& tensor, DType) const {
   const std::string base = base_name(tensor.spec);
   if (const auto spec = integers_of(tensor)) return integer_parts(base, *spec, shape_of(tensor));
+  if (const auto spec = minifloats_of(tensor)) return minifloat_parts(base, *spec, shape_of(tensor));
   const DType dtype = *dtype_from_name(dense_format(tensor.format));
   return {{base + ".weight", safetensors_type_of(dtype), tensor.spec.shape}};
 }
 
-std::vector<std::byte> IntegerFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                                             const LoadMatrix& matrix) const {
+std::vector<std::byte> QuantizedFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                               const LoadMatrix& matrix) const {
   const std::string_view suffix = std::string_view(part.name).substr(base_name(tensor.spec).size() + 1);
-  const auto spec = integers_of(tensor);
-  if (spec)
-    if (auto bytes = encode_sizes(*spec, shape_of(tensor), suffix)) return std::move(*bytes);
+  const auto integers = integers_of(tensor);
+  const auto minifloats = minifloats_of(tensor);
+  std::optional<std::vector<std::byte>> known;
+  if (integers) known = encode_sizes(*integers, shape_of(tensor), suffix);
+  if (minifloats) known = encode_minifloat_sizes(*minifloats, shape_of(tensor), suffix);
+  if (known) return std::move(*known);
   const TensorPtr dense = densified(matrix());
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(dense.get());
   if (quantized == nullptr) return {dense->payload().begin(), dense->payload().end()};
-  IntegerMatrix integers = unpack_integers(*quantized);
-  leave_no_zero_scales(integers);
-  return encode_integers(std::move(integers), suffix);
+  if (minifloats) {
+    MinifloatMatrix parts = unpack_minifloats(*quantized);
+    leave_no_zero_scales(parts);
+    return encode_minifloats(std::move(parts), suffix);
+  }
+  IntegerMatrix parts = unpack_integers(*quantized);
+  leave_no_zero_scales(parts);
+  return encode_integers(std::move(parts), suffix);
 }
 
-TensorPtr IntegerFormat::as_stored(const TensorPtr& matrix, DType) const { return densified(matrix); }
+TensorPtr QuantizedFormat::as_stored(const TensorPtr& matrix, DType) const { return densified(matrix); }
 
 }  // namespace adze

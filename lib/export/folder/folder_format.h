@@ -15,6 +15,7 @@
 #include "checkpoint/safetensors_writer.h"
 #include "export/exporter.h"
 #include "grid/integer/integer_matrix.h"
+#include "grid/minifloat/minifloat_matrix.h"
 
 namespace adze {
 
@@ -47,8 +48,9 @@ class FolderFormat {
 /// "model.layers.0.self_attn.q_proj" of its weight.
 std::string base_name(const TensorSpec& spec);
 
-/// Formats of integers: linears of blocks on an integer grid become codes and scales, other matrices stay floats.
-class IntegerFormat : public FolderFormat {
+/// Formats of codes and scales: linears of blocks on a grid of integers, and where a format has them of small floats,
+/// become tensors of their own; other matrices stay floats.
+class QuantizedFormat : public FolderFormat {
  public:
   std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const final;
   std::optional<std::string> remark(const PlannedTensor& tensor) const final;
@@ -64,18 +66,31 @@ class IntegerFormat : public FolderFormat {
   virtual bool quantizes_tables() const { return false; }
   /// Why a matrix on that grid cannot be stored, and what could.
   virtual std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape shape) const = 0;
+  virtual std::optional<std::string> refuses_minifloats(const MinifloatSpec& spec, Shape shape) const;
   virtual std::optional<std::string> remark_on(const IntegerGridSpec&) const { return std::nullopt; }
+  virtual std::optional<std::string> remark_on_minifloats(const MinifloatSpec&) const { return std::nullopt; }
   virtual std::vector<SafetensorsSpec> integer_parts(const std::string& base, const IntegerGridSpec& spec,
                                                      Shape shape) const = 0;
+  virtual std::vector<SafetensorsSpec> minifloat_parts(const std::string& base, const MinifloatSpec& spec,
+                                                       Shape shape) const;
   /// Parts that sizes alone decide, such as a shape; nothing for others. suffix: of the part's name, "g_idx".
   virtual std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec&, Shape, std::string_view) const {
     return std::nullopt;
   }
+  virtual std::optional<std::vector<std::byte>> encode_minifloat_sizes(const MinifloatSpec&, Shape,
+                                                                       std::string_view) const {
+    return std::nullopt;
+  }
   virtual std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const = 0;
+  virtual std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const;
+
+ private:
+  std::optional<std::string> refusal(const PlannedTensor& tensor) const;
 };
 
-/// The grid of a matrix that a format of integers would store as codes; nothing for floats.
+/// The grid of a matrix that a format would store as codes; nothing for floats.
 std::optional<IntegerGridSpec> integers_of(const PlannedTensor& tensor);
+std::optional<MinifloatSpec> minifloats_of(const PlannedTensor& tensor);
 Shape shape_of(const PlannedTensor& tensor);
 
 /// Linears of a plan: HF name without ".weight", and their grid.
@@ -83,6 +98,9 @@ struct PlannedLinear {
   std::string base;
   TensorRole role;
   std::optional<IntegerGridSpec> integers;
+  std::optional<MinifloatSpec> minifloats;
+
+  bool is_quantized() const { return integers || minifloats; }
 };
 std::vector<PlannedLinear> planned_linears(const ExportPlan& plan);
 
@@ -90,7 +108,9 @@ std::vector<PlannedLinear> planned_linears(const ExportPlan& plan);
 int group_size(const IntegerGridSpec& spec);
 
 std::unique_ptr<FolderFormat> make_plain_format();
-std::unique_ptr<FolderFormat> make_compressed_tensors_format();
+/// Whether runtimes quantize the inputs of linears as well, while they run.
+enum class Activations { floats, eight_bits };
+std::unique_ptr<FolderFormat> make_compressed_tensors_format(Activations activations);
 std::unique_ptr<FolderFormat> make_gptq_format();
 std::unique_ptr<FolderFormat> make_awq_format();
 std::unique_ptr<FolderFormat> make_mlx_format();

@@ -37,7 +37,7 @@ std::optional<IntegerGridSpec> commonest(const std::vector<PlannedLinear>& linea
   return most == counts.end() ? std::nullopt : std::optional(most->second.second);
 }
 
-class GptqFormat final : public IntegerFormat {
+class GptqFormat final : public QuantizedFormat {
   std::string_view name() const override { return "GPTQ"; }
 
   std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape shape) const override {

@@ -1,6 +1,7 @@
 // MLX's affine quantization: codes packed along inputs, value = scale * code + bias. Of symmetric grids the bias,
 // -2^(b-1) times the scale, has the scale's dtype; of asymmetric ones, -zero times the scale, it needs more digits, and
-// both are F32 so that nothing is rounded.
+// both are F32 so that nothing is rounded. Its modes "mxfp4" and "mxfp8" are the grids of the same names: codes packed
+// along inputs, a byte of exponent for every 32.
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -19,7 +20,15 @@ nlohmann::ordered_json sizes_of(const IntegerGridSpec& spec) {
   return {{"group_size", spec.group}, {"bits", spec.bits}, {"mode", "affine"}};
 }
 
-class MlxFormat final : public IntegerFormat {
+nlohmann::ordered_json sizes_of(const MinifloatSpec& spec) {
+  return {{"group_size", spec.group}, {"bits", spec.bits}, {"mode", spec.bits == 4 ? "mxfp4" : "mxfp8"}};
+}
+
+nlohmann::ordered_json sizes_of(const PlannedLinear& linear) {
+  return linear.integers ? sizes_of(*linear.integers) : sizes_of(*linear.minifloats);
+}
+
+class MlxFormat final : public QuantizedFormat {
   std::string_view name() const override { return "MLX"; }
   bool quantizes_tables() const override { return true; }
 
@@ -27,6 +36,11 @@ class MlxFormat final : public IntegerFormat {
     if (spec.scope != ScaleScope::group || (spec.group != 32 && spec.group != 64 && spec.group != 128))
       return "its groups have 32, 64 or 128 columns";
     return std::nullopt;
+  }
+
+  std::optional<std::string> refuses_minifloats(const MinifloatSpec& spec, Shape) const override {
+    if (spec.scale == MinifloatScale::e8m0) return std::nullopt;
+    return "of small floats it has mxfp8 and gguf/mxfp4, scales of other kinds it keeps otherwise";
   }
 
   std::optional<std::string> remark_on(const IntegerGridSpec& spec) const override {
@@ -41,6 +55,16 @@ class MlxFormat final : public IntegerFormat {
     return {{base + ".weight", SafetensorsType::u32, {shape.rows, words_of(shape.cols, spec.bits)}},
             {base + ".scales", side, {shape.rows, groups}},
             {base + ".biases", side, {shape.rows, groups}}};
+  }
+
+  std::vector<SafetensorsSpec> minifloat_parts(const std::string& base, const MinifloatSpec& spec,
+                                               Shape shape) const override {
+    return {{base + ".weight", SafetensorsType::u32, {shape.rows, words_of(shape.cols, spec.bits)}},
+            {base + ".scales", SafetensorsType::u8, {shape.rows, shape.cols / spec.group}}};
+  }
+
+  std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const override {
+    return suffix == "scales" ? std::move(matrix.scales) : std::move(matrix.codes);
   }
 
   std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
@@ -64,13 +88,12 @@ class MlxFormat final : public IntegerFormat {
     std::map<std::string, std::size_t> counts;
     const std::vector<PlannedLinear> linears = planned_linears(plan);
     for (const PlannedLinear& linear : linears)
-      if (linear.integers) ++counts[sizes_of(*linear.integers).dump()];
-    if (counts.empty()) fail(ErrorKind::bad_data, "MLX: no matrix is on an integer grid; export safetensors");
+      if (linear.is_quantized()) ++counts[sizes_of(linear).dump()];
+    if (counts.empty()) fail(ErrorKind::bad_data, "MLX: no matrix is on a grid that it has; export safetensors");
     const auto most = std::ranges::max_element(counts, {}, [](const auto& entry) { return entry.second; });
     auto quantization = nlohmann::ordered_json::parse(most->first);
     for (const PlannedLinear& linear : linears)
-      if (linear.integers && sizes_of(*linear.integers).dump() != most->first)
-        quantization[linear.base] = {{"group_size", linear.integers->group}, {"bits", linear.integers->bits}};
+      if (linear.is_quantized() && sizes_of(linear).dump() != most->first) quantization[linear.base] = sizes_of(linear);
     config["quantization"] = quantization;
     config["quantization_config"] = std::move(quantization);
   }

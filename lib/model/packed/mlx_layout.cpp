@@ -1,11 +1,13 @@
 // MLX, affine mode: weight U32 [out x in b / 32], scales and biases [out x groups]; value = scale * code + bias. Biases
-// that are a whole negative multiple of the scale are zero points; others have no grid here and make floats.
+// that are a whole negative multiple of the scale are zero points; others have no grid here and make floats. Modes
+// mxfp4 and mxfp8: weight U32 [out x in b / 32], scales U8 [out x in / 32], exponents.
 #include <cmath>
 #include <map>
 
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "grid/minifloat/minifloat_matrix.h"
 #include "linalg/convert.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
@@ -15,12 +17,18 @@ namespace {
 
 using Json = nlohmann::json;
 
+/// Sizes, and the grid of modes that have one.
+struct MlxSettings {
+  PackedSizes sizes;
+  std::optional<MinifloatSpec> minifloats;
+};
+
 class MlxLayout final : public PackedLayout {
  public:
   MlxLayout(const Json& settings, const std::string& origin) {
-    common_ = sizes_from(settings, {4, 64, true}, origin);
+    common_ = settings_from(settings, {{4, 64, true}, std::nullopt}, origin);
     for (const auto& [key, value] : settings.items())
-      if (value.is_object()) others_[key] = sizes_from(value, common_, origin);
+      if (value.is_object()) others_[key] = settings_from(value, {common_.sizes, std::nullopt}, origin);
   }
 
   std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
@@ -30,7 +38,9 @@ class MlxLayout final : public PackedLayout {
 
   TensorPtr read(const RawTensors& raw, const std::string& base, Shape shape) const override {
     const auto own = others_.find(base);
-    const PackedSizes& sizes = own == others_.end() ? common_ : own->second;
+    const MlxSettings& settings = own == others_.end() ? common_ : own->second;
+    if (settings.minifloats) return read_minifloats(raw, base, shape, *settings.minifloats);
+    const PackedSizes& sizes = settings.sizes;
     sizes.check(shape);
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
@@ -58,14 +68,35 @@ class MlxLayout final : public PackedLayout {
   }
 
  private:
-  static PackedSizes sizes_from(const Json& settings, PackedSizes otherwise, const std::string& origin) {
+  static MlxSettings settings_from(const Json& settings, MlxSettings otherwise, const std::string& origin) {
     const ConfigObject object(settings, origin);
-    if (const std::string mode = object.text_or("mode", "affine"); mode != "affine")
-      fail(ErrorKind::bad_data, "{}: MLX mode '{}' is not supported; affine is", origin, mode);
-    otherwise.bits =
-        static_cast<int>(std::min<std::size_t>(object.size_or("bits", static_cast<std::size_t>(otherwise.bits)), 64));
-    if (object.has("group_size")) otherwise.group = group_of(settings, "group_size", origin);
+    PackedSizes& sizes = otherwise.sizes;
+    sizes.bits =
+        static_cast<int>(std::min<std::size_t>(object.size_or("bits", static_cast<std::size_t>(sizes.bits)), 64));
+    if (object.has("group_size")) sizes.group = group_of(settings, "group_size", origin);
+    if (!object.has("mode")) return otherwise;
+    const std::string mode = object.text_or("mode", "affine");
+    otherwise.minifloats = std::nullopt;
+    if (mode == "mxfp4") otherwise.minifloats = minifloat_spec_from_name("gguf/mxfp4");
+    if (mode == "mxfp8") otherwise.minifloats = minifloat_spec_from_name("mxfp8");
+    if (!otherwise.minifloats && mode != "affine")
+      fail(ErrorKind::bad_data, "{}: MLX mode '{}' is not supported; affine, mxfp4 and mxfp8 are", origin, mode);
+    const auto& minifloats = otherwise.minifloats;
+    if (minifloats && (sizes.bits != minifloats->bits || sizes.group != minifloats->group))
+      fail(ErrorKind::bad_data, "{}: MLX mode '{}' has {} bits in groups of {}", origin, mode, minifloats->bits,
+           minifloats->group);
     return otherwise;
+  }
+
+  static TensorPtr read_minifloats(const RawTensors& raw, const std::string& base, Shape shape,
+                                   const MinifloatSpec& spec) {
+    const auto [rows, cols] = shape;
+    if (cols % spec.group != 0)
+      fail(ErrorKind::bad_data, "rows of {} columns do not divide into groups of {}", cols, spec.group);
+    MinifloatMatrix matrix{spec, shape, {}, {}};
+    matrix.codes = raw.read(base + ".weight", SafetensorsType::u32, {rows, word_count(cols, spec.bits)});
+    matrix.scales = raw.read(base + ".scales", SafetensorsType::u8, {rows, cols / spec.group});
+    return pack_minifloats(matrix);
   }
 
   static void narrow(RawTensors::Floats& scales, const std::vector<float>& values) {
@@ -80,8 +111,8 @@ class MlxLayout final : public PackedLayout {
     }
   }
 
-  PackedSizes common_;
-  std::map<std::string, PackedSizes> others_;
+  MlxSettings common_;
+  std::map<std::string, MlxSettings> others_;
 };
 
 }  // namespace

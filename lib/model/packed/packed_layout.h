@@ -28,6 +28,8 @@ class PackedLayout {
   /// The tensors of a packed linear, those that may be missing included; empty when `base`
   /// ("model.layers.0.mlp.up_proj") is not packed but has a weight of floats.
   virtual std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const = 0;
+  /// Tensors that only a runtime needs, such as scales of its cache: read by nobody here.
+  virtual bool is_for_runtime(std::string_view) const { return false; }
   /// A packed linear. Throws bad_data for tensors that are missing, of another size or hold what cannot be.
   virtual TensorPtr read(const RawTensors& raw, const std::string& base, Shape shape) const = 0;
 };

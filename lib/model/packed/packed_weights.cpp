@@ -111,7 +111,7 @@ void PackedWeights::check_names() const {
     if (raw_.find(spec.hf_name) == nullptr) problems.push_back(fmt::format("tensor '{}' is missing", spec.hf_name));
   }
   for (const std::string& name : raw_.names())
-    if (!known.contains(name) && !name.ends_with("rotary_emb.inv_freq"))
+    if (!known.contains(name) && !name.ends_with("rotary_emb.inv_freq") && !layout_->is_for_runtime(name))
       problems.push_back(fmt::format("tensor '{}' is not part of the architecture", name));
   if (problems.empty()) return;
   const std::size_t more = problems.size() - std::min(problems.size(), kShownProblems);
