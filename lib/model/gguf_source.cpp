@@ -29,10 +29,10 @@ RowRange range_of(std::span<const std::size_t> rows) {
   return {*least, *most + 1};
 }
 
-/// Decodes encoded rows [rows x cols] of a grid to floats, in parallel.
-std::vector<std::byte> decode(const char* grid, Shape shape, std::vector<std::byte> encoded) {
+/// Decodes encoded rows [rows x cols] to floats, in parallel.
+std::vector<std::byte> decode(const CompressedTensor& tensor) {
   constexpr std::size_t kTileRows = 64;
-  const QuantizedTensor tensor(grid_from_name(grid), shape, std::move(encoded));
+  const Shape shape = tensor.shape();
   std::vector<std::byte> decoded(shape.count() * sizeof(float));
   parallel_for(divide_up(shape.rows, kTileRows), [&](std::size_t tile) {
     std::vector<float> values(std::min(kTileRows, shape.rows - tile * kTileRows) * shape.cols);
@@ -67,7 +67,8 @@ GgufSource::Stored GgufSource::stored_tensor(const TensorSpec& spec) const {
             find_readable_gguf_type(tensor->type->name),
             checked_cast<std::size_t>(spec.shape[0]),
             cols,
-            spec.permuted_heads};
+            spec.permuted_heads,
+            weights_->scale_of(spec.gguf_name)};
   }
   fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin(), spec.gguf_name);
 }
@@ -103,7 +104,8 @@ void GgufSource::read_rows(const Stored& stored, std::size_t first_row, std::spa
   const std::size_t stored_row_bytes = checked_cast<std::size_t>(stored.tensor->bytes / stored.rows);
   std::vector<std::byte> bytes((range.end - range.first) * stored_row_bytes);
   stored.file->read(*stored.tensor, std::uint64_t{range.first} * stored_row_bytes, bytes);
-  if (!stored.type->dtype) bytes = decode(stored.type->grid, {range.end - range.first, stored.cols}, std::move(bytes));
+  const Shape shape{range.end - range.first, stored.cols};
+  if (!stored.type->dtype) bytes = decode(*tensor_of_gguf(*stored.type, shape, std::move(bytes), stored.scale));
   for (std::size_t i = 0; i < rows.size(); ++i)
     std::memcpy(out.data() + i * row_bytes, bytes.data() + (rows[i] - range.first) * row_bytes, row_bytes);
 }

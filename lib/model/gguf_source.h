@@ -33,6 +33,7 @@ class GgufSource final : public TensorSource {
     std::size_t rows = 0;  ///< of a vector: its elements
     std::size_t cols = 0;  ///< of a vector: 1
     std::size_t permuted_heads = 0;
+    float scale = 1;  ///< of NVFP4
 
     bool as_is() const { return type->dtype && permuted_heads == 0; }
   };

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "base/parallel.h"
 #include "base/words.h"
+#include "grid/minifloat/minifloat_matrix.h"
 #include "grid/quantized_tensor.h"
 #include "linalg/convert.h"
 #include "model/rope.h"
@@ -22,6 +23,7 @@ namespace adze {
 namespace {
 
 using ReadableType = GgufReadableType;
+constexpr std::string_view kNvfp4 = "NVFP4";
 constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{"F16", DType::f16, ""},
                                        ReadableType{"BF16", DType::bf16, ""},
@@ -39,6 +41,7 @@ constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{"TQ1_0", std::nullopt, "gguf/tq1_0"},
                                        ReadableType{"TQ2_0", std::nullopt, "gguf/tq2_0"},
                                        ReadableType{"MXFP4", std::nullopt, "gguf/mxfp4"},
+                                       ReadableType{kNvfp4, std::nullopt, "nvfp4"},
                                        ReadableType{"Q4_K", std::nullopt, "gguf/q4_k"}};
 constexpr std::string_view kArchitecture = "llama";
 constexpr std::string_view kEmbedding = "token_embd.weight";
@@ -117,9 +120,32 @@ std::vector<std::byte> restore_rows(std::vector<std::byte> stored, std::span<con
   return restored;
 }
 
-TensorPtr make_tensor(const ReadableType& type, Shape shape, std::vector<std::byte> payload) {
-  if (type.dtype) return std::make_shared<DenseTensor>(*type.dtype, shape, std::move(payload));
-  return std::make_shared<QuantizedTensor>(grid_from_name(type.grid), shape, std::move(payload));
+std::string scale_name(std::string_view weight) { return std::string(weight.substr(0, weight.rfind('.'))) + ".scale"; }
+
+/// Blocks of 64: four scales in E4M3, then eight bytes a group of 16, byte j with elements j and j + 8 (gguf.md 5.17).
+TensorPtr nvfp4_tensor(Shape shape, std::span<const std::byte> payload, float scale) {
+  constexpr std::size_t kGroup = 16, kGroups = 4, kBlock = 36;
+  MinifloatMatrix matrix{*minifloat_spec_from_name("nvfp4"), shape, {}, {}};
+  matrix.spec.divisor = 1;
+  matrix.codes.resize(shape.count() / 2);
+  matrix.scales.resize(shape.count() / kGroup);
+  for (std::size_t group = 0; group < matrix.scales.size(); ++group) {
+    const std::span<const std::byte> block = payload.subspan(group / kGroups * kBlock, kBlock);
+    matrix.scales[group] = block[group % kGroups];
+    const std::span<const std::byte> nibbles = block.subspan(kGroups + group % kGroups * kGroup / 2, kGroup / 2);
+    for (std::size_t i = 0; i < kGroup; ++i) {
+      const std::byte code = (nibbles[i % 8] >> (i < 8 ? 0 : 4)) & std::byte{15};
+      matrix.codes[(group * kGroup + i) / 2] |= code << (4 * (i % 2));
+    }
+  }
+  int exponent = 0;
+  if (std::frexp(scale, &exponent) == 0.5f) {
+    matrix.spec.divisor = 1.0f / scale;
+    return pack_minifloats(matrix);
+  }
+  MatrixF values = pack_minifloats(matrix)->decode();
+  for (float& value : values.values()) value *= scale;
+  return std::make_shared<DenseTensor>(make_dense(values, DType::f32));
 }
 
 std::vector<std::byte> read_all(const GgufFile& file, const GgufTensor& tensor) {
@@ -133,6 +159,12 @@ std::vector<std::byte> read_all(const GgufFile& file, const GgufTensor& tensor) 
 const GgufReadableType* find_readable_gguf_type(std::string_view name) {
   const auto* const row = std::ranges::find(kReadableTypes, name, &ReadableType::name);
   return row == kReadableTypes.end() ? nullptr : row;
+}
+
+TensorPtr tensor_of_gguf(const GgufReadableType& type, Shape shape, std::vector<std::byte> payload, float scale) {
+  if (type.dtype) return std::make_shared<DenseTensor>(*type.dtype, shape, std::move(payload));
+  if (type.name == kNvfp4) return nvfp4_tensor(shape, payload, scale);
+  return std::make_shared<QuantizedTensor>(grid_from_name(type.grid), shape, std::move(payload));
 }
 
 std::vector<std::size_t> gguf_row_order(std::size_t rows, std::size_t heads) {
@@ -274,6 +306,10 @@ void GgufWeights::check_tensors() const {
   for (const TensorSpec& spec : expected_tensors(architecture_)) {
     if (std::string problem = problem_of(spec); !problem.empty()) problems.push_back(std::move(problem));
     known.insert(spec.gguf_name);
+    const Place place = find(spec.gguf_name);
+    if (spec.role != TensorRole::linear || !place || place.tensor->type->name != kNvfp4) continue;
+    known.insert(scale_name(spec.gguf_name));
+    known.insert(spec.gguf_name.substr(0, spec.gguf_name.rfind('.')) + ".input_scale");  // of 4-bit inputs
   }
   for (const GgufFile& file : files_)
     for (const GgufTensor& tensor : file.tensors())
@@ -308,10 +344,20 @@ TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted
     const Shape shape{checked_cast<std::size_t>(dims[0]), dimensions == 1 ? 1 : checked_cast<std::size_t>(dims[1])};
     std::vector<std::byte> payload = read_all(*place.file, stored);
     if (permuted_heads > 0) payload = restore_rows(std::move(payload), gguf_row_order(shape.rows, permuted_heads));
-    const TensorPtr tensor = make_tensor(*type, shape, std::move(payload));
+    const float scale = type->name == kNvfp4 ? scale_of(name) : 1.0f;
+    const TensorPtr tensor = tensor_of_gguf(*type, shape, std::move(payload), scale);
     require_finite(*tensor);
     return tensor;
   });
+}
+
+float GgufWeights::scale_of(const std::string& name) const {
+  const std::string own = scale_name(name);
+  if (!find(own)) return 1.0f;
+  const std::vector<float> stored = read_vector(own, 0);
+  if (stored.size() != 1 || !(stored[0] > 0))
+    fail(ErrorKind::bad_data, "{}: tensor '{}' is not one positive number", origin_, own);
+  return stored[0];
 }
 
 Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {

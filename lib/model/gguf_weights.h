@@ -36,6 +36,10 @@ struct GgufReadableType {
 /// nullptr for a type whose values are not understood.
 const GgufReadableType* find_readable_gguf_type(std::string_view name);
 
+/// Rows of a file as a tensor of ours. scale: what NVFP4 is multiplied by; powers of two give a tensor on our grid,
+/// others floats. Throws bad_data for scales of blocks that are NaN.
+TensorPtr tensor_of_gguf(const GgufReadableType& type, Shape shape, std::vector<std::byte> payload, float scale);
+
 /// order[g] is the row of the Hugging Face tensor that is row g of the GGUF tensor (`heads` heads of rows / heads rows
 /// each, which must be even): h * hd + 2k + a <- h * hd + a * hd / 2 + k. For 8 rows and one head: 0 4 1 5 2 6 3 7.
 /// heads = 0: every row stays.
@@ -51,6 +55,9 @@ class GgufWeights final : public ModelWeights {
   const Architecture& architecture() const override { return architecture_; }
   /// All files of a split; the first one has the metadata.
   std::span<const GgufFile> files() const { return files_; }
+  /// What the matrix `name` ("blk.0.attn_q.weight") is multiplied by: the number in "blk.0.attn_q.scale", or 1. Throws
+  /// bad_data for one that is not a positive number.
+  float scale_of(const std::string& name) const;
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;

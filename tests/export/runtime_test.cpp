@@ -53,7 +53,7 @@ class EveryBlockType : public LlamaCpp, public ::testing::WithParamInterface<con
 
 TEST_P(EveryBlockType, PredictsWhatOurForwardPassPredicts) {
   const Windows windows = windows_of_texts(60);
-  const std::string format = std::string("gguf/") + GetParam();
+  const std::string format = GetParam() == std::string("nvfp4") ? "nvfp4" : std::string("gguf/") + GetParam();
   const FormattedModel model(*demo().model, linears_in(format, "gguf/q8_0"));
   export_gguf(model, folder / "model.gguf");
   MatrixF theirs;
@@ -71,7 +71,7 @@ TEST_P(EveryBlockType, PredictsWhatOurForwardPassPredicts) {
 
 INSTANTIATE_TEST_SUITE_P(Gguf, EveryBlockType,
                          ::testing::Values("q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs",
-                                           "tq1_0", "tq2_0", "mxfp4"),
+                                           "tq1_0", "tq2_0", "mxfp4", "nvfp4"),
                          [](const auto& case_info) { return std::string(case_info.param); });
 
 TEST_F(LlamaCpp, OpensASplitExportFromItsFirstFile) {

@@ -1,6 +1,7 @@
 // Models read from GGUF files that others wrote: what is understood, and what is refused by name.
 #include "model/gguf_weights.h"
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <numeric>
@@ -28,6 +29,34 @@ TEST(GgufRowOrder, IsThatOfTheSheet) {
   EXPECT_THAT(gguf_row_order(3, 0), ElementsAre(0, 1, 2));
   expect_error(ErrorKind::internal, "9 rows are not 2 heads", [] { gguf_row_order(9, 2); });
   expect_error(ErrorKind::internal, "6 rows are not 2 heads of an even number", [] { gguf_row_order(6, 2); });
+}
+
+/// The golden block of the fact sheet, section 5.20; scales 1, 2.25, 5 * 2^-9 and 448.
+TEST(GgufWeights, DecodeNvfp4AsTheSheetSays) {
+  std::vector<std::byte> block(36);
+  for (std::size_t k = 0; k < block.size(); ++k) block[k] = static_cast<std::byte>((37 * k + 11) % 256);
+  const std::array<int, 4> scales{0x38, 0x41, 0x05, 0x7E};
+  for (std::size_t k = 0; k < 4; ++k) block[k] = static_cast<std::byte>(scales[k]);
+  const GgufReadableType& type = *find_readable_gguf_type("NVFP4");
+  const TensorPtr tensor = tensor_of_gguf(type, {1, 64}, block, 1.0f);
+  EXPECT_EQ(tensor->format(), "nvfp4 / 1");
+  const MatrixF decoded = tensor->decode();
+  const std::span<const float> x = decoded.values();
+  EXPECT_THAT(x.first(4), ElementsAre(-6, 2, -0.5f, -4));
+  EXPECT_THAT(x.subspan(32, 4), ElementsAre(-0.05859375f, 0.01953125f, -0.0048828125f, -0.0390625f));
+  EXPECT_THAT(x.last(4), ElementsAre(-448, -1344, -2688, 224));
+  double sum = 0, weighted = 0;
+  for (std::size_t i = 0; i < 64; ++i) {
+    sum += double{x[i]};
+    weighted += static_cast<double>(i + 1) * double{x[i]};
+  }
+  EXPECT_EQ(sum, 2469.083984375);
+  EXPECT_EQ(weighted, 96719.9111328125);
+  EXPECT_EQ(tensor_of_gguf(type, {1, 64}, block, 0x1p-9f)->format(), "nvfp4");
+  EXPECT_EQ(tensor_of_gguf(type, {1, 64}, block, 0.75f)->format(), "f32");
+  EXPECT_EQ(tensor_of_gguf(type, {1, 64}, block, 0.75f)->decode()(0, 0), -4.5f);
+  block[2] = std::byte{0x7F};
+  expect_error(ErrorKind::bad_data, "a scale is NaN", [&] { tensor_of_gguf(type, {1, 64}, block, 1.0f); });
 }
 
 TEST(GgufWeights, ReadTheModelOfACheckpointBack) {

@@ -125,6 +125,9 @@ void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent
   }
   if (!content.rope_divisors.empty())
     writer.next().write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i)
+    if (const auto& scale = content.storages[i].scale)
+      writer.next().write(gguf_scale_name(plan.tensors[i].spec), std::as_bytes(std::span(&*scale, 1)));
   writer.commit();
 }
 

@@ -33,7 +33,7 @@ constexpr std::array kFileTypes = {
     FileType{"F32", 0},    FileType{"F16", 1},    FileType{"Q4_0", 2},    FileType{"Q4_1", 3},    FileType{"Q8_0", 7},
     FileType{"Q5_0", 8},   FileType{"Q5_1", 9},   FileType{"Q2_K", 10},   FileType{"Q3_K", 11},   FileType{"Q4_K", 14},
     FileType{"Q5_K", 16},  FileType{"Q6_K", 18},  FileType{"IQ4_NL", 25}, FileType{"IQ4_XS", 30}, FileType{"BF16", 32},
-    FileType{"TQ1_0", 36}, FileType{"TQ2_0", 37}, FileType{"MXFP4", 38}};
+    FileType{"TQ1_0", 36}, FileType{"TQ2_0", 37}, FileType{"MXFP4", 38},  FileType{"NVFP4", 39}};
 constexpr std::uint32_t kQuantizationVersion = 2;
 constexpr std::string_view kProvenancePrefix = "adze.";
 
@@ -65,6 +65,12 @@ void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
     content.rope_divisors.push_back(static_cast<float>(divisor));
   content.tensors.push_back(
       {std::string(kGgufRopeDivisors), find_gguf_type("F32")->id, {content.rope_divisors.size()}});
+}
+
+void add_scales(const ExportPlan& plan, GgufContent& content) {
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i)
+    if (content.storages[i].scale)
+      content.tensors.push_back({gguf_scale_name(plan.tensors[i].spec), find_gguf_type("F32")->id, {1}});
 }
 
 /// The type that covers most bytes.
@@ -194,11 +200,16 @@ class MetadataBuilder {
 
 }  // namespace
 
+std::string gguf_scale_name(const TensorSpec& spec) {
+  return spec.gguf_name.substr(0, spec.gguf_name.rfind('.')) + ".scale";
+}
+
 GgufContent gguf_content(const ExportPlan& plan) {
   require_planned_tensors(plan);
   GgufContent content;
   add_tensors(plan, content);
   add_rope_divisors(plan.architecture, content);
+  add_scales(plan, content);
   if (plan.tokenizer == nullptr)
     fail(ErrorKind::bad_data,
          "a GGUF file needs the model's tokenizer, and there is none; put tokenizer.json into the checkpoint folder");

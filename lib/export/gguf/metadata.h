@@ -2,6 +2,7 @@
 // the list of tensors with their types.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "checkpoint/gguf_writer.h"
@@ -12,10 +13,14 @@ namespace adze {
 
 struct GgufContent {
   std::vector<GgufKeyValue> metadata;
-  std::vector<GgufTensorSpec> tensors;  ///< one per tensor of the plan; then rope_freqs.weight, for llama3 and longrope
-  std::vector<GgufStorage> storages;    ///< one per tensor of the plan
-  std::vector<float> rope_divisors;     ///< of rope_freqs.weight; empty: not written
+  /// One per tensor of the plan; then rope_freqs.weight, for llama3 and longrope; then scales of NVFP4.
+  std::vector<GgufTensorSpec> tensors;
+  std::vector<GgufStorage> storages;  ///< one per tensor of the plan
+  std::vector<float> rope_divisors;   ///< of rope_freqs.weight; empty: not written
 };
+
+/// "blk.0.attn_q.scale" beside "blk.0.attn_q.weight".
+std::string gguf_scale_name(const TensorSpec& spec);
 
 /// Throws bad_data for what GGUF cannot hold (gguf_storage, tokenizer_metadata) or when there is no tokenizer, internal
 /// when the plan's tensors are not those of its architecture.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include <fmt/format.h>
@@ -11,6 +12,7 @@
 #include "grid/format.h"
 #include "grid/gguf/block_grid.h"
 #include "grid/gguf/gguf_grids.h"
+#include "grid/minifloat/minifloat_matrix.h"
 #include "grid/quantized_tensor.h"
 
 namespace adze {
@@ -74,10 +76,25 @@ std::optional<std::string> integer_problem(const Grid& grid, std::size_t cols) {
 }
 
 GgufStorage integer_storage(const Grid& grid, std::size_t cols) {
-  if (auto problem = integer_problem(grid, cols)) return {nullptr, std::move(*problem), nullptr};
+  if (auto problem = integer_problem(grid, cols)) return {nullptr, std::move(*problem), nullptr, {}};
   const auto* const row =
       std::ranges::find_if(kIntegerTypes, [&](const IntegerType& type) { return grid.code_bits() <= type.most_bits; });
-  return {find_gguf_type(row->type), "", row->make()};
+  return {find_gguf_type(row->type), "", row->make(), {}};
+}
+
+/// NVFP4: four groups of 16 make a block, and one over the divisor is a tensor of its own.
+constexpr std::size_t kNvfp4Groups = 4, kNvfp4Cols = 16;
+
+GgufStorage nvfp4_storage(const MinifloatSpec& spec, std::size_t cols) {
+  int exponent = 0;
+  if (cols % (kNvfp4Groups * kNvfp4Cols) != 0)
+    return {nullptr,
+            fmt::format("rows of {} columns do not divide into GGUF's blocks of 64; use store: f16", cols),
+            {},
+            {}};
+  if (std::frexp(spec.divisor, &exponent) != 0.5f)
+    return {nullptr, "GGUF multiplies where this divides, which is the same for powers of two alone", {}, {}};
+  return {find_gguf_type("NVFP4"), "", nullptr, 1.0f / spec.divisor};
 }
 
 /// nullptr when no grid has this name.
@@ -92,11 +109,31 @@ std::shared_ptr<const Grid> find_grid(const std::string& name) {
 GgufStorage matrix_storage(const std::string& format, std::size_t cols) {
   const std::shared_ptr<const Grid> grid = find_grid(format);
   if (grid)
-    if (auto problem = grid->cannot_hold(cols)) return {nullptr, std::move(*problem), nullptr};
+    if (auto problem = grid->cannot_hold(cols)) return {nullptr, std::move(*problem), nullptr, {}};
   const auto* const same = std::ranges::find(kSameBytes, format, &SameBytes::format);
-  if (same != kSameBytes.end()) return {find_gguf_type(same->type), "", nullptr};
+  if (same != kSameBytes.end()) return {find_gguf_type(same->type), "", nullptr, {}};
   if (grid && format.starts_with("int")) return integer_storage(*grid, cols);
-  return {nullptr, "GGUF has no layout for it; use grid: gguf/q4_k, gguf/q4_0 or gguf/q8_0, or store: f16", nullptr};
+  const auto minifloats = minifloat_spec_from_name(format);
+  if (minifloats && minifloats->scale == MinifloatScale::e4m3) return nvfp4_storage(*minifloats, cols);
+  return {
+      nullptr, "GGUF has no layout for it; use grid: gguf/q4_k, gguf/q4_0 or gguf/q8_0, or store: f16", nullptr, {}};
+}
+
+/// A row of nvfp4 as blocks: scales of four groups, then their codes, byte j of a group's eight with elements j and j
+/// + 8.
+void repack_nvfp4_row(const MinifloatMatrix& matrix, std::size_t row, std::span<std::byte> out) {
+  constexpr std::size_t kHalf = kNvfp4Cols / 2;
+  const std::size_t groups = matrix.groups();
+  const std::byte* const scales = matrix.scales.data() + row * groups;
+  const std::byte* const codes = matrix.codes.data() + row * matrix.code_bytes();
+  const auto code = [&](std::size_t col) { return (codes[col / 2] >> (4 * (col % 2))) & std::byte{15}; };
+  std::byte* to = out.data();
+  for (std::size_t first = 0; first < groups; first += kNvfp4Groups) {
+    to = std::copy_n(scales + first, kNvfp4Groups, to);
+    for (std::size_t g = first; g < first + kNvfp4Groups; ++g)
+      for (std::size_t j = 0; j < kHalf; ++j)
+        *to++ = code(g * kNvfp4Cols + j) | (code(g * kNvfp4Cols + kHalf + j) << 4);
+  }
 }
 
 /// One row of an integer grid as blocks of Q4_0 or Q8_0: the same codes, the scale repeated in every block.
@@ -115,9 +152,11 @@ void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t r
 }  // namespace
 
 GgufStorage gguf_storage(const PlannedTensor& tensor) {
-  if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr};
+  if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr, {}};
   // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
   GgufStorage storage = matrix_storage(dense_format(tensor.format), tensor.spec.shape.back());
+  if (storage.scale && tensor.spec.role != TensorRole::linear)
+    storage = {nullptr, "GGUF has NVFP4 in linears of blocks alone; give it store: f16", nullptr, {}};
   if (storage.type == nullptr) {
     const std::string place = fmt::format("{}: {}", tensor.spec.module, tensor.format);
     const bool named = storage.reason.starts_with(tensor.format);  // a grid's own reason leads with its name
@@ -135,12 +174,16 @@ void encode_gguf_rows(const GgufStorage& storage, const CompressedTensor& matrix
                       std::span<std::byte> out) {
   const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
   const auto* const integers = dynamic_cast<const QuantizedTensor*>(&matrix);
-  if (storage.repack && integers == nullptr)
+  if ((storage.repack || storage.scale) && integers == nullptr)
     fail(ErrorKind::internal, "a tensor of format {} has no codes", matrix.format());
+  const std::optional<MinifloatMatrix> minifloats =
+      storage.scale ? std::optional(unpack_minifloats(*integers)) : std::nullopt;
   parallel_for(rows.size(), [&](std::size_t i) {
     const std::span<std::byte> row = out.subspan(i * row_bytes, row_bytes);
     if (storage.repack)
       repack_row(*storage.repack, *integers, rows[i], row);
+    else if (minifloats)
+      repack_nvfp4_row(*minifloats, rows[i], row);
     else
       std::ranges::copy(matrix.payload().subspan(rows[i] * row_bytes, row_bytes), row.begin());
   });
