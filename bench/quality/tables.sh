@@ -27,6 +27,7 @@ readonly OTHER_GRIDS=(q8_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 tq2_0)
 table_gguf() {
   local grid
   for grid in "${MAIN_GRIDS[@]}" "${OTHER_GRIDS[@]}"; do echo "$grid|$grid|grid: gguf/$grid, solver: gptq"; done
+  echo "nvfp4|nvfp4|grid: nvfp4, solver: gptq"
 }
 
 table_ablation() {

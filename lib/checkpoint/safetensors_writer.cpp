@@ -67,11 +67,16 @@ std::string header_text(std::span<const SafetensorsTensor> tensors, const Safete
 
 }  // namespace
 
+SafetensorsLayout safetensors_layout(std::vector<SafetensorsSpec> specs, const SafetensorsMetadata& metadata) {
+  SafetensorsLayout layout{place_tensors(std::move(specs)), 0};
+  check_unique(layout.tensors);
+  layout.data_start = sizeof(std::uint64_t) + header_text(layout.tensors, metadata).size();
+  return layout;
+}
+
 std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> specs, const SafetensorsMetadata& metadata) {
-  const std::vector<SafetensorsTensor> tensors = place_tensors(std::move(specs));
-  check_unique(tensors);
-  const std::uint64_t header = sizeof(std::uint64_t) + header_text(tensors, metadata).size();
-  return checked_add(header, tensors.empty() ? 0 : tensors.back().end);
+  const SafetensorsLayout layout = safetensors_layout(std::move(specs), metadata);
+  return checked_add(layout.data_start, layout.tensors.empty() ? 0 : layout.tensors.back().end);
 }
 
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<SafetensorsSpec> tensors,

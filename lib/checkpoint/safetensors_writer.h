@@ -28,6 +28,15 @@ struct SafetensorsSpec {
   std::vector<std::uint64_t> shape;
 };
 
+/// Where everything of a file will lie.
+struct SafetensorsLayout {
+  std::vector<SafetensorsTensor> tensors;  ///< in the order of the file
+  std::uint64_t data_start = 0;
+};
+/// Throws as SafetensorsWriter.
+SafetensorsLayout safetensors_layout(std::vector<SafetensorsSpec> tensors,
+                                     const SafetensorsMetadata& metadata = default_safetensors_metadata());
+
 /// Exact size of the file that these tensors make. Throws as SafetensorsWriter.
 std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> tensors,
                                      const SafetensorsMetadata& metadata = default_safetensors_metadata());

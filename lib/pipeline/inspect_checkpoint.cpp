@@ -154,6 +154,7 @@ void verify_packed(const Path& path, Inspection& inspection, Progress& progress)
 }  // namespace
 
 void describe_checkpoint(const Path& path, Inspection& inspection) {
+  describe_export(path, inspection);
   const std::vector<StoreFile> files = files_of(path);
   if (is_packed(path, files)) return describe_packed(path, files, inspection);
   const std::shared_ptr<const TensorSource> source = open_checkpoint_folder(path);
@@ -164,6 +165,7 @@ void describe_checkpoint(const Path& path, Inspection& inspection) {
 }
 
 void verify_checkpoint(const Path& path, Inspection& inspection, Progress& progress) {
+  verify_export(path, inspection, progress);
   if (is_packed(path, files_of(path))) return verify_packed(path, inspection, progress);
   verify_source(*open_checkpoint_folder(path), inspection, progress);
 }

@@ -40,6 +40,11 @@ void verify_unfinished(const Path& path, Inspection& inspection, Progress& progr
 void verify_imatrix(const Path& path, Inspection& inspection, Progress& progress);
 void verify_statistics(const Path& path, Inspection& inspection, Progress& progress);
 
+/// What a folder's adze.json says of its origin, and whether files and tensors are those that it lists; nothing
+/// without.
+void describe_export(const Path& folder, Inspection& inspection);
+void verify_export(const Path& folder, Inspection& inspection, Progress& progress);
+
 template <typename T>
 void add(Inspection& inspection, std::string name, T&& value) {
   inspection.properties.push_back({std::move(name), std::forward<T>(value)});

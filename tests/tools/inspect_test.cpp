@@ -1,5 +1,7 @@
+#include <fstream>
 #include <limits>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/gguf_writer.h"
@@ -114,6 +116,82 @@ TEST(InspectTool, DescribesShards) {
   const fs::path folder = sharded_model(place);
   EXPECT_EQ(json_of(folder)["types"][0]["tensors"], 56);
   expect_whole(folder);
+}
+
+/// Bytes read by this process and the programs that it waited for.
+std::uint64_t bytes_read() {
+  std::ifstream io("/proc/self/io");
+  std::string key;
+  std::uint64_t bytes = 0;
+  io >> key >> bytes;
+  return key == "rchar:" ? bytes : 0;
+}
+
+/// A safetensors file whose tensors are holes.
+void write_sparse(const fs::path& path,
+                  const std::vector<std::pair<std::string, std::vector<std::uint64_t>>>& tensors) {
+  Json header = Json::object();
+  std::uint64_t end = 0;
+  for (const auto& [name, shape] : tensors) {
+    std::uint64_t bytes = 2;
+    for (const std::uint64_t dim : shape) bytes *= dim;
+    header[name] = {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {end, end + bytes}}};
+    end += bytes;
+  }
+  const std::string text = header.dump();
+  const std::uint64_t length = text.size();
+  std::ofstream(path, std::ios::binary) << std::string(reinterpret_cast<const char*>(&length), 8) << text;
+  fs::resize_file(path, 8 + length + end);
+}
+
+/// A model of 70 billion weights, one shard a block: only headers are read.
+TEST(InspectTool, ReadsHeadersAloneOfFoldersOfAnySize) {
+  const Workplace place;
+  const fs::path folder = place.path() / "large";
+  fs::create_directory(folder);
+  constexpr std::uint64_t kHidden = 8192, kFfn = 28672, kKeys = 1024, kVocab = 32000;
+  constexpr int kLayers = 80;
+  const Json config{{"architectures", {"LlamaForCausalLM"}},
+                    {"model_type", "llama"},
+                    {"hidden_size", kHidden},
+                    {"intermediate_size", kFfn},
+                    {"num_hidden_layers", kLayers},
+                    {"num_attention_heads", 64},
+                    {"num_key_value_heads", 8},
+                    {"vocab_size", kVocab},
+                    {"rms_norm_eps", 1e-5},
+                    {"max_position_embeddings", 4096},
+                    {"hidden_act", "silu"},
+                    {"tie_word_embeddings", false}};
+  std::ofstream(folder / "config.json") << config.dump();
+  Json index{{"metadata", Json::object()}, {"weight_map", Json::object()}};
+  const auto add = [&](const std::string& file,
+                       const std::vector<std::pair<std::string, std::vector<std::uint64_t>>>& tensors) {
+    write_sparse(folder / file, tensors);
+    for (const auto& [name, shape] : tensors) index["weight_map"][name] = file;
+  };
+  for (int b = 0; b < kLayers; ++b) {
+    const std::string base = fmt::format("model.layers.{}.", b);
+    add(fmt::format("model-{:05}-of-00081.safetensors", b + 1), {{base + "input_layernorm.weight", {kHidden}},
+                                                                 {base + "post_attention_layernorm.weight", {kHidden}},
+                                                                 {base + "self_attn.q_proj.weight", {kHidden, kHidden}},
+                                                                 {base + "self_attn.k_proj.weight", {kKeys, kHidden}},
+                                                                 {base + "self_attn.v_proj.weight", {kKeys, kHidden}},
+                                                                 {base + "self_attn.o_proj.weight", {kHidden, kHidden}},
+                                                                 {base + "mlp.gate_proj.weight", {kFfn, kHidden}},
+                                                                 {base + "mlp.up_proj.weight", {kFfn, kHidden}},
+                                                                 {base + "mlp.down_proj.weight", {kHidden, kFfn}}});
+  }
+  add("model-00081-of-00081.safetensors", {{"model.embed_tokens.weight", {kVocab, kHidden}},
+                                           {"model.norm.weight", {kHidden}},
+                                           {"lm_head.weight", {kVocab, kHidden}}});
+  std::ofstream(folder / "model.safetensors.index.json") << index.dump();
+  const std::uint64_t before = bytes_read();
+  const Json json = json_of(folder);
+  EXPECT_EQ(json["properties"]["supported"], true);
+  EXPECT_GT(json["properties"]["parameters"].get<std::uint64_t>() * 2, std::uint64_t{100} << 30);
+  EXPECT_GT(bytes_read(), before);  // they are counted
+  EXPECT_LT(bytes_read() - before, std::uint64_t{16} << 20);
 }
 
 TEST(InspectTool, FindsValuesThatAreNotFinite) {

@@ -1,6 +1,9 @@
 // Packed checkpoints as output and input of the programs: from a recipe, from one format to another, judged, compressed
 // again, inspected, damaged.
+#include <algorithm>
 #include <fstream>
+
+#include <fmt/format.h>
 
 #include "tools/scheme_testing.h"
 
@@ -67,7 +70,8 @@ TEST(PackedTools, ARecipeIsRefusedBeforeAnythingRuns) {
     EXPECT_FALSE(fs::exists(place.out()));
   };
   refuses(kSymmetric, "{ format: awq, file: awq }", {"r.yaml:", "take symmetric: false"});
-  refuses("grid: gguf/q4_k", "{ format: gptq, file: gptq }", {"GPTQ holds integers with scales, not gguf/q4_k"});
+  refuses("grid: gguf/q4_k", "{ format: gptq, file: gptq }",
+          {"GPTQ cannot hold gguf/q4_k: it holds codes with scales"});
   refuses("grid: int3, group: 32", "{ format: compressed-tensors, file: ct }", {"4 and 8 bits"});
   refuses(kSymmetric, "{ format: gtpq, file: x }", {"unknown export format 'gtpq'; did you mean 'gptq'?"});
 }
@@ -113,6 +117,96 @@ TEST(PackedTools, InspectDescribesAndVerifies) {
   bytes[bytes.rfind("F16") + 3] = 'x';  // in the header
   std::ofstream(place / "broken/model.safetensors", std::ios::binary) << bytes;
   EXPECT_NE(run_program("adze-inspect", {(place / "broken").string(), "--verify"}).exit_code, 0);
+}
+
+/// Codes are codes: only what was noted when the folder was written tells that one is another.
+TEST(PackedTools, InspectNamesTheTensorAndTheBytesThatChanged) {
+  const Workplace place;
+  const fs::path copy = place / "ct";
+  fs::copy(packed() / "ct", copy);
+  const auto listed = Json::parse(read_file(copy / "adze.json"));
+  const auto& tensors = listed.at("tensors");
+  const auto codes = std::ranges::find_if(
+      tensors, [](const auto& one) { return one.at("name") == "model.layers.2.mlp.up_proj.weight_packed"; });
+  ASSERT_NE(codes, tensors.end());
+  const std::uint64_t begin = codes->at("begin"), end = begin + codes->at("bytes").get<std::uint64_t>();
+  std::string bytes = read_file(copy / "model.safetensors");
+  bytes[begin + 1000] = static_cast<char>(bytes[begin + 1000] ^ 0x10);
+  Workplace::overwrite(copy / "model.safetensors", bytes);
+  const ProgramResult shown = run_program("adze-inspect", {copy.string(), "--verify", "--json"});
+  expect_exit(shown, 65);
+  const auto damage = Json::parse(shown.out).at("damage");
+  ASSERT_EQ(damage.size(), 1u);
+  EXPECT_THAT(damage[0].get<std::string>(),
+              HasSubstr(fmt::format("model.safetensors: tensor 'model.layers.2.mlp.up_proj.weight_packed', bytes {} to "
+                                    "{}, is not what was written",
+                                    begin, end)));
+  bytes.resize(begin + 10);
+  Workplace::overwrite(copy / "model.safetensors", bytes);
+  EXPECT_NE(run_program("adze-inspect", {copy.string(), "--verify"}).exit_code, 0);
+}
+
+TEST(PackedTools, InspectNoticesChangedSettingsAndAListThatIsNone) {
+  const Workplace place;
+  const fs::path copy = place / "gptq";
+  fs::copy(packed() / "gptq", copy);
+  Workplace::overwrite(copy / "tokenizer.json", read_file(copy / "tokenizer.json") + "\n");
+  expect_exit(run_program("adze-inspect", {copy.string(), "--verify"}), 65,
+              {"tokenizer.json: is not what was written"});
+  for (const char* const list : {"[]", "{}", R"({"format": "gptq", "provenance": {}, "files": [], "tensors": [{}]})",
+                                 R"({"format": "gptq", "provenance": {}, "files": [{"name": "../x", "xxh3": ""}]})"}) {
+    Workplace::overwrite(copy / "adze.json", list);
+    expect_exit(run_program("adze-inspect", {copy.string(), "--verify"}), 65, {"is no list of what was exported"});
+  }
+  fs::remove(copy / "adze.json");
+  expect_exit(run_program("adze-inspect", {copy.string(), "--verify"}), 0);
+}
+
+TEST(PackedTools, AFullDiskLeavesNothing) {
+  const Workplace place;
+  const fs::path out = place / "ct";
+  ProgramOptions options;
+  options.largest_file = 300'000;
+  for (const char* const format : {"compressed-tensors", "safetensors"}) {
+    const ProgramResult result =
+        run_program("adze-export", {packed().string(), "--format", format, "-o", out.string()}, options);
+    expect_exit(result, 74, {"model.safetensors"});
+    EXPECT_FALSE(fs::exists(out)) << format;
+    EXPECT_FALSE(fs::exists(out.string() + ".tmp")) << format;
+  }
+}
+
+/// One solve on nvfp4 and fp8 in every form that holds it, and from GGUF to compressed-tensors.
+TEST(PackedTools, SmallFloatsGoFromOneFormatToAnother) {
+  const Workplace place;
+  const std::string recipe = place
+                                 .put("r.yaml", packed_recipe("grid: nvfp4",
+                                                              "{ format: compressed-tensors, file: ct }, "
+                                                              "{ format: gguf, file: m.gguf }"))
+                                 .string();
+  expect_exit(compress(recipe, demo_model(), place.out(), {"-q"}), 0);
+  const fs::path out = place.out();
+  const double meant = divergence(out.string());
+  EXPECT_GT(meant, 0.001);
+  EXPECT_EQ(divergence((out / "ct").string()), meant);
+  EXPECT_EQ(divergence((out / "m.gguf").string()), meant);
+  const std::string gguf = (place / "again.gguf").string(), ct = (place / "ct").string();
+  expect_exit(run_program("adze-export", {(out / "ct").string(), "-o", gguf}), 0);
+  expect_exit(run_program("adze-export", {gguf, "--format", "compressed-tensors", "-o", ct}), 0);
+  EXPECT_EQ(read_file(fs::path(ct) / "model.safetensors"), read_file(out / "ct" / "model.safetensors"));
+}
+
+TEST(PackedTools, InputsOfEightBitsAreAskedForAndRemarkedOn) {
+  const Workplace place;
+  const std::string recipe = place
+                                 .put("r.yaml", packed_recipe("grid: int8, scope: channel, scales: bf16",
+                                                              "{ format: compressed-tensors-w8a8, file: w8a8 }"))
+                                 .string();
+  const ProgramResult dry = compress(recipe, demo_model(), place.out(), {"--dry-run"});
+  expect_exit(dry, 0);
+  EXPECT_THAT(dry.out + dry.err, HasSubstr("rounds this matrix' inputs to 8 bits as well"));
+  expect_exit(compress(recipe, demo_model(), place.out(), {"-q"}), 0);
+  EXPECT_EQ(divergence((fs::path(place.out()) / "w8a8").string()), divergence(place.out()));
 }
 
 }  // namespace

@@ -9,8 +9,10 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/parallel.h"
+#include "checkpoint/export_manifest.h"
 #include "export/folder/model_card.h"
 #include "export/folder/new_folder.h"
 #include "export/folder/part_maker.h"
@@ -33,6 +35,7 @@ struct Content {
   DType floats = DType::bf16;
   std::vector<Shard> shards;
   std::vector<StoreFile> files;  ///< config.json last
+  ExportManifest manifest;       ///< tensors' hashes and places to come
 };
 
 std::vector<SafetensorsSpec> specs_of(const Shard& shard) {
@@ -94,6 +97,18 @@ std::string index_text(const std::vector<Shard>& shards) {
   return Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
 }
 
+ExportManifest manifest_of(const ExportPlan& plan, const Content& content, const FolderFormat& format,
+                           std::string_view name) {
+  ExportManifest manifest{std::string(name), plan.provenance, {}, {}};
+  for (const StoreFile& file : content.files) manifest.files.push_back({file.name, hash_hex(file.text)});
+  for (const Shard& shard : content.shards) {
+    const SafetensorsLayout layout = safetensors_layout(specs_of(shard), format.metadata());
+    for (const SafetensorsTensor& tensor : layout.tensors)
+      manifest.tensors.push_back({tensor.name, shard.name, layout.data_start + tensor.begin, tensor.bytes(), ""});
+  }
+  return manifest;
+}
+
 Content content_of(const ExportPlan& plan, const FolderFormat& format, std::string_view name) {
   Content content;
   Json config = config_of(plan);
@@ -107,6 +122,7 @@ Content content_of(const ExportPlan& plan, const FolderFormat& format, std::stri
     if (file.name != kConfig && file.name != kCard) content.files.push_back(file);
   content.files.push_back({kCard, model_card(plan, name)});
   content.files.push_back({kConfig, config.dump(2) + "\n"});
+  content.manifest = manifest_of(plan, content, format, name);
   return content;
 }
 
@@ -129,7 +145,7 @@ class FolderExporter final : public Exporter {
     for (const Shard& shard : content.shards)
       bytes = checked_add(bytes, safetensors_file_bytes(specs_of(shard), format_->metadata()));
     for (const StoreFile& file : content.files) bytes = checked_add(bytes, file.text.size());
-    return bytes;
+    return checked_add(bytes, content.manifest.text().size());
   }
 
   std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {
@@ -138,21 +154,24 @@ class FolderExporter final : public Exporter {
     for (const Shard& shard : content.shards) paths.push_back(path / shard.name);
     for (const StoreFile& file : content.files)
       if (file.name != kConfig) paths.push_back(path / file.name);
+    paths.push_back(path / kExportManifestName);
     return paths;
   }
 
   void write(const ExportPlan& plan, const ModelWeights& model, const fs::path& path,
              Progress& progress) const override {
-    const Content content = with_context(path.string(), [&] { return content_of(plan, *format_, name_); });
+    Content content = with_context(path.string(), [&] { return content_of(plan, *format_, name_); });
     NewFolder folder(path);
     write_shards(plan, content, model, folder.path(), progress);
     for (const StoreFile& file : content.files) write_file(folder.path() / file.name, file.text);
+    write_file(folder.path() / kExportManifestName, content.manifest.text());
     verify(plan, content, model, folder.path(), progress);
     folder.publish();
   }
 
  private:
-  void write_shards(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
+  /// Notes hashes in the manifest, which has the tensors in the order in which they are written.
+  void write_shards(const ExportPlan& plan, Content& content, const ModelWeights& model, const fs::path& folder,
                     Progress& progress) const {
     std::size_t count = 0, done = 0;
     for (const Shard& shard : content.shards) count += shard.parts.size();
@@ -162,8 +181,11 @@ class FolderExporter final : public Exporter {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
       maker.begin(shard);
       for (const SafetensorsTensor& tensor : writer.order()) {
-        with_context(fmt::format("tensor '{}'", tensor.name),
-                     [&] { writer.write(tensor.name, maker.take(tensor.name)); });
+        with_context(fmt::format("tensor '{}'", tensor.name), [&] {
+          const std::vector<std::byte> bytes = maker.take(tensor.name);
+          content.manifest.tensors[done].hash = hash_hex(bytes);
+          writer.write(tensor.name, bytes);
+        });
         progress.update(++done);
       }
       writer.commit();
