@@ -366,6 +366,12 @@ CodingReport symbol_entropy(std::span<const std::uint8_t> symbols, int alphabet,
   return report_of(symbols.size(), count_symbols(symbols, alphabet, contexts));
 }
 
+std::uint64_t most_symbols(std::uint64_t coded_bytes) {
+  // A coded chunk has its states, a packed one is of a bit a symbol at least.
+  constexpr std::uint64_t kLeast = kChunkOverheadBytes + 4 * kRansStates;
+  return divide_up(coded_bytes, kLeast) * kChunkSymbols;
+}
+
 CodedSymbols encode_symbols(std::span<const std::uint8_t> symbols, int alphabet, const Contexts& contexts) {
   const Counts counts = count_symbols(symbols, alphabet, contexts);
   CodedSymbols coded{{}, report_of(symbols.size(), counts)};

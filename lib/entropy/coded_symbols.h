@@ -59,6 +59,9 @@ CodedSymbols encode_symbols(std::span<const std::uint8_t> symbols, int alphabet,
 /// The report without the coding; `coded` stays 0.
 CodingReport symbol_entropy(std::span<const std::uint8_t> symbols, int alphabet, const Contexts& contexts = {});
 
+/// No more symbols than this come out of so many bytes: readers ask before they allocate.
+std::uint64_t most_symbols(std::uint64_t coded_bytes);
+
 /// The inverse, with the same contexts; out.size() is how many symbols there must be. Allocates nothing that depends on
 /// the bytes but the tables they hold. Throws bad_data for bytes that encode_symbols did not write.
 void decode_symbols(std::span<const std::byte> coded, int alphabet, const Contexts& contexts,
