@@ -5,6 +5,7 @@
 
 #include "export/folder/folder_exporter.h"
 #include "export/gguf/gguf_exporter.h"
+#include "export/onnx/onnx_exporter.h"
 #include "export/tensor_walk.h"
 
 namespace adze {
@@ -19,7 +20,9 @@ constexpr std::array kExporters = {
                  &make_w8a8_exporter},
     ExporterInfo{"gptq", "a folder as AutoGPTQ and GPTQModel write it", &make_gptq_exporter},
     ExporterInfo{"awq", "a folder in AutoAWQ's GEMM layout", &make_awq_exporter},
-    ExporterInfo{"mlx", "a folder of MLX's affine quantization", &make_mlx_exporter}};
+    ExporterInfo{"mlx", "a folder of MLX's affine quantization", &make_mlx_exporter},
+    ExporterInfo{"onnx", "a folder for onnxruntime and onnxruntime-genai", &make_onnx_exporter},
+    ExporterInfo{"onnx-qdq", "a folder of ONNX with standard operators alone", &make_onnx_qdq_exporter}};
 
 }  // namespace
 

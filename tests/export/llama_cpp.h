@@ -48,16 +48,19 @@ inline std::optional<std::string> output_of(const std::string& command) {
   return out;
 }
 
-/// Why there is no runtime here; empty when there is one.
-inline std::string missing_runtime() {
+/// Why there is no package of that name for Node.js here; empty when there is one.
+inline std::string missing_package(const std::string& name) {
   constexpr int kOldestNode = 20;
   const auto version = output_of(node_program() + " -p 'parseInt(process.versions.node)' 2>/dev/null");
   if (!version) return "no Node.js: set ADZE_NODE, or run tests/run.sh, which installs it";
   if (std::atoi(version->c_str()) < kOldestNode) return "Node.js is older than 20: set ADZE_NODE, or run tests/run.sh";
-  if (!fs::exists(node_folder() / "node_modules/node-llama-cpp"))
+  if (!fs::exists(node_folder() / "node_modules" / name))
     return "tests/node/node_modules is missing: run tests/run.sh, or npm ci --ignore-scripts in tests/node";
   return "";
 }
+
+/// Why llama.cpp cannot be run here; empty when it can.
+inline std::string missing_runtime() { return missing_package("node-llama-cpp"); }
 
 /// The beginning of a held-out text, cut between characters.
 inline std::string text_of(const std::string& name, std::size_t bytes = 2000) {

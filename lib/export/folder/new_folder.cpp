@@ -34,10 +34,20 @@ void check_replaceable(const fs::path& path, bool is_finished) {
 }  // namespace
 
 bool is_model_file(std::string_view name) {
-  constexpr std::array<std::string_view, 11> kNames{
-      kModelConfigName,       "model.safetensors.index.json", "README.md",        "model.safetensors",
-      "quantize_config.json", "generation_config.json",       "tokenizer.json",   "tokenizer_config.json",
-      "chat_template.jinja",  "special_tokens_map.json",      kExportManifestName};
+  constexpr std::array<std::string_view, 14> kNames{kModelConfigName,
+                                                    "model.safetensors.index.json",
+                                                    "README.md",
+                                                    "model.safetensors",
+                                                    "quantize_config.json",
+                                                    "generation_config.json",
+                                                    "tokenizer.json",
+                                                    "tokenizer_config.json",
+                                                    "chat_template.jinja",
+                                                    "special_tokens_map.json",
+                                                    "model.onnx",
+                                                    "model.onnx.data",
+                                                    "genai_config.json",
+                                                    kExportManifestName};
   constexpr std::string_view kWriting = ".tmp";
   if (name.ends_with(kWriting)) name.remove_suffix(kWriting.size());
   return std::ranges::find(kNames, name) != kNames.end() ||

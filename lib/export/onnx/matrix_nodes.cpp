@@ -1,0 +1,218 @@
+#include "export/onnx/matrix_nodes.h"
+
+#include "base/error.h"
+#include "export/folder/folder_format.h"
+#include "export/onnx/integer_layout.h"
+#include "grid/format.h"
+#include "linalg/convert.h"
+
+namespace adze {
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+template <typename Value>
+Bytes bytes_of_values(const std::vector<Value>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  return {bytes.begin(), bytes.end()};
+}
+
+OnnxType onnx_type(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return OnnxType::f32;
+    case DType::f16:
+      return OnnxType::f16;
+    case DType::bf16:
+      return OnnxType::bf16;
+    default:
+      fail(ErrorKind::internal, "{} is no dtype of weights", name_of(dtype));
+  }
+}
+
+std::optional<DType> floats_of(const PlannedTensor& tensor) { return dtype_from_name(dense_format(tensor.format)); }
+
+/// The matrix with masks and factors multiplied out, checked against the plan.
+TensorPtr dense_of(const TensorValues& values, const std::string& planned) {
+  if (values.matrix->format() != planned)
+    fail(ErrorKind::internal, "{} in the model, {} planned", values.matrix->format(), planned);
+  return densified(values.matrix);
+}
+
+IntegerMatrix integers_in(const TensorValues& values, const std::string& planned) {
+  return unpack_integers(dynamic_cast<const QuantizedTensor&>(*dense_of(values, planned)));
+}
+
+std::vector<Bytes> bytes_of_parts(IntegerParts parts) {
+  std::vector<Bytes> all{std::move(parts.codes), bytes_of_values(parts.scales)};
+  if (!parts.zeros.empty()) all.push_back(std::move(parts.zeros));
+  return all;
+}
+
+template <std::size_t kWidth>
+Bytes turned(std::span<const std::byte> in, Shape shape) {
+  constexpr std::size_t kTile = 16;  // lines of both sides stay in the cache
+  Bytes out(in.size());
+  for (std::size_t first = 0; first < shape.rows; first += kTile)
+    for (std::size_t c = 0; c < shape.cols; ++c)
+      for (std::size_t r = first; r < std::min(shape.rows, first + kTile); ++r)
+        std::memcpy(out.data() + (c * shape.rows + r) * kWidth, in.data() + (r * shape.cols + c) * kWidth, kWidth);
+  return out;
+}
+
+/// A value of floats as float32: constant folding does this once where it can.
+std::string as_float(DecoderGraph& into, DType dtype, const std::string& name, const std::string& value) {
+  if (dtype == DType::f32) return value;
+  return into.graph.add("Cast", name + "/Cast", {value}, {{"to", static_cast<std::int64_t>(OnnxType::f32)}});
+}
+
+/// Declares weights with one source; their names.
+std::vector<std::string> declare(DecoderGraph& into, std::optional<std::size_t> tensor,
+                                 const std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>>& all,
+                                 decltype(WeightSource::encode) encode) {
+  WeightSource source{tensor, into.graph.weights().size(), all.size(), std::move(encode)};
+  std::vector<std::string> names;
+  for (const auto& [name, type, dims] : all) names.push_back(into.graph.weight(name, type, dims));
+  into.sources.push_back(std::move(source));
+  return names;
+}
+
+/// W^T [in, out] as floats.
+std::string add_float_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
+                              std::size_t index, const std::string& x) {
+  const DType dtype = *floats_of(tensor);
+  const Shape shape = shape_of(tensor);
+  const auto names =
+      declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), {shape.cols, shape.rows}}},
+              [shape, planned = tensor.format, dtype](const TensorValues& values) -> std::vector<Bytes> {
+                const TensorPtr dense = dense_of(values, planned);
+                return {dtype == DType::f32 ? turned<4>(dense->payload(), shape) : turned<2>(dense->payload(), shape)};
+              });
+  return into.graph.add("MatMul", name + "/MatMul", {x, as_float(into, dtype, name, names.front())});
+}
+
+std::string add_block_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
+                              std::size_t index, const std::string& x) {
+  const IntegerGridSpec spec = *integers_of(tensor);
+  const Shape shape = shape_of(tensor);
+  const BlockLayout layout = block_layout(spec, shape.cols).value();
+  const std::string& weight = tensor.spec.hf_name;
+  std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>> parts{
+      {weight + "_codes", OnnxType::u8, {shape.rows, layout.blocks, layout.row_bytes() / layout.blocks}},
+      {weight + "_scales", OnnxType::f32, {shape.rows, layout.blocks}}};
+  if (!spec.symmetric)
+    parts.emplace_back(weight + "_zeros", OnnxType::u8, std::vector{shape.rows, layout.zero_bytes()});
+  std::vector<std::string> inputs =
+      declare(into, index, parts, [planned = tensor.format, layout](const TensorValues& values) {
+        return bytes_of_parts(block_parts(integers_in(values, planned), layout));
+      });
+  inputs.insert(inputs.begin(), x);
+  return into.graph.add("MatMulNBits", name + "/MatMulNBits", inputs,
+                        {{"K", static_cast<std::int64_t>(shape.cols)},
+                         {"N", static_cast<std::int64_t>(shape.rows)},
+                         {"bits", std::int64_t{layout.bits}},
+                         {"block_size", static_cast<std::int64_t>(layout.block)}});
+}
+
+std::string add_dequantized_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
+                                    std::size_t index, const std::string& x) {
+  const IntegerGridSpec spec = *integers_of(tensor);
+  const Shape shape = shape_of(tensor);
+  const bool has_groups = spec.scope == ScaleScope::group;
+  const std::string& weight = tensor.spec.hf_name;
+  const OnnxType codes = dequantize_bits(spec) == 4 ? (spec.symmetric ? OnnxType::i4 : OnnxType::u4)
+                                                    : (spec.symmetric ? OnnxType::i8 : OnnxType::u8);
+  const std::vector<std::uint64_t> sides = has_groups ? std::vector<std::uint64_t>{shape.cols / spec.group, shape.rows}
+                                                      : std::vector<std::uint64_t>{shape.rows};
+  std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>> parts{
+      {weight + "_codes", codes, {shape.cols, shape.rows}}, {weight + "_scales", OnnxType::f32, sides}};
+  if (!spec.symmetric) parts.emplace_back(weight + "_zeros", codes, sides);
+  const auto names = declare(into, index, parts, [planned = tensor.format](const TensorValues& values) {
+    return bytes_of_parts(dequantize_parts(integers_in(values, planned)));
+  });
+  const OnnxGraph::Attributes attributes =
+      has_groups
+          ? OnnxGraph::Attributes{{"axis", std::int64_t{0}}, {"block_size", static_cast<std::int64_t>(spec.group)}}
+          : OnnxGraph::Attributes{{"axis", std::int64_t{1}}};
+  const std::string values = into.graph.add("DequantizeLinear", name + "/DequantizeLinear", names, attributes);
+  return into.graph.add("MatMul", name + "/MatMul", {x, values});
+}
+
+bool is_table(const PlannedTensor& tensor) { return tensor.spec.role == TensorRole::embedding; }
+
+}  // namespace
+
+std::optional<std::string> onnx_refuses(const PlannedTensor& tensor, OnnxOperators operators) {
+  const std::string& module = tensor.spec.module;
+  if (floats_of(tensor)) return std::nullopt;
+  const auto spec = integers_of(tensor);
+  if (!spec)
+    return fmt::format(
+        "{}: ONNX holds integers with scales, not {}; take an integer grid such as int4, or export gguf or safetensors",
+        module, tensor.format);
+  if (is_table(tensor))
+    return fmt::format("{}: the embedding stays in floats in ONNX; give it store: f16 or bf16", module);
+  if (spec->scope == ScaleScope::tensor)
+    return fmt::format("{}: ONNX has a scale for each group or channel, not one for the matrix; take scope: channel",
+                       module);
+  if (operators == OnnxOperators::onnxruntime && !block_layout(*spec, shape_of(tensor).cols))
+    return fmt::format(
+        "{}: MatMulNBits has blocks of 16, 32, 64, 128 or 256 columns, and {} are no multiple of 16; take group: 32, "
+        "or "
+        "export onnx-qdq",
+        module, spec->group);
+  return std::nullopt;
+}
+
+std::optional<std::string> onnx_remark(const PlannedTensor& tensor, OnnxOperators operators) {
+  const std::string& module = tensor.spec.module;
+  if (is_composed(tensor.format))
+    return fmt::format("{}: {} is multiplied out and rounded to {}", module, tensor.format,
+                       dense_format(tensor.format));
+  if (dense_format(tensor.format) != tensor.format)
+    return fmt::format("{}: the zeros of {} are stored as codes", module, tensor.format);
+  const auto spec = integers_of(tensor);
+  if (!spec) return std::nullopt;
+  const auto layout = block_layout(*spec, shape_of(tensor).cols);
+  const bool has_blocks = operators == OnnxOperators::onnxruntime && layout;
+  const int bits = has_blocks ? layout->bits : dequantize_bits(*spec);
+  if (bits != spec->bits) return fmt::format("{}: {} bits are stored in {}", module, spec->bits, bits);
+  if (has_blocks && (spec->scope != ScaleScope::group || spec->group != layout->block))
+    return fmt::format("{}: scales are repeated for each {} columns", module, layout->block);
+  return std::nullopt;
+}
+
+std::string add_product(DecoderGraph& into, OnnxOperators operators, const std::string& name,
+                        const PlannedTensor& tensor, std::size_t index, const std::string& x) {
+  if (floats_of(tensor)) return add_float_product(into, name, tensor, index, x);
+  return operators == OnnxOperators::onnxruntime ? add_block_product(into, name, tensor, index, x)
+                                                 : add_dequantized_product(into, name, tensor, index, x);
+}
+
+std::string add_embedding(DecoderGraph& into, OnnxOperators, const PlannedTensor& tensor, std::size_t index,
+                          const std::string& ids) {
+  const DType dtype = *floats_of(tensor);
+  const auto names = declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), tensor.spec.shape}},
+                             [planned = tensor.format](const TensorValues& values) -> std::vector<Bytes> {
+                               const TensorPtr dense = dense_of(values, planned);
+                               return {{dense->payload().begin(), dense->payload().end()}};
+                             });
+  const std::string rows = into.graph.add("Gather", "/model/embed_tokens/Gather", {names.front(), ids});
+  return as_float(into, dtype, "/model/embed_tokens", rows);
+}
+
+std::string add_tied_product(DecoderGraph& into, OnnxOperators, const std::string& name, const PlannedTensor& embedding,
+                             const std::string& x) {
+  const std::string table = as_float(into, *floats_of(embedding), name, embedding.spec.hf_name);
+  const std::string turned_table =
+      into.graph.add("Transpose", name + "/Transpose", {table}, {{"perm", std::vector<std::int64_t>{1, 0}}});
+  return into.graph.add("MatMul", name + "/MatMul", {x, turned_table});
+}
+
+std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index) {
+  return declare(into, index, {{tensor.spec.hf_name, OnnxType::f32, tensor.spec.shape}},
+                 [](const TensorValues& values) -> std::vector<Bytes> { return {bytes_of_values(values.vector)}; })
+      .front();
+}
+
+}  // namespace adze

@@ -1,0 +1,127 @@
+#include "export/onnx/onnx_exporter.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "export/folder/model_card.h"
+#include "export/folder/new_folder.h"
+#include "export/onnx/decoder_graph.h"
+#include "export/onnx/genai_config.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+/// The checkpoint's config.json, without what it said of the weights it had.
+std::string config_text(const ExportPlan& plan) {
+  const auto config = std::ranges::find(plan.files, kModelConfigName, &StoreFile::name);
+  if (config == plan.files.end()) fail(ErrorKind::bad_data, "the model has no config.json to write");
+  parse_json(config->text, kModelConfigName);  // strict
+  Json json = Json::parse(config->text);
+  for (const char* const key : {"quantization_config", "quantization"}) json.erase(key);
+  return json.dump(2) + "\n";
+}
+
+class OnnxExporter final : public Exporter {
+ public:
+  OnnxExporter(std::string_view name, OnnxOperators operators) : name_(name), operators_(operators) {}
+
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.shape.size() == 2 ? onnx_refuses(tensor, operators_) : std::nullopt;
+  }
+
+  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.shape.size() == 2 ? onnx_remark(tensor, operators_) : std::nullopt;
+  }
+
+  std::uint64_t predict_bytes(const ExportPlan& plan) const override {
+    check(plan);
+    const DecoderGraph model = decoder_graph(plan, operators_);
+    std::uint64_t bytes = checked_add(model.graph.serialized().size(), model.graph.data_bytes());
+    for (const StoreFile& file : texts(plan)) bytes = checked_add(bytes, file.text.size());
+    return bytes;
+  }
+
+  std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {
+    std::vector<fs::path> paths{path / kModelConfigName};  // what says that the folder is a model
+    for (const char* const name : {kOnnxModelName, kOnnxDataName}) paths.push_back(path / name);
+    for (const StoreFile& file : texts(plan))
+      if (file.name != kModelConfigName) paths.push_back(path / file.name);
+    return paths;
+  }
+
+  void write(const ExportPlan& plan, const ModelWeights& model, const fs::path& path,
+             Progress& progress) const override {
+    const std::vector<StoreFile> kept = with_context(path.string(), [&] { return texts(plan); });
+    check(plan);
+    const DecoderGraph decoder = decoder_graph(plan, operators_);
+    NewFolder folder(path);
+    write_weights(plan, decoder, model, folder.path() / kOnnxDataName, progress);
+    write_file(folder.path() / kOnnxModelName, decoder.graph.serialized());
+    for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text);
+    folder.publish();
+  }
+
+ private:
+  void check(const ExportPlan& plan) const {
+    for (const PlannedTensor& tensor : plan.tensors)
+      if (const auto reason = cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
+  }
+
+  /// All files but the model's own; config.json last.
+  std::vector<StoreFile> texts(const ExportPlan& plan) const {
+    std::vector<StoreFile> all{
+        {kGenaiConfigName, genai_config(plan, has_attention_operator(plan.architecture, operators_))}};
+    for (const StoreFile& file : plan.files)
+      if (file.name != kModelConfigName && file.name != "README.md") all.push_back(file);
+    all.push_back({"README.md", model_card(plan, name_)});
+    all.push_back({kModelConfigName, config_text(plan)});
+    return all;
+  }
+
+  static void write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
+                            const fs::path& path, Progress& progress) {
+    TensorWalk walk(model);
+    OutputFile file(path);
+    std::size_t done = 0;
+    progress.start("writing", decoder.sources.size());
+    for (const WeightSource& source : decoder.sources) {
+      const OnnxWeight* const weights = decoder.graph.weights().data() + source.first;
+      with_context(fmt::format("tensor '{}'", weights->name), [&] {
+        const auto parts = source.encode(source.tensor ? walk.at(plan.tensors[*source.tensor].spec) : TensorValues{});
+        if (parts.size() != source.count) fail(ErrorKind::internal, "{} parts, not {}", parts.size(), source.count);
+        for (std::size_t p = 0; p < parts.size(); ++p) put(file, weights[p], parts[p]);
+      });
+      progress.update(++done);
+    }
+    file.commit();
+  }
+
+  static void put(OutputFile& file, const OnnxWeight& weight, std::span<const std::byte> bytes) {
+    if (bytes.size() != weight.bytes)
+      fail(ErrorKind::internal, "'{}' has {} bytes, not {}", weight.name, bytes.size(), weight.bytes);
+    file.write(std::vector<std::byte>(weight.offset - file.bytes_written()));
+    file.write(bytes);
+  }
+
+  std::string_view name_;
+  OnnxOperators operators_;
+};
+
+}  // namespace
+
+std::unique_ptr<Exporter> make_onnx_exporter() {
+  return std::make_unique<OnnxExporter>("onnx", OnnxOperators::onnxruntime);
+}
+std::unique_ptr<Exporter> make_onnx_qdq_exporter() {
+  return std::make_unique<OnnxExporter>("onnx-qdq", OnnxOperators::standard);
+}
+
+}  // namespace adze
