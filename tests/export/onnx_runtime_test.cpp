@@ -75,7 +75,11 @@ class OnnxRuntime : public ::testing::Test {
     return result;
   }
 
+  void expect_close(const std::string& exporter, const ModelWeights& model, const MatrixF& ours,
+                    const std::vector<std::string>& ways) const;
+
   TempFolder folder;
+  mutable double largest_seen = 0;
 };
 
 /// 16 elements a head, grouped queries.
@@ -104,23 +108,169 @@ Windows small_windows() {
 }
 
 constexpr double kClose = 1e-3;
+/// Without it onnxruntime rounds activations to 8 bits where it fuses a DequantizeLinear with a MatMul.
+constexpr const char* kFloatActivations = "session.qdq_matmulnbits_accuracy_level=0";
 
-TEST_F(OnnxRuntime, ComputesWhatOurForwardPassComputes) {
+std::string option_words(const std::string& more) { return std::string(kFloatActivations) + " " + more; }
+
+/// Every way to run `exporter`'s file against `ours`.
+void OnnxRuntime::expect_close(const std::string& exporter, const ModelWeights& model, const MatrixF& ours,
+                               const std::vector<std::string>& ways) const {
+  write(exporter, model);
+  for (const std::string& way : ways) {
+    const Difference apart = difference(logits(exporter, small_windows(), option_words(way)), ours);
+    EXPECT_LT(apart.largest, kClose) << exporter << " " << way;
+    EXPECT_GT(apart.scale, 0.5) << "logits that say nothing";
+    largest_seen = std::max(largest_seen, apart.largest);
+  }
+}
+
+struct Case {
+  std::string format;  ///< of the linears
+  std::string tables = "f16";
+};
+
+class OnnxGrids : public OnnxRuntime, public ::testing::WithParamInterface<Case> {};
+
+TEST_P(OnnxGrids, ComputeWhatOurForwardPassComputes) {
   const CheckpointWeights base = random_model(small());
-  const Windows windows = small_windows();
-  for (const char* const format : {"f32", "bf16", "int4 g32 sym"}) {
-    const FormattedModel model(base, linears_in(format, "f16"));
-    const MatrixF ours = our_logits(model, windows);
-    for (const char* const exporter : {"onnx", "onnx-qdq"}) {
-      SCOPED_TRACE(std::string(exporter) + " " + format);
-      write(exporter, model);
-      for (const char* const options : {"session.qdq_matmulnbits_accuracy_level=0", "optimize=disabled",
-                                        "chunk=1 session.qdq_matmulnbits_accuracy_level=0"}) {
-        const Difference apart = difference(logits(exporter, windows, options), ours);
-        std::printf("%s, %s, %s: %.3g of %.3g\n", exporter, format, options, apart.largest, apart.scale);
-        EXPECT_LT(apart.largest, kClose) << options;
-      }
-    }
+  const FormattedModel model(base, [&](const TensorSpec& spec) {
+    return spec.role == TensorRole::embedding ? GetParam().tables : GetParam().format;
+  });
+  const MatrixF ours = our_logits(model, small_windows());
+  expect_close("onnx", model, ours, {"", "optimize=disabled", "chunk=1"});
+  if (dtype_from_name(GetParam().tables)) expect_close("onnx-qdq", model, ours, {"", "optimize=disabled"});
+  std::printf("%s: largest difference %.3g\n", GetParam().format.c_str(), largest_seen);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OnnxGrids,
+                         ::testing::Values(Case{"f32"}, Case{"f16"}, Case{"bf16", "bf16"}, Case{"int4 g32 sym"},
+                                           Case{"int4 g32 asym"}, Case{"int4 g16 sym bf16"}, Case{"int2 g32 sym"},
+                                           Case{"int2 g16 asym"}, Case{"int3 g32 sym"}, Case{"int3 g32 asym"},
+                                           Case{"int5 g32 sym"}, Case{"int6 g16 asym"}, Case{"int8 g32 sym"},
+                                           Case{"int8 g32 asym"}, Case{"int4 channel sym"}, Case{"int4 channel asym"},
+                                           Case{"int8 channel sym f32"}, Case{"int8 channel asym"},
+                                           Case{"int4 g32 sym", "int8 g32 sym"}, Case{"int8 g32 sym", "int4 g16 asym"}),
+                         [](const auto& one) {
+                           std::string name = one.param.format + "_" + one.param.tables;
+                           std::ranges::replace_if(
+                               name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
+                           return name;
+                         });
+
+struct Shaped {
+  std::string name;
+  void (*change)(Architecture&);
+};
+
+class OnnxArchitectures : public OnnxRuntime, public ::testing::WithParamInterface<Shaped> {};
+
+/// In whole windows and token by token.
+TEST_P(OnnxArchitectures, ComputeWhatOurForwardPassComputes) {
+  Architecture a = small();
+  GetParam().change(a);
+  const CheckpointWeights base = random_model(a);
+  for (const bool has_integer_table : {false, true}) {
+    const FormattedModel model(base, linears_in("int4 g16 sym", has_integer_table ? "int8 g32 asym" : "bf16"));
+    const MatrixF ours = our_logits(model, small_windows());
+    expect_close("onnx", model, ours, {"", "chunk=1", "chunk=5 optimize=disabled"});
+    if (!has_integer_table)
+      expect_close("onnx-qdq", model, ours, {"", "chunk=1", "chunk=5 optimize=disabled", "left=3"});
+  }
+  std::printf("%s: largest difference %.3g\n", GetParam().name.c_str(), largest_seen);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OnnxArchitectures,
+                         ::testing::Values(Shaped{"Tied", [](Architecture& a) { a.tied = true; }},
+                                           Shaped{"Biases",
+                                                  [](Architecture& a) { a.qkv_bias = a.o_bias = a.mlp_bias = true; }},
+                                           Shaped{"HeadsOf8", [](Architecture& a) { a.head_dim = 8; }},
+                                           Shaped{"HeadsOf24", [](Architecture& a) { a.head_dim = 24; }},
+                                           Shaped{"WideHeads",
+                                                  [](Architecture& a) {
+                                                    a.head_dim = 64;
+                                                    a.kv_heads = 6;
+                                                  }},
+                                           Shaped{"SlidingWindow",
+                                                  [](Architecture& a) {
+                                                    a.family = "MistralForCausalLM";
+                                                    a.sliding_window = 5;
+                                                  }},
+                                           Shaped{"SlidingWindowSpelledOut",
+                                                  [](Architecture& a) {
+                                                    a.family = "MistralForCausalLM";
+                                                    a.sliding_window = 5;
+                                                    a.head_dim = 8;
+                                                  }},
+                                           Shaped{"LinearRope",
+                                                  [](Architecture& a) {
+                                                    a.rope.kind = RopeKind::linear;
+                                                    a.rope.factor = 3.0;
+                                                  }},
+                                           Shaped{"Llama3Rope",
+                                                  [](Architecture& a) {
+                                                    a.rope = {.theta = 500.0,
+                                                              .kind = RopeKind::llama3,
+                                                              .factor = 8.0,
+                                                              .low_freq_factor = 1.0,
+                                                              .high_freq_factor = 4.0,
+                                                              .original_max_positions = 32};
+                                                  }},
+                                           Shaped{"LongRope",
+                                                  [](Architecture& a) {
+                                                    a.rope.kind = RopeKind::longrope;
+                                                    a.rope.divisors = {1.0, 1.1, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0};
+                                                  }}),
+                         [](const auto& one) { return one.param.name; });
+
+/// The yardstick can fail: each of these is one setting that is not the model's.
+TEST_F(OnnxRuntime, AnotherModelIsTold) {
+  const CheckpointWeights base = random_model(small());
+  const FormattedModel model(base, linears_in("int4 g32 sym", "f16"));
+  const MatrixF ours = our_logits(model, small_windows());
+  const auto apart_of = [&](const std::string& exporter, const ModelWeights& other) {
+    write(exporter, other);
+    return difference(logits(exporter, small_windows(), kFloatActivations), ours).largest;
+  };
+  const auto changed = [&](void (*change)(Architecture&)) {
+    Architecture a = small();
+    change(a);
+    return random_model(a);
+  };
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    const CheckpointWeights theta = changed([](Architecture& a) { a.rope.theta = 5000.0; });
+    EXPECT_GT(apart_of(exporter, FormattedModel(theta, linears_in("int4 g32 sym", "f16"))), kClose) << exporter;
+    const CheckpointWeights window = changed([](Architecture& a) {
+      a.family = "MistralForCausalLM";
+      a.sliding_window = 5;
+    });
+    EXPECT_GT(apart_of(exporter, FormattedModel(window, linears_in("int4 g32 sym", "f16"))), kClose) << exporter;
+    EXPECT_GT(apart_of(exporter, FormattedModel(base, linears_in("int4 g16 sym", "f16"))), kClose) << exporter;
+  }
+}
+
+/// What documents say of onnxruntime's defaults: fusing DequantizeLinear and MatMul rounds activations.
+TEST_F(OnnxRuntime, FusionRoundsActivationsUnlessToldNotTo) {
+  const CheckpointWeights base = random_model(small());
+  const FormattedModel model(base, linears_in("int4 g32 sym", "f16"));
+  const MatrixF ours = our_logits(model, small_windows());
+  write("onnx-qdq", model);
+  const double by_default = difference(logits("onnx-qdq", small_windows()), ours).largest;
+  std::printf("onnx-qdq with default options: %.3g\n", by_default);
+  EXPECT_LT(by_default, 0.2);
+}
+
+/// A trained model, its own tokens and all its vocabulary.
+TEST_F(OnnxRuntime, PredictsWhatWePredictFromTheDemo) {
+  const FormattedModel model(*demo().model, linears_in("int4 g64 asym", "bf16"));
+  const Windows windows = windows_of_texts(60);
+  const MatrixF ours = our_logits(model, windows);
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    const ExportPlan plan = plan_of(model);
+    find_exporter(exporter)->make()->write(plan, model, folder / exporter, silent_progress());
+    const Difference apart = difference(logits(exporter, windows, kFloatActivations), ours);
+    std::printf("demo, %s: %.3g of %.3g\n", exporter, apart.largest, apart.scale);
+    EXPECT_LT(apart.largest, kClose) << exporter;
   }
 }
 

@@ -1,8 +1,6 @@
 #include "export/folder/folder_exporter.h"
 
-#include <algorithm>
 #include <map>
-#include <numeric>
 
 #include <nlohmann/json.hpp>
 
@@ -10,13 +8,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/json.h"
-#include "base/parallel.h"
 #include "checkpoint/export_manifest.h"
+#include "export/compare_models.h"
+#include "export/folder/kept_config.h"
 #include "export/folder/model_card.h"
 #include "export/folder/new_folder.h"
 #include "export/folder/part_maker.h"
-#include "export/tensor_walk.h"
 #include "model/packed/packed_weights.h"
 
 namespace adze {
@@ -42,13 +39,6 @@ std::vector<SafetensorsSpec> specs_of(const Shard& shard) {
   std::vector<SafetensorsSpec> specs;
   for (const Part& part : shard.parts) specs.push_back(part.spec);
   return specs;
-}
-
-Json config_of(const ExportPlan& plan) {
-  const auto config = std::ranges::find(plan.files, kConfig, &StoreFile::name);
-  if (config == plan.files.end()) fail(ErrorKind::bad_data, "the model has no config.json to write");
-  parse_json(config->text, kConfig);  // strict
-  return Json::parse(config->text);
 }
 
 /// The dtype that config.json names; BF16 where it names none.
@@ -111,8 +101,7 @@ ExportManifest manifest_of(const ExportPlan& plan, const Content& content, const
 
 Content content_of(const ExportPlan& plan, const FolderFormat& format, std::string_view name) {
   Content content;
-  Json config = config_of(plan);
-  for (const char* const key : {"quantization_config", "quantization"}) config.erase(key);  // of what it was
+  Json config = kept_config(plan);
   content.floats = floats_of(config);
   format.describe(plan, config);
   content.shards = shards_of(plan, format, content.floats);
@@ -196,38 +185,9 @@ class FolderExporter final : public Exporter {
   void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
               Progress& progress) const {
     const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
-    std::vector<std::size_t> order(plan.architecture.layers);
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    TensorWalk in_file(*written), in_model(model, order);
-    progress.start("verifying", plan.tensors.size());
-    for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
-      const TensorSpec& spec = plan.tensors[t].spec;
-      with_context(fmt::format("{}: tensor '{}'", folder.string(), spec.hf_name), [&] {
-        const TensorValues left = in_file.at(spec), right = in_model.at(spec);
-        if (right.matrix)
-          compare(*left.matrix, *format_->as_stored(right.matrix, content.floats));
-        else if (left.vector != right.vector)
-          fail(ErrorKind::internal, "what was written is not what was meant");
-      });
-      progress.update(t + 1);
-    }
-  }
-
-  static void compare(const CompressedTensor& written, const CompressedTensor& meant) {
-    constexpr std::size_t kTileRows = 64;
-    const Shape shape = meant.shape();
-    if (written.shape() != shape) fail(ErrorKind::internal, "another shape");
-    if (written.format() == meant.format() && std::ranges::equal(written.payload(), meant.payload())) return;
-    std::vector<std::uint8_t> differs(divide_up(shape.rows, kTileRows));
-    parallel_for(differs.size(), [&](std::size_t tile) {
-      const std::size_t first = tile * kTileRows, count = std::min(kTileRows, shape.rows - first);
-      std::vector<float> left(count * shape.cols), right(count * shape.cols);
-      written.decode_rows(first, count, left);
-      meant.decode_rows(first, count, right);
-      differs[tile] = left != right;
-    });
-    if (const auto at = std::ranges::find(differs, 1); at != differs.end())
-      fail(ErrorKind::internal, "rows from {} on differ from the model", (at - differs.begin()) * kTileRows);
+    compare_models(
+        plan, *written, model, [&](const TensorPtr& matrix) { return format_->as_stored(matrix, content.floats); },
+        folder.string(), progress);
   }
 
   std::string_view name_;

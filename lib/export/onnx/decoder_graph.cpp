@@ -53,11 +53,11 @@ class Builder {
     else
       add_positions();
     const std::string ids = "input_ids";
-    residual_ = add_embedding(out_, operators_, tensor("embed_tokens"), index_.at("embed_tokens"), ids);
+    residual_ = add_embedding(out_, tensor("embed_tokens"), index_.at("embed_tokens"), ids);
     for (std::size_t block = 0; block < a_.layers; ++block) add_block(block);
     const std::string x = norm("/model/norm/LayerNorm", "norm");
     const std::string logits =
-        a_.tied ? add_tied_product(out_, operators_, "/lm_head", tensor("embed_tokens"), x)
+        a_.tied ? add_tied_product(out_, "/lm_head", tensor("embed_tokens"), x)
                 : add_product(out_, operators_, "/lm_head", tensor("lm_head"), index_.at("lm_head"), x);
     graph().node("Identity", "/logits", {logits}, {"logits"});
     add_outputs();

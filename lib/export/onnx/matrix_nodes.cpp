@@ -1,5 +1,9 @@
 #include "export/onnx/matrix_nodes.h"
 
+#include <algorithm>
+#include <cstring>
+#include <tuple>
+
 #include "base/error.h"
 #include "export/folder/folder_format.h"
 #include "export/onnx/integer_layout.h"
@@ -10,6 +14,9 @@ namespace adze {
 namespace {
 
 using Bytes = std::vector<std::byte>;
+using WeightDims = std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>>;
+
+const std::string kEmbedding = "/model/embed_tokens";
 
 template <typename Value>
 Bytes bytes_of_values(const std::vector<Value>& values) {
@@ -67,8 +74,7 @@ std::string as_float(DecoderGraph& into, DType dtype, const std::string& name, c
 }
 
 /// Declares weights with one source; their names.
-std::vector<std::string> declare(DecoderGraph& into, std::optional<std::size_t> tensor,
-                                 const std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>>& all,
+std::vector<std::string> declare(DecoderGraph& into, std::optional<std::size_t> tensor, const WeightDims& all,
                                  decltype(WeightSource::encode) encode) {
   WeightSource source{tensor, into.graph.weights().size(), all.size(), std::move(encode)};
   std::vector<std::string> names;
@@ -91,27 +97,70 @@ std::string add_float_product(DecoderGraph& into, const std::string& name, const
   return into.graph.add("MatMul", name + "/MatMul", {x, as_float(into, dtype, name, names.front())});
 }
 
-std::string add_block_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
-                              std::size_t index, const std::string& x) {
-  const IntegerGridSpec spec = *integers_of(tensor);
-  const Shape shape = shape_of(tensor);
-  const BlockLayout layout = block_layout(spec, shape.cols).value();
+/// Weights of blocks: codes in the given shape, scales, zero points.
+std::vector<std::string> declare_blocks(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index,
+                                        const BlockLayout& layout, std::vector<std::uint64_t> codes_dims) {
   const std::string& weight = tensor.spec.hf_name;
-  std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>> parts{
-      {weight + "_codes", OnnxType::u8, {shape.rows, layout.blocks, layout.row_bytes() / layout.blocks}},
-      {weight + "_scales", OnnxType::f32, {shape.rows, layout.blocks}}};
-  if (!spec.symmetric)
-    parts.emplace_back(weight + "_zeros", OnnxType::u8, std::vector{shape.rows, layout.zero_bytes()});
-  std::vector<std::string> inputs =
-      declare(into, index, parts, [planned = tensor.format, layout](const TensorValues& values) {
-        return bytes_of_parts(block_parts(integers_in(values, planned), layout));
-      });
-  inputs.insert(inputs.begin(), x);
-  return into.graph.add("MatMulNBits", name + "/MatMulNBits", inputs,
+  const std::uint64_t rows = shape_of(tensor).rows;
+  WeightDims parts{{weight + "_codes", OnnxType::u8, std::move(codes_dims)},
+                   {weight + "_scales", OnnxType::f32, {rows, layout.blocks}}};
+  if (!integers_of(tensor)->symmetric)
+    parts.emplace_back(weight + "_zeros", OnnxType::u8, std::vector{rows, std::uint64_t{layout.zero_bytes()}});
+  return declare(into, index, parts, [planned = tensor.format, layout](const TensorValues& values) {
+    return bytes_of_parts(block_parts(integers_in(values, planned), layout));
+  });
+}
+
+std::vector<std::uint64_t> product_dims(Shape shape, const BlockLayout& layout) {
+  return {shape.rows, layout.blocks, layout.row_bytes() / layout.blocks};
+}
+
+std::string add_block_node(DecoderGraph& into, const std::string& name, Shape shape, const BlockLayout& layout,
+                           const std::string& x, std::vector<std::string> weights) {
+  weights.insert(weights.begin(), x);
+  return into.graph.add("MatMulNBits", name + "/MatMulNBits", weights,
                         {{"K", static_cast<std::int64_t>(shape.cols)},
                          {"N", static_cast<std::int64_t>(shape.rows)},
                          {"bits", std::int64_t{layout.bits}},
                          {"block_size", static_cast<std::int64_t>(layout.block)}});
+}
+
+BlockLayout layout_of(const PlannedTensor& tensor) {
+  return block_layout(*integers_of(tensor), shape_of(tensor).cols).value();
+}
+
+std::string add_block_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
+                              std::size_t index, const std::string& x) {
+  const BlockLayout layout = layout_of(tensor);
+  const Shape shape = shape_of(tensor);
+  return add_block_node(into, name, shape, layout, x,
+                        declare_blocks(into, tensor, index, layout, product_dims(shape, layout)));
+}
+
+/// Rows of a table of integers.
+std::string add_block_rows(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, const std::string& ids) {
+  const BlockLayout layout = layout_of(tensor);
+  std::vector<std::string> inputs =
+      declare_blocks(into, tensor, index, layout, {shape_of(tensor).rows, layout.row_bytes()});
+  inputs.insert(inputs.begin() + 1, ids);
+  return into.graph.add("GatherBlockQuantized", kEmbedding + "/GatherBlockQuantized", inputs,
+                        {{"bits", std::int64_t{layout.bits}},
+                         {"block_size", static_cast<std::int64_t>(layout.block)},
+                         {"gather_axis", std::int64_t{0}},
+                         {"quantize_axis", std::int64_t{1}}});
+}
+
+/// The table of add_block_rows() as a matrix: the same bytes.
+std::string add_tied_block_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
+                                   const std::string& x) {
+  const BlockLayout layout = layout_of(tensor);
+  const Shape shape = shape_of(tensor);
+  const std::string& weight = tensor.spec.hf_name;
+  std::vector<std::string> weights{
+      into.graph.second_view("lm_head.weight_codes", product_dims(shape, layout), weight + "_codes"),
+      weight + "_scales"};
+  if (!integers_of(tensor)->symmetric) weights.push_back(weight + "_zeros");
+  return add_block_node(into, name, shape, layout, x, std::move(weights));
 }
 
 std::string add_dequantized_product(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor,
@@ -124,8 +173,7 @@ std::string add_dequantized_product(DecoderGraph& into, const std::string& name,
                                                     : (spec.symmetric ? OnnxType::i8 : OnnxType::u8);
   const std::vector<std::uint64_t> sides = has_groups ? std::vector<std::uint64_t>{shape.cols / spec.group, shape.rows}
                                                       : std::vector<std::uint64_t>{shape.rows};
-  std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>> parts{
-      {weight + "_codes", codes, {shape.cols, shape.rows}}, {weight + "_scales", OnnxType::f32, sides}};
+  WeightDims parts{{weight + "_codes", codes, {shape.cols, shape.rows}}, {weight + "_scales", OnnxType::f32, sides}};
   if (!spec.symmetric) parts.emplace_back(weight + "_zeros", codes, sides);
   const auto names = declare(into, index, parts, [planned = tensor.format](const TensorValues& values) {
     return bytes_of_parts(dequantize_parts(integers_in(values, planned)));
@@ -140,6 +188,20 @@ std::string add_dequantized_product(DecoderGraph& into, const std::string& name,
 
 bool is_table(const PlannedTensor& tensor) { return tensor.spec.role == TensorRole::embedding; }
 
+std::optional<std::string> refuses_table(const PlannedTensor& tensor, OnnxOperators operators) {
+  const std::string& module = tensor.spec.module;
+  if (operators == OnnxOperators::standard)
+    return fmt::format(
+        "{}: the standard has no lookup in a table of integers; give it store: f16 or bf16, or export onnx", module);
+  const std::size_t cols = shape_of(tensor).cols;
+  const auto layout = block_layout(*integers_of(tensor), cols);
+  if (layout && layout->blocks * layout->block == cols) return std::nullopt;
+  return fmt::format(
+      "{}: a table of integers has scales for 16, 32, 64, 128 or 256 columns, which divide its {}; take group: 32, or "
+      "give it store: f16 or bf16",
+      module, cols);
+}
+
 }  // namespace
 
 std::optional<std::string> onnx_refuses(const PlannedTensor& tensor, OnnxOperators operators) {
@@ -150,16 +212,14 @@ std::optional<std::string> onnx_refuses(const PlannedTensor& tensor, OnnxOperato
     return fmt::format(
         "{}: ONNX holds integers with scales, not {}; take an integer grid such as int4, or export gguf or safetensors",
         module, tensor.format);
-  if (is_table(tensor))
-    return fmt::format("{}: the embedding stays in floats in ONNX; give it store: f16 or bf16", module);
   if (spec->scope == ScaleScope::tensor)
     return fmt::format("{}: ONNX has a scale for each group or channel, not one for the matrix; take scope: channel",
                        module);
+  if (is_table(tensor)) return refuses_table(tensor, operators);
   if (operators == OnnxOperators::onnxruntime && !block_layout(*spec, shape_of(tensor).cols))
     return fmt::format(
         "{}: MatMulNBits has blocks of 16, 32, 64, 128 or 256 columns, and {} are no multiple of 16; take group: 32, "
-        "or "
-        "export onnx-qdq",
+        "or export onnx-qdq",
         module, spec->group);
   return std::nullopt;
 }
@@ -189,20 +249,21 @@ std::string add_product(DecoderGraph& into, OnnxOperators operators, const std::
                                                  : add_dequantized_product(into, name, tensor, index, x);
 }
 
-std::string add_embedding(DecoderGraph& into, OnnxOperators, const PlannedTensor& tensor, std::size_t index,
-                          const std::string& ids) {
+std::string add_embedding(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, const std::string& ids) {
+  if (!floats_of(tensor)) return add_block_rows(into, tensor, index, ids);
   const DType dtype = *floats_of(tensor);
   const auto names = declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), tensor.spec.shape}},
                              [planned = tensor.format](const TensorValues& values) -> std::vector<Bytes> {
                                const TensorPtr dense = dense_of(values, planned);
                                return {{dense->payload().begin(), dense->payload().end()}};
                              });
-  const std::string rows = into.graph.add("Gather", "/model/embed_tokens/Gather", {names.front(), ids});
-  return as_float(into, dtype, "/model/embed_tokens", rows);
+  const std::string rows = into.graph.add("Gather", kEmbedding + "/Gather", {names.front(), ids});
+  return as_float(into, dtype, kEmbedding, rows);
 }
 
-std::string add_tied_product(DecoderGraph& into, OnnxOperators, const std::string& name, const PlannedTensor& embedding,
+std::string add_tied_product(DecoderGraph& into, const std::string& name, const PlannedTensor& embedding,
                              const std::string& x) {
+  if (!floats_of(embedding)) return add_tied_block_product(into, name, embedding, x);
   const std::string table = as_float(into, *floats_of(embedding), name, embedding.spec.hf_name);
   const std::string turned_table =
       into.graph.add("Transpose", name + "/Transpose", {table}, {{"perm", std::vector<std::int64_t>{1, 0}}});

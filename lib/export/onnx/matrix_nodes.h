@@ -13,12 +13,11 @@ std::string add_product(DecoderGraph& into, OnnxOperators operators, const std::
                         const PlannedTensor& tensor, std::size_t index, const std::string& x);
 
 /// The rows of an embedding table that ids name, as float32.
-std::string add_embedding(DecoderGraph& into, OnnxOperators operators, const PlannedTensor& tensor, std::size_t index,
-                          const std::string& ids);
+std::string add_embedding(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, const std::string& ids);
 
 /// y = x E^T with the table of add_embedding().
-std::string add_tied_product(DecoderGraph& into, OnnxOperators operators, const std::string& name,
-                             const PlannedTensor& embedding, const std::string& x);
+std::string add_tied_product(DecoderGraph& into, const std::string& name, const PlannedTensor& embedding,
+                             const std::string& x);
 
 /// A norm or a bias, as float32.
 std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index);

@@ -7,27 +7,19 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
+#include "export/compare_models.h"
+#include "export/folder/kept_config.h"
 #include "export/folder/model_card.h"
 #include "export/folder/new_folder.h"
 #include "export/onnx/decoder_graph.h"
 #include "export/onnx/genai_config.h"
+#include "grid/format.h"
+#include "model/onnx/onnx_weights.h"
 
 namespace adze {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
-/// The checkpoint's config.json, without what it said of the weights it had.
-std::string config_text(const ExportPlan& plan) {
-  const auto config = std::ranges::find(plan.files, kModelConfigName, &StoreFile::name);
-  if (config == plan.files.end()) fail(ErrorKind::bad_data, "the model has no config.json to write");
-  parse_json(config->text, kModelConfigName);  // strict
-  Json json = Json::parse(config->text);
-  for (const char* const key : {"quantization_config", "quantization"}) json.erase(key);
-  return json.dump(2) + "\n";
-}
 
 class OnnxExporter final : public Exporter {
  public:
@@ -66,6 +58,7 @@ class OnnxExporter final : public Exporter {
     write_weights(plan, decoder, model, folder.path() / kOnnxDataName, progress);
     write_file(folder.path() / kOnnxModelName, decoder.graph.serialized());
     for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text);
+    compare_models(plan, OnnxWeights(folder.path()), model, &densified, folder.path().string(), progress);
     folder.publish();
   }
 
@@ -82,7 +75,7 @@ class OnnxExporter final : public Exporter {
     for (const StoreFile& file : plan.files)
       if (file.name != kModelConfigName && file.name != "README.md") all.push_back(file);
     all.push_back({"README.md", model_card(plan, name_)});
-    all.push_back({kModelConfigName, config_text(plan)});
+    all.push_back({kModelConfigName, kept_config(plan).dump(2) + "\n"});
     return all;
   }
 

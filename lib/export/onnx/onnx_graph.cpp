@@ -176,19 +176,32 @@ std::string OnnxGraph::scalar(float value) {
   return constant(fmt::format("/constants/FLOAT/{}", value), OnnxType::f32, {}, raw_bytes(&value, 1));
 }
 
-std::string OnnxGraph::weight(const std::string& name, OnnxType type, std::vector<std::uint64_t> dims) {
-  define(name);
-  const std::uint64_t bytes = onnx_bytes(type, checked_product(dims));
-  const std::uint64_t offset = round_up(data_bytes(), alignment_of(bytes));
+void OnnxGraph::declare(const OnnxWeight& weight) {
+  define(weight.name);
   onnx::TensorProto& tensor = *model_->mutable_graph()->add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(static_cast<int>(type));
-  for (const std::uint64_t dim : dims) tensor.add_dims(checked_cast<std::int64_t>(dim));
+  tensor.set_name(weight.name);
+  tensor.set_data_type(static_cast<int>(weight.type));
+  for (const std::uint64_t dim : weight.dims) tensor.add_dims(checked_cast<std::int64_t>(dim));
   tensor.set_data_location(onnx::TensorProto::EXTERNAL);
   add_entry(*tensor.add_external_data(), "location", kOnnxDataName);
-  add_entry(*tensor.add_external_data(), "offset", std::to_string(offset));
-  add_entry(*tensor.add_external_data(), "length", std::to_string(bytes));
-  weights_.push_back({name, type, std::move(dims), offset, bytes});
+  add_entry(*tensor.add_external_data(), "offset", std::to_string(weight.offset));
+  add_entry(*tensor.add_external_data(), "length", std::to_string(weight.bytes));
+}
+
+std::string OnnxGraph::weight(const std::string& name, OnnxType type, std::vector<std::uint64_t> dims) {
+  const std::uint64_t bytes = onnx_bytes(type, checked_product(dims));
+  weights_.push_back({name, type, std::move(dims), round_up(data_bytes(), alignment_of(bytes)), bytes});
+  declare(weights_.back());
+  return name;
+}
+
+std::string OnnxGraph::second_view(const std::string& name, std::vector<std::uint64_t> dims, const std::string& of) {
+  OnnxWeight view = *std::ranges::find(weights_, of, &OnnxWeight::name);
+  if (checked_product(dims) != checked_product(view.dims))
+    fail(ErrorKind::internal, "ONNX: '{}' and '{}' have not the same number of elements", name, of);
+  view.name = name;
+  view.dims = std::move(dims);
+  declare(view);
   return name;
 }
 

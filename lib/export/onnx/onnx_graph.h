@@ -86,6 +86,8 @@ class OnnxGraph {
 
   /// Declares a weight; its name.
   std::string weight(const std::string& name, OnnxType type, std::vector<std::uint64_t> dims);
+  /// The bytes of a weight once more, in another shape of the same size.
+  std::string second_view(const std::string& name, std::vector<std::uint64_t> dims, const std::string& of);
   const std::vector<OnnxWeight>& weights() const { return weights_; }
   /// Size of the side file.
   std::uint64_t data_bytes() const;
@@ -95,6 +97,7 @@ class OnnxGraph {
 
  private:
   void define(const std::string& name);
+  void declare(const OnnxWeight& weight);
   std::string constant(const std::string& name, OnnxType type, const std::vector<std::int64_t>& dims,
                        std::string_view raw);
 
