@@ -313,7 +313,7 @@ int main(int argc, char** argv) {
             "  adze compress mine.yaml MODEL -o OUT");
   CLI::App& app = tool.app();
   app.add_option("recipe", options.recipe, "a recipe with a budget and rules that say choose")->required();
-  app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
+  app.add_option("model", options.model, "a Hugging Face folder, a model store, a GGUF file or a pack")->required();
   app.add_option("--stats", options.statistics,
                  "a folder of adze calibrate of this model; without it the recipe's text is measured first")
       ->type_name("DIR");

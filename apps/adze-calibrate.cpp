@@ -136,7 +136,7 @@ int main(int argc, char** argv) {
             "  adze calibrate MODEL --set calibration_data/mixed.yaml --windows 64 --tokens 512 --seed 7 -o STATS\n"
             "  adze calibrate --merge STATS1 STATS2 -o STATS");
   tool.app().add_option("model", options.model,
-                        "a Hugging Face folder, a model store, a compressed model or a GGUF file");
+                        "a Hugging Face folder, a model store, a compressed model, a GGUF file or a pack");
   tool.app().add_option("--set", options.set, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file");
   tool.app()
       .add_option("--windows", options.rule.windows, "how many windows of the text")

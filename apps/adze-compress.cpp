@@ -146,7 +146,7 @@ int main(int argc, char** argv) {
             "  adze compress my.yaml model.h5 --source /moved/MODEL -o OUT --threads 8 --memory 12GiB");
   CLI::App& app = tool.app();
   app.add_option("recipe", options.recipe, "a YAML recipe; recipes/*.yaml teach by example")->required();
-  app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
+  app.add_option("model", options.model, "a Hugging Face folder, a model store, a GGUF file or a pack")->required();
   app.add_option("-o,--output", options.out, "the folder to make");
   app.add_flag("--dry-run", options.dry_run, "check everything, print the match table, exact sizes, memory, time");
   add_memory_option(app, options.memory);

@@ -52,6 +52,8 @@ ExportPlan plan_export(const OpenedModel& model) {
                   model.name,
                   {}};
   plan.provenance.emplace_back("adze.version", ADZE_VERSION);
+  for (const auto& pair : model.provenance)
+    if (pair.first != "adze.version") plan.provenance.push_back(pair);
   if (model.kind != ModelKind::compressed) return plan;
   // The same keys as the run itself writes, so that exporting again gives the same bytes.
   const std::string path = (model.path / kManifestName).string();
@@ -148,14 +150,15 @@ int main(int argc, char** argv) {
   Tool tool(
       "adze-export",
       "Writes a compressed model, or a checkpoint as it is, in the format of a runtime, reads it back and compares\n"
-      "every tensor: gguf (a file), compressed-tensors, gptq, awq, mlx, safetensors (folders). Statistics become an\n"
-      "importance matrix (.gguf or .dat).",
+      "every tensor: gguf and pack (files), compressed-tensors, gptq, awq, mlx, safetensors (folders). Statistics\n"
+      "become an importance matrix (.gguf or .dat).",
       "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf\n"
       "  adze export OUT --format compressed-tensors -o model-w4a16\n  adze export GPTQ --format awq -o model-awq\n"
+      "  adze export OUT --format pack -o model.adze\n"
       "  adze export OUT -o model.gguf --split-max-size 2GiB\n  adze export STATS -o imatrix.gguf");
   tool.app()
       .add_option("model", options.model,
-                  "output folder of adze-compress, a checkpoint (packed too), a GGUF file, or statistics")
+                  "output folder of adze-compress, a checkpoint (packed too), a GGUF file, a pack, or statistics")
       ->required();
   tool.app().add_option("--format", options.format, "the runtime's format")->capture_default_str();
   tool.app().add_option("-o,--output", options.out, "the file, or folder, to write")->required();

@@ -66,11 +66,12 @@ int main(int argc, char** argv) {
       "adze-import",
       "Checks every tensor of a checkpoint (shape, type, finite values) and writes a model store: architecture,\n"
       "tokenizer, names, places and content hashes. The weights stay where they are unless --copy is given; those\n"
-      "of a GGUF file or a packed checkpoint (GPTQ, AWQ, compressed-tensors, MLX) are always copied, under their\n"
+      "of a GGUF file, a pack or a packed checkpoint (GPTQ, AWQ, compressed-tensors, MLX) are always copied, under "
+      "their\n"
       "Hugging Face names, blocks and codes decoded to f32.",
       "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
       "model.h5");
-  tool.app().add_option("model", options.model, "a Hugging Face folder or a GGUF file")->required();
+  tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file or a pack")->required();
   tool.app().add_option("-o,--output", options.out, "the store, a .h5 file")->required();
   tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");

@@ -10,7 +10,8 @@ int main(int argc, char** argv) {
   InspectOptions options;
   Tool tool("adze-inspect",
             "Says what PATH is and what it holds: safetensors files, Hugging Face folders, model stores, outputs of\n"
-            "adze-compress, statistics, importance matrices, GGUF files. With --verify all of it is read and checked.",
+            "adze-compress, statistics, importance matrices, GGUF files, packs. With --verify all of it is read and\n"
+            "checked.",
             "  adze inspect MODEL\n  adze inspect OUT --verify\n  adze inspect model.gguf --tensors --json");
   tool.app().add_option("path", path, "a file or folder")->required();
   tool.app().add_flag("--tensors", tensors, "list every tensor: name, type, shape (slowest dimension first), bytes");

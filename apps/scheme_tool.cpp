@@ -71,7 +71,7 @@ std::string outcome(const CompressResult& result, const std::string& out) {
 }  // namespace
 
 void add_scheme_options(CLI::App& app, SchemeToolOptions& options) {
-  app.add_option("model", options.model, "a Hugging Face folder, a model store or a GGUF file")->required();
+  app.add_option("model", options.model, "a Hugging Face folder, a model store, a GGUF file or a pack")->required();
   app.add_option("--stats", options.stats, "a folder of adze calibrate; rtn and magnitude do without")
       ->type_name("DIR");
   app.add_flag("--data-free", options.data_free, "no text at all: take inputs from the weights before them (UDFC)")

@@ -6,6 +6,7 @@
 #include "export/folder/folder_exporter.h"
 #include "export/gguf/gguf_exporter.h"
 #include "export/onnx/onnx_exporter.h"
+#include "export/pack/pack_exporter.h"
 #include "export/tensor_walk.h"
 
 namespace adze {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::array kExporters = {
     ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter},
+    ExporterInfo{"pack", "one file of our own that holds every format as it is stored", &make_pack_exporter},
     ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter},
     ExporterInfo{"compressed-tensors", "a folder of integers or small floats for vLLM, SGLang and transformers",
                  &make_compressed_tensors_exporter},

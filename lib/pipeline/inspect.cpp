@@ -9,6 +9,7 @@
 #include "checkpoint/finite_scan.h"
 #include "checkpoint/imatrix.h"
 #include "model/compressed_store.h"
+#include "model/pack/manifest.h"
 #include "pipeline/inspect_kinds.h"
 #include "pipeline/work_folder.h"
 
@@ -67,6 +68,7 @@ constexpr std::array kKinds{
     Kind{"checkpoint", is_checkpoint, describe_checkpoint, verify_checkpoint},
     Kind{"importance matrix", is_imatrix_gguf, describe_imatrix, verify_imatrix},
     Kind{"GGUF file", is_gguf, describe_gguf, verify_gguf},
+    Kind{"pack", is_pack, describe_pack, verify_pack},
     Kind{"model store", is_hdf5, describe_model_store, verify_model_store},
     Kind{"safetensors file", is_safetensors, describe_safetensors, verify_safetensors},
     Kind{"importance matrix", is_imatrix_dat, describe_imatrix, verify_imatrix},
@@ -77,7 +79,8 @@ const Kind& kind_of(const Path& path) {
   for (const Kind& kind : kKinds)
     if (kind.matches(path)) return kind;
   fail(ErrorKind::bad_data,
-       "{}: is nothing that adze knows: no safetensors or GGUF file, checkpoint, model store, output of adze-compress, "
+       "{}: is nothing that adze knows: no safetensors or GGUF file, pack, checkpoint, model store, output of "
+       "adze-compress, "
        "statistics or importance matrix",
        path.string());
 }

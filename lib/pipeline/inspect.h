@@ -1,5 +1,5 @@
 // Says what a file or folder is, what it holds and, on request, whether it is whole: safetensors files, Hugging Face
-// folders, model stores, outputs of adze-compress (finished or not), statistics, GGUF files. Which it is, the content
+// folders, model stores, outputs of adze-compress (finished or not), statistics, GGUF files, packs. Which it is, the content
 // tells: magic numbers of files, the files in a folder.
 //
 // Looking changes nothing and needs no supported architecture: what the rest of adze would refuse is described, with

@@ -24,6 +24,7 @@ void describe_safetensors(const Path& path, Inspection& inspection);
 void describe_checkpoint(const Path& path, Inspection& inspection);
 void describe_model_store(const Path& path, Inspection& inspection);
 void describe_gguf(const Path& path, Inspection& inspection);
+void describe_pack(const Path& path, Inspection& inspection);
 void describe_compressed(const Path& path, Inspection& inspection);
 void describe_store_folder(const Path& path, Inspection& inspection);
 void describe_unfinished(const Path& path, Inspection& inspection);
@@ -34,6 +35,7 @@ void verify_safetensors(const Path& path, Inspection& inspection, Progress& prog
 void verify_checkpoint(const Path& path, Inspection& inspection, Progress& progress);
 void verify_model_store(const Path& path, Inspection& inspection, Progress& progress);
 void verify_gguf(const Path& path, Inspection& inspection, Progress& progress);
+void verify_pack(const Path& path, Inspection& inspection, Progress& progress);
 void verify_compressed(const Path& path, Inspection& inspection, Progress& progress);
 void verify_store_folder(const Path& path, Inspection& inspection, Progress& progress);
 void verify_unfinished(const Path& path, Inspection& inspection, Progress& progress);

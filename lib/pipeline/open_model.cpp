@@ -15,6 +15,7 @@
 #include "model/gguf_source.h"
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
+#include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"
 #include "pipeline/work_folder.h"
 
@@ -126,6 +127,20 @@ void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
   });
 }
 
+void open_pack(OpenedModel& model, const OpenModelOptions&) {
+  auto weights = std::make_shared<PackWeights>(model.path);
+  const PackManifest& manifest = weights->pack().manifest();
+  model.name = is_showable(manifest.name) ? manifest.name : model.path.stem().string();
+  model.provenance = manifest.provenance;
+  model.files = weights->files();
+  model.parts = {model.path};
+  model.weights = weights;
+  if (model.file("config.json") == nullptr)
+    model.source_problem = fmt::format("{}: holds no config.json", model.path.string());
+  else
+    model.source = std::make_shared<PackSource>(std::move(weights));
+}
+
 struct KindRow {
   ModelKind kind;
   std::string_view name;
@@ -134,7 +149,8 @@ struct KindRow {
 constexpr KindRow kKinds[] = {{ModelKind::checkpoint_folder, "checkpoint", open_folder},
                               {ModelKind::model_store, "model store", open_store},
                               {ModelKind::compressed, "compressed model", open_compressed},
-                              {ModelKind::gguf, "GGUF file", open_gguf_file}};
+                              {ModelKind::gguf, "GGUF file", open_gguf_file},
+                              {ModelKind::pack, "pack", open_pack}};
 
 const KindRow& row_of(ModelKind kind) { return kKinds[static_cast<std::size_t>(kind)]; }
 
@@ -160,8 +176,8 @@ const TensorSource& OpenedModel::require_source() const {
   if (!source_problem.empty()) fail(ErrorKind::bad_data, "{}", source_problem);
   if (!source)
     fail(ErrorKind::bad_data,
-         "{}: is a {}; what can be compressed is a Hugging Face folder, a model store or a GGUF file", path.string(),
-         name_of(kind));
+         "{}: is a {}; what can be compressed is a Hugging Face folder, a model store, a GGUF file or a pack",
+         path.string(), name_of(kind));
   return *source;
 }
 
@@ -176,11 +192,12 @@ ModelKind detect_model(const fs::path& path) {
     if (fs::exists(path / "store" / kOuterFileName)) return ModelKind::compressed;
     return ModelKind::checkpoint_folder;
   }
+  if (is_pack(path)) return ModelKind::pack;
   if (path.extension() == ".gguf") return ModelKind::gguf;
   if (path.extension() == ".h5") return ModelKind::model_store;
   fail(ErrorKind::bad_data,
-       "{}: is no model; a model is a Hugging Face folder, a model store (.h5), an output folder of adze-compress or a "
-       "GGUF file",
+       "{}: is no model; a model is a Hugging Face folder, a model store (.h5), an output folder of adze-compress, "
+       "a GGUF file or a pack",
        path.string());
 }
 

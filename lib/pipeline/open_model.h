@@ -1,5 +1,6 @@
 // One way to open every model that adze reads: a Hugging Face folder, a model store, the output of adze-compress, a
-// GGUF file. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file, any other file.
+// GGUF file, a pack. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file; or, of a
+// pack, its first bytes.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/folder_files.h"
@@ -16,7 +18,7 @@
 
 namespace adze {
 
-enum class ModelKind { checkpoint_folder, model_store, compressed, gguf };
+enum class ModelKind { checkpoint_folder, model_store, compressed, gguf, pack };
 std::string_view name_of(ModelKind kind);
 
 struct OpenModelOptions {
@@ -26,15 +28,17 @@ struct OpenModelOptions {
 
 struct OpenedModel {
   std::filesystem::path path;
-  std::string name;  ///< "demo-llama": the folder's name; of a model store the checkpoint's; of a GGUF what it says
+  std::string name;  ///< "demo-llama": the folder's name; of a model store the checkpoint's; of a GGUF or pack its own
   ModelKind kind = ModelKind::checkpoint_folder;
   std::shared_ptr<const ModelWeights> weights;
-  std::shared_ptr<const TensorSource> source;  ///< of checkpoints, model stores and GGUF files; else null
+  std::shared_ptr<const TensorSource> source;  ///< of all but compressed models, where it is null
   std::vector<StoreFile> files;                ///< config.json, tokenizer.json ...; of a GGUF made from its metadata
   std::optional<Tokenizer> tokenizer;          ///< nothing when there is no tokenizer.json
-  /// Files whose tensors have no place that could be named: of a GGUF all, of a packed checkpoint its safetensors.
+  /// Files whose tensors have no place that could be named: of a GGUF all, a pack, a packed checkpoint's safetensors.
   std::vector<std::filesystem::path> parts;
-  std::string source_problem;     ///< of a GGUF: why it has no source
+  /// What a pack says of how it was made: keys and values as in ExportPlan.
+  std::vector<std::pair<std::string, std::string>> provenance;
+  std::string source_problem;     ///< of a GGUF or pack: why it has no source
   std::string tokenizer_problem;  ///< of a GGUF: why it has no tokenizer
 
   const Architecture& architecture() const { return weights->architecture(); }

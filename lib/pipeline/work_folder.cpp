@@ -103,7 +103,7 @@ std::set<std::string> files_of_run(const fs::path& out) {
   try {
     for (const ExportSpec& made : load_recipe(out / kRecipeName).exports) {
       files.insert(made.file.lexically_normal().generic_string());
-      if (made.format != "gguf") {  // a folder, and the one that becomes it
+      if (made.format != "gguf" && made.format != "pack") {  // a folder, and the one that becomes it
         for (const char* const ending : {kInFolder, ".tmp/config.json"})
           files.insert(made.file.lexically_normal().generic_string() + ending);
         continue;

@@ -83,7 +83,7 @@ TEST(OpenModel, CompressedModelsCannotBeCompressedAgain) {
   for (const fs::path& path : {forms().out}) {
     const OpenedModel model = open_model(path);
     expect_error(ErrorKind::bad_data,
-                 "is a compressed model; what can be compressed is a Hugging Face folder, a model store or a GGUF file",
+                 "is a compressed model; what can be compressed is a Hugging Face folder, a model store, a GGUF file or a pack",
                  [&] { prepare_run(recipe, model); });
   }
   const OpenedModel gguf = open_model(forms().gguf);

@@ -3,16 +3,14 @@
 #include <algorithm>
 #include <deque>
 #include <optional>
-#include <system_error>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/temporaries.h"
 #include "export/gguf/piece_scores.h"
 #include "export/gguf/split.h"
 #include "export/gguf/storage.h"
 #include "export/gguf/verify.h"
 #include "export/tensor_walk.h"
+#include "export/unverified_file.h"
 #include "grid/format.h"
 #include "model/gguf_weights.h"
 #include "text/tokenizer.h"
@@ -21,29 +19,6 @@ namespace adze {
 namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // encoded at a time
-
-/// A name that a file has until it is verified; what is left under it at the end is removed.
-class UnverifiedFile {
- public:
-  explicit UnverifiedFile(const std::filesystem::path& final_path)
-      : final_(final_path), path_(final_path.string() + ".unverified") {
-    register_temporary(path_);
-  }
-  ~UnverifiedFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-    forget_temporary(path_);
-  }
-  UnverifiedFile(const UnverifiedFile&) = delete;
-  UnverifiedFile& operator=(const UnverifiedFile&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-  void publish() { publish_file(path_, final_); }
-
- private:
-  std::filesystem::path final_;
-  std::filesystem::path path_;
-};
 
 void write_matrix(GgufWriter& writer, const TensorSpec& spec, const GgufStorage& storage,
                   const CompressedTensor& matrix) {

@@ -1,0 +1,164 @@
+#include "export/pack/pack_exporter.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "export/tensor_walk.h"
+#include "export/unverified_file.h"
+#include "grid/format.h"
+#include "model/pack/pack_weights.h"
+
+namespace adze {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Everything of a pack but the bytes of its tensors; their hashes are still to come.
+PackManifest manifest_of(const ExportPlan& plan) {
+  if (plan.split_max_bytes > 0) fail(ErrorKind::bad_data, "a pack is one file: it cannot be split");
+  PackManifest manifest;
+  manifest.name = plan.name;
+  manifest.architecture = plan.architecture;
+  for (const auto& pair : plan.provenance)
+    if (!pair.second.empty()) manifest.provenance.push_back(pair);
+  for (const StoreFile& file : plan.files) manifest.files.push_back({file.name, {0, file.text.size(), {}, {}}});
+  for (const PlannedTensor& tensor : plan.tensors) {
+    PackTensor made{tensor.spec.hf_name, tensor.spec.module, tensor.spec.role, tensor.spec.shape, tensor.format, {}};
+    made.region.bytes = with_context(fmt::format("tensor '{}'", made.name),
+                                     [&] { return format_bytes(made.format, made.matrix_shape()); });
+    manifest.tensors.push_back(std::move(made));
+  }
+  place_regions(manifest);
+  return manifest;
+}
+
+class PackWriter {
+ public:
+  PackWriter(const fs::path& path, PackManifest& manifest) : manifest_(manifest), file_(path) {
+    file_.write(pack_head(manifest_));
+  }
+
+  void write(PackRegion& region, std::span<const std::byte> bytes) {
+    if (bytes.size() != region.bytes)
+      fail(ErrorKind::internal, "{} bytes in the model, {} planned", bytes.size(), region.bytes);
+    static constexpr std::array<std::byte, kPackAlignment> kZeros{};
+    file_.write(std::span(kZeros).first(manifest_.data_start + region.offset - file_.bytes_written()));
+    file_.write(bytes);
+    region.hash = hash_hex(bytes);
+    for (std::size_t i = 0; i < region.checks.size(); ++i) {
+      const std::span rest = bytes.subspan(i * manifest_.piece_bytes);
+      const std::span piece = rest.first(std::min<std::size_t>(rest.size(), manifest_.piece_bytes));
+      region.checks[i] = hash64({reinterpret_cast<const char*>(piece.data()), piece.size()});
+    }
+  }
+
+  void commit() {
+    file_.write_at(0, as_bytes(pack_head(manifest_)));
+    file_.commit();
+  }
+
+ private:
+  PackManifest& manifest_;
+  OutputFile file_;
+};
+
+void check_values(const TensorValues& values, const PlannedTensor& planned) {
+  if (!values.matrix) {
+    if (planned.spec.shape != std::vector<std::uint64_t>{values.vector.size()} || planned.format != "f32")
+      fail(ErrorKind::internal, "{} values in the model, which are not planned", values.vector.size());
+    return;
+  }
+  const Shape shape = values.matrix->shape();
+  if (values.matrix->format() != planned.format ||
+      planned.spec.shape != std::vector<std::uint64_t>{shape.rows, shape.cols})
+    fail(ErrorKind::internal, "{} x {} in {} in the model, which is not planned", shape.rows, shape.cols,
+         values.matrix->format());
+}
+
+std::span<const std::byte> payload_of(const TensorValues& values) {
+  return values.matrix ? values.matrix->payload() : std::as_bytes(std::span(values.vector));
+}
+
+void stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, const fs::path& path,
+            Progress& progress) {
+  PackWriter writer(path, manifest);
+  for (std::size_t i = 0; i < plan.files.size(); ++i)
+    writer.write(manifest.files[i].region, as_bytes(plan.files[i].text));
+  TensorWalk walk(model);
+  progress.start("writing", plan.tensors.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
+      const TensorValues values = walk.at(plan.tensors[i].spec);
+      check_values(values, plan.tensors[i]);
+      writer.write(manifest.tensors[i].region, payload_of(values));
+    });
+    progress.update(i + 1);
+  }
+  writer.commit();
+}
+
+void require_same(bool same, std::string_view what) {
+  if (!same) fail(ErrorKind::internal, "{} that were written are not those that were meant", what);
+}
+
+/// Reads the file as any reader of packs would: checksums, formats, shared factors. A matrix is the same when format,
+/// shape and bytes are.
+void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+  const PackWeights written(path);
+  const PackManifest& manifest = written.pack().manifest();
+  Architecture meant = plan.architecture;
+  meant.tied_stated = manifest.architecture.tied_stated;  // what the tensors decide need not be said
+  require_same(manifest.architecture == meant, "the architecture's numbers");
+  require_same(manifest.name == plan.name, "the letters of the name");
+  const std::vector<StoreFile> files = written.files();
+  require_same(std::ranges::equal(files, plan.files,
+                                  [](const auto& a, const auto& b) { return a.name == b.name && a.text == b.text; }),
+               "the files");
+  TensorWalk walk(model);
+  progress.start("verifying", plan.tensors.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorSpec& spec = plan.tensors[i].spec;
+    with_context(fmt::format("tensor '{}'", spec.hf_name), [&] {
+      const PackTensor* const stored = written.pack().find(spec.hf_name);
+      require_same(stored != nullptr && stored->shape == spec.shape, "the tensor's sizes");
+      const TensorPtr read = written.tensor(*stored);
+      const TensorValues values = walk.at(spec);
+      require_same(read->format() == plan.tensors[i].format && std::ranges::equal(read->payload(), payload_of(values)),
+                   "the tensor's bytes");
+    });
+    progress.update(i + 1);
+  }
+}
+
+class PackExporter final : public Exporter {
+ public:
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor&) const override {
+    return std::nullopt;
+  }
+  std::optional<std::string> remark(const Architecture&, const PlannedTensor&) const override { return std::nullopt; }
+
+  std::uint64_t predict_bytes(const ExportPlan& plan) const override { return manifest_of(plan).file_bytes; }
+
+  std::vector<fs::path> files(const ExportPlan&, const fs::path& path) const override { return {path}; }
+
+  void write(const ExportPlan& plan, const ModelWeights& model, const fs::path& path,
+             Progress& progress) const override {
+    with_context(path.string(), [&] {
+      PackManifest manifest = manifest_of(plan);
+      UnverifiedFile file(path);
+      stream(plan, model, manifest, file.path(), progress);
+      verify(plan, model, file.path(), progress);
+      file.publish();
+    });
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Exporter> make_pack_exporter() { return std::make_unique<PackExporter>(); }
+
+}  // namespace adze

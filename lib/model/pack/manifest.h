@@ -1,0 +1,76 @@
+// The head of a pack, adze's own file format of one model (docs/pack-format.md): a fixed header, then framed protobuf
+// records (pack.proto) that say what the model is and where its files and tensors lie in the data part behind them.
+//
+// Parsing refuses what would leave the file, overlap, leave gaps, come twice or not fit its format; nothing is
+// allocated on a number's word.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "model/architecture.h"
+#include "model/tensors.h"
+
+namespace adze {
+
+inline constexpr std::string_view kPackMagic{
+    "\x89"
+    "ADZEPK\n",
+    8};
+inline constexpr std::uint64_t kPackAlignment = 64;
+
+/// A run of bytes in the data part.
+struct PackRegion {
+  std::uint64_t offset = 0;  ///< from the start of the data part
+  std::uint64_t bytes = 0;
+  std::string hash;                   ///< hash_hex of the bytes
+  std::vector<std::uint64_t> checks;  ///< hash64 of each piece
+};
+
+struct PackTensor {
+  std::string name;  ///< TensorSpec::hf_name
+  std::string module;
+  TensorRole role = TensorRole::linear;
+  std::vector<std::uint64_t> shape;  ///< [out, in], or [n]
+  std::string format;                ///< CompressedTensor::format(); "f32" for vectors
+  PackRegion region;
+
+  /// Of its payload as a matrix; a vector is one row.
+  Shape matrix_shape() const;
+};
+
+struct PackedFile {
+  std::string name;
+  PackRegion region;
+};
+
+struct PackManifest {
+  std::string name;  ///< of the model, for people
+  Architecture architecture;
+  std::vector<std::pair<std::string, std::string>> provenance;
+  std::uint64_t piece_bytes = std::uint64_t{1} << 20;
+  std::vector<PackedFile> files;    ///< their regions come first
+  std::vector<PackTensor> tensors;  ///< then these, in this order
+  std::uint64_t data_start = 0;     ///< in the file
+  std::uint64_t file_bytes = 0;
+};
+
+/// Gives every region its place and as many checks as it has pieces (zero for now, hashes too), and sets data_start and
+/// file_bytes. Regions have their bytes.
+void place_regions(PackManifest& manifest);
+
+/// Header, records and padding up to data_start. Its length depends on neither hashes nor checks.
+std::string pack_head(const PackManifest& manifest);
+
+/// The head of a file. Throws bad_data, naming the record and its place.
+PackManifest parse_pack_head(const InputFile& file);
+
+/// True for a regular file that begins as packs do.
+bool is_pack(const std::filesystem::path& path);
+
+}  // namespace adze

@@ -1,0 +1,185 @@
+#include "model/pack/pack_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "grid/factors/product_tensor.h"
+#include "grid/format.h"
+#include "linalg/convert.h"
+#include "model/tensors.h"
+
+namespace adze {
+namespace {
+
+constexpr std::size_t kShownProblems = 10;
+
+void require_finite(const CompressedTensor& tensor) {
+  constexpr std::size_t kTileRows = 64;
+  const auto [rows, cols] = tensor.shape();
+  const std::size_t tile_rows = is_composed(tensor.format()) ? rows : kTileRows;  // those decode a factor every time
+  std::vector<float> values;
+  for (std::size_t first = 0; first < rows; first += tile_rows) {
+    values.resize(std::min(tile_rows, rows - first) * cols);
+    tensor.decode_rows(first, values.size() / cols, values);
+    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
+  }
+}
+
+/// Which tensors there are decides whether the head is tied, and config.json need not say so.
+void check_config(const std::string& text, const Architecture& stored, const std::string& origin) {
+  Architecture said = parse_architecture(parse_json(text, origin), origin);
+  said.tied = stored.tied;
+  said.tied_stated = stored.tied_stated;
+  if (said != stored) fail(ErrorKind::bad_data, "{}: says another architecture than the manifest", origin);
+}
+
+void check_tensors(const PackManifest& manifest) {
+  const std::vector<TensorSpec> expected = expected_tensors(manifest.architecture);
+  std::vector<std::string> problems;
+  std::vector<std::string> names;
+  for (const PackTensor& tensor : manifest.tensors) names.push_back(tensor.name);
+  std::ranges::sort(names);
+  for (const TensorSpec& spec : expected)
+    if (!std::ranges::binary_search(names, spec.hf_name))
+      problems.push_back(fmt::format("tensor '{}' is missing", spec.hf_name));
+  for (const PackTensor& tensor : manifest.tensors) {
+    const auto spec = std::ranges::find(expected, tensor.name, &TensorSpec::hf_name);
+    if (spec == expected.end())
+      problems.push_back(fmt::format("tensor '{}' is not part of the architecture", tensor.name));
+    else if (spec->shape != tensor.shape || spec->role != tensor.role || spec->module != tensor.module)
+      problems.push_back(fmt::format("tensor '{}' is {} of '{}', {}; the architecture says {} of '{}', {}", tensor.name,
+                                     name_of(tensor.role), tensor.module, fmt::join(tensor.shape, " x "),
+                                     name_of(spec->role), spec->module, fmt::join(spec->shape, " x ")));
+    else if (tensor.shape.size() == 1 && tensor.format != "f32")
+      problems.push_back(fmt::format("vector '{}' is in {}, not f32", tensor.name, tensor.format));
+  }
+  if (problems.empty()) return;
+  const std::size_t more = problems.size() - std::min(problems.size(), kShownProblems);
+  problems.resize(problems.size() - more);
+  fail(ErrorKind::bad_data, "{}{}", fmt::join(problems, "; "), more > 0 ? fmt::format("; and {} more", more) : "");
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+PackWeights::PackWeights(const std::filesystem::path& path) : pack_(path) {
+  with_context(origin(), [&] {
+    check_tensors(pack_.manifest());
+    for (const PackedFile& file : pack_.manifest().files)
+      if (file.name == "config.json") check_config(text_of(pack_.read(file.region)), architecture(), file.name);
+  });
+}
+
+std::vector<StoreFile> PackWeights::files() const {
+  std::vector<StoreFile> files;
+  for (const PackedFile& file : pack_.manifest().files)
+    with_context(fmt::format("{}: file '{}'", origin(), file.name), [&] {
+      files.push_back({file.name, text_of(pack_.read(file.region))});
+    });
+  return files;
+}
+
+const PackTensor& PackWeights::require(const std::string& name) const {
+  if (const PackTensor* const tensor = pack_.find(name)) return *tensor;
+  fail(ErrorKind::internal, "{}: tensor '{}' was there when it was opened", origin(), name);
+}
+
+TensorPtr PackWeights::shared_factor(const SharedFormat& shared, Shape shape) const {
+  for (const PackTensor& owner : pack_.manifest().tensors) {
+    if (owner.module != shared.owner || owner.role != TensorRole::linear) continue;
+    const TensorPtr stored = tensor_from_payload(owner.format, owner.matrix_shape(), pack_.read(owner.region));
+    const auto* const product = dynamic_cast<const ProductTensor*>(stored.get());
+    if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
+      fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
+           shared.owner, shape.rows, shape.cols, shared.format, owner.format);
+    return product->right_part();
+  }
+  fail(ErrorKind::bad_data, "its factor is said to be that of '{}', which is no linear of this model", shared.owner);
+}
+
+TensorPtr PackWeights::tensor(const PackTensor& tensor) const {
+  return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name), [&] {
+    TensorPtr read =
+        tensor_from_payload(tensor.format, tensor.matrix_shape(), pack_.read(tensor.region),
+                            [&](const SharedFormat& shared, Shape shape) { return shared_factor(shared, shape); });
+    require_finite(*read);
+    return read;
+  });
+}
+
+TensorPtr PackWeights::matrix(const std::string& name) const { return tensor(require(name)); }
+
+std::vector<float> PackWeights::vector(const std::string& name) const {
+  const TensorPtr row = matrix(name);
+  std::vector<float> values(row->shape().cols);
+  row->decode_rows(0, 1, values);
+  return values;
+}
+
+TensorPtr PackWeights::embedding() const { return matrix("model.embed_tokens.weight"); }
+
+BlockWeights PackWeights::block(std::size_t index) const {
+  if (index >= architecture().layers)
+    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture().layers);
+  const std::string prefix = fmt::format("model.layers.{}.", index);
+  BlockWeights block;
+  block.input_norm = vector(prefix + "input_layernorm.weight");
+  block.post_attention_norm = vector(prefix + "post_attention_layernorm.weight");
+  for (const LinearInfo& info : block_linears()) {
+    const std::string base = "model." + module_name(index, info.slot);
+    block[info.slot].weight = matrix(base + ".weight");
+    if (info.has_bias(architecture())) block[info.slot].bias = vector(base + ".bias");
+  }
+  return block;
+}
+
+std::vector<float> PackWeights::final_norm() const { return vector("model.norm.weight"); }
+
+TensorPtr PackWeights::head() const { return architecture().tied ? embedding() : matrix("lm_head.weight"); }
+
+PackSource::PackSource(std::shared_ptr<const PackWeights> weights) : weights_(std::move(weights)) {
+  for (const PackTensor& tensor : weights_->pack().manifest().tensors) {
+    const DType dtype = dtype_from_name(tensor.format).value_or(DType::f32);
+    tensors_.push_back({tensor.name, dtype, tensor.shape, checked_mul(checked_product(tensor.shape), bytes_of(dtype))});
+  }
+  std::ranges::sort(tensors_, {}, &TensorInfo::name);
+}
+
+void PackSource::read(const TensorInfo& info, std::uint64_t offset, std::span<std::byte> out) const {
+  check_range(info, offset, out.size());
+  if (out.empty()) return;
+  const PackTensor& tensor = *weights_->pack().find(info.name);
+  if (dtype_from_name(tensor.format))
+    return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name),
+                        [&] { weights_->pack().read(tensor.region, offset, out); });
+  const TensorPtr matrix = decoded(tensor);
+  const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
+  const auto first = checked_cast<std::size_t>(offset / row_bytes);
+  const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));
+  std::vector<float> rows((end - first) * matrix->shape().cols);
+  matrix->decode_rows(first, end - first, rows);
+  std::memcpy(out.data(), std::as_bytes(std::span(rows)).data() + (offset - first * row_bytes), out.size());
+}
+
+TensorPtr PackSource::decoded(const PackTensor& tensor) const {
+  const std::lock_guard lock(mutex_);
+  if (last_ != &tensor) {
+    last_tensor_.reset();
+    last_ = nullptr;
+    last_tensor_ = weights_->tensor(tensor);
+    last_ = &tensor;
+  }
+  return last_tensor_;
+}
+
+}  // namespace adze
