@@ -1,0 +1,345 @@
+// The reader of packs in C against ours: every format's values, products, checksums, damaged files; and the program
+// that runs a model with it.
+#include "pack_c/adze_pack.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "base/hash.h"
+#include "export/export_testing.h"
+#include "grid/any_format.h"
+#include "grid/factors/shared_tensor.h"
+#include "grid/format.h"
+#include "model/logits.h"
+#include "model/pack/manifest.h"
+#include "tools/run_program.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+struct Named {
+  std::string module;
+  TensorPtr tensor;
+};
+
+/// A pack of any tensors, in memory.
+std::string pack_of(const std::vector<Named>& tensors) {
+  PackManifest manifest;
+  manifest.architecture = rich_architecture();
+  manifest.piece_bytes = 4096;
+  for (const auto& [module, tensor] : tensors) {
+    const Shape shape = tensor->shape();
+    manifest.tensors.push_back(
+        {"model." + module + ".weight", module, TensorRole::linear, {shape.rows, shape.cols}, tensor->format(), {}});
+    manifest.tensors.back().region.bytes = tensor->bytes();
+  }
+  place_regions(manifest);
+  std::string data;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    PackRegion& region = manifest.tensors[i].region;
+    data.resize(region.offset);
+    const auto payload = tensors[i].tensor->payload();
+    const std::string_view bytes(reinterpret_cast<const char*>(payload.data()), payload.size());
+    data += bytes;
+    region.hash = hash_hex(bytes);
+    for (std::size_t p = 0; p < region.checks.size(); ++p) region.checks[p] = hash64(bytes.substr(p * 4096, 4096));
+  }
+  return pack_head(manifest) + data;
+}
+
+struct InC {
+  explicit InC(std::string bytes_of_pack) : bytes(std::move(bytes_of_pack)) {
+    pack = adze_pack_open_memory(bytes.data(), bytes.size(), &error);
+  }
+  ~InC() { adze_pack_close(pack); }
+  InC(const InC&) = delete;
+  InC& operator=(const InC&) = delete;
+
+  std::string bytes;
+  adze_pack_error error{};
+  adze_pack* pack = nullptr;
+};
+
+/// Largest difference of any value, and of any entry of a product with a vector.
+void expect_same_values(const InC& file, const adze_pack_tensor& stored, const CompressedTensor& meant,
+                        double tolerance) {
+  SCOPED_TRACE(stored.format);
+  adze_pack_error error{};
+  adze_matrix* const matrix = adze_matrix_prepare(file.pack, &stored, &error);
+  ASSERT_NE(matrix, nullptr) << error.message;
+  const MatrixF values = meant.decode();
+  ASSERT_EQ(adze_matrix_rows(matrix), values.rows());
+  ASSERT_EQ(adze_matrix_cols(matrix), values.cols());
+  std::vector<float> x(values.cols()), y(values.rows()), row(values.cols());
+  for (std::size_t c = 0; c < x.size(); ++c) x[c] = static_cast<float>(std::sin(0.7 * static_cast<double>(c)));
+  adze_matrix_multiply(matrix, x.data(), y.data());
+  double worst = 0, worst_product = 0;
+  for (std::size_t r = 0; r < values.rows(); ++r) {
+    adze_matrix_row(matrix, r, row.data());
+    double sum = 0;
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      worst = std::max(worst, std::fabs(double{row[c]} - values(r, c)));
+      sum += double{values(r, c)} * x[c];
+    }
+    worst_product = std::max(worst_product, std::fabs(sum - y[r]));
+  }
+  EXPECT_LE(worst, tolerance);
+  EXPECT_LE(worst_product, 1e-5);
+  adze_matrix_free(matrix);
+}
+
+void expect_same_formats(const std::vector<std::string>& formats, Shape shape, double tolerance) {
+  std::vector<Named> tensors;
+  for (const std::string& format : formats)
+    tensors.push_back({"layers." + std::to_string(tensors.size()), grid_testing::random_tensor(format, shape, format)});
+  const InC file(pack_of(tensors));
+  ASSERT_NE(file.pack, nullptr) << file.error.message;
+  ASSERT_EQ(adze_pack_tensor_count(file.pack), tensors.size());
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const adze_pack_tensor* const stored = adze_pack_get_tensor(file.pack, i);
+    EXPECT_EQ(stored->format, formats[i]);
+    EXPECT_EQ(adze_pack_find(file.pack, stored->name), stored);
+    EXPECT_EQ(adze_pack_verify(file.pack, stored, nullptr), ADZE_PACK_OK);
+    expect_same_values(file, *stored, *tensors[i].tensor, tolerance);
+  }
+}
+
+TEST(PackInC, GridsDecodeToTheSameBits) { expect_same_formats(grid_testing::grid_formats(), {7, 512}, 0); }
+TEST(PackInC, MasksDecodeToTheSameBits) { expect_same_formats(grid_testing::sparse_formats(), {10, 512}, 0); }
+TEST(PackInC, TensorsMadeOfOthersDecodeToTheSameValues) {
+  expect_same_formats(grid_testing::composed_formats(), {256, 256}, 1e-6);
+}
+
+TEST(PackInC, SharedFactorsAreFound) {
+  const auto owner = std::make_shared<ProductTensor>(grid_testing::random_tensor("f16", {24, 8}, "a"),
+                                                     grid_testing::random_tensor("bf16", {8, 40}, "b"));
+  const auto borrower =
+      std::make_shared<ProductTensor>(grid_testing::random_tensor("f16", {16, 8}, "c"),
+                                      std::make_shared<SharedTensor>("layers.0", owner->right_part()));
+  const auto nobodys = std::make_shared<ProductTensor>(grid_testing::random_tensor("f16", {16, 8}, "c"),
+                                                       std::make_shared<SharedTensor>("layers.9", owner->right_part()));
+  const auto circle = std::make_shared<ProductTensor>(grid_testing::random_tensor("f16", {16, 8}, "c"),
+                                                      std::make_shared<SharedTensor>("layers.1", owner->right_part()));
+  const InC file(pack_of({{"layers.0", owner}, {"layers.1", borrower}, {"layers.2", nobodys}, {"layers.3", circle}}));
+  ASSERT_NE(file.pack, nullptr) << file.error.message;
+  expect_same_values(file, *adze_pack_get_tensor(file.pack, 1), *borrower, 1e-6);
+  adze_pack_error error{};
+  EXPECT_EQ(adze_matrix_prepare(file.pack, adze_pack_get_tensor(file.pack, 2), &error), nullptr);
+  EXPECT_THAT(error.message, HasSubstr("that nobody has"));
+  EXPECT_EQ(adze_matrix_prepare(file.pack, adze_pack_get_tensor(file.pack, 3), &error), nullptr);
+  EXPECT_EQ(error.status, ADZE_PACK_UNSUPPORTED);
+}
+
+TEST(PackInC, HashesAsTheLibraryDoes) {
+  std::string bytes;
+  for (int i = 0; i < 5000; ++i) bytes += static_cast<char>(i * 131 + i / 7);
+  for (std::size_t size = 0; size < bytes.size(); size += 1 + size / 40)
+    EXPECT_EQ(adze_pack_hash64(bytes.data(), size), hash64(bytes.substr(0, size))) << size;
+  for (const std::size_t size : {240, 241, 1024, 1025, 1087, 1088, 2048, 2049})
+    EXPECT_EQ(adze_pack_hash64(bytes.data(), size), hash64(bytes.substr(0, size))) << size;
+}
+
+TEST(PackInC, NamesTheBytesThatAreDamaged) {
+  const TensorPtr tensor = grid_testing::random_tensor("f32", {10, 512}, "x");
+  std::string bytes = pack_of({{"layers.0", tensor}});
+  bytes[bytes.size() - 1] ^= 1;
+  const InC file(bytes);
+  ASSERT_NE(file.pack, nullptr);
+  adze_pack_error error{};
+  EXPECT_EQ(adze_pack_verify(file.pack, adze_pack_get_tensor(file.pack, 0), &error), ADZE_PACK_BAD_DATA);
+  EXPECT_STREQ(error.message, "tensor 'model.layers.0.weight': bytes 16384 to 20479 are damaged");
+}
+
+TEST(PackInC, NoByteOfTheHeadMayChangeAndNoneBeMissing) {
+  const std::string whole = pack_of({{"layers.0", grid_testing::random_tensor("f16", {4, 8}, "x")}});
+  ASSERT_NE(InC(whole).pack, nullptr);
+  const std::size_t head = whole.size() - 64;
+  for (std::size_t at = 0; at < head; ++at) {
+    std::string bytes = whole;
+    bytes[at] ^= 2;
+    EXPECT_EQ(InC(bytes).pack, nullptr) << at;
+  }
+  for (std::size_t length = 0; length < whole.size(); length += 3) {
+    const InC file(whole.substr(0, length));
+    EXPECT_EQ(file.pack, nullptr);
+    EXPECT_EQ(file.error.status, ADZE_PACK_BAD_DATA);
+  }
+  EXPECT_EQ(InC(whole + "x").pack, nullptr);
+}
+
+/// What prepare() says of a payload in a format. The manifest's own reader would refuse most of them earlier.
+std::string refusal(const std::string& format, Shape shape, const std::string& payload, adze_pack_status status) {
+  const InC file(pack_of({{"layers.0", grid_testing::random_tensor("f16", {4, 8}, "x")}}));
+  adze_pack_tensor tensor = *adze_pack_get_tensor(file.pack, 0);
+  const std::vector<unsigned char> exact(payload.begin(), payload.end());  // so that a sanitizer sees a byte too far
+  tensor.format = format.c_str();
+  tensor.rows = shape.rows;
+  tensor.cols = shape.cols;
+  tensor.data = exact.data();
+  tensor.bytes = exact.size();
+  adze_pack_error error{};
+  adze_matrix* const matrix = adze_matrix_prepare(file.pack, &tensor, &error);
+  if (matrix == nullptr) {
+    EXPECT_EQ(error.status, status) << format << ": " << error.message;
+    return error.message;
+  }
+  adze_matrix_free(matrix);
+  return "nothing";
+}
+
+TEST(PackInC, FormatsItDoesNotKnowAreRefusedByName) {
+  for (const char* const format :
+       {"f17",
+        "gguf/q9_k",
+        "int9 g32 sym",
+        "int4 g32",
+        "int4 g32 sym f64",
+        "int4 row sym",
+        "rank 2 [f16]",
+        "rank x [f16] [f16]",
+        "shared layers.9 [f16",
+        "train 4x2 by 4x2",
+        "rows of 8 bytes",
+        "rows of 8 bytes [f16]",
+        "rows of 8 bytes [int4 tensor sym]",
+        "f16, 101%",
+        "f32, 50%",
+        "gguf/q4_k, 50%",
+        "f16, 2:64",
+        "",
+        "pivoted ",
+        " + f16",
+        "rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [f16] [f16]] [f16]] [f16]] [f16]] [f16]] [f16]] [f16]"})
+    EXPECT_THAT(refusal(format, {4, 8}, std::string(256, '\0'), ADZE_PACK_UNSUPPORTED),
+                ::testing::AnyOf(HasSubstr("format"), HasSubstr("limits")))
+        << format;
+}
+
+TEST(PackInC, PayloadsOfAnotherSizeAreRefused) {
+  std::vector<std::pair<std::string, Shape>> formats;
+  for (const std::string& format : grid_testing::grid_formats()) formats.emplace_back(format, Shape{3, 512});
+  for (const char* const format :
+       {"f16, 50%", "f16, 97%", "int4 g64 sym, 2:4", "int4 tensor asym, 50% in blocks of 16", "bf16, 30% in rows"})
+    formats.emplace_back(format, Shape{10, 512});
+  for (const std::string& format : grid_testing::composed_formats()) formats.emplace_back(format, Shape{256, 256});
+  for (const auto& [format, shape] : formats) {
+    const TensorPtr tensor = grid_testing::random_tensor(format, shape, "x");
+    const std::string bytes(reinterpret_cast<const char*>(tensor->payload().data()), tensor->payload().size());
+    EXPECT_EQ(refusal(format, shape, bytes, ADZE_PACK_OK), "nothing") << format;
+    EXPECT_NE(refusal(format, shape, bytes.substr(0, bytes.size() - 1), ADZE_PACK_BAD_DATA), "nothing") << format;
+    EXPECT_NE(refusal(format, shape, "", ADZE_PACK_BAD_DATA), "nothing") << format;
+    EXPECT_NE(refusal(format, shape, bytes + '\0', ADZE_PACK_BAD_DATA), "nothing") << format;
+  }
+}
+
+TEST(PackInC, MasksAndIndicesThatLieAreRefused) {
+  const auto refuses = [](const std::string& format, Shape shape, std::string bytes, const std::string& words) {
+    EXPECT_THAT(refusal(format, shape, bytes, ADZE_PACK_BAD_DATA), HasSubstr(words)) << format;
+  };
+  refuses("f16, 50%", {2, 8}, std::string(2, '\xFF') + std::string(16, '\0'), "not of its pattern");
+  refuses("f16, 50%", {2, 8}, std::string(2, '\0') + std::string(16, '\0'), "not of its pattern");
+  refuses("f16, 2:4", {1, 4}, std::string(1, '\x07') + std::string(4, '\0'), "not of its pattern");
+  refuses("pivoted f16", {2, 4}, std::string(1, '\x05') + std::string(8, '\0'), "comes twice");
+  refuses("rows of 8 bytes [zero] [int4 g8 sym] [int2 g8 sym]", {2, 8}, std::string(16, '\xFF'), "not named");
+  refuses("rows of 8 bytes [zero] [int8 g4 sym]", {2, 8}, "\x03" + std::string(15, '\0'), "not there");
+  refuses("rank 9 [f16] [f16]", {4, 8}, std::string(256, '\0'), "beyond both");
+  refuses("train 4x2 by 4x2 bonds 2 [f16]", {8, 9}, std::string(256, '\0'), "another shape");
+  refuses("gguf/q4_k", {4, 8}, std::string(256, '\0'), "do not divide");
+  // The list of columns that masks of few weights have.
+  const std::string list = std::string("\x02\0\0\0", 4);
+  refuses("f16, 99%", {1, 200}, list + std::string("\x05\0\x05\0", 4) + std::string(4, '\0'), "not of its pattern");
+  refuses("f16, 99%", {1, 200}, list + std::string("\x05\0\xFF\0", 4) + std::string(4, '\0'), "not of its pattern");
+  refuses("f16, 99%", {1, 200}, std::string(4, '\xFF') + std::string(8, '\0'), "not of its pattern");
+}
+
+// ---- programs
+
+const fs::path& demo_pack() {
+  static const TempFolder folder;
+  static const fs::path path = [] {
+    const fs::path made = folder / "demo.adze";
+    find_exporter("pack")->make()->write(plan_of(*demo().model), *demo().model, made, silent_progress());
+    return made;
+  }();
+  return path;
+}
+
+/// The demo in several formats.
+const FormattedModel& mixed_demo() {
+  static const FormattedModel model(*demo().model, [](const TensorSpec& spec) -> std::string {
+    if (spec.role == TensorRole::embedding) return "gguf/q8_0";
+    static const std::vector<std::string> formats{
+        "gguf/q6_k", "int8 g64 sym", "f16", "gguf/q5_k", "int6 g32 asym", "gguf/iq4_xs", "int4 channel sym bf16"};
+    return formats[static_cast<std::size_t>(*spec.slot)];
+  });
+  return model;
+}
+
+std::vector<std::vector<float>> lines_of_floats(const std::string& text) {
+  std::vector<std::vector<float>> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    std::istringstream words(line);
+    lines.emplace_back();
+    for (float value = 0; words >> value;) lines.back().push_back(value);
+  }
+  return lines;
+}
+
+void expect_same_logits(const ModelWeights& model, const fs::path& path) {
+  const std::vector<std::int32_t> ids{1, 340, 22, 7, 1999, 4095, 12, 340, 22, 81, 5, 6};
+  std::vector<std::string> arguments{path.string(), "--logits"};
+  for (const std::int32_t id : ids) arguments.push_back(std::to_string(id));
+  const ProgramResult result = run_program("pack_run", arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const auto lines = lines_of_floats(result.out);
+  const MatrixF meant = logits_of(model, ids);
+  ASSERT_EQ(lines.size(), ids.size());
+  for (std::size_t t = 0; t < ids.size(); ++t) {
+    ASSERT_EQ(lines[t].size(), meant.cols());
+    for (std::size_t v = 0; v < meant.cols(); ++v) ASSERT_NEAR(lines[t][v], meant(t, v), 1e-3) << t << " " << v;
+  }
+}
+
+TEST(PackRun, HasTheLogitsOfOurForwardPass) { expect_same_logits(*demo().model, demo_pack()); }
+
+TEST(PackRun, MultipliesWithWhatIsStored) {
+  const TempFolder folder;
+  const fs::path path = folder / "mixed.adze";
+  find_exporter("pack")->make()->write(plan_of(mixed_demo()), mixed_demo(), path, silent_progress());
+  expect_same_logits(mixed_demo(), path);
+  const ProgramResult in_c = run_program("test_pack_c_in_c", {path.string(), demo_pack().string()});
+  EXPECT_EQ(in_c.exit_code, 0) << in_c.out;
+}
+
+TEST(PackRun, GeneratesTheMostLikelyTokens) {
+  std::vector<std::int32_t> ids{1, 340, 22};
+  const ProgramResult result = run_program("pack_run", {demo_pack().string(), "--generate", "6", "1", "340", "22"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  std::istringstream words(result.out);
+  for (std::int32_t id = 0; words >> id;) {
+    const MatrixF logits = logits_of(*demo().model, ids);
+    const auto last = logits.row(ids.size() - 1);
+    EXPECT_EQ(id, std::ranges::max_element(last) - last.begin());
+    ids.push_back(id);
+  }
+  EXPECT_GT(ids.size(), 3u);
+  EXPECT_LE(ids.size(), 9u);
+}
+
+TEST(PackRun, SaysWhatIsWrong) {
+  EXPECT_THAT(run_program("pack_run", {"/no/such/file", "1"}).err, HasSubstr("/no/such/file"));
+  EXPECT_THAT(run_program("pack_run", {demo_pack().string(), "4096"}).err, HasSubstr("vocabulary"));
+  EXPECT_THAT(run_program("pack_run", {demo_pack().string()}).err, HasSubstr("usage"));
+}
+
+}  // namespace
+}  // namespace adze
