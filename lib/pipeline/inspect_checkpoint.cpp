@@ -6,6 +6,7 @@
 #include "checkpoint/folder_files.h"
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
+#include "model/onnx/onnx_weights.h"
 #include "model/packed/packed_weights.h"
 #include "model/tensors.h"
 #include "model/weights.h"
@@ -123,6 +124,18 @@ void describe_packed(const Path& path, std::span<const StoreFile> files, Inspect
   add_files(inspection, files);
 }
 
+/// Initializers as they lie in the files.
+void describe_onnx(const Path& path, std::span<const StoreFile> files, Inspection& inspection) {
+  const OnnxWeights weights(path);
+  add_architecture(inspection, weights.architecture());
+  add(inspection, "packed", std::string("onnx"));
+  add(inspection, "supported", true);
+  for (const OnnxTensor& tensor : weights.file().tensors())
+    inspection.tensors.push_back({tensor.name, std::string(onnx_type_name(tensor.type)), tensor.dims, tensor.bytes});
+  add_tokenizer(inspection, files);
+  add_files(inspection, files);
+}
+
 /// A method that is not known is no reason not to describe the folder.
 bool is_packed(const Path& path, std::span<const StoreFile> files) {
   const std::string* const config = text_of(files, "config.json");
@@ -136,8 +149,8 @@ bool is_packed(const Path& path, std::span<const StoreFile> files) {
 }
 
 /// Every tensor decoded: sizes, group indices, finite values.
-void verify_packed(const Path& path, Inspection& inspection, Progress& progress) {
-  const PackedWeights weights(path);
+template <typename Weights>
+void verify_decoded(const Weights& weights, Inspection& inspection, Progress& progress) {
   const std::vector<TensorSpec> specs = expected_tensors(weights.architecture());
   progress.start("verifying", specs.size());
   for (std::size_t i = 0; i < specs.size(); ++i) {
@@ -156,6 +169,7 @@ void verify_packed(const Path& path, Inspection& inspection, Progress& progress)
 void describe_checkpoint(const Path& path, Inspection& inspection) {
   describe_export(path, inspection);
   const std::vector<StoreFile> files = files_of(path);
+  if (is_onnx_folder(path)) return describe_onnx(path, files, inspection);
   if (is_packed(path, files)) return describe_packed(path, files, inspection);
   const std::shared_ptr<const TensorSource> source = open_checkpoint_folder(path);
   add_model(inspection, files, source);
@@ -166,7 +180,8 @@ void describe_checkpoint(const Path& path, Inspection& inspection) {
 
 void verify_checkpoint(const Path& path, Inspection& inspection, Progress& progress) {
   verify_export(path, inspection, progress);
-  if (is_packed(path, files_of(path))) return verify_packed(path, inspection, progress);
+  if (is_onnx_folder(path)) return verify_decoded(OnnxWeights(path), inspection, progress);
+  if (is_packed(path, files_of(path))) return verify_decoded(PackedWeights(path), inspection, progress);
   verify_source(*open_checkpoint_folder(path), inspection, progress);
 }
 

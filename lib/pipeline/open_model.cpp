@@ -15,6 +15,7 @@
 #include "model/gguf_source.h"
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
+#include "model/onnx/onnx_weights.h"
 #include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"
 #include "pipeline/work_folder.h"
@@ -46,6 +47,13 @@ void load_weights(OpenedModel& model) {
 
 void open_folder(OpenedModel& model, const OpenModelOptions&) {
   model.files = read_folder_files(model.path);
+  if (is_onnx_folder(model.path)) {
+    auto onnx = std::make_shared<OnnxWeights>(model.path);
+    model.weights = onnx;
+    model.parts = onnx->file().files();
+    model.source = std::make_shared<OnnxSource>(std::move(onnx));
+    return;
+  }
   const std::string origin = (model.path / "config.json").string();
   if (is_packed_config(parse_json(*model.file("config.json"), origin), origin)) {
     auto packed = std::make_shared<PackedWeights>(model.path);

@@ -1,5 +1,7 @@
 #include "model/onnx/onnx_file.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cstring>
@@ -15,6 +17,23 @@ namespace {
 constexpr const char* kModelName = "model.onnx";
 constexpr std::uint64_t kMostModelBytes = (std::uint64_t{1} << 31) - 1;  // of a protobuf message
 constexpr std::size_t kMostDims = 8;
+
+/// The element types that weights and constants of a decoder have.
+struct TypeInfo {
+  std::int64_t number;
+  std::string_view name;
+  std::uint64_t bits;
+};
+constexpr std::array kTypes{TypeInfo{1, "float", 32},    TypeInfo{2, "uint8", 8},      TypeInfo{3, "int8", 8},
+                            TypeInfo{6, "int32", 32},    TypeInfo{7, "int64", 64},     TypeInfo{9, "bool", 8},
+                            TypeInfo{10, "float16", 16}, TypeInfo{16, "bfloat16", 16}, TypeInfo{21, "uint4", 4},
+                            TypeInfo{22, "int4", 4}};
+
+const TypeInfo& type_of(std::int64_t number) {
+  const auto* const at = std::ranges::find(kTypes, number, &TypeInfo::number);
+  if (at == kTypes.end()) fail(ErrorKind::bad_data, "element type {} is not supported", number);
+  return *at;
+}
 
 /// One field of a protobuf message.
 struct Field {
@@ -154,30 +173,17 @@ const Item* find_in(const std::map<std::string, std::size_t, std::less<>>& index
 
 }  // namespace
 
+std::string_view onnx_type_name(std::int64_t type) { return type_of(type).name; }
+
 std::uint64_t onnx_type_bytes(std::int64_t type, std::uint64_t count) {
-  switch (type) {
-    case 21:  // uint4
-    case 22:  // int4
-      return divide_up(count, 2);
-    case 2:  // uint8
-    case 3:  // int8
-    case 9:  // bool
-      return count;
-    case 10:  // float16
-    case 16:  // bfloat16
-      return checked_mul(count, 2);
-    case 1:  // float
-    case 6:  // int32
-      return checked_mul(count, 4);
-    case 7:  // int64
-      return checked_mul(count, 8);
-    default:
-      fail(ErrorKind::bad_data, "element type {} is not supported", type);
-  }
+  return divide_up(checked_mul(count, type_of(type).bits), 8);
 }
 
 OnnxFile::OnnxFile(const std::filesystem::path& folder)
-    : origin_((folder / kModelName).string()), text_(read_file(path_in_folder(folder, kModelName), kMostModelBytes)) {
+    : OnnxFile(folder, read_file(path_in_folder(folder, kModelName), kMostModelBytes)) {}
+
+OnnxFile::OnnxFile(const std::filesystem::path& folder, std::string text)
+    : origin_((folder / kModelName).string()), text_(std::move(text)) {
   with_context(origin_, [&] {
     read_model(text_);
     open_side_files(folder);

@@ -38,6 +38,8 @@ class OnnxFile {
  public:
   /// Throws missing_input, bad_data.
   explicit OnnxFile(const std::filesystem::path& folder);
+  /// text: the bytes of model.onnx. Its side files are looked for in `folder`.
+  OnnxFile(const std::filesystem::path& folder, std::string text);
 
   const std::string& origin() const { return origin_; }
   std::int64_t ir_version() const { return ir_version_; }
@@ -72,6 +74,8 @@ class OnnxFile {
   std::map<std::string, InputFile> side_files_;
 };
 
+/// "int4". Throws bad_data for an element type that no weight has.
+std::string_view onnx_type_name(std::int64_t type);
 /// Bytes of that many elements. Throws bad_data for an element type that no weight has.
 std::uint64_t onnx_type_bytes(std::int64_t type, std::uint64_t count);
 

@@ -25,7 +25,7 @@ std::vector<float> numbers_of(std::span<const std::byte> bytes) {
 
 /// Scales in the narrowest dtype that holds all of them, which is what they were before they were widened.
 void set_scales(IntegerMatrix& matrix, const std::vector<float>& scales) {
-  for (const DType dtype : {DType::f16, DType::bf16, DType::f32}) {
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
     std::vector<std::byte> bytes(scales.size() * bytes_of(dtype));
     from_float(dtype, scales, bytes);
     std::vector<float> again(scales.size());

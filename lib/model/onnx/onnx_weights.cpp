@@ -4,11 +4,9 @@
 #include <cmath>
 #include <cstring>
 
-#include <nlohmann/json.hpp>
-
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/json.h"
+#include "checkpoint/folder_files.h"
 #include "linalg/convert.h"
 #include "model/onnx/onnx_matrix.h"
 #include "model/rope.h"
@@ -85,7 +83,8 @@ bool is_tied(const OnnxFile& file) {
 }  // namespace
 
 bool is_onnx_folder(const std::filesystem::path& folder) {
-  return std::filesystem::is_regular_file(folder / "model.onnx");
+  return is_in_folder(folder, "model.onnx") && !is_in_folder(folder, "model.safetensors") &&
+         !is_in_folder(folder, "model.safetensors.index.json");
 }
 
 OnnxWeights::OnnxWeights(const std::filesystem::path& folder)

@@ -17,7 +17,7 @@
 
 namespace adze {
 
-/// True when the folder holds a model.onnx.
+/// True when the folder holds a model.onnx and no safetensors.
 bool is_onnx_folder(const std::filesystem::path& folder);
 
 class OnnxWeights final : public ModelWeights {
