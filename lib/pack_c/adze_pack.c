@@ -34,6 +34,7 @@ typedef unsigned char byte;
 #define MOST_TRAIN_FLOATS ((uint64_t)1 << 26)
 #define MOST_GRIDS 255  // of mixed rows
 #define MOST_NAME 1024
+#define MOST_FILES 1024
 #define ALIGNMENT 64
 
 static void* fail(adze_pack_error* error, adze_pack_status status, const char* format, ...) {
@@ -461,6 +462,7 @@ static int read_file(reading* r, span in) {
   }
   if (got < 0) return refuse(r, "malformed file");
   if (r->pack->tensor_count > 0) return refuse(r, "a file behind a tensor");
+  if (r->pack->file_count > MOST_FILES) return refuse(r, "more files than a model has");
   if (!read_region(r, where, &place)) return 0;
   for (i = 0; i + 1 < r->pack->file_count; ++i)
     if (strcmp(r->pack->files[i].name, file->name) == 0) return refuse(r, "a file that is there twice");
@@ -891,9 +893,13 @@ static void codes_mxfp4(const byte* block, int* codes) {
   }
 }
 
-// 2^(e - 127); 255 is no number.
+// E8M0: 2^(e - 127); 255 is no number.
+static float float_of_e8m0(byte e) {
+  return float_of_bits(e == 255 ? 0x7FC00000u : e == 0 ? 0x00400000u : (uint32_t)e << 23);
+}
+
 static void side_mxfp4(const byte* side, steps* out) {
-  out->step[0] = float_of_bits(side[0] == 255 ? 0x7FC00000u : side[0] == 0 ? 0x00400000u : (uint32_t)side[0] << 23);
+  out->step[0] = float_of_e8m0(side[0]);
   out->offset[0] = -0.0f;
 }
 
@@ -929,21 +935,37 @@ static const block_type kBlocks[] = {
     {"tq1_0", 256, 256, 54, 2, -1, 1, 1, 52, 2, 0, 0, side_f16, codes_tq1_0, NULL},
     {"tq2_0", 256, 256, 66, 2, -1, 1, 1, 64, 2, 0, 0, side_f16, codes_tq2_0, NULL}};
 
-typedef enum scope { GROUP, CHANNEL, TENSOR } scope;
+// E4M3 without infinities: 448 is the largest, 127 and 255 are no numbers.
+static float float_of_e4m3(unsigned bits) {
+  const unsigned exponent = bits >> 3 & 15, digits = bits & 7;
+  float value = (float)(exponent == 0 ? digits : 8 + digits);
+  unsigned e;
+  if ((bits & 127) == 127) return float_of_bits(0x7FC00000u);
+  for (e = exponent > 0 ? exponent : 1; e > 10; --e) value *= 2;
+  for (; e < 10; ++e) value *= 0.5f;
+  return bits > 127 ? -value : value;
+}
 
-// Exactly one of floats (value grids of masks), block and bits is not 0.
+typedef enum scope { GROUP, CHANNEL, TENSOR } scope;
+typedef enum small_scale { SCALE_F32, SCALE_E8M0, SCALE_E4M3 } small_scale;
+
+// Exactly one of floats (value grids of masks), block, bits and small is not 0.
 typedef struct grid {
   float_type floats;
   const block_type* block;
   unsigned bits;  // of an integer grid
   int symmetric;
   scope scope;
-  uint64_t group;  // columns
+  uint64_t group;  // columns; of small floats 0: the row
   float_type scales;
+  unsigned small;  // bits of small floats: 8, E4M3, or 4, E2M1
+  small_scale small_scales;
+  float divisor;  // of E4M3 scales
 } grid;
 
 static uint64_t unit_cols(const grid* g, uint64_t cols) {
   if (g->block != NULL) return g->block->cols;
+  if (g->small != 0) return g->group != 0 ? g->group : cols;
   return g->bits != 0 && g->scope == GROUP ? g->group : cols;
 }
 static uint64_t step_cols(const grid* g, uint64_t cols) {
@@ -951,15 +973,18 @@ static uint64_t step_cols(const grid* g, uint64_t cols) {
 }
 static unsigned side_bytes(const grid* g) {
   if (g->block != NULL) return g->block->side_bytes + g->block->more_bytes;
+  if (g->small != 0) return g->small_scales == SCALE_F32 ? 4 : 1;
   return g->bits != 0 ? float_bytes(g->scales) + (g->symmetric ? 0 : 1) : 0;
 }
 static unsigned code_bits(const grid* g) {
-  return g->block != NULL ? g->block->code_bits : g->bits != 0 ? g->bits : 16;
+  if (g->block != NULL) return g->block->code_bits;
+  return g->small != 0 ? g->small : g->bits != 0 ? g->bits : 16;
 }
 static int holds_zero(const grid* g) { return g->block == NULL || g->block->holds_zero; }
 static int one_side(const grid* g) { return g->bits != 0 && g->scope == TENSOR; }
 static int fits(const grid* g, uint64_t cols) {
-  return cols > 0 ? cols % unit_cols(g, cols) == 0 : g->block == NULL && g->scope != GROUP;
+  if (cols == 0) return g->block == NULL && g->small == 0 && g->scope != GROUP;
+  return cols % unit_cols(g, cols) == 0;
 }
 
 // Bytes of an integer row before its codes.
@@ -971,12 +996,19 @@ static uint64_t integer_side_bytes(const grid* g, uint64_t cols) {
 
 static uint64_t grid_row_bytes(const grid* g, uint64_t cols) {
   if (g->block != NULL) return cols / g->block->cols * g->block->bytes;
+  if (g->small != 0) return cols / unit_cols(g, cols) * side_bytes(g) + packed_bytes(cols, g->small);
   return integer_side_bytes(g, cols) + packed_bytes(cols, g->bits);
 }
 
 static void read_side(const grid* g, const byte* side, steps* out) {
   if (g->block != NULL) {
     g->block->read_side(side, out);
+  } else if (g->small != 0) {
+    out->step[0] = g->small_scales == SCALE_F32    ? read_float(F32, side)
+                   : g->small_scales == SCALE_E8M0 ? float_of_e8m0(side[0])
+                   : side[0] > 127                 ? float_of_e4m3(127)
+                                                   : float_of_e4m3(side[0]) / g->divisor;
+    out->offset[0] = -0.0f;
   } else if (g->bits != 0) {
     out->step[0] = read_float(g->scales, side);
     out->offset[0] = g->symmetric ? 0.0f : -(out->step[0] * (float)side[float_bytes(g->scales)]);
@@ -986,6 +1018,29 @@ static void read_side(const grid* g, const byte* side, steps* out) {
 static float grid_value(const grid* g, const steps* s, unsigned group, int code) {
   const float level = g->block != NULL && g->block->levels != NULL ? g->block->levels[code] : (float)code;
   return s->step[group] * level + s->offset[group];
+}
+
+// Bit pattern of a small float by its place among all, ascending, as masks have codes.
+static unsigned pattern_of(const grid* g, int index) {
+  const int count = g->small == 8 ? 127 : 8, sign = g->small == 8 ? 128 : 8;
+  return (unsigned)(index < count ? sign | (count - 1 - index) : index - count);
+}
+
+static float small_value(const grid* g, const steps* s, unsigned pattern) {
+  const float level = g->small == 8 ? float_of_e4m3(pattern) : kE2M1[pattern < 8 ? 8 + pattern : 15 - pattern];
+  return s->step[0] * level + s->offset[0];
+}
+
+// Scales of all groups, then elements; of four bits the first in the low half of a byte.
+static void small_row(const grid* g, const byte* row, uint64_t cols, float* out) {
+  const uint64_t width = unit_cols(g, cols);
+  const byte* const elements = row + cols / width * side_bytes(g);
+  uint64_t c;
+  steps s;
+  for (c = 0; c < cols; ++c) {
+    if (c % width == 0) read_side(g, row + c / width * side_bytes(g), &s);
+    out[c] = small_value(g, &s, read_bits(elements, c, g->small));
+  }
 }
 
 static void block_row(const grid* g, const byte* row, uint64_t cols, float* out) {
@@ -1177,11 +1232,43 @@ static int read_block_grid(span text, grid* out) {
   return 0;
 }
 
+// "fp8", "fp8 g128", "mxfp8", "nvfp4", "nvfp4 / 2816.5".
+static int read_small_grid(span text, grid* out) {
+  char digits[32] = "512";
+  char* end;
+  out->small = 8;
+  if (take(&text, "mxfp8")) {
+    out->small_scales = SCALE_E8M0;
+    out->group = 32;
+  } else if (take(&text, "fp8")) {
+    if (text.at == text.end) return 1;
+    return take(&text, " g") && take_number(&text, &out->group) && out->group >= 2 && out->group <= 65536 &&
+           text.at == text.end;
+  } else if (take(&text, "nvfp4")) {
+    out->small = 4;
+    out->small_scales = SCALE_E4M3;
+    out->group = 16;
+    if (take(&text, " / ")) {
+      if (size_of(text) >= sizeof digits) return 0;
+      memcpy(digits, text.at, (size_t)size_of(text));
+      digits[size_of(text)] = '\0';
+      text.at = text.end;
+    }
+    out->divisor = strtof(digits, &end);
+    if (*end != '\0' || end == digits || !(out->divisor > 0) || out->divisor > 3.0e38f) return 0;
+  } else {
+    return 0;
+  }
+  return text.at == text.end;
+}
+
 // "int4 g128 sym bf16", "gguf/q4_k".
 static int read_grid(span text, grid* out) {
   uint64_t bits;
   memset(out, 0, sizeof *out);
   if (take(&text, "gguf/")) return read_block_grid(text, out);
+  if (read_small_grid(text, out)) return 1;
+  memset(out, 0, sizeof *out);
   if (!take(&text, "int") || !take_number(&text, &bits) || bits < 2 || bits > 8) return 0;
   out->bits = (unsigned)bits;
   out->scope = GROUP;
@@ -1395,7 +1482,7 @@ static void sparse_row(adze_matrix* m, uint64_t row, float* out) {
   const int leaves_out = leaves_out_units(m), least = g->block != NULL ? g->block->least
                                                       : g->symmetric   ? -(1 << (g->bits - 1))
                                                                        : 0;
-  const int greatest = g->block != NULL ? g->block->greatest : 0;
+  const int greatest = g->block != NULL ? g->block->greatest : g->small == 8 ? 253 : 15;  // of those that may be beyond
   uint64_t c, next = m->kept_before[row], unit = m->units_before[row];
   steps s = {{0}, {0}};
   mask_row(m, row, next, m->kept);
@@ -1413,8 +1500,9 @@ static void sparse_row(adze_matrix* m, uint64_t row, float* out) {
       out[c] = read_float(g->floats, bits);
     } else {
       int code = (int)read_bits(m->codes, next++, code_bits(g)) + least;
-      if (g->block != NULL && code > greatest) code = greatest;
-      out[c] = grid_value(g, &s, (unsigned)(c % width / step), code);
+      if (g->bits == 0 && code > greatest) code = greatest;
+      out[c] = g->small != 0 ? small_value(g, &s, pattern_of(g, code))
+                             : grid_value(g, &s, (unsigned)(c % width / step), code);
     }
   }
 }
@@ -1704,6 +1792,8 @@ static void grid_row(const adze_matrix* m, uint64_t row, float* out) {
   const byte* const p = m->data + head + row * grid_row_bytes(&m->grid, m->cols);
   if (m->grid.block != NULL)
     block_row(&m->grid, p, m->cols, out);
+  else if (m->grid.small != 0)
+    small_row(&m->grid, p, m->cols, out);
   else
     integer_row(&m->grid, m->data, p, m->cols, out);
 }

@@ -231,6 +231,24 @@ TEST(PackExport, TheSameModelGivesTheSameBytes) {
   EXPECT_EQ(read_file(Exported(model).path), read_file(Exported(model).path));
 }
 
+/// Files of the first version, one with each kind of format, stay readable; and what is read is written again as it
+/// was.
+TEST(PackExport, OldFilesStayReadableAndAreWrittenAlike) {
+  std::size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(ADZE_SOURCE_DIR) / "tests/fuzz/corpus/pack")) {
+    SCOPED_TRACE(entry.path().filename());
+    const PackWeights old(entry.path());
+    const std::vector<StoreFile> kept = old.files();
+    const PackManifest& manifest = old.pack().manifest();
+    const ExportPlan plan{old.architecture(), planned_tensors(old), nullptr, kept, manifest.name, manifest.provenance};
+    const TempFolder folder;
+    find_exporter("pack")->make()->write(plan, old, folder / "new.adze", silent_progress());
+    EXPECT_TRUE(read_file(folder / "new.adze") == read_file(entry.path()));
+    ++files;
+  }
+  EXPECT_GE(files, 3u);
+}
+
 TEST(PackExport, RefusesToBeSplitAndAConfigOfAnotherModel) {
   const AnyModel model(square_architecture(), all_in("f16"));
   Exported out(model);
@@ -240,6 +258,7 @@ TEST(PackExport, RefusesToBeSplitAndAConfigOfAnotherModel) {
   out.plan.split_max_bytes = 0;
   std::string& config = out.files[0].text;
   config.replace(config.find("\"vocab_size\": 256"), 17, "\"vocab_size\": 255");
+  expect_error(ErrorKind::bad_data, "another architecture", [&] { exporter->predict_bytes(out.plan); });
   const fs::path other = out.folder / "other.adze";
   expect_error(ErrorKind::bad_data, "another architecture",
                [&] { exporter->write(out.plan, model, other, silent_progress()); });

@@ -98,6 +98,7 @@ inline AnyTensor random_tensor(const std::string& format, Shape shape, const std
 inline std::vector<std::string> grid_formats() {
   std::vector<std::string> formats{"f32", "f16", "bf16"};
   for (const GridRequest& request : all_grids()) formats.push_back(make_grid(request)->name());
+  formats.push_back("nvfp4 / 2816.5");
   return formats;
 }
 

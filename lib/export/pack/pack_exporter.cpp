@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -11,6 +13,7 @@
 #include "export/unverified_file.h"
 #include "grid/format.h"
 #include "model/pack/pack_weights.h"
+#include "pack_c/adze_pack.h"
 
 namespace adze {
 namespace {
@@ -20,6 +23,7 @@ namespace fs = std::filesystem;
 /// Everything of a pack but the bytes of its tensors; their hashes are still to come.
 PackManifest manifest_of(const ExportPlan& plan) {
   if (plan.split_max_bytes > 0) fail(ErrorKind::bad_data, "a pack is one file: it cannot be split");
+  check_pack_config(plan.files, plan.architecture);
   PackManifest manifest;
   manifest.name = plan.name;
   manifest.architecture = plan.architecture;
@@ -105,30 +109,57 @@ void require_same(bool same, std::string_view what) {
   if (!same) fail(ErrorKind::internal, "{} that were written are not those that were meant", what);
 }
 
-/// Reads the file as any reader of packs would: checksums, formats, shared factors. A matrix is the same when format,
-/// shape and bytes are.
-void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+/// What the manifest says, read as every tool reads it.
+void compare_manifests(const ExportPlan& plan, const fs::path& path) {
   const PackWeights written(path);
   const PackManifest& manifest = written.pack().manifest();
   Architecture meant = plan.architecture;
   meant.tied_stated = manifest.architecture.tied_stated;  // what the tensors decide need not be said
   require_same(manifest.architecture == meant, "the architecture's numbers");
   require_same(manifest.name == plan.name, "the letters of the name");
-  const std::vector<StoreFile> files = written.files();
-  require_same(std::ranges::equal(files, plan.files,
-                                  [](const auto& a, const auto& b) { return a.name == b.name && a.text == b.text; }),
-               "the files");
+}
+
+using PackInC = std::unique_ptr<adze_pack, decltype(&adze_pack_close)>;
+
+std::span<const std::byte> bytes_of(const unsigned char* data, std::uint64_t bytes) {
+  return {reinterpret_cast<const std::byte*>(data), static_cast<std::size_t>(bytes)};
+}
+
+void compare_files(const ExportPlan& plan, const adze_pack* pack) {
+  require_same(adze_pack_file_count(pack) == plan.files.size(), "the files");
+  for (std::size_t i = 0; i < plan.files.size(); ++i) {
+    const adze_pack_file& file = *adze_pack_get_file(pack, i);
+    require_same(file.name == plan.files[i].name &&
+                     std::ranges::equal(bytes_of(file.data, file.bytes), as_bytes(plan.files[i].text)),
+                 "the files");
+  }
+}
+
+void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const PlannedTensor& planned,
+                    const TensorValues& values) {
+  std::vector<std::uint64_t> shape{stored.cols};
+  if (stored.dimensions == 2) shape.insert(shape.begin(), stored.rows);
+  require_same(stored.name == planned.spec.hf_name && stored.module == planned.spec.module &&
+                   shape == planned.spec.shape && stored.format == planned.format,
+               "the name, sizes and format");
+  require_same(adze_pack_verify(pack, &stored, nullptr) == ADZE_PACK_OK, "the checksums");
+  require_same(std::ranges::equal(bytes_of(stored.data, stored.bytes), payload_of(values)), "the bytes");
+}
+
+/// Reads the file back with the reader in C, which shares no code with what wrote it. A matrix is the same when format,
+/// shape and bytes are.
+void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+  compare_manifests(plan, path);
+  adze_pack_error error{};
+  const PackInC pack(adze_pack_open(path.c_str(), &error), &adze_pack_close);
+  if (!pack) fail(ErrorKind::internal, "the reader in C refuses it: {}", error.message);
+  compare_files(plan, pack.get());
+  require_same(adze_pack_tensor_count(pack.get()) == plan.tensors.size(), "the tensors");
   TensorWalk walk(model);
   progress.start("verifying", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    const TensorSpec& spec = plan.tensors[i].spec;
-    with_context(fmt::format("tensor '{}'", spec.hf_name), [&] {
-      const PackTensor* const stored = written.pack().find(spec.hf_name);
-      require_same(stored != nullptr && stored->shape == spec.shape, "the tensor's sizes");
-      const TensorPtr read = written.tensor(*stored);
-      const TensorValues values = walk.at(spec);
-      require_same(read->format() == plan.tensors[i].format && std::ranges::equal(read->payload(), payload_of(values)),
-                   "the tensor's bytes");
+    with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
+      compare_tensor(pack.get(), *adze_pack_get_tensor(pack.get(), i), plan.tensors[i], walk.at(plan.tensors[i].spec));
     });
     progress.update(i + 1);
   }

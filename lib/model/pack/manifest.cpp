@@ -22,6 +22,7 @@ namespace {
 constexpr std::uint32_t kVersion = 1;
 constexpr std::uint64_t kMostManifestBytes = std::uint64_t{64} << 20;  // a million tensors
 constexpr std::size_t kMostNameBytes = 1024;
+constexpr std::size_t kMostFiles = 1024;
 constexpr std::uint64_t kLeastPiece = 4096, kLargestPiece = std::uint64_t{1} << 30;
 constexpr std::size_t kHashDigits = 32;
 
@@ -274,6 +275,7 @@ class Records {
       fail(ErrorKind::bad_data, "a file of a name that no file has");
     with_context(fmt::format("file '{}'", file.name()), [&] {
       if (!manifest_.tensors.empty()) fail(ErrorKind::bad_data, "files come before tensors");
+      if (manifest_.files.size() == kMostFiles) fail(ErrorKind::bad_data, "more than {} files", kMostFiles);
       if (!names_.insert("file " + file.name()).second) fail(ErrorKind::bad_data, "is there twice");
       manifest_.files.push_back({file.name(), from_proto(file.region(), manifest_.piece_bytes, end_)});
       if (file.region().bytes() > kMaxStoreFileBytes)

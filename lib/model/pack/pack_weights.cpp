@@ -1,6 +1,7 @@
 #include "model/pack/pack_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -19,6 +20,7 @@ namespace adze {
 namespace {
 
 constexpr std::size_t kShownProblems = 10;
+constexpr const char* kConfigName = "config.json";
 
 void require_finite(const CompressedTensor& tensor) {
   constexpr std::size_t kTileRows = 64;
@@ -32,16 +34,9 @@ void require_finite(const CompressedTensor& tensor) {
   }
 }
 
-/// Which tensors there are decides whether the head is tied, and config.json need not say so.
-void check_config(const std::string& text, const Architecture& stored, const std::string& origin) {
-  Architecture said = parse_architecture(parse_json(text, origin), origin);
-  said.tied = stored.tied;
-  said.tied_stated = stored.tied_stated;
-  if (said != stored) fail(ErrorKind::bad_data, "{}: says another architecture than the manifest", origin);
-}
-
 void check_tensors(const PackManifest& manifest) {
-  const std::vector<TensorSpec> expected = expected_tensors(manifest.architecture);
+  std::vector<TensorSpec> expected = expected_tensors(manifest.architecture);
+  std::ranges::sort(expected, {}, &TensorSpec::hf_name);
   std::vector<std::string> problems;
   std::vector<std::string> names;
   for (const PackTensor& tensor : manifest.tensors) names.push_back(tensor.name);
@@ -50,8 +45,8 @@ void check_tensors(const PackManifest& manifest) {
     if (!std::ranges::binary_search(names, spec.hf_name))
       problems.push_back(fmt::format("tensor '{}' is missing", spec.hf_name));
   for (const PackTensor& tensor : manifest.tensors) {
-    const auto spec = std::ranges::find(expected, tensor.name, &TensorSpec::hf_name);
-    if (spec == expected.end())
+    const auto spec = std::ranges::lower_bound(expected, tensor.name, {}, &TensorSpec::hf_name);
+    if (spec == expected.end() || spec->hf_name != tensor.name)
       problems.push_back(fmt::format("tensor '{}' is not part of the architecture", tensor.name));
     else if (spec->shape != tensor.shape || spec->role != tensor.role || spec->module != tensor.module)
       problems.push_back(fmt::format("tensor '{}' is {} of '{}', {}; the architecture says {} of '{}', {}", tensor.name,
@@ -72,11 +67,22 @@ std::string text_of(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+void check_pack_config(std::span<const StoreFile> files, const Architecture& architecture) {
+  const auto config = std::ranges::find(files, kConfigName, &StoreFile::name);
+  if (config == files.end()) return;
+  Architecture said = parse_architecture(parse_json(config->text, kConfigName), kConfigName);
+  said.tied = architecture.tied;  // which tensors there are decides that
+  said.tied_stated = architecture.tied_stated;
+  if (said != architecture)
+    fail(ErrorKind::bad_data, "{}: says another architecture than the tensors have", kConfigName);
+}
+
 PackWeights::PackWeights(const std::filesystem::path& path) : pack_(path) {
   with_context(origin(), [&] {
     check_tensors(pack_.manifest());
     for (const PackedFile& file : pack_.manifest().files)
-      if (file.name == "config.json") check_config(text_of(pack_.read(file.region)), architecture(), file.name);
+      if (file.name == kConfigName)
+        check_pack_config(std::array{StoreFile{file.name, text_of(pack_.read(file.region))}}, architecture());
   });
 }
 

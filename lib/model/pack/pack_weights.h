@@ -17,6 +17,9 @@
 
 namespace adze {
 
+/// Throws bad_data where there is a config.json that says another architecture: other readers go by it.
+void check_pack_config(std::span<const StoreFile> files, const Architecture& architecture);
+
 class PackWeights final : public ModelWeights {
  public:
   /// Checks names and shapes of all tensors against the architecture, and that against config.json where there is one;
