@@ -468,6 +468,8 @@ static int read_file(reading* r, span in) {
     if (strcmp(r->pack->files[i].name, file->name) == 0) return refuse(r, "a file that is there twice");
   file->data = r->pack->data + r->pack->data_start + place.offset;
   file->bytes = place.bytes;
+  file->checks = place.checks.at;
+  file->check_count = size_of(place.checks) / 8;
   return 1;
 }
 
@@ -655,7 +657,7 @@ adze_pack* adze_pack_open(const char* path, adze_pack_error* error) {
   void* mapped = MAP_FAILED;
   const int file = open(path, O_RDONLY);
   if (file < 0) return fail(error, ADZE_PACK_NOT_FOUND, "%.150s: %s", path, strerror(errno));
-  if (fstat(file, &status) == 0 && status.st_size > 0)
+  if (fstat(file, &status) == 0 && status.st_size > 0 && (uint64_t)status.st_size <= SIZE_MAX)
     mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
   close(file);
   if (mapped == MAP_FAILED) return fail(error, ADZE_PACK_IO, "%.150s: cannot be mapped", path);
@@ -702,17 +704,29 @@ const adze_pack_tensor* adze_pack_find(const adze_pack* pack, const char* name) 
   return NULL;
 }
 
-adze_pack_status adze_pack_verify(const adze_pack* pack, const adze_pack_tensor* tensor, adze_pack_error* error) {
+// Bytes against the checksums of their pieces.
+static adze_pack_status verify_pieces(const adze_pack* pack, const char* name, span data, const byte* checks,
+                                      uint64_t count, adze_pack_error* error) {
   uint64_t i;
-  for (i = 0; i < tensor->check_count; ++i) {
-    const uint64_t begin = i * pack->piece_bytes, rest = tensor->bytes - begin;
+  for (i = 0; i < count; ++i) {
+    const uint64_t begin = i * pack->piece_bytes, rest = size_of(data) - begin;
     const uint64_t bytes = rest < pack->piece_bytes ? rest : pack->piece_bytes;
-    if (adze_pack_hash64(tensor->data + begin, (size_t)bytes) == read64(tensor->checks + 8 * i)) continue;
-    fail(error, ADZE_PACK_BAD_DATA, "tensor '%.100s': bytes %lu to %lu are damaged", tensor->name, (unsigned long)begin,
+    if (adze_pack_hash64(data.at + begin, (size_t)bytes) == read64(checks + 8 * i)) continue;
+    fail(error, ADZE_PACK_BAD_DATA, "'%.100s': bytes %lu to %lu are damaged", name, (unsigned long)begin,
          (unsigned long)(begin + bytes - 1));
     return ADZE_PACK_BAD_DATA;
   }
   return ADZE_PACK_OK;
+}
+
+adze_pack_status adze_pack_verify(const adze_pack* pack, const adze_pack_tensor* tensor, adze_pack_error* error) {
+  const span data = {tensor->data, tensor->data + tensor->bytes};
+  return verify_pieces(pack, tensor->name, data, tensor->checks, tensor->check_count, error);
+}
+
+adze_pack_status adze_pack_verify_file(const adze_pack* pack, const adze_pack_file* file, adze_pack_error* error) {
+  const span data = {file->data, file->data + file->bytes};
+  return verify_pieces(pack, file->name, data, file->checks, file->check_count, error);
 }
 
 // ---- grids: value = step * level + offset, the level a code or what a code names

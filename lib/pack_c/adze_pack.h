@@ -56,6 +56,8 @@ typedef struct adze_pack_file {
   const char* name;
   const unsigned char* data;  // in the mapped file
   uint64_t bytes;
+  const unsigned char* checks;  // XXH3-64 of each piece
+  uint64_t check_count;
 } adze_pack_file;
 
 typedef enum adze_pack_role {
@@ -96,6 +98,9 @@ const adze_pack_tensor* adze_pack_find(const adze_pack* pack, const char* name);
 // Compares a tensor's bytes with its checksums. At the first piece that differs: ADZE_PACK_BAD_DATA, the message says
 // which bytes.
 adze_pack_status adze_pack_verify(const adze_pack* pack, const adze_pack_tensor* tensor, adze_pack_error* error);
+
+// The same of a file.
+adze_pack_status adze_pack_verify_file(const adze_pack* pack, const adze_pack_file* file, adze_pack_error* error);
 
 // Reads a tensor's format and prepares what decoding needs. NULL, and why in *error, when that fails. A matrix has
 // scratch memory: one thread at a time may use it; others prepare their own.

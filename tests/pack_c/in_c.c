@@ -52,6 +52,11 @@ static void check_pack(const char* path) {
   expect(adze_pack_get_model(pack)->layers > 0, "no layers", path);
   expect(adze_pack_find_file(pack, "config.json") != NULL, "no config.json", path);
   expect(adze_pack_find(pack, "no such tensor") == NULL, "a tensor that is not there", path);
+  for (i = 0; i < adze_pack_file_count(pack); ++i) {
+    const adze_pack_file* const file = adze_pack_get_file(pack, i);
+    expect(adze_pack_find_file(pack, file->name) == file, "is not found", file->name);
+    expect(adze_pack_verify_file(pack, file, &error) == ADZE_PACK_OK, error.message, path);
+  }
   for (i = 0; i < adze_pack_tensor_count(pack); ++i) {
     const adze_pack_tensor* const tensor = adze_pack_get_tensor(pack, i);
     expect((size_t)(tensor->data - (const unsigned char*)0) % 64 == 0, "is not aligned", tensor->name);

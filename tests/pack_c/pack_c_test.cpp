@@ -155,7 +155,7 @@ TEST(PackInC, NamesTheBytesThatAreDamaged) {
   ASSERT_NE(file.pack, nullptr);
   adze_pack_error error{};
   EXPECT_EQ(adze_pack_verify(file.pack, adze_pack_get_tensor(file.pack, 0), &error), ADZE_PACK_BAD_DATA);
-  EXPECT_STREQ(error.message, "tensor 'model.layers.0.weight': bytes 16384 to 20479 are damaged");
+  EXPECT_STREQ(error.message, "'model.layers.0.weight': bytes 16384 to 20479 are damaged");
 }
 
 TEST(PackInC, NoByteOfTheHeadMayChangeAndNoneBeMissing) {

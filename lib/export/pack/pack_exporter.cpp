@@ -130,7 +130,8 @@ void compare_files(const ExportPlan& plan, const adze_pack* pack) {
   for (std::size_t i = 0; i < plan.files.size(); ++i) {
     const adze_pack_file& file = *adze_pack_get_file(pack, i);
     require_same(file.name == plan.files[i].name &&
-                     std::ranges::equal(bytes_of(file.data, file.bytes), as_bytes(plan.files[i].text)),
+                     std::ranges::equal(bytes_of(file.data, file.bytes), as_bytes(plan.files[i].text)) &&
+                     adze_pack_verify_file(pack, &file, nullptr) == ADZE_PACK_OK,
                  "the files");
   }
 }
