@@ -65,12 +65,13 @@ std::string prediction(const PreparedRun& run) {
   std::string text = fmt::format("\n{}calibration: {} windows of {} tokens\n", sizes_in_words(run), run.windows.count(),
                                  run.windows.tokens);
   for (const ExportJob& job : plan.exports) {
-    text += fmt::format("{} ({}): {} bytes\n", job.file.string(), job.info->name, job.bytes);
+    text += fmt::format("{} ({}): {}{} bytes\n", job.file.string(), job.info->name,
+                        job.exporter->size_depends_on_values() ? "at most " : "", job.bytes);
     for (const std::string& remark : job.remarks) text += fmt::format("  note: {}\n", remark);
   }
-  text += fmt::format("predicted: peak memory {}, temporary disk {}, about {:.0f} s\n",
-                      bytes_in_words(plan.peak_memory), bytes_in_words(plan.temporary_disk),
-                      std::max(1.0, predict_seconds(run)));
+  text +=
+      fmt::format("predicted: peak memory {}, temporary disk {}, about {:.0f} s\n", bytes_in_words(plan.peak_memory),
+                  bytes_in_words(plan.temporary_disk), std::max(1.0, predict_seconds(run)));
   return text + fmt::format("  at the peak, {}: {}\n{}", run.memory.peak.name, parts_in_words(run.memory.peak),
                             choice_in_words(run));
 }

@@ -78,8 +78,9 @@ void require_suffix(const std::string& format, const std::string& out) {
     fail(ErrorKind::usage, "{}: the name of a GGUF file must end with .gguf", out);
 }
 
+/// is_bound: the bytes are the most that it can be.
 void print_result(const Options& options, std::span<const std::filesystem::path> files, std::uint64_t bytes,
-                  const Tool& tool) {
+                  bool is_bound, const Tool& tool) {
   if (tool.options().json) {
     std::vector<std::string> names;
     for (const auto& file : files) names.push_back(file.string());
@@ -89,9 +90,9 @@ void print_result(const Options& options, std::span<const std::filesystem::path>
         "\n");
     return;
   }
-  Tool::print(fmt::format("{}: {}{} bytes ({}){}\n", files.front().string(),
-                          files.size() == 1 ? "" : fmt::format("{} files, ", files.size()), bytes,
-                          bytes_in_words(bytes), options.dry_run ? ", not written" : ", written and read back"));
+  Tool::print(fmt::format("{}: {}{}{} bytes ({}){}\n", files.front().string(),
+                          files.size() == 1 ? "" : fmt::format("{} files, ", files.size()), is_bound ? "at most " : "",
+                          bytes, bytes_in_words(bytes), options.dry_run ? ", not written" : ", written and read back"));
 }
 
 void export_imatrix(const Options& options, const Tool& tool) {
@@ -134,13 +135,18 @@ void run_export(const Options& options, Tool& tool) {
   plan.split_max_bytes = split_max_bytes(options);
   for (const PlannedTensor& tensor : plan.tensors)
     if (const auto reason = exporter->cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
-  const std::uint64_t bytes = exporter->predict_bytes(plan);
+  std::uint64_t bytes = exporter->predict_bytes(plan);
   const std::vector<std::filesystem::path> files = exporter->files(plan, options.out);
   for (const auto& file : files)
     if (!options.overwrite && std::filesystem::exists(file))
       fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", file.string());
   if (!options.dry_run) exporter->write(plan, *model.weights, options.out, tool.progress());
-  print_result(options, files, bytes, tool);
+  if (!options.dry_run && exporter->size_depends_on_values()) {
+    bytes = 0;
+    for (const auto& file : files) bytes += std::filesystem::file_size(file);
+  }
+  const bool is_bound = options.dry_run && exporter->size_depends_on_values();
+  print_result(options, files, bytes, is_bound, tool);
 }
 
 }  // namespace

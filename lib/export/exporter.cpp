@@ -15,6 +15,8 @@ namespace {
 constexpr std::array kExporters = {
     ExporterInfo{"gguf", "one GGUF file for llama.cpp and the programs built on it", &make_gguf_exporter},
     ExporterInfo{"pack", "one file of our own that holds every format as it is stored", &make_pack_exporter},
+    ExporterInfo{"pack-entropy", "the same, entropy-coded: smaller, to be decoded before it is used",
+                 &make_pack_entropy_exporter},
     ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter},
     ExporterInfo{"compressed-tensors", "a folder of integers or small floats for vLLM, SGLang and transformers",
                  &make_compressed_tensors_exporter},

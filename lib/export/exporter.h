@@ -59,6 +59,9 @@ class Exporter {
   /// What the user should know about a tensor that fits, such as a size that grows; nothing when there is nothing.
   virtual std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const = 0;
 
+  /// True where coding makes some values smaller than others: then predict_bytes() is the most that it can be.
+  virtual bool size_depends_on_values() const { return false; }
+
   /// Exact size of what write() will write, all files together. Throws bad_data for all that write() would refuse
   /// before writing: a tensor that cannot be held, a tokenizer that is missing or that the format has no words for.
   virtual std::uint64_t predict_bytes(const ExportPlan& plan) const = 0;

@@ -2,12 +2,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <map>
 
 #include "export/export_testing.h"
 #include "grid/any_format.h"
 #include "grid/factors/shared_tensor.h"
 #include "model/pack/pack_weights.h"
+#include "pack_c/adze_pack.h"
 
 namespace adze {
 namespace {
@@ -81,7 +83,8 @@ class AnyModel final : public ModelWeights {
 };
 
 struct Exported {
-  explicit Exported(const ModelWeights& model, std::vector<StoreFile> kept = square_files())
+  explicit Exported(const ModelWeights& model, std::vector<StoreFile> kept = square_files(),
+                    std::string_view format = "pack")
       : files(std::move(kept)),
         plan{model.architecture(),
              planned_tensors(model),
@@ -90,7 +93,7 @@ struct Exported {
              "test model",
              {{"adze.version", "1"}, {"adze.recipe", "abc"}, {"adze.calibration", ""}}},
         path(folder / "model.adze") {
-    const auto exporter = find_exporter("pack")->make();
+    const auto exporter = find_exporter(format)->make();
     predicted = exporter->predict_bytes(plan);
     EXPECT_THAT(exporter->files(plan, path), ElementsAre(path));
     exporter->write(plan, model, path, silent_progress());
@@ -212,6 +215,69 @@ TEST(PackExport, ACheckpointOfFloatsIsReadBackAsOne) {
   const PackSource source(written);
   const CheckpointWeights again(written->architecture(), std::make_shared<PackSource>(written));
   expect_same(again, *written);
+}
+
+std::vector<std::string> every_kind_of_format() {
+  std::vector<std::string> formats = grid_testing::grid_formats();
+  for (const auto& more : {grid_testing::sparse_formats(), grid_testing::composed_formats()})
+    for (std::size_t i = 0; i < more.size(); i += 4) formats.push_back(more[i]);
+  for (const char* const floats : {"f16", "bf16", "f32"}) formats.emplace_back(floats);
+  return formats;
+}
+
+/// What coding does is lossless, and where it does not pay nothing is coded.
+TEST(PackEntropy, EveryKindOfTensorComesBackWithItsBytesAndNoneGrows) {
+  std::size_t coded = 0;
+  for (const FormatOf& format_of : dealt(every_kind_of_format())) {
+    const AnyModel model(square_architecture(), format_of);
+    const Exported out(model, square_files(), "pack-entropy"), raw(model);
+    EXPECT_LE(fs::file_size(out.path), out.predicted);
+    EXPECT_LE(fs::file_size(out.path), fs::file_size(raw.path) + 512);
+    const PackWeights written(out.path);
+    expect_same(written, model);
+    for (const PackTensor& tensor : written.pack().manifest().tensors) {
+      if (tensor.encoding == PackEncoding::raw)
+        EXPECT_EQ(tensor.region.bytes, tensor.payload_bytes());
+      else
+        EXPECT_LT(tensor.region.bytes, tensor.payload_bytes());
+      coded += tensor.encoding == PackEncoding::rans;
+    }
+  }
+  EXPECT_GT(coded, 10u);
+}
+
+TEST(PackEntropy, SaysHowFarCodesAreFromTheirEntropy) {
+  const AnyModel model(square_architecture(), all_in("int4 g64 sym"));
+  const Exported out(model, square_files(), "pack-entropy"), again(model, square_files(), "pack-entropy");
+  EXPECT_EQ(read_file(out.path), read_file(again.path));
+  const PackWeights written(out.path);
+  const auto& [key, words] = written.pack().manifest().provenance.back();
+  EXPECT_EQ(key, "adze.entropy");
+  EXPECT_THAT(words, ::testing::ContainsRegex("3\\.[0-9]+ bits a code of 4.000; entropy 3\\.[0-9]+, given"));
+}
+
+TEST(PackEntropy, CodedFloatsAreReadAsFloats) {
+  const CheckpointWeights model = random_model(rich_architecture(), DType::bf16);
+  const Exported out(model, {}, "pack-entropy");
+  const auto written = std::make_shared<PackWeights>(out.path);
+  EXPECT_EQ(written->pack().find("lm_head.weight")->encoding, PackEncoding::rans);
+  const CheckpointWeights again(written->architecture(), std::make_shared<PackSource>(written));
+  expect_same(again, model);
+}
+
+/// Checksums aside, what is coded is refused when it is not what was written.
+TEST(PackEntropy, DamageIsNamedAndTheReaderInCRefusesTheEncoding) {
+  const AnyModel model(square_architecture(), all_in("int4 g64 sym"));
+  const Exported out(model, square_files(), "pack-entropy");
+  adze_pack_error error{};
+  EXPECT_EQ(adze_pack_open(out.path.c_str(), &error), nullptr);
+  EXPECT_THAT(std::string(error.message), ::testing::HasSubstr("rans"));
+  const PackTensor tensor = *PackWeights(out.path).pack().find("model.layers.0.mlp.up_proj.weight");
+  std::string bytes = read_file(out.path);
+  const PackWeights whole(out.path);
+  bytes[whole.pack().manifest().data_start + tensor.region.offset + 500] ^= 0x20;
+  std::ofstream(out.path, std::ios::binary) << bytes;
+  expect_error(ErrorKind::bad_data, "up_proj.weight': bytes 0 to", [&] { PackWeights(out.path).block(0); });
 }
 
 TEST(PackSource, DecodesRowsWhereverItIsRead) {

@@ -205,7 +205,13 @@ TEST_F(HostilePacks, ManifestsThatLie) {
     f.items[2].shape = {std::uint64_t{1} << 40, std::uint64_t{1} << 40};
   });
   refuses_change("3 dimensions", [](HandMade& f) { f.items[2].shape = {2, 2, 1}; });
-  refuses_change("encoding 1 (rans) is not read", [](HandMade& f) { f.items[2].encoding = 1; });
+  // Coded bytes are fewer than the payload's, which the message says.
+  refuses_change("of a payload of 16", [](HandMade& f) { f.items[2].encoding = 1; });
+  refuses_change("q_proj.weight'", [](HandMade& f) {
+    f.items[2].encoding = 1;
+    f.items[2].bytes = std::string(15, 'x');
+    f.items[2].more = number(8, 16);
+  });
   refuses_change("encoding 2 (planes) is not read", [](HandMade& f) { f.items[2].encoding = 2; });
   refuses_change("encoding 3 (delta) is not read", [](HandMade& f) { f.items[2].encoding = 3; });
   refuses_change("encoding 77 (unknown) is not read", [](HandMade& f) { f.items[2].encoding = 77; });

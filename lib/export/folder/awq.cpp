@@ -1,5 +1,7 @@
 // AWQ checkpoints in AutoAWQ's GEMM layout: 4 bits, packed along outputs in the order that its kernel wants.
+#include <algorithm>
 #include <array>
+#include <cstring>
 
 #include <nlohmann/json.hpp>
 
@@ -24,6 +26,46 @@ void put_row(std::size_t row, std::size_t cols, Code&& code, WordMatrix& words) 
   }
 }
 
+/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places.
+void transpose_nibbles(std::array<std::uint32_t, 8>& words) {
+  constexpr std::array<std::uint32_t, 3> kMasks{0x0000FFFF, 0x00FF00FF, 0x0F0F0F0F};
+  for (std::size_t stage = 0; stage < kMasks.size(); ++stage) {
+    const std::size_t apart = 4U >> stage;
+    const unsigned shift = 16U >> stage;
+    for (std::size_t j = 0; j < 8; ++j) {
+      if ((j & apart) != 0) continue;
+      const std::uint32_t change = ((words[j] >> shift) ^ words[j + apart]) & kMasks[stage];
+      words[j + apart] ^= change;
+      words[j] ^= change << shift;
+    }
+  }
+}
+
+/// Codes [rows x cols] of streams, as words [cols x rows / 8]. A task is the rows of a cache line of words.
+std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
+  constexpr std::size_t kOctets = 16;
+  const auto [rows, cols] = matrix.shape;
+  const std::size_t octets = rows / 8;
+  std::vector<std::byte> out(cols * octets * 4);
+  const auto word_at = [&, count = cols](std::size_t row, std::size_t col) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, matrix.code_row(row).data() + col / 2, std::min<std::size_t>(4, (count - col + 1) / 2));
+    return word;
+  };
+  parallel_for((octets + kOctets - 1) / kOctets, [&, columns = cols](std::size_t task) {
+    const std::size_t end = std::min(octets, (task + 1) * kOctets);
+    for (std::size_t col = 0; col < columns; col += 8)
+      for (std::size_t octet = task * kOctets; octet < end; ++octet) {
+        std::array<std::uint32_t, 8> words;
+        for (std::size_t i = 0; i < 8; ++i) words[i] = word_at(8 * octet + kOrder[i], col);
+        transpose_nibbles(words);
+        for (std::size_t k = 0; k < 8 && col + k < columns; ++k)
+          std::memcpy(out.data() + ((col + k) * octets + octet) * 4, &words[k], 4);
+      }
+  });
+  return out;
+}
+
 class AwqFormat final : public QuantizedFormat {
   std::string_view name() const override { return "AWQ"; }
 
@@ -45,26 +87,13 @@ class AwqFormat final : public QuantizedFormat {
   }
 
   std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
-    const auto [rows, cols] = matrix.shape;
-    const std::size_t groups = matrix.groups();
+    const std::size_t rows = matrix.shape.rows, groups = matrix.groups();
     if (suffix == "scales") return transposed_elements(matrix.scales, rows, groups, bytes_of(DType::f16));
-    const bool is_zeros = suffix == "qzeros";
-    WordMatrix words(is_zeros ? groups : cols, rows / 8);
-    if (is_zeros) {
-      for (std::size_t g = 0; g < groups; ++g)
-        put_row(
-            g, rows, [&](std::size_t r) { return matrix.zeros[r * groups + g]; }, words);
-      return words.take();
-    }
-    parallel_for(rows / 8, [&](std::size_t octet) {  // a column of words
-      std::array<std::vector<std::uint8_t>, 8> codes;
-      for (std::size_t i = 0; i < 8; ++i) codes[i] = matrix.unpacked_row(8 * octet + kOrder[i]);
-      for (std::size_t c = 0; c < cols; ++c) {
-        std::uint32_t word = 0;
-        for (std::size_t i = 0; i < 8; ++i) word |= std::uint32_t{codes[i][c]} << (4 * i);
-        words.set(c, octet, word);
-      }
-    });
+    if (suffix == "qweight") return interleaved(matrix);
+    WordMatrix words(groups, rows / 8);
+    for (std::size_t g = 0; g < groups; ++g)
+      put_row(
+          g, rows, [&](std::size_t r) { return matrix.zeros[r * groups + g]; }, words);
     return words.take();
   }
 

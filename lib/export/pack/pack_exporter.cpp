@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "export/tensor_walk.h"
 #include "export/unverified_file.h"
+#include "grid/coded/coded_payload.h"
 #include "grid/format.h"
 #include "model/pack/pack_weights.h"
 #include "pack_c/adze_pack.h"
@@ -19,6 +20,8 @@ namespace adze {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* kPackEntropyKey = "adze.entropy";
 
 /// Everything of a pack but the bytes of its tensors; their hashes are still to come.
 PackManifest manifest_of(const ExportPlan& plan) {
@@ -32,8 +35,7 @@ PackManifest manifest_of(const ExportPlan& plan) {
   for (const StoreFile& file : plan.files) manifest.files.push_back({file.name, {0, file.text.size(), {}, {}}});
   for (const PlannedTensor& tensor : plan.tensors) {
     PackTensor made{tensor.spec.hf_name, tensor.spec.module, tensor.spec.role, tensor.spec.shape, tensor.format, {}};
-    made.region.bytes = with_context(fmt::format("tensor '{}'", made.name),
-                                     [&] { return format_bytes(made.format, made.matrix_shape()); });
+    made.region.bytes = with_context(fmt::format("tensor '{}'", made.name), [&] { return made.payload_bytes(); });
     manifest.tensors.push_back(std::move(made));
   }
   place_regions(manifest);
@@ -87,6 +89,45 @@ std::span<const std::byte> payload_of(const TensorValues& values) {
   return values.matrix ? values.matrix->payload() : std::as_bytes(std::span(values.vector));
 }
 
+/// Matrices are coded; norms and biases are too small for tables.
+std::vector<std::byte> coded(const TensorValues& values, CodingReport& codes) {
+  CodedPayload payload = encode_payload(*values.matrix);
+  codes += payload.report.codes;
+  return std::move(payload.bytes);
+}
+
+std::string in_words(const CodingReport& codes) {
+  const auto bits = [&](double all) { return all / static_cast<double>(codes.symbols); };
+  return fmt::format("{:.3f} bits a code of {:.3f}; entropy {:.3f}, given what is known before it {:.3f}",
+                     bits(codes.coded), bits(codes.raw), bits(codes.order0), bits(codes.conditional));
+}
+
+/// Finds out which tensors become smaller, and by how much. They are coded a second time when they are written: what is
+/// coded the same way twice need not be kept.
+void measure_coding(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, Progress& progress) {
+  TensorWalk walk(model);
+  CodingReport codes;
+  progress.start("measuring", plan.tensors.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
+      const TensorValues values = walk.at(plan.tensors[i].spec);
+      check_values(values, plan.tensors[i]);
+      if (!values.matrix) return;
+      PackTensor& tensor = manifest.tensors[i];
+      const std::uint64_t bytes = coded(values, codes).size();
+      if (bytes >= tensor.region.bytes) return;
+      tensor.region.bytes = bytes;
+      tensor.encoding = PackEncoding::rans;
+    });
+    progress.update(i + 1);
+  }
+  if (codes.symbols > 0) {
+    manifest.provenance.emplace_back(kPackEntropyKey, in_words(codes));
+    progress.note(in_words(codes));
+  }
+  place_regions(manifest);
+}
+
 void stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, const fs::path& path,
             Progress& progress) {
   PackWriter writer(path, manifest);
@@ -98,7 +139,12 @@ void stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& man
     with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
       const TensorValues values = walk.at(plan.tensors[i].spec);
       check_values(values, plan.tensors[i]);
-      writer.write(manifest.tensors[i].region, payload_of(values));
+      PackTensor& tensor = manifest.tensors[i];
+      CodingReport again;
+      if (tensor.encoding == PackEncoding::rans)
+        writer.write(tensor.region, coded(values, again));
+      else
+        writer.write(tensor.region, payload_of(values));
     });
     progress.update(i + 1);
   }
@@ -147,6 +193,27 @@ void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const
   require_same(std::ranges::equal(bytes_of(stored.data, stored.bytes), payload_of(values)), "the bytes");
 }
 
+/// Coded packs, which the reader in C does not read: every payload decoded, as every tool does it.
+void verify_coded(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+  compare_manifests(plan, path);
+  const PackWeights written(path);
+  require_same(std::ranges::equal(written.files(), plan.files,
+                                  [](const auto& a, const auto& b) { return a.name == b.name && a.text == b.text; }),
+               "the files");
+  TensorWalk walk(model);
+  progress.start("verifying", plan.tensors.size());
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const TensorSpec& spec = plan.tensors[i].spec;
+    with_context(fmt::format("tensor '{}'", spec.hf_name), [&] {
+      const PackTensor* const stored = written.pack().find(spec.hf_name);
+      require_same(stored != nullptr && stored->shape == spec.shape && stored->format == plan.tensors[i].format,
+                   "the sizes and format");
+      require_same(std::ranges::equal(written.payload(*stored), payload_of(walk.at(spec))), "the bytes");
+    });
+    progress.update(i + 1);
+  }
+}
+
 /// Reads the file back with the reader in C, which shares no code with what wrote it. A matrix is the same when format,
 /// shape and bytes are.
 void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
@@ -168,12 +235,19 @@ void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& p
 
 class PackExporter final : public Exporter {
  public:
+  explicit PackExporter(PackEncoding encoding) : encoding_(encoding) {}
+
   std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor&) const override {
     return std::nullopt;
   }
   std::optional<std::string> remark(const Architecture&, const PlannedTensor&) const override { return std::nullopt; }
 
-  std::uint64_t predict_bytes(const ExportPlan& plan) const override { return manifest_of(plan).file_bytes; }
+  bool size_depends_on_values() const override { return is_coded(); }
+  std::uint64_t predict_bytes(const ExportPlan& plan) const override {
+    // A region never grows; the manifest does by the words on entropy and two bytes a tensor.
+    const std::uint64_t most = is_coded() ? kPackAlignment + kMostEntropyBytes + 2 * plan.tensors.size() : 0;
+    return checked_add(manifest_of(plan).file_bytes, most);
+  }
 
   std::vector<fs::path> files(const ExportPlan&, const fs::path& path) const override { return {path}; }
 
@@ -181,16 +255,28 @@ class PackExporter final : public Exporter {
              Progress& progress) const override {
     with_context(path.string(), [&] {
       PackManifest manifest = manifest_of(plan);
+      if (is_coded()) measure_coding(plan, model, manifest, progress);
       UnverifiedFile file(path);
       stream(plan, model, manifest, file.path(), progress);
-      verify(plan, model, file.path(), progress);
+      if (is_coded())
+        verify_coded(plan, model, file.path(), progress);
+      else
+        verify(plan, model, file.path(), progress);
       file.publish();
     });
   }
+
+ private:
+  static constexpr std::uint64_t kMostEntropyBytes = 256;
+
+  bool is_coded() const { return encoding_ == PackEncoding::rans; }
+
+  PackEncoding encoding_;
 };
 
 }  // namespace
 
-std::unique_ptr<Exporter> make_pack_exporter() { return std::make_unique<PackExporter>(); }
+std::unique_ptr<Exporter> make_pack_exporter() { return std::make_unique<PackExporter>(PackEncoding::raw); }
+std::unique_ptr<Exporter> make_pack_entropy_exporter() { return std::make_unique<PackExporter>(PackEncoding::rans); }
 
 }  // namespace adze

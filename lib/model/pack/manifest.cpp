@@ -1,4 +1,5 @@
 #include "model/pack/manifest.h"
+#include "grid/format.h"
 
 #include <algorithm>
 #include <array>
@@ -131,6 +132,8 @@ Shape PackTensor::matrix_shape() const {
   return shape.size() == 1 ? Shape{1, checked_cast<std::size_t>(shape[0])}
                            : Shape{checked_cast<std::size_t>(shape[0]), checked_cast<std::size_t>(shape[1])};
 }
+
+std::uint64_t PackTensor::payload_bytes() const { return format_bytes(format, matrix_shape()); }
 
 void place_regions(PackManifest& manifest) {
   std::uint64_t end = 0;

@@ -32,6 +32,12 @@ struct PackRegion {
   std::vector<std::uint64_t> checks;  ///< hash64 of each piece
 };
 
+/// How a payload lies in its region; the numbers are those of pack.proto.
+enum class PackEncoding {
+  raw,
+  rans,  ///< coded without loss (grid/coded/coded_payload.h)
+};
+
 struct PackTensor {
   std::string name;  ///< TensorSpec::hf_name
   std::string module;
@@ -39,9 +45,12 @@ struct PackTensor {
   std::vector<std::uint64_t> shape;  ///< [out, in], or [n]
   std::string format;                ///< CompressedTensor::format(); "f32" for vectors
   PackRegion region;
+  PackEncoding encoding = PackEncoding::raw;
 
   /// Of its payload as a matrix; a vector is one row.
   Shape matrix_shape() const;
+  /// Of its payload, which format and shape say.
+  std::uint64_t payload_bytes() const;
 };
 
 struct PackedFile {

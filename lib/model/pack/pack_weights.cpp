@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "grid/coded/coded_payload.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/format.h"
 #include "linalg/convert.h"
@@ -100,10 +101,16 @@ const PackTensor& PackWeights::require(const std::string& name) const {
   fail(ErrorKind::internal, "{}: tensor '{}' was there when it was opened", origin(), name);
 }
 
+std::vector<std::byte> PackWeights::payload(const PackTensor& tensor) const {
+  std::vector<std::byte> stored = pack_.read(tensor.region);
+  if (tensor.encoding == PackEncoding::raw) return stored;
+  return decode_payload(tensor.format, tensor.matrix_shape(), stored);
+}
+
 TensorPtr PackWeights::shared_factor(const SharedFormat& shared, Shape shape) const {
   for (const PackTensor& owner : pack_.manifest().tensors) {
     if (owner.module != shared.owner || owner.role != TensorRole::linear) continue;
-    const TensorPtr stored = tensor_from_payload(owner.format, owner.matrix_shape(), pack_.read(owner.region));
+    const TensorPtr stored = tensor_from_payload(owner.format, owner.matrix_shape(), payload(owner));
     const auto* const product = dynamic_cast<const ProductTensor*>(stored.get());
     if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
       fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
@@ -116,7 +123,7 @@ TensorPtr PackWeights::shared_factor(const SharedFormat& shared, Shape shape) co
 TensorPtr PackWeights::tensor(const PackTensor& tensor) const {
   return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name), [&] {
     TensorPtr read =
-        tensor_from_payload(tensor.format, tensor.matrix_shape(), pack_.read(tensor.region),
+        tensor_from_payload(tensor.format, tensor.matrix_shape(), payload(tensor),
                             [&](const SharedFormat& shared, Shape shape) { return shared_factor(shared, shape); });
     require_finite(*read);
     return read;
@@ -165,10 +172,15 @@ void PackSource::read(const TensorInfo& info, std::uint64_t offset, std::span<st
   check_range(info, offset, out.size());
   if (out.empty()) return;
   const PackTensor& tensor = *weights_->pack().find(info.name);
-  if (dtype_from_name(tensor.format))
+  if (dtype_from_name(tensor.format) && tensor.encoding == PackEncoding::raw)
     return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name),
                         [&] { weights_->pack().read(tensor.region, offset, out); });
   const TensorPtr matrix = decoded(tensor);
+  if (dtype_from_name(tensor.format)) {  // coded floats
+    const auto bytes = matrix->payload().subspan(checked_cast<std::size_t>(offset), out.size());
+    std::ranges::copy(bytes, out.begin());
+    return;
+  }
   const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
   const auto first = checked_cast<std::size_t>(offset / row_bytes);
   const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));

@@ -37,6 +37,8 @@ class PackWeights final : public ModelWeights {
   std::string origin() const { return pack_.file().path().string(); }
   /// config.json and the others, read and checked.
   std::vector<StoreFile> files() const;
+  /// The payload of a tensor, decoded where it is coded. Throws bad_data.
+  std::vector<std::byte> payload(const PackTensor& tensor) const;
   /// A matrix, or a vector as one row. Factors of other tensors are found.
   TensorPtr tensor(const PackTensor& tensor) const;
 

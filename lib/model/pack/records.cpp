@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -36,12 +37,14 @@ struct RopeRow {
 constexpr std::array kRopes{RopeRow{RopeKind::none, pack::PLAIN}, RopeRow{RopeKind::linear, pack::LINEAR_SCALED},
                             RopeRow{RopeKind::llama3, pack::LLAMA3}, RopeRow{RopeKind::longrope, pack::LONG}};
 
-struct EncodingName {
+struct EncodingRow {
   int number;
   const char* name;
+  std::optional<PackEncoding> encoding;  ///< nothing: reserved
 };
-constexpr std::array kReservedEncodings{EncodingName{pack::RANS, "rans"}, EncodingName{pack::PLANES, "planes"},
-                                        EncodingName{pack::DELTA, "delta"}};
+constexpr std::array kEncodings{
+    EncodingRow{pack::RAW, "raw", PackEncoding::raw}, EncodingRow{pack::RANS, "rans", PackEncoding::rans},
+    EncodingRow{pack::PLANES, "planes", std::nullopt}, EncodingRow{pack::DELTA, "delta", std::nullopt}};
 
 // To messages.
 
@@ -155,12 +158,12 @@ void check_name(const std::string& name) {
          kMostNameBytes);
 }
 
-void check_encoding(const pack::Tensor& tensor) {
+PackEncoding encoding_of(const pack::Tensor& tensor) {
   const int number = tensor.encoding();
-  if (number == pack::RAW) return;
-  const auto* const row = std::ranges::find(kReservedEncodings, number, &EncodingName::number);
+  const auto* const row = std::ranges::find(kEncodings, number, &EncodingRow::number);
+  if (row != kEncodings.end() && row->encoding) return *row->encoding;
   fail(ErrorKind::bad_data, "tensor '{}': encoding {} ({}) is not read by this version", tensor.name(), number,
-       row == kReservedEncodings.end() ? "unknown" : row->name);
+       row == kEncodings.end() ? "unknown" : row->name);
 }
 
 }  // namespace
@@ -194,9 +197,10 @@ std::string tensor_record(const PackTensor& tensor) {
   out.set_role(std::ranges::find(kRoles, tensor.role, &RoleRow::role)->stored);
   out.mutable_shape()->Add(tensor.shape.begin(), tensor.shape.end());
   out.set_format(tensor.format);
-  out.set_encoding(pack::RAW);
+  const auto* const row = std::ranges::find(kEncodings, std::optional(tensor.encoding), &EncodingRow::encoding);
+  out.set_encoding(static_cast<pack::Encoding>(row->number));
   to_proto(tensor.region, *out.mutable_region());
-  out.set_payload_bytes(tensor.region.bytes);
+  out.set_payload_bytes(tensor.payload_bytes());
   return record.SerializeAsString();
 }
 
@@ -243,7 +247,7 @@ void PackRecords::add_file(const pack::File& file) {
 
 void PackRecords::add_tensor(const pack::Tensor& tensor) {
   check_name(tensor.name());
-  check_encoding(tensor);
+  const PackEncoding encoding = encoding_of(tensor);
   with_context(fmt::format("tensor '{}'", tensor.name()), [&] {
     check_name(tensor.format());
     check_name(tensor.module());
@@ -254,10 +258,12 @@ void PackRecords::add_tensor(const pack::Tensor& tensor) {
       fail(ErrorKind::bad_data, "{} dimensions; there are vectors and matrices", tensor.shape_size());
     PackTensor made{tensor.name(),   tensor.module(),
                     role->role,      {tensor.shape().begin(), tensor.shape().end()},
-                    tensor.format(), from_proto(tensor.region(), manifest_.piece_bytes, end_)};
+                    tensor.format(), from_proto(tensor.region(), manifest_.piece_bytes, end_),
+                    encoding};
     checked_product(made.shape);
-    const std::uint64_t bytes = format_bytes(made.format, made.matrix_shape());
-    if (made.region.bytes != bytes || tensor.payload_bytes() != bytes)
+    const std::uint64_t bytes = made.payload_bytes();
+    const bool fits = encoding == PackEncoding::raw ? made.region.bytes == bytes : made.region.bytes < bytes;
+    if (!fits || tensor.payload_bytes() != bytes)
       fail(ErrorKind::bad_data, "{} bytes, of a payload of {}; its format says {}", made.region.bytes,
            tensor.payload_bytes(), bytes);
     manifest_.tensors.push_back(std::move(made));

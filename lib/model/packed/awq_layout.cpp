@@ -1,9 +1,12 @@
 // AWQ, GEMM version: qweight [in x out / 8], qzeros [groups x out / 8], scales [groups x out]; column j of eight in the
 // nibble kNibble[j].
+#include <algorithm>
 #include <array>
+#include <cstring>
 
 #include <nlohmann/json.hpp>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "model/config_object.h"
@@ -19,6 +22,45 @@ std::uint8_t nibble(std::span<const std::byte> words, std::size_t cols, std::siz
   const unsigned at = kNibble[col % 8];
   const auto byte = std::to_integer<unsigned>(words[(row * (cols / 8) + col / 8) * 4 + at / 2]);
   return static_cast<std::uint8_t>(at % 2 == 0 ? byte & 15U : byte >> 4);
+}
+
+/// Words of eight inputs [8] to streams of eight outputs: nibble k of stream j is the field of output j in word k.
+std::array<std::uint32_t, 8> streams_of(std::array<std::uint32_t, 8> words) {
+  const auto exchange = [&](std::size_t apart, unsigned shift, std::uint32_t low) {
+    for (std::size_t pair = 0; pair < 8; ++pair)
+      if ((pair & apart) == 0) {
+        const std::uint32_t a = words[pair], b = words[pair | apart];
+        words[pair] = (a & low) | ((b & low) << shift);
+        words[pair | apart] = ((a >> shift) & low) | (b & ~low);
+      }
+  };
+  exchange(1, 4, 0x0F0F0F0F);
+  exchange(2, 8, 0x00FF00FF);
+  exchange(4, 16, 0x0000FFFF);
+  std::array<std::uint32_t, 8> streams;
+  for (std::size_t j = 0; j < 8; ++j) streams[j] = words[kNibble[j]];
+  return streams;
+}
+
+/// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words.
+std::vector<std::byte> code_streams(std::span<const std::byte> packed, Shape shape) {
+  constexpr std::size_t kOctets = 16;
+  const std::size_t octets = shape.rows / 8, row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, 4));
+  std::vector<std::byte> codes(shape.rows * row_bytes);
+  parallel_for(divide_up(octets, kOctets), [&](std::size_t task) {
+    const std::size_t end = std::min<std::size_t>(octets, (task + 1) * kOctets);
+    for (std::size_t col = 0; col < shape.cols; col += 8)
+      for (std::size_t octet = task * kOctets; octet < end; ++octet) {
+        std::array<std::uint32_t, 8> words{};
+        for (std::size_t k = 0; k < 8 && col + k < shape.cols; ++k)
+          std::memcpy(&words[k], packed.data() + ((col + k) * octets + octet) * 4, 4);
+        const std::array<std::uint32_t, 8> streams = streams_of(words);
+        const std::size_t bytes = std::min<std::size_t>(4, row_bytes - col / 2);
+        for (std::size_t j = 0; j < 8; ++j)
+          std::memcpy(codes.data() + (8 * octet + j) * row_bytes + col / 2, &streams[j], bytes);
+      }
+  });
+  return codes;
 }
 
 class AwqLayout final : public PackedLayout {
@@ -44,20 +86,12 @@ class AwqLayout final : public PackedLayout {
     const std::size_t groups = cols / sizes_.group_cols(cols);
     const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {cols, rows / 8});
     const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, rows / 8});
-    IntegerMatrix matrix{
-        {4, false, ScaleScope::channel}, shape, std::vector<std::byte>(rows * packed_bytes(cols, 4)), {}, {}};
     std::vector<std::uint8_t> zeros(rows * groups);
-    parallel_for(rows / 8, [&](std::size_t octet) {  // the rows of one column of words
-      std::vector<std::uint8_t> codes(cols);
-      for (std::size_t r = 8 * octet; r < 8 * octet + 8; ++r) {
-        for (std::size_t c = 0; c < cols; ++c) codes[c] = nibble(packed, rows, c, r);
-        matrix.pack_row(r, codes);
-        for (std::size_t g = 0; g < groups; ++g) zeros[r * groups + g] = nibble(packed_zeros, rows, g, r);
-      }
-    });
+    for (std::size_t g = 0; g < groups; ++g)
+      for (std::size_t r = 0; r < rows; ++r) zeros[r * groups + g] = nibble(packed_zeros, rows, g, r);
     RawTensors::Floats scales = raw.read_floats(base + ".scales", {groups, rows});
     scales.bytes = turned(scales.bytes, groups, rows, bytes_of(scales.dtype));
-    return integer_tensor(sizes_, shape, std::move(matrix.codes), std::move(scales), std::move(zeros));
+    return integer_tensor(sizes_, shape, code_streams(packed, shape), std::move(scales), std::move(zeros));
   }
 
  private:
