@@ -11,6 +11,7 @@ namespace adze {
 namespace {
 
 constexpr std::size_t kLargestBlock = 256, kSmallestBlock = 16;
+constexpr std::size_t kSliceBytes = std::size_t{1} << 16;  // of what threads pack
 
 /// Nothing that is not finite gets out.
 std::vector<float> checked_scales(const IntegerMatrix& matrix) {
@@ -105,10 +106,15 @@ IntegerParts dequantize_parts(const IntegerMatrix& matrix) {
   });
   const auto packed = [&](const std::vector<std::uint8_t>& values) {
     std::vector<std::byte> bytes(packed_bytes(values.size(), bits));
-    if (bits == 8)
+    if (bits == 8) {
       std::memcpy(bytes.data(), values.data(), values.size());
-    else
-      pack(bytes, bits, values);
+      return bytes;
+    }
+    parallel_for((bytes.size() + kSliceBytes - 1) / kSliceBytes, [&](std::size_t slice) {
+      const std::size_t first = slice * kSliceBytes, count = std::min(kSliceBytes, bytes.size() - first);
+      pack({bytes.data() + first, count}, bits,
+           std::span(values).subspan(2 * first, std::min(2 * count, values.size() - 2 * first)));
+    });
     return bytes;
   };
   parts.codes = packed(turned);

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/parallel.h"
 #include "export/folder/folder_format.h"
 #include "export/onnx/integer_layout.h"
 #include "grid/format.h"
@@ -60,10 +61,12 @@ template <std::size_t kWidth>
 Bytes turned(std::span<const std::byte> in, Shape shape) {
   constexpr std::size_t kTile = 16;  // lines of both sides stay in the cache
   Bytes out(in.size());
-  for (std::size_t first = 0; first < shape.rows; first += kTile)
+  parallel_for((shape.rows + kTile - 1) / kTile, [&](std::size_t tile) {
+    const std::size_t first = tile * kTile, end = std::min(shape.rows, first + kTile);
     for (std::size_t c = 0; c < shape.cols; ++c)
-      for (std::size_t r = first; r < std::min(shape.rows, first + kTile); ++r)
+      for (std::size_t r = first; r < end; ++r)
         std::memcpy(out.data() + (c * shape.rows + r) * kWidth, in.data() + (r * shape.cols + c) * kWidth, kWidth);
+  });
   return out;
 }
 

@@ -59,13 +59,28 @@ std::vector<std::uint8_t> stream_fields(std::span<const std::byte> bytes, int bi
   return fields;
 }
 
+/// Calls body(row, col) for every element, rows in tiles so that lines of both orders stay in the cache.
+template <typename Body>
+void each_turned(Shape shape, Body&& body) {
+  constexpr std::size_t kTile = 16;
+  parallel_for((shape.rows + kTile - 1) / kTile, [&](std::size_t tile) {
+    const std::size_t first = tile * kTile, end = std::min(shape.rows, first + kTile);
+    for (std::size_t c = 0; c < shape.cols; ++c)
+      for (std::size_t r = first; r < end; ++r) body(r, c);
+  });
+}
+
+template <std::size_t kWidth>
+void turn(std::span<const std::byte> in, Shape shape, std::span<std::byte> out) {
+  each_turned(shape, [&](std::size_t r, std::size_t c) {
+    std::memcpy(&out[(r * shape.cols + c) * kWidth], &in[(c * shape.rows + r) * kWidth], kWidth);
+  });
+}
+
 TensorPtr turned_floats(const OnnxFile& file, const OnnxTensor& tensor, DType dtype, Shape shape) {
   const std::vector<std::byte> bytes = file.read(tensor);
-  const std::size_t width = bytes_of(dtype);
   std::vector<std::byte> payload(bytes.size());
-  for (std::size_t r = 0; r < shape.rows; ++r)
-    for (std::size_t c = 0; c < shape.cols; ++c)
-      std::memcpy(&payload[(r * shape.cols + c) * width], &bytes[(c * shape.rows + r) * width], width);
+  dtype == DType::f32 ? turn<4>(bytes, shape, payload) : turn<2>(bytes, shape, payload);
   return std::make_shared<DenseTensor>(dtype, shape, std::move(payload));
 }
 
@@ -99,10 +114,18 @@ TurnedCodes codes_of(const OnnxFile& file, const OnnxTensor& tensor) {
   TurnedCodes codes;
   codes.bits = tensor.type == kOnnxU4 || tensor.type == kOnnxI4 ? 4 : 8;
   codes.is_signed = tensor.type == kOnnxI4 || tensor.type == kOnnxI8;
-  codes.fields = stream_fields(file.read(tensor), codes.bits, checked_product(tensor.dims));
-  const int half = 1 << (codes.bits - 1);
-  if (codes.is_signed)
-    for (std::uint8_t& field : codes.fields) field = static_cast<std::uint8_t>(field ^ half);  // two's complement
+  const std::vector<std::byte> bytes = file.read(tensor);
+  codes.fields.resize(checked_product(tensor.dims));
+  const unsigned half = codes.is_signed ? 1U << (codes.bits - 1) : 0;  // two's complement
+  constexpr std::size_t kSlice = std::size_t{1} << 16;
+  parallel_for(divide_up(codes.fields.size(), kSlice), [&](std::size_t slice) {
+    const std::size_t first = slice * kSlice, end = std::min(codes.fields.size(), first + kSlice);
+    for (std::size_t i = first; i < end; ++i) {
+      const auto byte = std::to_integer<unsigned>(bytes[codes.bits == 8 ? i : i / 2]);
+      const unsigned field = codes.bits == 8 ? byte : (i % 2 == 0 ? byte & 15U : byte >> 4);
+      codes.fields[i] = static_cast<std::uint8_t>(field ^ half);
+    }
+  });
   return codes;
 }
 
@@ -145,10 +168,12 @@ TensorPtr dequantized_matrix(const OnnxFile& file, const OnnxNode& node, Shape s
     }
   set_scales(matrix, scales);
   matrix.codes.resize(shape.rows * matrix.code_bytes());
+  std::vector<std::uint8_t> rows_of_codes(shape.count());
+  each_turned(shape, [&](std::size_t r, std::size_t c) {
+    rows_of_codes[r * shape.cols + c] = codes.fields[c * shape.rows + r];
+  });
   parallel_for(shape.rows, [&](std::size_t r) {
-    std::vector<std::uint8_t> row(shape.cols);
-    for (std::size_t c = 0; c < shape.cols; ++c) row[c] = codes.fields[c * shape.rows + r];
-    matrix.pack_row(r, row);
+    matrix.pack_row(r, std::span(rows_of_codes).subspan(r * shape.cols, shape.cols));
   });
   return pack_integers(matrix);
 }
