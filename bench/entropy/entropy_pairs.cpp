@@ -7,6 +7,8 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "entropy/coded_symbols.h"
+#include "grid/coded/coded_payload.h"
+#include "grid/quantized_tensor.h"
 #include "pairs.h"
 
 namespace adze::bench {
@@ -52,6 +54,25 @@ Pair decoding(const std::string& name, double target, const Symbols& codes, cons
           copy_bytes(out), target};
 }
 
+/// The stored bytes of 32 million weights back, codes and scales.
+Pair restoring(const std::string& name, const char* grid) {
+  MatrixF weights(8192, 4096);
+  RandomStream random(1, "bench payload");
+  for (float& w : weights.values()) w = static_cast<float>(0.02 * random.normal());
+  Encoding encoding(grid_from_name(grid), weights.shape());
+  encoding.fit_all(weights, std::vector<float>(weights.cols(), 1.0f), ScaleRule::minmax);
+  for (std::size_t r = 0; r < weights.rows(); ++r) encoding.round_row(r, weights.row(r));
+  const std::string format = grid;
+  const Shape shape = weights.shape();
+  const auto coded = std::make_shared<CodedPayload>(encode_payload(*encoding.finish()));
+  const auto out = std::make_shared<Symbols>(shape.count());
+  return {name, "copying a byte for each code, all threads",
+          [=] {
+            if (decode_payload(format, shape, coded->bytes).empty()) std::abort();
+          },
+          copy_bytes(out), 60};
+}
+
 std::vector<Pair> make_pairs() {
   const Symbols codes = gaussian_codes();
   // Four contexts that are too far apart to share tables: the codes of every second are shifted.
@@ -63,7 +84,8 @@ std::vector<Pair> make_pairs() {
   }
   return {decoding("decode_100M_codes", 30, codes, {}, 0, 1),
           decoding("decode_100M_codes_4_contexts_of_128", 35, shifted, of_run, 128, 4),
-          decoding("decode_100M_codes_4_contexts_each", 70, shifted, of_symbol, 1, 4)};
+          decoding("decode_100M_codes_4_contexts_each", 70, shifted, of_symbol, 1, 4),
+          restoring("restore_32M_int4_g128", "int4 g128 sym"), restoring("restore_32M_q4_k", "gguf/q4_k")};
 }
 
 const bool registered = add("entropy", &make_pairs);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "grid/factors/shared_tensor.h"
 #include "grid/format.h"
 #include "grid/grid_testing.h"
 
@@ -109,6 +110,15 @@ TEST(CodedPayloads, OfOtherKindsOfTensorsComeBack) {
   }
 }
 
+TEST(CodedPayloads, OfATensorThatStoresNothingAreEmpty) {
+  const auto elsewhere = std::make_shared<DenseTensor>(make_dense(random_weights({4, 8}, "shared"), DType::f16));
+  const SharedTensor tensor("layers.0.mlp.up_proj", elsewhere);
+  ASSERT_TRUE(tensor.payload().empty());
+  const CodedPayload coded = encode_payload(tensor);
+  EXPECT_EQ(coded.bytes.size(), kCodedPayloadFixedBytes);
+  EXPECT_TRUE(round_trip(tensor, coded.bytes).empty());
+}
+
 TEST(CodedPayloads, AreTheSameForAnyNumberOfThreads) {
   const auto tensor =
       grid_testing::encode(grid_from_name("gguf/q4_k"), random_weights({300, 512}, "threads"), ScaleRule::minmax)
@@ -146,6 +156,8 @@ TEST(CodedPayloads, OfOtherFormatsAndShapesAreRefused) {
   EXPECT_NE(refusal("f16", {8, 64}, coded), "");
   EXPECT_THAT(refusal(format, {std::size_t{1} << 40, 64}, coded), HasSubstr("cannot stand for"));
   EXPECT_THAT(refusal(format, {std::size_t{1} << 60, 64}, coded), HasSubstr("overflow"));
+  for (const char* any : {"int4 g32 sym", "int4 channel sym", "gguf/q4_k", "f16"})
+    for (const Shape empty : {Shape{0, 64}, Shape{8, 0}, Shape{0, 0}}) EXPECT_NE(refusal(any, empty, coded), "");
 }
 
 }  // namespace

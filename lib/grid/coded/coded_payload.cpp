@@ -37,7 +37,7 @@ std::uint32_t checksum(std::span<const std::byte> bytes) {
 
 /// of_run and run such that byte k of every element has the context k: elements lie plane by plane.
 struct PlaneContexts {
-  PlaneContexts(std::uint64_t elements, std::size_t planes) : run(elements) {
+  PlaneContexts(std::uint64_t elements, std::size_t planes) : run(std::max<std::uint64_t>(elements, 1)) {
     for (std::size_t k = 0; k < planes; ++k) of_run.push_back(static_cast<std::uint8_t>(k));
   }
   Contexts contexts() const { return {of_run, run, static_cast<int>(of_run.size())}; }
@@ -275,7 +275,8 @@ CodedPayload encode_payload(const CompressedTensor& tensor) {
 }
 
 std::vector<std::byte> decode_payload(const std::string& format, Shape shape, std::span<const std::byte> coded) {
-  checked_mul(shape.rows, shape.cols);
+  if (checked_mul(shape.rows, shape.cols) == 0)
+    fail(ErrorKind::bad_data, "a matrix of {} x {} weights", shape.rows, shape.cols);
   if (coded.size() < sizeof(Header)) fail(ErrorKind::bad_data, "{} bytes are no coded payload", coded.size());
   Header header;
   std::memcpy(&header, coded.data(), sizeof header);
