@@ -59,6 +59,17 @@ TEST(PackTools, ExportsFromAPackAreThoseFromTheStoreByteForByte) {
   EXPECT_EQ(read_file(other), read_file(pack()));
 }
 
+TEST(PackTools, FactorsThatBlocksShareTravelInOneFile) {
+  const Workplace place;
+  const std::string path = (place / "shared.adze").string();
+  expect_exit(run_program("adze-factorize", with_statistics({"--solver", "shared-basis", "--keep", "70%", "--modules",
+                                                             "layers.*.self_attn.q_proj", "-o", place.out(), "-q"})),
+              0);
+  expect_exit(run_program("adze-export", {place.out(), "--format", "pack", "-o", path}), 0);
+  expect_exit(run_program("adze-inspect", {path, "--verify"}), 0);
+  EXPECT_EQ(divergence(path), divergence(place.out()));
+}
+
 TEST(PackTools, APackIsCompressedAndImportedLikeItsValues) {
   const Workplace place;
   const std::string recipe = place.recipe(rtn_recipe());
