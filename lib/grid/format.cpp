@@ -6,6 +6,7 @@
 #include "grid/factors/product_tensor.h"
 #include "grid/factors/sum_tensor.h"
 #include "grid/factors/train_tensor.h"
+#include "grid/nested/nested_tensor.h"
 #include "grid/quantized_tensor.h"
 #include "grid/rows/mixed_rows_tensor.h"
 #include "grid/sparse/sparse_tensor.h"
@@ -95,6 +96,8 @@ std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& f
     return PivotedTensor::from_payload(*rest, shape, std::move(payload));
   if (auto mixed = parse_mixed_rows_format(format))
     return MixedRowsTensor::from_payload(std::move(*mixed), shape, std::move(payload));
+  if (auto nested = parse_nested_format(format))
+    return std::make_shared<NestedTensor>(std::move(*nested), shape, std::move(payload));
   if (auto sparse = parse_sparse_format(format))
     return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload));
   return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
@@ -112,6 +115,7 @@ std::uint64_t format_bytes(const std::string& format, Shape shape) {
   if (const auto rest = parse_pivoted_format(format))
     return checked_add(pivot_list_bytes(shape), format_bytes(*rest, rest_of(shape)));
   if (const auto mixed = parse_mixed_rows_format(format)) return mixed->bytes(shape);
+  if (const auto nested = parse_nested_format(format)) return nested->bytes(shape);
   if (const auto sparse = parse_sparse_format(format)) return sparse_bytes(*sparse->grid, sparse->pattern, shape);
   return grid_from_name(format)->bytes(shape);
 }
@@ -126,13 +130,14 @@ std::uint64_t format_multiplications(const std::string& format, Shape shape) {
   if (const auto train = parse_train_format(format)) return train_multiplications(train->train);
   if (const auto rest = parse_pivoted_format(format)) return format_multiplications(*rest, rest_of(shape));
   if (parse_mixed_rows_format(format)) return shape.count();  // zero rows are not known before they are chosen
+  if (parse_nested_format(format)) return shape.count();
   if (const auto sparse = parse_sparse_format(format)) return shape.count() - sparse->pattern.zeros(shape);
   return shape.count();
 }
 
 bool is_composed(const std::string& format) {
   return parse_sum_format(format) || parse_product_format(format) || parse_train_format(format) ||
-         parse_mixed_rows_format(format);
+         parse_mixed_rows_format(format) || parse_nested_format(format);
 }
 
 std::string dense_format(const std::string& format) {

@@ -7,6 +7,7 @@
 #include "solve/magnitude/magnitude.h"
 #include "solve/mixed_rows/mixed_rows.h"
 #include "solve/mpo/mpo.h"
+#include "solve/nested/nested.h"
 #include "solve/nowag/nowag.h"
 #include "solve/obq/obq.h"
 #include "solve/obr/obr.h"
@@ -29,6 +30,8 @@ constexpr std::array kSolvers{
     SolverInfo{"gptq", "second-order error feedback, column by column (GPTQ)", 0, false, false, false, &configure_gptq},
     SolverInfo{"mixed-rows", "every row its own width, 0 included, in the bytes of the grid (QVLA)", 0, false, false,
                false, &configure_mixed_rows},
+    SolverInfo{"nested", "codes whose leading bits are smaller models, with the same scales (Matryoshka)", 0, false,
+               false, false, &configure_nested},
     SolverInfo{"magnitude", "prune the smallest weights", kAnyPattern, true, false, false, &configure_magnitude},
     SolverInfo{"wanda", "prune by |w| times the norm of the input, row by row (Wanda)", kAnyPattern, true, false, false,
                &configure_wanda},

@@ -132,6 +132,7 @@ const std::vector<const char*> kSchemes = {
     "solver: lowrank-residual, rank: 4, grid: int4, group: 32, sparsity: 2:4, factors: int8, factor_group: 4",
     "solver: mixed-rows, grid: int3, group: 32, symmetric: false",
     "solver: mixed-rows, grid: int4, scope: channel, bits: 2.75, base: rtn",
+    "solver: nested, grid: int8, group: 32, symmetric: false, planes: 4",
 };
 
 /// Bytes as planned; a store that reads back; a GGUF whose values are those of the store rounded to f16.

@@ -330,10 +330,10 @@ TEST(Gptq, RefusesActivationOrderWithMovingScales) {
 /// One round where a solver takes the base's time over and over.
 std::string options_for(const SolverInfo& info) { return info.name == "lowrank-residual" ? "{ iterations: 1 }" : "{}"; }
 
-/// What it says before it is asked to solve; all but one make codes of any grid.
+/// What it says before it is asked to solve; all but two make codes of any grid.
 bool makes(const Solver& solver, const SolverInfo& info, const Grid& grid, Shape shape) {
   if (!solver.cannot_make({shape, grid})) return true;
-  EXPECT_EQ(info.name, "mixed-rows");
+  EXPECT_TRUE(info.name == "mixed-rows" || info.name == "nested") << info.name;
   return false;
 }
 

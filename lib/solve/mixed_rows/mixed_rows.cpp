@@ -12,6 +12,7 @@
 #include "grid/rows/mixed_rows_tensor.h"
 #include "metrics/proxy_loss.h"
 #include "solve/common.h"
+#include "solve/nested/nested.h"
 
 namespace adze {
 namespace {
@@ -184,7 +185,9 @@ std::unique_ptr<Solver> configure_mixed_rows(MapReader& options) {
   if (const auto bits = options.optional("bits").real(0.25, 9)) read.bits = *bits;
   const Value base = options.optional("base");
   const SolverInfo* info = find_solver(base.word().value_or(read.base_name));
-  if (info == nullptr || info->factors || info->needs_pattern || info->configure == &configure_mixed_rows) {
+  const bool own_layout =
+      info != nullptr && (info->configure == &configure_mixed_rows || info->configure == &configure_nested);
+  if (info == nullptr || info->factors || info->needs_pattern || own_layout) {
     base.complain("must be a solver that makes codes of a grid: gptq, rtn, obq");
     info = find_solver(read.base_name);
   }
