@@ -9,6 +9,8 @@
 #include "base/words.h"
 #include "calibrate/imatrix_statistics.h"
 #include "export/exporter.h"
+#include "grid/nested/nested_tensor.h"
+#include "model/nested_view.h"
 #include "pipeline/open_model.h"
 #include "pipeline/work_folder.h"
 #include "tool.h"
@@ -22,6 +24,7 @@ struct Options {
   std::string format = "gguf";
   std::string out;
   std::string split_max_size;
+  int planes = 0;  ///< of nested codes; 0: all
   bool overwrite = false;
   bool dry_run = false;
   OpenModelOptions open;
@@ -43,10 +46,18 @@ std::string manifest_member(const nlohmann::json& manifest, const std::string& p
   return manifest.at(place).get<std::string>();
 }
 
-ExportPlan plan_export(const OpenedModel& model) {
+/// The leading planes of a model of nested codes. Throws bad_data for one that has none.
+std::unique_ptr<ModelWeights> view_of(const ModelWeights& weights, int planes) {
+  auto view = std::make_unique<NestedView>(weights, planes);
+  for (const PlannedTensor& tensor : planned_tensors(*view))
+    if (parse_nested_format(tensor.format)) return view;
+  fail(ErrorKind::bad_data, "--planes {}: the model has no nested codes; solver nested makes them", planes);
+}
+
+ExportPlan plan_export(const OpenedModel& model, const ModelWeights& weights) {
   if (!model.tokenizer_problem.empty()) fail(ErrorKind::bad_data, "{}", model.tokenizer_problem);
   ExportPlan plan{model.architecture(),
-                  planned_tensors(*model.weights),
+                  planned_tensors(weights),
                   model.tokenizer ? &*model.tokenizer : nullptr,
                   model.files,
                   model.name,
@@ -131,7 +142,9 @@ void run_export(const Options& options, Tool& tool) {
   const bool has_parts = options.format == "gguf" && !options.split_max_size.empty();  // of names of their own
   if (!has_parts && !options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
-  ExportPlan plan = plan_export(model);
+  const std::unique_ptr<ModelWeights> view = options.planes > 0 ? view_of(*model.weights, options.planes) : nullptr;
+  const ModelWeights& weights = view ? *view : *model.weights;
+  ExportPlan plan = plan_export(model, weights);
   plan.split_max_bytes = split_max_bytes(options);
   for (const PlannedTensor& tensor : plan.tensors)
     if (const auto reason = exporter->cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
@@ -140,7 +153,7 @@ void run_export(const Options& options, Tool& tool) {
   for (const auto& file : files)
     if (!options.overwrite && std::filesystem::exists(file))
       fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", file.string());
-  if (!options.dry_run) exporter->write(plan, *model.weights, options.out, tool.progress());
+  if (!options.dry_run) exporter->write(plan, weights, options.out, tool.progress());
   if (!options.dry_run && exporter->size_depends_on_values()) {
     bytes = 0;
     for (const auto& file : files) bytes += std::filesystem::file_size(file);
@@ -156,11 +169,13 @@ int main(int argc, char** argv) {
   Tool tool(
       "adze-export",
       "Writes a compressed model, or a checkpoint as it is, in the format of a runtime, reads it back and compares\n"
-      "every tensor: gguf and pack (files), compressed-tensors, gptq, awq, mlx, safetensors (folders). Statistics\n"
-      "become an importance matrix (.gguf or .dat).",
+      "every tensor: gguf, pack and pack-entropy (files), compressed-tensors, compressed-tensors-w8a8, gptq, awq, "
+      "mlx,\n"
+      "onnx, onnx-qdq, safetensors (folders). Statistics become an importance matrix (.gguf or .dat).",
       "  adze export OUT --format gguf -o model.gguf\n  adze export MODEL -o original-bf16.gguf\n"
       "  adze export OUT --format compressed-tensors -o model-w4a16\n  adze export GPTQ --format awq -o model-awq\n"
-      "  adze export OUT --format pack -o model.adze\n"
+      "  adze export OUT --format pack -o model.adze\n  adze export NESTED --planes 4 --format pack -o small.adze\n"
+      "  adze export OUT --format onnx -o model-onnx\n"
       "  adze export OUT -o model.gguf --split-max-size 2GiB\n  adze export STATS -o imatrix.gguf");
   tool.app()
       .add_option("model", options.model,
@@ -170,6 +185,10 @@ int main(int argc, char** argv) {
   tool.app().add_option("-o,--output", options.out, "the file, or folder, to write")->required();
   tool.app().add_option("--split-max-size", options.split_max_size,
                         "several files of at most this size, such as 2GiB: NAME-00001-of-00003.gguf ...");
+  tool.app()
+      .add_option("--planes", options.planes,
+                  "of nested codes the leading bits alone: the 4-bit model of an 8-bit one, say")
+      ->check(CLI::Range(1, 8));
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, print the exact size, write nothing");
   add_model_options(tool.app(), options.open);

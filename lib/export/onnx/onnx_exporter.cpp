@@ -7,6 +7,8 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
+#include "checkpoint/export_manifest.h"
 #include "export/compare_models.h"
 #include "export/folder/kept_config.h"
 #include "export/folder/model_card.h"
@@ -37,8 +39,9 @@ class OnnxExporter final : public Exporter {
     check(plan);
     const DecoderGraph model = decoder_graph(plan, operators_);
     std::uint64_t bytes = checked_add(model.graph.serialized().size(), model.graph.data_bytes());
-    for (const StoreFile& file : texts(plan)) bytes = checked_add(bytes, file.text.size());
-    return bytes;
+    const std::vector<StoreFile> kept = texts(plan);
+    for (const StoreFile& file : kept) bytes = checked_add(bytes, file.text.size());
+    return checked_add(bytes, manifest_of(plan, model, kept).text().size());
   }
 
   std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {
@@ -46,6 +49,7 @@ class OnnxExporter final : public Exporter {
     for (const char* const name : {kOnnxModelName, kOnnxDataName}) paths.push_back(path / name);
     for (const StoreFile& file : texts(plan))
       if (file.name != kModelConfigName) paths.push_back(path / file.name);
+    paths.push_back(path / kExportManifestName);
     return paths;
   }
 
@@ -55,9 +59,13 @@ class OnnxExporter final : public Exporter {
     check(plan);
     const DecoderGraph decoder = decoder_graph(plan, operators_);
     NewFolder folder(path);
-    write_weights(plan, decoder, model, folder.path() / kOnnxDataName, progress);
-    write_file(folder.path() / kOnnxModelName, decoder.graph.serialized());
+    ExportManifest manifest = manifest_of(plan, decoder, kept);
+    write_weights(plan, decoder, model, folder.path() / kOnnxDataName, manifest, progress);
+    const std::string graph = decoder.graph.serialized();
+    write_file(folder.path() / kOnnxModelName, graph);
     for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text);
+    manifest.files.front().hash = hash_hex(graph);
+    write_file(folder.path() / kExportManifestName, manifest.text());
     compare_models(plan, OnnxWeights(folder.path()), model, &densified, folder.path().string(), progress);
     folder.publish();
   }
@@ -79,8 +87,18 @@ class OnnxExporter final : public Exporter {
     return all;
   }
 
+  /// The graph first; its hash and those of weights are still to come.
+  ExportManifest manifest_of(const ExportPlan& plan, const DecoderGraph& decoder,
+                             std::span<const StoreFile> kept) const {
+    ExportManifest manifest{std::string(name_), plan.provenance, {{kOnnxModelName, ""}}, {}};
+    for (const StoreFile& file : kept) manifest.files.push_back({file.name, hash_hex(file.text)});
+    for (const OnnxWeight& weight : decoder.graph.weights())
+      manifest.tensors.push_back({weight.name, kOnnxDataName, weight.offset, weight.bytes, ""});
+    return manifest;
+  }
+
   static void write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
-                            const fs::path& path, Progress& progress) {
+                            const fs::path& path, ExportManifest& manifest, Progress& progress) {
     TensorWalk walk(model);
     OutputFile file(path);
     std::size_t done = 0;
@@ -90,7 +108,10 @@ class OnnxExporter final : public Exporter {
       with_context(fmt::format("tensor '{}'", weights->name), [&] {
         const auto parts = source.encode(source.tensor ? walk.at(plan.tensors[*source.tensor].spec) : TensorValues{});
         if (parts.size() != source.count) fail(ErrorKind::internal, "{} parts, not {}", parts.size(), source.count);
-        for (std::size_t p = 0; p < parts.size(); ++p) put(file, weights[p], parts[p]);
+        for (std::size_t p = 0; p < parts.size(); ++p) {
+          put(file, weights[p], parts[p]);
+          manifest.tensors[source.first + p].hash = hash_hex(parts[p]);
+        }
       });
       progress.update(++done);
     }

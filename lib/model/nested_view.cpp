@@ -1,0 +1,20 @@
+#include "model/nested_view.h"
+
+#include "base/error.h"
+#include "grid/nested/nested_tensor.h"
+
+namespace adze {
+
+BlockWeights NestedView::block(std::size_t index) const {
+  BlockWeights block = model_.block(index);
+  for (const LinearInfo& info : block_linears())
+    with_context(module_name(index, info.slot), [&] { block[info.slot].weight = seen(block[info.slot].weight); });
+  return block;
+}
+
+TensorPtr NestedView::seen(const TensorPtr& matrix) const {
+  const auto* const nested = dynamic_cast<const NestedTensor*>(matrix.get());
+  return nested == nullptr ? matrix : std::make_shared<NestedTensor>(nested->prefix(planes_));
+}
+
+}  // namespace adze

@@ -1,0 +1,28 @@
+// A model of nested codes seen in fewer bits: its nested matrices by their leading planes
+// (grid/nested/nested_tensor.h), everything else as it is.
+#pragma once
+
+#include "model/weights.h"
+
+namespace adze {
+
+class NestedView final : public ModelWeights {
+ public:
+  /// `model` must outlive it. planes: 1 to 8.
+  NestedView(const ModelWeights& model, int planes) : model_(model), planes_(planes) {}
+
+  const Architecture& architecture() const override { return model_.architecture(); }
+  /// The loaders throw bad_data for a nested matrix that has fewer planes.
+  TensorPtr embedding() const override { return seen(model_.embedding()); }
+  BlockWeights block(std::size_t index) const override;
+  std::vector<float> final_norm() const override { return model_.final_norm(); }
+  TensorPtr head() const override { return seen(model_.head()); }
+
+ private:
+  TensorPtr seen(const TensorPtr& matrix) const;
+
+  const ModelWeights& model_;
+  int planes_;
+};
+
+}  // namespace adze
