@@ -1,9 +1,9 @@
 // What is stored for one weight matrix [out x in], whoever made it: it knows its exact size in bytes and how to
 // dequantize itself, and nothing else needs to know more.
 //
-// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid), SparseTensor (a mask and what it keeps);
-// and, made of others, MixedRowsTensor (grid/rows/), ProductTensor, PivotedTensor, SharedTensor, TrainTensor and
-// SumTensor (grid/factors/). All are immutable and thread-safe to read.
+// Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid), SparseTensor (a mask and what it keeps),
+// NestedTensor (bits of codes as planes); made of others: MixedRowsTensor (grid/rows/), ProductTensor, PivotedTensor,
+// SharedTensor, TrainTensor and SumTensor (grid/factors/). All are immutable and thread-safe to read.
 #pragma once
 
 #include <cstddef>

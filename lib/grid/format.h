@@ -3,7 +3,7 @@
 //
 //   f16                               a dtype
 //   gguf/q4_k, int4 g128 sym          codes and scales of a grid
-//   int4 g128 sym, 2:4                the same with a mask
+//   int4 g128 sym, 2:4                the same with a mask;  planes 4 of int8 g64 asym   the leading bits of codes
 //   rank 96 [f16] [f16]               a product of two matrices, rows x 96 and 96 x columns, each in a format
 //   rank 96 [f16] [pivoted f16]       the second one with 96 columns that are those of the identity
 //   rank 96 [f16] [shared MODULE [f16]]   the second one is that of a module of another block, and takes no bytes here
