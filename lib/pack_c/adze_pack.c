@@ -1073,29 +1073,32 @@ static void block_row(const grid* g, const byte* row, uint64_t cols, float* out)
   }
 }
 
+// Scale and zero point of a group of an integer row that begins with them.
+static void read_integer_side(const grid* g, const byte* row, uint64_t cols, uint64_t unit, steps* out) {
+  const unsigned scale = float_bytes(g->scales);
+  byte side[5];
+  memcpy(side, row + unit * scale, scale);
+  if (!g->symmetric) side[scale] = (byte)read_bits(row + cols / unit_cols(g, cols) * scale, unit, g->bits);
+  read_side(g, side, out);
+}
+
 // head: the side data of the tensor, where it has one scale.
 static void integer_row(const grid* g, const byte* head, const byte* row, uint64_t cols, float* out) {
   const uint64_t width = unit_cols(g, cols);
-  const unsigned scale = float_bytes(g->scales);
   const byte* const codes = row + integer_side_bytes(g, cols);
   const int shift = g->symmetric ? 1 << (g->bits - 1) : 0;
   uint64_t c;
   steps s = {{0}, {0}};
   if (g->scope == TENSOR) read_side(g, head, &s);
   for (c = 0; c < cols; ++c) {
-    if (g->scope != TENSOR && c % width == 0) {
-      byte side[5];
-      memcpy(side, row + c / width * scale, scale);
-      if (!g->symmetric) side[scale] = (byte)read_bits(row + cols / width * scale, c / width, g->bits);
-      read_side(g, side, &s);
-    }
+    if (g->scope != TENSOR && c % width == 0) read_integer_side(g, row, cols, c / width, &s);
     out[c] = grid_value(g, &s, 0, (int)read_bits(codes, c, g->bits) - shift);
   }
 }
 
 // ---- matrices
 
-typedef enum kind { FLOATS, GRID, SPARSE, PRODUCT, PIVOTED, TRAIN, SUM, MIXED_ROWS } kind;
+typedef enum kind { FLOATS, GRID, SPARSE, PRODUCT, PIVOTED, TRAIN, SUM, MIXED_ROWS, NESTED } kind;
 typedef enum pattern { UNSTRUCTURED, N_OF_M, BLOCKS, ROWS } pattern;
 
 typedef struct mask {
@@ -1123,6 +1126,7 @@ struct adze_matrix {
   uint64_t digits[2][MOST_TRAIN], bonds[MOST_TRAIN + 1];  // TRAIN: of rows, of columns; before each core, and the last
   uint32_t* places;  // PIVOTED: [rows] columns; MIXED_ROWS: [rows], of a row among its grid's
   byte* grid_of;     // MIXED_ROWS: [rows]
+  unsigned planes;   // NESTED: leading bits of codes that are stored
   float* row;        // [cols], what multiplying decodes into
   float *scratch, *more_scratch;
 };
@@ -1746,6 +1750,46 @@ static adze_matrix* prepare_mixed_rows(preparing* p, span format, span rest, uin
   return m;
 }
 
+// "4 of int8 g64 asym": scales and zero points of all rows, then planes of bits, the leading one first.
+static adze_matrix* prepare_nested(preparing* p, span format, span rest, uint64_t rows, uint64_t cols, const byte* data,
+                                   uint64_t room) {
+  adze_matrix* m;
+  uint64_t planes, bytes;
+  grid g;
+  if (!take_number(&rest, &planes) || !take(&rest, " of ") || !read_grid(rest, &g) || g.bits == 0 || one_side(&g) ||
+      planes < 1 || planes > g.bits)
+    return refuse_format(p, format);
+  if (!fits(&g, cols)) return refuse_payload(p, "columns that do not divide into groups");
+  if (!multiply_sizes(rows, integer_side_bytes(&g, cols) + planes * packed_bytes(cols, 1), &bytes) || bytes > room)
+    return refuse_payload(p, "planes that are not there");
+  m = new_matrix(NESTED, format, rows, cols, data);
+  if (m == NULL) return no_memory(p);
+  m->grid = g;
+  m->planes = (unsigned)planes;
+  m->bytes = bytes;
+  return m;
+}
+
+// What a code's stored bits stand for is the middle of what the others leave open.
+static void nested_row(const adze_matrix* m, uint64_t row, float* out) {
+  const grid* const g = &m->grid;
+  const uint64_t side = integer_side_bytes(g, m->cols), plane_row = packed_bytes(m->cols, 1),
+                 width = unit_cols(g, m->cols);
+  const byte* const planes = m->data + m->rows * side;
+  const float middle = 0.5f * (float)((1u << (g->bits - m->planes)) - 1);
+  const float origin = g->symmetric ? (float)(1u << (g->bits - 1)) : 0.0f;
+  uint64_t c;
+  unsigned p;
+  steps s = {{0}, {0}};
+  for (c = 0; c < m->cols; ++c) {
+    unsigned code = 0;
+    if (c % width == 0) read_integer_side(g, m->data + row * side, m->cols, c / width, &s);
+    for (p = 0; p < m->planes; ++p)
+      code |= read_bits(planes + (p * m->rows + row) * plane_row, c, 1) << (g->bits - 1 - p);
+    out[c] = s.step[0] * ((float)code + middle - origin) + s.offset[0];
+  }
+}
+
 static adze_matrix* prepare(preparing* p, span format, uint64_t rows, uint64_t cols, const byte* data, uint64_t room) {
   const float_type floats = take_float_type(format);
   const byte* at;
@@ -1770,6 +1814,8 @@ static adze_matrix* prepare(preparing* p, span format, uint64_t rows, uint64_t c
     m = prepare_pivoted(p, format, rest, rows, cols, data, room);
   else if (take(&rest, "rows of "))
     m = prepare_mixed_rows(p, format, rest, rows, cols, data, room);
+  else if (take(&rest, "planes "))
+    m = prepare_nested(p, format, rest, rows, cols, data, room);
   else if ((at = find_word(format, ", ")) != NULL) {
     const span values = {format.at, at}, pattern_text = {at + 2, format.end};
     m = prepare_sparse(p, format, values, pattern_text, rows, cols, data, room);
@@ -1863,6 +1909,9 @@ void adze_matrix_row(adze_matrix* m, uint64_t row, float* out) {
       break;
     case MIXED_ROWS:
       mixed_row(m, row, out);
+      break;
+    case NESTED:
+      nested_row(m, row, out);
       break;
   }
 }

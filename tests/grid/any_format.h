@@ -15,6 +15,7 @@
 #include "grid/factors/sum_tensor.h"
 #include "grid/factors/train_tensor.h"
 #include "grid/grid_testing.h"
+#include "grid/nested/nested_tensor.h"
 #include "grid/rows/mixed_rows_tensor.h"
 #include "grid/sparse/sparse_tensor.h"
 
@@ -86,6 +87,11 @@ inline AnyTensor random_tensor(const std::string& format, Shape shape, const std
     return std::make_shared<PivotedTensor>(pivots, random_tensor(*rest, {shape.rows, shape.cols - shape.rows}, name));
   }
   if (auto mixed = parse_mixed_rows_format(format)) return random_mixed_rows(std::move(*mixed), shape, name);
+  if (const auto nested = parse_nested_format(format)) {
+    const AnyTensor integers = random_tensor(nested->grid->name(), shape, name);
+    return std::make_shared<NestedTensor>(
+        NestedTensor::from_integers(dynamic_cast<const QuantizedTensor&>(*integers), nested->planes));
+  }
   const auto sparse = parse_sparse_format(format);
   Encoding encoding(sparse ? sparse->grid : grid_from_name(format), shape);
   if (sparse) encoding.prune(sparse->pattern, random_mask(sparse->pattern, shape));
@@ -126,7 +132,10 @@ inline std::vector<std::string> composed_formats() {
           "train 16x16 by 16x16 bonds 24 [f16]",
           "train 4x8x8 by 8x4x8 bonds 12x9 [f16]",
           "rows of 120 bytes [zero] [int2 g64 asym] [int4 g64 sym] [gguf/q4_0]",
-          "rows of 144 bytes [gguf/q4_k]"};
+          "rows of 144 bytes [gguf/q4_k]",
+          "planes 3 of int4 g64 sym",
+          "planes 2 of int6 channel asym bf16",
+          "planes 8 of int8 g32 asym"};
 }
 
 }  // namespace adze::grid_testing
