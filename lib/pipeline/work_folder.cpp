@@ -70,7 +70,8 @@ bool is_made_by_run(const fs::path& out) {
   return is_finished(out) || (fs::exists(work / "lock") && is_work_folder(work)) || is_barely_begun(out);
 }
 
-constexpr const char* kInFolder = "/config.json";  ///< says that an export is a folder
+constexpr const char* kInFolder = "/config.json";                              ///< says that an export is a folder
+constexpr std::string_view kFileFormats[] = {"gguf", "pack", "pack-entropy"};  ///< the others are folders
 constexpr std::string_view kPartPattern = "-#####-of-#####.gguf";
 
 /// Stands for all files that a split export may have: "model-#####-of-#####.gguf" of "model.gguf". No file of a run has
@@ -103,12 +104,14 @@ std::set<std::string> files_of_run(const fs::path& out) {
   try {
     for (const ExportSpec& made : load_recipe(out / kRecipeName).exports) {
       files.insert(made.file.lexically_normal().generic_string());
-      if (made.format != "gguf" && made.format != "pack") {  // a folder, and the one that becomes it
+      if (std::ranges::find(kFileFormats, made.format) ==
+          std::end(kFileFormats)) {  // a folder, and the one that becomes it
         for (const char* const ending : {kInFolder, ".tmp/config.json"})
           files.insert(made.file.lexically_normal().generic_string() + ending);
         continue;
       }
-      if (made.split_max_bytes > 0) files.insert(pattern_of_parts(made.file.lexically_normal().generic_string()));
+      if (made.format == "gguf" && made.split_max_bytes > 0)
+        files.insert(pattern_of_parts(made.file.lexically_normal().generic_string()));
     }
   } catch (const Error&) {  // none was copied yet, or it is damaged: what it names is then foreign
   }
