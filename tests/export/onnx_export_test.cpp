@@ -1,5 +1,6 @@
 // ONNX folders without a runtime: what a plain reader finds in the graph and the side file, golden bytes, promised
 // sizes, refusals, and the way back as a model.
+#include <fstream>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "base/random.h"
 #include "export/export_testing.h"
 #include "export/onnx/integer_layout.h"
 #include "export/plain_onnx.h"
@@ -300,6 +302,15 @@ TEST(OnnxFormats, GroupsOfSeveralBlocksAreExact) {
   EXPECT_TRUE(std::ranges::equal(plain_blocks(plain, node), model.block(0)[LinearSlot::q].weight->decode().values()));
 }
 
+TEST(OnnxFormats, HaveOneFileOfWeights) {
+  const std::vector<StoreFile> files = kept_files();
+  const Architecture architecture = plain_architecture();
+  ExportPlan plan{architecture, planned_tensors(plain_model()), nullptr, files, "test", {}};
+  EXPECT_GT(find_exporter("onnx")->make()->predict_bytes(plan), 0u);
+  plan.split_max_bytes = 1'000'000;
+  EXPECT_THROW((void)find_exporter("onnx")->make()->predict_bytes(plan), Error);
+}
+
 TEST(OnnxFormats, TiedTablesOfIntegersAreStoredOnce) {
   Architecture a = plain_architecture();
   a.tied = true;
@@ -427,6 +438,31 @@ TEST(OnnxReader, RefusesGraphsThatAreNotOfTheConfiguration) {
   EXPECT_THAT(refused("intermediate_size", 192), HasSubstr("K and N"));
   EXPECT_THAT(refused("max_position_embeddings", 128), HasSubstr("cos_cache"));
   EXPECT_EQ(refused("rope_theta", 10000.0), "accepted");
+}
+
+TEST(OnnxReader, MutatedGraphsAreReadOrRefused) {
+  const FormattedModel model(plain_model(), linears_in("int4 g32 asym", "f16"));
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    const Exported out(exporter, model);
+    const std::string whole = read_file(out.path / "model.onnx");
+    RandomStream random(11, exporter);
+    std::size_t refused = 0;
+    for (int i = 0; i < 150; ++i) {
+      std::string bytes = whole;
+      for (int change = 0; change < 3; ++change)
+        bytes[random.below(bytes.size())] = static_cast<char>(random.below(256));
+      std::ofstream(out.path / "model.onnx", std::ios::binary) << bytes;
+      try {
+        const OnnxWeights read(out.path);
+        for (std::size_t block = 0; block < 2; ++block) (void)read.block(block);
+        (void)read.head();
+      } catch (const Error& error) {
+        EXPECT_NE(error.kind(), ErrorKind::internal) << error.what();
+        ++refused;
+      }
+    }
+    EXPECT_GT(refused, 30u) << exporter;
+  }
 }
 
 TEST(OnnxReader, EveryCutOfTheSideFileIsRefused) {

@@ -80,6 +80,26 @@ TEST(OnnxTools, ImportAndInspectTakeThem) {
   EXPECT_THAT(shown.out, HasSubstr("verified: no damage found"));
 }
 
+/// Written, read back and compared by the run itself.
+TEST(OnnxTools, PrunedAndFactorisedMatricesAreMadeDense) {
+  const Workplace place;
+  const std::string recipe =
+      place
+          .put("r.yaml", "adze: 1\ncalibration: { set: " + bundled_text("calib/narrative.txt") +
+                             ", windows: 2, tokens: 64, seed: 7 }\nschemes:\n"
+                             "  half: { grid: int4, group: 32, sparsity: \"2:4\", solver: magnitude }\n"
+                             "  low: { solver: svd, keep: 50% }\n"
+                             "rules:\n  - { modules: \"layers.*.mlp.*\", scheme: half }\n"
+                             "  - { modules: \"layers.**\", scheme: low }\n"
+                             "export: [ { format: onnx, file: onnx }, { format: onnx-qdq, file: qdq } ]\n")
+          .string();
+  expect_exit(compress(recipe, demo_model(), place.out(), {"-q"}), 0);
+  const ProgramResult shown = run_program("adze-inspect", {(place.out() + "/onnx"), "--tensors"});
+  expect_exit(shown, 0);
+  EXPECT_THAT(shown.out, HasSubstr("model.layers.0.mlp.up_proj.weight_codes"));
+  EXPECT_THAT(shown.out, HasSubstr("model.layers.0.self_attn.q_proj.weight "));
+}
+
 TEST(OnnxTools, WhatDoesNotFitIsRefusedBeforeAnythingRuns) {
   const Workplace place;
   const auto refuses = [&](const std::string& grid, const std::string& format, Words words) {

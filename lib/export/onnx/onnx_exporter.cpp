@@ -72,6 +72,8 @@ class OnnxExporter final : public Exporter {
 
  private:
   void check(const ExportPlan& plan) const {
+    if (plan.split_max_bytes > 0)
+      fail(ErrorKind::bad_data, "{}: its weights are one file; leave the size limit out", name_);
     for (const PlannedTensor& tensor : plan.tensors)
       if (const auto reason = cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
   }
