@@ -12,14 +12,15 @@ constexpr std::uint64_t packed_bytes(std::uint64_t count, int bits) {
   return (count * static_cast<std::uint64_t>(bits) + 7) / 8;
 }
 
-/// Writes values that are appended one by one. `bits` is 1 to 32, out must hold packed_bytes(count, bits).
+/// Writes values that are appended one by one, the lowest `bits` of each. `bits` is 1 to 32, out must hold
+/// packed_bytes(count, bits).
 class BitWriter {
  public:
   BitWriter(std::span<std::byte> out, int bits) : out_(out), bits_(static_cast<std::size_t>(bits)) {
     for (std::byte& b : out_) b = std::byte{0};
   }
   void put(unsigned value) {
-    std::uint64_t shifted = std::uint64_t{value} << (position_ % 8);
+    std::uint64_t shifted = (value & ((std::uint64_t{1} << bits_) - 1)) << (position_ % 8);
     for (std::size_t byte = position_ / 8; shifted != 0; ++byte, shifted >>= 8)
       out_[byte] |= static_cast<std::byte>(shifted & 0xFF);
     position_ += bits_;

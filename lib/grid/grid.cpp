@@ -1,5 +1,6 @@
 #include "grid/grid.h"
 
+#include "base/checked.h"
 #include "base/error.h"
 
 namespace adze {
@@ -12,7 +13,8 @@ namespace {
 }  // namespace
 
 std::uint64_t Grid::bytes(Shape shape) const {
-  return (one_side_per_tensor() ? side_bytes() : 0) + shape.rows * row_bytes(shape.cols);
+  if (shape.cols == 0) fail(ErrorKind::bad_data, "{}: rows without columns", name());
+  return checked_add(one_side_per_tensor() ? side_bytes() : 0, checked_mul(shape.rows, row_bytes(shape.cols)));
 }
 
 std::span<const Grid::ScaleParameter> Grid::parameters(std::size_t) const { return {}; }

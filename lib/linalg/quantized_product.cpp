@@ -210,7 +210,8 @@ RoundedInput rounded(std::span<const float> x, std::size_t group) {
   for (std::size_t first = 0; first < x.size(); first += group) {
     float largest = 0;
     for (const float value : x.subspan(first, group)) largest = std::max(largest, std::fabs(value));
-    const float scale = largest / kLargest, inverse = largest > 0 ? kLargest / largest : 0.0f;
+    const float scale = largest / kLargest;
+    const float inverse = std::isfinite(kLargest / largest) ? kLargest / largest : 0.0f;  // of next to nothing, nothing
     std::int64_t sum = 0;
     for (std::size_t c = first; c < first + group; ++c) {
       const auto entry = static_cast<std::int16_t>(std::lrint(std::clamp(x[c] * inverse, -kLargest, kLargest)));

@@ -61,8 +61,8 @@ HWY_INLINE void StoreCodes(F d, V code, std::size_t count, std::int16_t* out) {
   hn::BlendedStore(narrow, hn::FirstN(d16, count), d16, out);
 }
 
-/// How many midpoints are not above `scaled`, by bisection. midpoints: ascending, padded to kMostLevels - 1 with
-/// infinity.
+/// How many midpoints are not above `scaled`, by bisection. midpoints: ascending, padded to kMostLevels - 1 with NaN,
+/// which nothing is above.
 HWY_INLINE V CountBelow(F d, V scaled, const float* midpoints) {
   const hn::RebindToSigned<F> di;
   auto count = hn::Zero(di);
@@ -158,14 +158,14 @@ HWY_EXPORT(RoundToStep);
 
 namespace {
 
-/// Half way between neighbouring levels; of many levels, infinity after the last.
+/// Half way between neighbouring levels; of many levels, NaN after the last.
 struct Midpoints {
   std::array<float, kMostLevels> values;
 
   explicit Midpoints(std::span<const float> levels) {
     assert(!levels.empty() && levels.size() <= kMostLevels);
     if (levels.size() > kFewLevels)
-      std::fill(values.begin() + static_cast<std::ptrdiff_t>(levels.size() - 1), values.end(), INFINITY);
+      std::fill(values.begin() + static_cast<std::ptrdiff_t>(levels.size() - 1), values.end(), NAN);
     float previous = -INFINITY;
     for (std::size_t k = 0; k + 1 < levels.size(); ++k) {
       const bool equal = levels[k] == levels[k + 1];  // then the lower one is never chosen

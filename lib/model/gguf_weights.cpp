@@ -139,7 +139,7 @@ TensorPtr nvfp4_tensor(Shape shape, std::span<const std::byte> payload, float sc
     }
   }
   int exponent = 0;
-  if (std::frexp(scale, &exponent) == 0.5f) {
+  if (std::frexp(scale, &exponent) == 0.5f && std::isfinite(1.0f / scale)) {
     matrix.spec.divisor = 1.0f / scale;
     return pack_minifloats(matrix);
   }
@@ -308,6 +308,11 @@ void GgufWeights::check_tensors() const {
     known.insert(spec.gguf_name);
     const Place place = find(spec.gguf_name);
     if (spec.role != TensorRole::linear || !place || place.tensor->type->name != kNvfp4) continue;
+    const Place scale = find(scale_name(spec.gguf_name));
+    const ReadableType* const type = scale ? find_readable_gguf_type(scale.tensor->type->name) : nullptr;
+    if (scale && (type == nullptr || !type->dtype))
+      problems.push_back(fmt::format("tensor '{}' has type {}, scales are floats", scale_name(spec.gguf_name),
+                                     scale.tensor->type->name));
     known.insert(scale_name(spec.gguf_name));
     known.insert(spec.gguf_name.substr(0, spec.gguf_name.rfind('.')) + ".input_scale");  // of 4-bit inputs
   }

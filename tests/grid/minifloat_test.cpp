@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "grid/format.h"
 #include "grid/grid_testing.h"
 #include "grid/minifloat/minifloat_matrix.h"
 
@@ -84,6 +85,14 @@ TEST(Minifloat, NamesAreFoundAgainAndOthersRefused) {
     EXPECT_THROW(grid_from_name(name), Error) << name;
   EXPECT_THROW(make_grid({"fp8", std::nullopt, "tensor", std::nullopt, "f16"}), Error);
   EXPECT_THROW(make_grid({"nvfp4", 16, "group", std::nullopt, "f16"}), Error);
+}
+
+/// Sizes of foreign manifests, before anything else is known of a tensor.
+TEST(Minifloat, FormatsOfNoColumnsAndOfTooManyRowsAreRefused) {
+  for (const char* format : {"fp8", "int4 channel sym", "mxfp8", "planes 4 of int8 channel sym", "pivoted fp8",
+                             "int4 channel sym, 2:4", "gguf/q4_k"})
+    EXPECT_THROW(format_bytes(format, {4, format == std::string("pivoted fp8") ? 4U : 0U}), Error) << format;
+  EXPECT_THROW(format_bytes("int8 channel sym", {std::size_t{1} << 62, 2}), Error);
 }
 
 TEST(Minifloat, MatricesAreTakenApartAndPutTogether) {

@@ -92,8 +92,37 @@ std::int16_t nearest_level(double scaled, const std::vector<float>& levels) {
   return static_cast<std::int16_t>(best);
 }
 
+/// Levels ever farther apart on both sides of two zeros, as small floats have them; an odd count has one more above.
+std::vector<float> many_levels(std::size_t count) {
+  std::vector<float> levels;
+  for (std::size_t k = count / 2; k-- > 0;) levels.push_back(-0.01f * static_cast<float>(k * k));
+  for (std::size_t k = 0; k < count - count / 2; ++k) levels.push_back(0.01f * static_cast<float>(k * k));
+  return levels;
+}
+
+/// Codebooks that are searched by bisection, at and beyond their ends too.
+TEST(RoundToCodebook, FindsNoLevelBeyondTheLast) {
+  for (const std::size_t count : {std::size_t{33}, std::size_t{34}, std::size_t{254}, std::size_t{255}, kMostLevels}) {
+    const std::vector<float> levels = many_levels(count);
+    std::vector<float> x{INFINITY, -INFINITY, 1e6f, -1e6f, 0.0f, levels.back(), levels.front(), 1e-30f};
+    for (const float level : levels) x.insert(x.end(), {level, std::nextafter(level, 1e9f), level + 0.3f});
+    std::vector<std::int16_t> codes(x.size());
+    round_to_levels(x, 1.0f, -0.0f, levels, codes);
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const bool is_inf = std::isinf(x[i]);
+      const auto last = static_cast<std::int16_t>(count - 1);
+      ASSERT_EQ(codes[i], is_inf ? (x[i] > 0 ? last : 0) : nearest_level(x[i], levels)) << count << ": " << x[i];
+    }
+    const std::vector<float> tiny(x.size(), 0x1p-127f), none(x.size(), -0.0f);
+    std::vector<float> values(x.size());
+    round_to_codebook(x, {tiny, none, {}, {}}, levels, codes, values);  // steps so small that quotients overflow
+    for (const std::int16_t code : codes) ASSERT_LT(static_cast<std::size_t>(code), count);
+  }
+}
+
 TEST(RoundToCodebook, IsThePlainSearchForEveryLengthAndSign) {
-  const std::vector<std::vector<float>> codebooks = {kUneven, {-1.5f, -0.0f, 0.0f, 0.25f}, {2.0f}};
+  const std::vector<std::vector<float>> codebooks = {
+      kUneven, {-1.5f, -0.0f, 0.0f, 0.25f}, {2.0f}, many_levels(254), many_levels(40)};
   for (std::size_t n = 0; n <= kMostLanes; ++n) {
     const std::vector<float>& levels = codebooks[n % codebooks.size()];
     const std::vector<float> x = random_row(n, "x", 3.0f);

@@ -137,6 +137,40 @@ TEST(GgufWeights, ReadBlocksOfTheGridsInGgufRowOrder) {
   EXPECT_EQ(model.block(1)[LinearSlot::up].weight->format(), "bf16");
 }
 
+TEST(GgufWeights, ScalesOfNvfp4AreOneFloat) {
+  Architecture a = gguf_architecture();
+  a.hidden = 256;
+  const std::string name = "blk.0.ffn_up.weight", scale = "blk.0.ffn_up.scale";
+  const auto with_scale = [&](const std::function<void(Parts&)>& spoil) {
+    Parts parts = gguf_parts_of(a);
+    parts.store_as(name, "NVFP4");
+    const float half = 0.5f;
+    parts.add(scale, {1}, std::span(&half, 1));
+    spoil(parts);
+    const TempFolder folder;
+    return GgufWeights(parts.write(folder)).block(0)[LinearSlot::up].weight->format();
+  };
+  EXPECT_EQ(with_scale([](Parts&) {}), "nvfp4 / 2");
+  const auto refuses = [&](std::string_view words, const std::function<void(Parts&)>& spoil) {
+    expect_error(ErrorKind::bad_data, words, [&] { with_scale(spoil); });
+  };
+  refuses("scale' has type NVFP4, scales are floats", [&](Parts& parts) {
+    parts.tensors[parts.index(scale)].dims = {64};
+    parts.store_as(scale, "NVFP4");
+  });
+  refuses("scale' is not one positive number", [&](Parts& parts) {
+    parts.drop_tensor(scale);
+    const std::array<float, 2> two{1, 1};
+    parts.add(scale, {2}, two);
+  });
+  refuses("scale' is not one positive number", [&](Parts& parts) {
+    parts.drop_tensor(scale);
+    const float negative = -1;
+    parts.add(scale, {1}, std::span(&negative, 1));
+  });
+  refuses("is not part of the architecture", [&](Parts& parts) { parts.store_as(name, "Q8_0"); });
+}
+
 /// Divisors in float32, as converters compute them.
 std::vector<float> float_divisors(const RopeSpec& rope, std::size_t head_dim) {
   std::vector<float> divisors;

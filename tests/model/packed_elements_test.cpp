@@ -180,6 +180,27 @@ TEST(PackedElements, RefuseWhatCannotBe) {
   nan.up(".weight_scale", SafetensorsType::f32, {1}, f32({INFINITY}));
   expect_error(ErrorKind::bad_data, "a scale is inf", [&] { nan.read(); });
 
+  OneLinear huge(fp8("tensor"), "float-quantized");
+  huge.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
+      .up(".weight_scale", SafetensorsType::f32, {1}, f32({3e38f}));
+  expect_error(ErrorKind::bad_data, "is not finite", [&] { huge.read(); });
+  expect_error(ErrorKind::bad_data, "is not finite", [&] { nvfp4(1e-38f).read(); });
+
+  Json asymmetric = int8("channel");
+  asymmetric["symmetric"] = false;
+  OneLinear without(asymmetric, "int-quantized");
+  without.up(".weight", SafetensorsType::i8, {kHidden, kHidden}, std::string(kHidden * kHidden, 'x'))
+      .up(".weight_scale", SafetensorsType::f16, {kHidden, 1}, repeated(std::string("\x00\x38", 2), kHidden));
+  expect_error(ErrorKind::bad_data, "weight_zero_point is missing", [&] { without.read(); });
+  expect_error(ErrorKind::bad_data, "strategy 'tensor_group' is not supported",
+               [&] { OneLinear(fp8("tensor_group"), "float-quantized").read(); });
+  Json thin = fp8("block");
+  thin["block_structure"] = {128, 1};
+  OneLinear columns(thin, "float-quantized");
+  columns.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
+      .up(".weight_scale", SafetensorsType::f32, {1, kHidden}, f32(std::vector<float>(kHidden, 1.0f)));
+  expect_error(ErrorKind::bad_data, "group: 1 is not between", [&] { columns.read(); });
+
   Json uneven = fp8("block");
   uneven["block_structure"] = {16, 24};
   OneLinear blocks(uneven, "float-quantized");

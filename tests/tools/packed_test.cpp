@@ -141,6 +141,17 @@ TEST(PackedTools, InspectNamesTheTensorAndTheBytesThatChanged) {
               HasSubstr(fmt::format("model.safetensors: tensor 'model.layers.2.mlp.up_proj.weight_packed', bytes {} to "
                                     "{}, is not what was written",
                                     begin, end)));
+  // Names in the header that changed places: every range of bytes is still what it was.
+  std::string renamed = read_file(packed() / "ct" / "model.safetensors");
+  const auto swap_names = [&](std::string_view a, std::string_view b) {
+    const std::size_t at_a = renamed.find(a), at_b = renamed.find(b);
+    renamed.replace(at_a, a.size(), b);
+    renamed.replace(at_b, b.size(), a);
+  };
+  swap_names("layers.1.self_attn.k_proj.weight_packed", "layers.1.self_attn.v_proj.weight_packed");
+  swap_names("layers.1.self_attn.k_proj.weight_scale", "layers.1.self_attn.v_proj.weight_scale");
+  Workplace::overwrite(copy / "model.safetensors", renamed);
+  expect_exit(run_program("adze-inspect", {copy.string(), "--verify"}), 65, {"its header"});
   bytes.resize(begin + 10);
   Workplace::overwrite(copy / "model.safetensors", bytes);
   EXPECT_NE(run_program("adze-inspect", {copy.string(), "--verify"}).exit_code, 0);

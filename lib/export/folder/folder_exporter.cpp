@@ -93,6 +93,7 @@ ExportManifest manifest_of(const ExportPlan& plan, const Content& content, const
   for (const StoreFile& file : content.files) manifest.files.push_back({file.name, hash_hex(file.text)});
   for (const Shard& shard : content.shards) {
     const SafetensorsLayout layout = safetensors_layout(specs_of(shard), format.metadata());
+    manifest.tensors.push_back({"its header", shard.name, 0, layout.data_start, ""});
     for (const SafetensorsTensor& tensor : layout.tensors)
       manifest.tensors.push_back({tensor.name, shard.name, layout.data_start + tensor.begin, tensor.bytes(), ""});
   }
@@ -166,18 +167,24 @@ class FolderExporter final : public Exporter {
     for (const Shard& shard : content.shards) count += shard.parts.size();
     progress.start("writing", count);
     PartMaker maker(plan, *format_, model);
+    auto next = content.manifest.tensors.begin();
     for (const Shard& shard : content.shards) {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
       maker.begin(shard);
+      const auto header = next++;
       for (const SafetensorsTensor& tensor : writer.order()) {
         with_context(fmt::format("tensor '{}'", tensor.name), [&] {
           const std::vector<std::byte> bytes = maker.take(tensor.name);
-          content.manifest.tensors[done].hash = hash_hex(bytes);
+          next->hash = hash_hex(bytes);
+          ++next;
           writer.write(tensor.name, bytes);
         });
         progress.update(++done);
       }
       writer.commit();
+      std::vector<std::byte> text(checked_cast<std::size_t>(header->bytes));
+      InputFile(folder / shard.name).read(0, text);
+      header->hash = hash_hex(text);
     }
   }
 

@@ -12,7 +12,12 @@ namespace {
 constexpr const char* kMxfp4 = "gguf/mxfp4";
 
 std::shared_ptr<const Grid> grid_of(const MinifloatSpec& spec) {
-  return spec == minifloat_spec_from_name(kMxfp4) ? grid_from_name(kMxfp4) : make_minifloat_grid(spec);
+  if (spec == minifloat_spec_from_name(kMxfp4)) return grid_from_name(kMxfp4);
+  try {
+    return make_minifloat_grid(spec);
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_data, "{}", error.message());  // the sizes are a checkpoint's, not a recipe's
+  }
 }
 
 void check_sizes(const MinifloatMatrix& matrix) {

@@ -28,6 +28,7 @@ std::uint64_t NestedFormat::side_bytes(std::size_t cols) const {
 }
 
 std::uint64_t NestedFormat::bytes(Shape shape) const {
+  if (shape.cols == 0) fail(ErrorKind::bad_data, "{}: rows without columns", grid->name());
   if (const auto reason = grid->cannot_hold(shape.cols)) fail(ErrorKind::bad_data, "{}", *reason);
   const std::uint64_t plane_row = divide_up(shape.cols, 8);
   return checked_mul(shape.rows, side_bytes(shape.cols) + static_cast<std::uint64_t>(planes) * plane_row);

@@ -165,6 +165,7 @@ std::string sparse_format(const Grid& grid, const SparsityPattern& pattern) {
 }
 
 std::uint64_t sparse_bytes(const Grid& grid, const SparsityPattern& pattern, Shape shape) {
+  if (shape.cols == 0) fail(ErrorKind::bad_data, "{}: rows without columns", grid.name());
   return parts_of(grid, pattern, shape).total();
 }
 

@@ -117,7 +117,10 @@ TensorPtr read_integers(const Linear& linear) {
   RawTensors::Floats scales = row_scales(linear, sizes.group);
   sizes.check(linear.shape);
   std::vector<std::uint8_t> zeros(rows * (cols / sizes.group_cols(cols)), 128);
-  if (linear.raw.find(linear.base + ".weight_zero_point") != nullptr) {
+  const bool has_zeros = linear.raw.find(linear.base + ".weight_zero_point") != nullptr;
+  if (!sizes.symmetric && !has_zeros)
+    fail(ErrorKind::bad_data, "weight_zero_point is missing, and the configuration says asymmetric");
+  if (has_zeros) {
     if (sizes.symmetric || linear.group.strategy == Strategy::block || linear.group.strategy == Strategy::tensor)
       fail(ErrorKind::bad_data, "weight_zero_point is not expected with this configuration");
     const auto stored = linear.read(".weight_zero_point", SafetensorsType::i8, rows, zeros.size() / rows);
@@ -243,7 +246,8 @@ class CompressedTensorsLayout final : public PackedLayout {
     const std::string strategy = arguments.text_or("strategy", otherwise);
     const auto* const known = std::ranges::find(kStrategies, strategy, &StrategyName::name);
     const bool is_packed = group.storage == Storage::packed_integers;
-    if (known == kStrategies.end() ||
+    const bool is_nvfp4 = group.storage == Storage::nvfp4;
+    if (known == kStrategies.end() || (known->strategy == Strategy::tensor_group) != is_nvfp4 ||
         (is_packed && known->strategy != Strategy::group && known->strategy != Strategy::channel))
       fail(ErrorKind::bad_data, "{}: strategy '{}' is not supported", place, strategy);
     group.strategy = known->strategy;

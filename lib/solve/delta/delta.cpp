@@ -38,7 +38,11 @@ double sum_of(std::span<const double> values) {
   return sum;
 }
 
-std::uint16_t stored(double scale) { return float_to_f16(static_cast<float>(scale)); }
+std::uint16_t stored(double scale) {
+  const std::uint16_t bits = float_to_f16(static_cast<float>(scale));
+  if (!std::isfinite(f16_to_float(bits))) fail(ErrorKind::bad_data, "a scale of {} does not fit f16", scale);
+  return bits;
+}
 
 SignDelta with_scales(ConstViewF delta, std::span<const double> scales) {
   const Shape shape = delta.shape();
