@@ -46,7 +46,7 @@ for kind in sym asym; do
 done
 echo "| format | bytes | MB/s | dd MB/s | ratio |"
 echo "|---|---|---|---|---|"
-for format in compressed-tensors gptq awq mlx; do
+for format in compressed-tensors gptq awq mlx pack onnx; do
   kind=$([[ $format == awq ]] && echo asym || echo sym)
   : > "$work/ours"
   : > "$work/dd"
@@ -54,7 +54,7 @@ for format in compressed-tensors gptq awq mlx; do
     rm -rf "$work/out" "$work/zeros"
     sync
     seconds "$bin/adze-export" "$work/$kind" --format "$format" -o "$work/out" -q >> "$work/ours"
-    bytes=$(du -sb --apparent-size "$work/out/model.safetensors" | cut -f1)
+    bytes=$(du -sb --apparent-size "$work/out" | cut -f1)
     sync
     seconds dd if=/dev/zero of="$work/zeros" bs=1M count=$((bytes >> 20)) conv=fsync >> "$work/dd"
   done

@@ -371,9 +371,15 @@ static int read_rope(reading* r, span in) {
   return got == 0 ? 1 : refuse(r, "malformed RoPE");
 }
 
+// A list with room for one element more: one that grows doubles, so that its `count` is a power of two then.
+static void* with_room(void* list, size_t count, size_t element_bytes) {
+  if ((count & (count - 1)) != 0) return list;
+  return realloc(list, (count > 0 ? 2 * count : 1) * element_bytes);
+}
+
 static int add_eos(reading* r, uint64_t id) {
   adze_pack_model* const model = &r->pack->model;
-  int32_t* const grown = realloc(r->pack->eos, (model->eos_count + 1) * sizeof *grown);
+  int32_t* const grown = with_room(r->pack->eos, model->eos_count, sizeof *grown);
   if (grown == NULL) return fail(r->error, ADZE_PACK_OUT_OF_MEMORY, "out of memory") != NULL;
   grown[model->eos_count++] = (int32_t)(uint32_t)id;
   r->pack->eos = grown;
@@ -411,7 +417,7 @@ static int read_architecture(reading* r, span in) {
 
 static int read_pair(reading* r, span in) {
   adze_pack_model* const model = &r->pack->model;
-  adze_pack_pair* const grown = realloc(r->pack->pairs, (model->provenance_count + 1) * sizeof *grown);
+  adze_pack_pair* const grown = with_room(r->pack->pairs, model->provenance_count, sizeof *grown);
   adze_pack_pair* pair;
   field f;
   int got;
@@ -448,6 +454,10 @@ static int read_model(reading* r, span in) {
   return 1;
 }
 
+static int is_bare_name(const char* name) {
+  return name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strpbrk(name, "/\\") == NULL;
+}
+
 static int read_file(reading* r, span in) {
   adze_pack_file* const file = &r->pack->files[r->pack->file_count++];
   span where = {NULL, NULL};
@@ -461,6 +471,7 @@ static int read_file(reading* r, span in) {
     if (f.type == 2 && f.number == 2) where = f.bytes;
   }
   if (got < 0) return refuse(r, "malformed file");
+  if (!is_bare_name(file->name)) return refuse(r, "a file of a name that no file has");
   if (r->pack->tensor_count > 0) return refuse(r, "a file behind a tensor");
   if (r->pack->file_count > MOST_FILES) return refuse(r, "more files than a model has");
   if (!read_region(r, where, &place)) return 0;
@@ -1121,7 +1132,7 @@ struct adze_matrix {
   const byte *sides, *codes;             // SPARSE
   uint64_t *kept_before, *units_before;  // SPARSE: [rows], of the rows before
   byte* kept;                            // SPARSE: [cols], of one row
-  adze_matrix* parts[MOST_GRIDS + 1];    // PRODUCT, SUM: two; PIVOTED: one; TRAIN: cores; MIXED_ROWS: by grid or NULL
+  adze_matrix** parts;                   // PRODUCT, SUM: two; PIVOTED: one; TRAIN: cores; MIXED_ROWS: by grid or NULL
   unsigned part_count;
   uint64_t digits[2][MOST_TRAIN], bonds[MOST_TRAIN + 1];  // TRAIN: of rows, of columns; before each core, and the last
   uint32_t* places;  // PIVOTED: [rows] columns; MIXED_ROWS: [rows], of a row among its grid's
@@ -1138,6 +1149,7 @@ typedef struct preparing {
   const char* name;  // of the tensor
   int depth;
   int may_share;
+  int in_train;
 } preparing;
 
 static adze_matrix* refuse_format(const preparing* p, span format) {
@@ -1157,6 +1169,7 @@ void adze_matrix_free(adze_matrix* m) {
   unsigned i;
   if (m == NULL) return;
   for (i = 0; i < m->part_count; ++i) adze_matrix_free(m->parts[i]);
+  free(m->parts);
   free(m->kept_before);
   free(m->units_before);
   free(m->kept);
@@ -1185,6 +1198,16 @@ static adze_matrix* new_matrix(kind k, span format, uint64_t rows, uint64_t cols
   m->format = format;
   m->row = new_floats(cols);
   return m->row != NULL ? m : freed(m);
+}
+
+// A matrix made of so many others, which are NULL for now.
+static adze_matrix* new_composed(kind k, span format, uint64_t rows, uint64_t cols, const byte* data, unsigned parts) {
+  adze_matrix* const m = new_matrix(k, format, rows, cols, data);
+  if (m == NULL) return NULL;
+  m->parts = calloc(parts, sizeof *m->parts);
+  if (m->parts == NULL) return freed(m);
+  m->part_count = parts;
+  return m;
 }
 
 // Words of formats.
@@ -1250,10 +1273,35 @@ static int read_block_grid(span text, grid* out) {
   return 0;
 }
 
+static int is_digit(span text) { return text.at < text.end && *text.at >= '0' && *text.at <= '9'; }
+
+// "2816.5", "1e-05": a positive number as it is written in the shortest way that names a float. Up to 18 digits and
+// 10^22 are exact in double precision or nearly so, which leaves the float that is meant. No locale matters.
+static int take_float(span* text, float* value) {
+  uint64_t digits, exponent = 0;
+  double number, power = 1;
+  int scale = 0, negative;
+  if (!take_number(text, &digits)) return 0;
+  if (take(text, ".")) {
+    if (!is_digit(*text)) return 0;
+    for (; is_digit(*text) && digits < UINT64_C(100000000000000000); --scale)
+      digits = digits * 10 + (uint64_t)(*text->at++ - '0');
+  }
+  if (take(text, "e")) {
+    negative = take(text, "-");
+    if (!negative) take(text, "+");
+    if (!take_number(text, &exponent) || exponent > 99) return 0;
+    scale += negative ? -(int)exponent : (int)exponent;
+  }
+  for (exponent = (uint64_t)abs(scale); exponent > 0; --exponent) power *= 10;
+  number = scale < 0 ? (double)digits / power : (double)digits * power;
+  if (!(number <= 3.0e38)) return 0;
+  *value = (float)number;
+  return *value > 0;
+}
+
 // "fp8", "fp8 g128", "mxfp8", "nvfp4", "nvfp4 / 2816.5".
 static int read_small_grid(span text, grid* out) {
-  char digits[32] = "512";
-  char* end;
   out->small = 8;
   if (take(&text, "mxfp8")) {
     out->small_scales = SCALE_E8M0;
@@ -1266,14 +1314,8 @@ static int read_small_grid(span text, grid* out) {
     out->small = 4;
     out->small_scales = SCALE_E4M3;
     out->group = 16;
-    if (take(&text, " / ")) {
-      if (size_of(text) >= sizeof digits) return 0;
-      memcpy(digits, text.at, (size_t)size_of(text));
-      digits[size_of(text)] = '\0';
-      text.at = text.end;
-    }
-    out->divisor = strtof(digits, &end);
-    if (*end != '\0' || end == digits || !(out->divisor > 0) || out->divisor > 3.0e38f) return 0;
+    out->divisor = 512;
+    if (take(&text, " / ") && !take_float(&text, &out->divisor)) return 0;
   } else {
     return 0;
   }
@@ -1392,15 +1434,45 @@ static uint64_t mask_bytes(mask* k, uint64_t rows, uint64_t cols) {
   return k->listed ? by_columns : by_bits;
 }
 
+// How many weights of a row are kept; before: how many those of the rows before are. Takes as long as the row's part of
+// the mask, however many columns that stands for. False: the mask is malformed.
+static int count_row(const adze_matrix* m, uint64_t row, uint64_t before, uint64_t* kept) {
+  const mask* const k = &m->mask;
+  const uint64_t groups = m->cols / k->m;
+  uint64_t i, next = 0;
+  *kept = 0;
+  if (k->pattern == N_OF_M) {
+    const uint64_t subsets = binomial(k->m, k->n);
+    const unsigned bits = rank_bits(k);
+    const byte* const ranks = k->bits + row * packed_bytes(groups, bits);
+    for (i = 0; i < groups; ++i)
+      if (read_bits(ranks, i, bits) >= subsets) return 0;
+    *kept = groups * k->n;
+  } else if (k->listed) {  // ascending columns
+    const byte* const columns = k->bits + 4 * m->rows + 2 * before;
+    *kept = read32(k->bits + 4 * row);
+    if (*kept > m->rows * m->cols - k->zeros - before) return 0;
+    for (i = 0; i < *kept; ++i) {
+      const uint64_t col = read16(columns + 2 * i);
+      if (col < next || col >= m->cols) return 0;
+      next = col + 1;
+    }
+  } else if (k->pattern == ROWS) {
+    *kept = read_bits(k->bits, row, 1) * m->cols;
+  } else {
+    const byte* const bits = k->bits + row * packed_bytes(groups, 1);
+    for (i = 0; i < groups; ++i) *kept += read_bits(bits, i, 1) * k->m;
+  }
+  return 1;
+}
+
 // Members of the subset of 0 .. m - 1 with that rank (combinatorial number system), where the k-th smallest member c
 // adds c choose k.
-static int subset_row(const mask* k, const byte* row, uint64_t cols, byte* kept) {
-  const uint64_t subsets = binomial(k->m, k->n);
+static void subset_row(const mask* k, const byte* row, uint64_t cols, byte* kept) {
   uint64_t g;
   memset(kept, 0, (size_t)cols);
   for (g = 0; g < cols / k->m; ++g) {
     uint64_t rank = read_bits(row, g, rank_bits(k)), candidate = k->m, member;
-    if (rank >= subsets) return 0;
     for (member = k->n; member > 0; --member) {
       do --candidate;
       while (binomial(candidate, member) > rank);
@@ -1408,38 +1480,24 @@ static int subset_row(const mask* k, const byte* row, uint64_t cols, byte* kept)
       rank -= binomial(candidate, member);
     }
   }
-  return 1;
 }
 
-// Ascending columns of a row; `count` of them are there.
-static int listed_row(const byte* columns, uint64_t count, uint64_t cols, byte* kept) {
-  uint64_t i, next = 0;
-  memset(kept, 0, (size_t)cols);
-  for (i = 0; i < count; ++i) {
-    const uint64_t col = read16(columns + 2 * i);
-    if (col < next || col >= cols) return 0;
-    kept[col] = 1;
-    next = col + 1;
-  }
-  return 1;
-}
-
-// Which weights of a row are kept; before: how many those of the rows before are. False: the mask is malformed.
-static int mask_row(const adze_matrix* m, uint64_t row, uint64_t before, byte* kept) {
+// Which weights of a row are kept. Of a mask that count_row found to be whole.
+static void mask_row(const adze_matrix* m, uint64_t row, byte* kept) {
   const mask* const k = &m->mask;
-  uint64_t c;
-  if (k->pattern == N_OF_M)
-    return subset_row(k, k->bits + row * packed_bytes(m->cols / k->m, rank_bits(k)), m->cols, kept);
-  if (k->listed) {
-    const uint64_t count = read32(k->bits + 4 * row), all = m->rows * m->cols - k->zeros;
-    return count <= all - before && listed_row(k->bits + 4 * m->rows + 2 * before, count, m->cols, kept);
-  }
-  if (k->pattern == ROWS) {
+  uint64_t i;
+  if (k->pattern == N_OF_M) {
+    subset_row(k, k->bits + row * packed_bytes(m->cols / k->m, rank_bits(k)), m->cols, kept);
+  } else if (k->listed) {
+    const byte* const columns = k->bits + 4 * m->rows + 2 * m->kept_before[row];
+    memset(kept, 0, (size_t)m->cols);
+    for (i = 0; i < read32(k->bits + 4 * row); ++i) kept[read16(columns + 2 * i)] = 1;
+  } else if (k->pattern == ROWS) {
     memset(kept, (int)read_bits(k->bits, row, 1), (size_t)m->cols);
-    return 1;
+  } else {
+    const byte* const bits = k->bits + row * packed_bytes(m->cols / k->m, 1);
+    for (i = 0; i < m->cols; ++i) kept[i] = (byte)read_bits(bits, i / k->m, 1);
   }
-  for (c = 0; c < m->cols; ++c) kept[c] = (byte)read_bits(k->bits + row * packed_bytes(m->cols / k->m, 1), c / k->m, 1);
-  return 1;
 }
 
 // Units that the pattern leaves out whole are not stored.
@@ -1451,13 +1509,13 @@ static int leaves_out_units(const adze_matrix* m) {
 static int count_kept(adze_matrix* m) {
   const uint64_t width = unit_cols(&m->grid, m->cols), all = m->rows * m->cols - m->mask.zeros;
   const int leaves_out = leaves_out_units(m);
-  uint64_t r, c, kept = 0, units = 0;
+  uint64_t r, in_row, kept = 0, units = 0;
   for (r = 0; r < m->rows; ++r) {
     m->kept_before[r] = kept;
     m->units_before[r] = units;
-    if (!mask_row(m, r, kept, m->kept)) return 0;
-    for (c = 0; c < m->cols; ++c) kept += m->kept[c];
-    for (c = 0; c < m->cols; c += width) units += !leaves_out || m->kept[c];
+    if (!count_row(m, r, kept, &in_row)) return 0;
+    kept += in_row;
+    units += (leaves_out ? in_row : m->cols) / width;
     if (kept > all) return 0;
   }
   return kept == all;
@@ -1503,7 +1561,7 @@ static void sparse_row(adze_matrix* m, uint64_t row, float* out) {
   const int greatest = g->block != NULL ? g->block->greatest : g->small == 8 ? 253 : 15;  // of those that may be beyond
   uint64_t c, next = m->kept_before[row], unit = m->units_before[row];
   steps s = {{0}, {0}};
-  mask_row(m, row, next, m->kept);
+  mask_row(m, row, m->kept);
   if (one_side(g)) read_side(g, m->sides, &s);
   for (c = 0; c < m->cols; ++c) {
     if (c % width == 0 && g->floats == NOT_FLOAT && !one_side(g) && (!leaves_out || m->kept[c]))
@@ -1529,10 +1587,9 @@ static void sparse_row(adze_matrix* m, uint64_t row, float* out) {
 
 static adze_matrix* prepare_sum(preparing* p, span format, const byte* plus, uint64_t rows, uint64_t cols,
                                 const byte* data, uint64_t room) {
-  adze_matrix* const m = new_matrix(SUM, format, rows, cols, data);
+  adze_matrix* const m = new_composed(SUM, format, rows, cols, data, 2);
   const span base = {format.at, plus}, correction = {plus + 3, format.end};
   if (m == NULL) return no_memory(p);
-  m->part_count = 2;
   m->parts[0] = prepare(p, base, rows, cols, data, room);
   if (m->parts[0] == NULL) return freed(m);
   m->bytes = m->parts[0]->bytes;
@@ -1552,9 +1609,8 @@ static adze_matrix* prepare_product(preparing* p, span format, span rest, uint64
       rest.at != rest.end)
     return refuse_format(p, format);
   if (rank == 0 || rank > (rows > cols ? rows : cols)) return refuse_payload(p, "a rank beyond both sides");
-  m = new_matrix(PRODUCT, format, rows, cols, data);
+  m = new_composed(PRODUCT, format, rows, cols, data, 2);
   if (m == NULL) return no_memory(p);
-  m->part_count = 2;
   m->parts[0] = prepare(p, left, rows, rank, data, room);
   if (m->parts[0] == NULL) return freed(m);
   m->bytes = m->parts[0]->bytes;
@@ -1574,9 +1630,8 @@ static adze_matrix* prepare_pivoted(preparing* p, span format, span rest, uint64
   byte* seen;
   uint64_t i;
   if (rows > cols || cols == 0 || head > room) return refuse_payload(p, "pivots that are not there");
-  m = new_matrix(PIVOTED, format, rows, cols, data);
+  m = new_composed(PIVOTED, format, rows, cols, data, 1);
   if (m == NULL) return no_memory(p);
-  m->part_count = 1;
   m->parts[0] = prepare(p, rest, rows, cols - rows, data + head, room - head);
   if (m->parts[0] == NULL) return freed(m);
   m->bytes = head + m->parts[0]->bytes;
@@ -1642,16 +1697,18 @@ static int take_digits(span* text, uint64_t* digits, unsigned* count) {
 // "16x16 by 16x48 bonds 64 [f16]".
 static adze_matrix* prepare_train(preparing* p, span format, span rest, uint64_t rows, uint64_t cols, const byte* data,
                                   uint64_t room) {
-  adze_matrix* const m = new_matrix(TRAIN, format, rows, cols, data);
+  adze_matrix* const m = new_composed(TRAIN, format, rows, cols, data, MOST_TRAIN);
   unsigned counts[3], k;
   uint64_t whole[2] = {1, 1}, most = 0;
   span values;
   if (m == NULL) return no_memory(p);
+  if (p->in_train) return refuse_format(p, format), freed(m);
   if (!take_digits(&rest, m->digits[0], &counts[0]) || !take(&rest, " by ") ||
       !take_digits(&rest, m->digits[1], &counts[1]) || !take(&rest, " bonds ") ||
       !take_digits(&rest, m->bonds + 1, &counts[2]) || !take_bracketed(&rest, &values) || rest.at != rest.end ||
       counts[0] < 2 || counts[1] != counts[0] || counts[2] + 1 != counts[0])
     return refuse_format(p, format), freed(m);
+  m->part_count = counts[0];
   m->bonds[0] = m->bonds[counts[0]] = 1;
   for (k = 0; k < counts[0]; ++k) {
     uint64_t floats;
@@ -1663,10 +1720,11 @@ static adze_matrix* prepare_train(preparing* p, span format, span rest, uint64_t
   }
   if (whole[0] != rows || whole[1] != cols) return refuse_payload(p, "a train of another shape"), freed(m);
   for (k = 0; k < counts[0]; ++k) {
+    p->in_train = 1;
     m->parts[k] = prepare(p, values, m->bonds[k] * m->digits[0][k], m->digits[1][k] * m->bonds[k + 1], data + m->bytes,
                           room - m->bytes);
+    p->in_train = 0;
     if (m->parts[k] == NULL) return freed(m);
-    m->part_count = k + 1;
     m->bytes += m->parts[k]->bytes;
     if (m->parts[k]->cols > most) most = m->parts[k]->cols;
   }
@@ -1709,7 +1767,7 @@ static void train_row(adze_matrix* m, uint64_t row, float* out) {
 // "96 bytes [zero] [int2 g128 sym]".
 static adze_matrix* prepare_mixed_rows(preparing* p, span format, span rest, uint64_t rows, uint64_t cols,
                                        const byte* data, uint64_t room) {
-  adze_matrix* const m = new_matrix(MIXED_ROWS, format, rows, cols, data);
+  adze_matrix* const m = new_composed(MIXED_ROWS, format, rows, cols, data, MOST_GRIDS);
   grid grids[MOST_GRIDS];
   int zero[MOST_GRIDS];
   uint32_t* counts = NULL;
@@ -1829,7 +1887,7 @@ static adze_matrix* prepare(preparing* p, span format, uint64_t rows, uint64_t c
 
 adze_matrix* adze_matrix_prepare(const adze_pack* pack, const adze_pack_tensor* tensor, adze_pack_error* error) {
   const span format = {(const byte*)tensor->format, (const byte*)tensor->format + strlen(tensor->format)};
-  preparing p = {pack, error, tensor->name, 0, 1};
+  preparing p = {pack, error, tensor->name, 0, 1, 0};
   adze_matrix* const m = prepare(&p, format, tensor->rows, tensor->cols, tensor->data, tensor->bytes);
   if (m != NULL && m->bytes != tensor->bytes) return refuse_payload(&p, "more bytes than its format takes"), freed(m);
   return m;

@@ -1,4 +1,6 @@
-// Inspection of packs: every region against its checksums, then every tensor decoded.
+// Inspection of packs: every region against its checksums, and every whole tensor decoded.
+#include <optional>
+
 #include "grid/compressed_tensor.h"
 #include "model/pack/pack_weights.h"
 #include "pipeline/inspect_kinds.h"
@@ -32,17 +34,17 @@ void verify_pack(const Path& path, Inspection& inspection, Progress& progress) {
   };
   progress.start("verifying", manifest.tensors.size());
   for (std::string& problem : pack.padding_damage()) damage.push_back(std::move(problem));
-  for (const PackedFile& file : manifest.files) look(fmt::format("file '{}'", file.name), file.region);
-  if (!damage.empty()) return;  // config.json decides what tensors must be
-  check(inspection, [&] {
-    const PackWeights weights(path);
-    for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
-      const PackTensor& tensor = manifest.tensors[i];
-      if (look(fmt::format("tensor '{}'", tensor.name), tensor.region))
-        check(inspection, [&] { weights.tensor(*weights.pack().find(tensor.name)); });
-      progress.update(i + 1);
-    }
-  });
+  bool files_are_whole = true;
+  for (const PackedFile& file : manifest.files)
+    files_are_whole &= look(fmt::format("file '{}'", file.name), file.region);
+  std::optional<PackWeights> weights;  // none: tensors are not decoded, as config.json decides what they must be
+  if (files_are_whole) check(inspection, [&] { weights.emplace(path); });
+  for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
+    const PackTensor& tensor = manifest.tensors[i];
+    if (look(fmt::format("tensor '{}'", tensor.name), tensor.region) && weights)
+      check(inspection, [&] { weights->tensor(*weights->pack().find(tensor.name)); });
+    progress.update(i + 1);
+  }
 }
 
 }  // namespace adze::inspecting

@@ -1,6 +1,8 @@
 #include "pipeline/open_model.h"
 
 #include <algorithm>
+#include <array>
+#include <set>
 #include <system_error>
 
 #include <nlohmann/json.hpp>
@@ -135,12 +137,35 @@ void open_gguf_file(OpenedModel& model, const OpenModelOptions&) {
   });
 }
 
+/// Of a pack's files only those that adze keeps of a folder (read_folder_files) or a GGUF file: a folder made of a pack
+/// must not have a "model.onnx" of somebody else's.
+constexpr std::array<std::string_view, 8> kKeptOfPacks{
+    "config.json",         "generation_config.json",  "tokenizer.json", "tokenizer_config.json",
+    "chat_template.jinja", "special_tokens_map.json", "README.md",      kGgufKeysFile};
+
+bool is_printable_ascii(std::string_view text) {
+  return std::ranges::all_of(text, [](unsigned char c) { return c >= 0x20 && c < 0x7F; });
+}
+
+/// What a pack says of its making, as far as exporters can pass it on: other writers' keys are not. How well codes were
+/// coded is true of the one file only.
+std::vector<std::pair<std::string, std::string>> kept_provenance(const PackManifest& manifest) {
+  std::vector<std::pair<std::string, std::string>> kept;
+  std::set<std::string> seen;
+  for (const auto& [key, value] : manifest.provenance)
+    if (key.starts_with("adze.") && key != "adze.entropy" && is_printable_ascii(key) && is_printable_ascii(value) &&
+        seen.insert(key).second)
+      kept.emplace_back(key, value);
+  return kept;
+}
+
 void open_pack(OpenedModel& model, const OpenModelOptions&) {
   auto weights = std::make_shared<PackWeights>(model.path);
   const PackManifest& manifest = weights->pack().manifest();
   model.name = is_showable(manifest.name) ? manifest.name : model.path.stem().string();
-  model.provenance = manifest.provenance;
+  model.provenance = kept_provenance(manifest);
   model.files = weights->files();
+  std::erase_if(model.files, [](const StoreFile& file) { return !std::ranges::count(kKeptOfPacks, file.name); });
   model.parts = {model.path};
   model.weights = weights;
   if (model.file("config.json") == nullptr)

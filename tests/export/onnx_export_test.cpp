@@ -54,8 +54,9 @@ std::vector<StoreFile> kept_files() {
 }
 
 struct Exported {
-  Exported(const std::string& exporter, const ModelWeights& model)
-      : plan{model.architecture(), planned_tensors(model), nullptr, files, "test", {{"adze.version", "1"}}},
+  Exported(const std::string& exporter, const ModelWeights& model, std::vector<StoreFile> kept = kept_files())
+      : files(std::move(kept)),
+        plan{model.architecture(), planned_tensors(model), nullptr, files, "test", {{"adze.version", "1"}}},
         path(folder / "out") {
     const auto made = find_exporter(exporter)->make();
     predicted = made->predict_bytes(plan);
@@ -64,7 +65,7 @@ struct Exported {
   }
 
   TempFolder folder;
-  std::vector<StoreFile> files = kept_files();
+  std::vector<StoreFile> files;
   ExportPlan plan;
   fs::path path;
   std::uint64_t predicted = 0;
@@ -416,28 +417,134 @@ TEST(OnnxReader, RefusesFilesThatContradictThemselves) {
                  "64 bits");
 }
 
+/// What reading a folder says; changes: to config.json, null takes a key away.
+std::string read_with(const Exported& out, const nlohmann::json& changes) {
+  const std::string config = read_file(out.path / "config.json");
+  auto changed = nlohmann::json::parse(config);
+  changed.merge_patch(changes);
+  write_file(out.path / "config.json", changed.dump());
+  std::string said = "accepted";
+  try {
+    const OnnxWeights read(out.path);
+    (void)read.block(0);
+  } catch (const Error& error) {
+    said = error.what();
+  }
+  write_file(out.path / "config.json", config);
+  return said;
+}
+
 TEST(OnnxReader, RefusesGraphsThatAreNotOfTheConfiguration) {
   const FormattedModel model(plain_model(), linears_in("int4 g32 sym", "f16"));
   const Exported out("onnx", model);
-  const std::string config = read_file(out.path / "config.json");
-  const auto refused = [&](const std::string& key, const nlohmann::json& value) -> std::string {
-    auto changed = nlohmann::json::parse(config);
-    changed[key] = value;
-    write_file(out.path / "config.json", changed.dump());
-    try {
-      const OnnxWeights read(out.path);
-      (void)read.block(0);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
+  EXPECT_THAT(read_with(out, {{"rope_theta", 20000.0}}), HasSubstr("another angle than config.json's RoPE"));
+  EXPECT_THAT(read_with(out, {{"num_attention_heads", 4}}), HasSubstr("num_heads is 6, config.json says 4"));
+  EXPECT_THAT(read_with(out, {{"rms_norm_eps", 1e-6}}), HasSubstr("epsilon"));
+  EXPECT_THAT(read_with(out, {{"intermediate_size", 192}}), HasSubstr("K and N"));
+  EXPECT_THAT(read_with(out, {{"max_position_embeddings", 128}}), HasSubstr("cos_cache"));
+  EXPECT_EQ(read_with(out, {{"rope_theta", 10000.0}}), "accepted");
+}
+
+const nlohmann::json kWindowed{{"architectures", {"MistralForCausalLM"}},
+                               {"model_type", "mistral"},
+                               {"attention_bias", nullptr},
+                               {"mlp_bias", nullptr},
+                               {"sliding_window", 5}};
+
+/// Settings that are constants of the graph, not attributes of an operator.
+TEST(OnnxReader, RefusesConstantsThatAreNotOfTheConfiguration) {
+  const FormattedModel model(plain_model(), linears_in("int4 g32 sym", "f16"));
+  const Exported out("onnx-qdq", model);
+  EXPECT_EQ(read_with(out, nlohmann::json::object()), "accepted");
+  EXPECT_THAT(read_with(out, {{"rms_norm_eps", 1e-6}}), HasSubstr("input_layernorm/LayerNorm/Add': its constant"));
+  EXPECT_THAT(read_with(out, {{"num_attention_heads", 4}}), HasSubstr("attn/q/groups': its constant"));
+  EXPECT_THAT(read_with(out, {{"num_key_value_heads", 3}}), HasSubstr("attn/q/groups': its constant"));
+  EXPECT_THAT(read_with(out, kWindowed), HasSubstr("'/model/mask/window/Sub' is missing"));
+}
+
+TEST(OnnxReader, RefusesAWindowThatIsNotOfTheConfiguration) {
+  Architecture a = plain_architecture();
+  a.family = "MistralForCausalLM";
+  a.sliding_window = 5;
+  a.qkv_bias = a.o_bias = a.mlp_bias = false;
+  a.head_dim = 8;  // so that `onnx` spells attention out, too
+  const CheckpointWeights base = random_model(a);
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    SCOPED_TRACE(exporter);
+    std::vector<StoreFile> files = kept_files();
+    auto config = nlohmann::json::parse(files.front().text);
+    config.merge_patch(kWindowed);
+    config["head_dim"] = 8;
+    files.front().text = config.dump();
+    const Exported out(exporter, FormattedModel(base, linears_in("int4 g16 sym", "f16")), files);
+    EXPECT_EQ(read_with(out, nlohmann::json::object()), "accepted");
+    EXPECT_THAT(read_with(out, {{"sliding_window", 6}}), HasSubstr("window/Sub': its constant is [5]"));
+    EXPECT_THAT(read_with(out, {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"}}),
+                HasSubstr("config.json has none"));
+  }
+}
+
+TEST(OnnxReader, RefusesAnotherNumberOfBlocksAndOtherVersions) {
+  expect_refused(replacing("/model/layers.1/attn/GroupQueryAttention\"", "/model/layers.9/attn/GroupQueryAttention\""),
+                 "'/model/layers.1/attn/q/groups' is missing");
+  const std::string standard("\x42\x04\x0A\x00\x10\x15", 6), other("\x42\x04\x0A\x00\x10\x16", 6);
+  expect_refused(replacing(standard, other), "operators of '' in version 22");
+  expect_refused(replacing("\x0A\x0D"
+                           "com.microsoft\x10\x01",
+                           "\x0A\x0D"
+                           "com.microsoft\x10\x02"),
+                 "operators of 'com.microsoft' in version 2");
+  expect_refused([](std::string& bytes) { bytes.at(1) = 11; }, "IR version 11");
+  expect_refused(replacing("\x3A\x0D"
+                           "com.microsoft",
+                           "\x3A\x0D"
+                           "com.macrosoft"),
+                 "has no version");
+}
+
+/// A tied head is read as the embedding, so that nothing else would look at its nodes. before: `from` is the last one
+/// in front of these bytes.
+void expect_head_refused(const std::string& exporter, const std::string& format, const std::string& before,
+                         const std::string& from, const std::string& to, const std::string& message) {
+  SCOPED_TRACE(fmt::format("{} {}: {}", exporter, format, message));
+  Architecture a = plain_architecture();
+  a.tied = true;
+  const CheckpointWeights base = random_model(a);
+  const Exported out(exporter, FormattedModel(base, all_in(format)));
+  EXPECT_TRUE(OnnxWeights(out.path).architecture().tied);
+  std::string bytes = read_file(out.path / "model.onnx");
+  ASSERT_EQ(from.size(), to.size());
+  const std::size_t end = bytes.find(before), at = bytes.rfind(from, end);
+  ASSERT_TRUE(end != std::string::npos && at != std::string::npos);
+  bytes.replace(at, from.size(), to);
+  write_file(out.path / "model.onnx", bytes);
+  expect_error(ErrorKind::bad_data, message, [&] { OnnxWeights{out.path}; });
+}
+
+TEST(OnnxReader, RefusesTiedHeadsThatAreNotTheTable) {
+  const std::string table = "model.embed_tokens.weight", name = "/lm_head/MatMulNBits";
+  for (const std::string part : {"_scales", "_zeros"})
+    expect_head_refused("onnx", "int8 g32 asym", name, table + part, table.substr(0, table.size() - 1) + "s" + part,
+                        "other scales or zero points");
+  const auto attribute = [](const std::string& word, char value) {
+    return std::string{'\x0A', static_cast<char>(word.size())} + word + '\x18' + value;
   };
-  EXPECT_THAT(refused("rope_theta", 20000.0), HasSubstr("another angle than config.json's RoPE"));
-  EXPECT_THAT(refused("num_attention_heads", 4), HasSubstr("num_heads is 6, config.json says 4"));
-  EXPECT_THAT(refused("rms_norm_eps", 1e-6), HasSubstr("epsilon"));
-  EXPECT_THAT(refused("intermediate_size", 192), HasSubstr("K and N"));
-  EXPECT_THAT(refused("max_position_embeddings", 128), HasSubstr("cos_cache"));
-  EXPECT_EQ(refused("rope_theta", 10000.0), "accepted");
+  const auto changed = [&](const std::string& word, char from, char to) {
+    expect_head_refused("onnx", "int8 g32 asym", "/logits", attribute(word, from), attribute(word, to), word + " is");
+  };
+  changed("K", 96, 64);
+  changed("N", 70, 71);
+  changed("bits", 8, 4);
+  changed("block_size", 32, 16);
+
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    expect_head_refused(exporter, "f32", "/lm_head/Transpose", table, "model.embed_tokens.weighs",
+                        "is not the embedding table");
+    expect_head_refused(exporter, "bf16", "/lm_head/Cast", table, "model.embed_tokens.weighs",
+                        "is not the embedding table");
+    expect_head_refused(exporter, "f16", "/lm_head/MatMul", "/lm_head/Transpose/output_0",
+                        "/lm_head/Transposf/output_0", "does not multiply by the output");
+  }
 }
 
 TEST(OnnxReader, MutatedGraphsAreReadOrRefused) {

@@ -77,7 +77,9 @@ struct HandMade {
     std::string shape;
     for (const std::uint64_t dim : item.shape) shape += varint(dim);
     std::string region = offset > 0 ? number(1, offset) : "";
-    region += number(2, item.bytes.size()) + text(3, hash_hex(item.bytes)) + text(4, raw(hash64(item.bytes)));
+    std::string checks;
+    for (std::size_t at = 0; at < item.bytes.size(); at += 4096) checks += raw(hash64(item.bytes.substr(at, 4096)));
+    region += number(2, item.bytes.size()) + text(3, hash_hex(item.bytes)) + text(4, checks);
     return text(3, text(1, item.name) + text(2, item.module) + number(3, item.role) + text(4, shape) +
                        text(5, item.format) + number(6, item.encoding) + text(7, region) +
                        number(8, item.bytes.size()) + item.more);
@@ -232,6 +234,24 @@ TEST_F(HostilePacks, ManifestsThatLie) {
   refuses_change("which is stored as 'f32'", [](HandMade& f) {
     f.items[2].format = "rank 1 [f32] [shared layers.0.self_attn.k_proj [f32]]";
     f.items[2].bytes.resize(8);
+  });
+}
+
+/// Values are looked at in tiles of rows, of factors up to 64 MiB large.
+TEST_F(HostilePacks, ManyRowsAreDecodedPieceByPiece) {
+  const auto with_rows = [](HandMade& f, std::uint64_t rows, const std::string& format, std::string bytes) {
+    f.model += text(2, number(8, rows));
+    f.items[0].shape = {rows, 2};
+    f.items[0].format = format;
+    f.items[0].bytes = std::move(bytes);
+  };
+  const std::string nan = "\xFF\x7F";  // f16
+  refuses_change("rows from 8388608 on is not finite", [&](HandMade& f) {
+    const std::uint64_t rows = (std::uint64_t{1} << 23) + 1;
+    with_rows(f, rows, "rank 1 [f16] [f16]", std::string(2 * (rows - 1), '\0') + nan + std::string(4, '\0'));
+  });
+  refuses_change("rows from 64 on is not finite", [&](HandMade& f) {
+    with_rows(f, 65, "planes 4 of int8 g2 sym", std::string(2 * 64, '\0') + nan + std::string(4 * 65, '\0'));
   });
 }
 

@@ -5,9 +5,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <sstream>
+
+#include <fmt/format.h>
 
 #include "base/hash.h"
 #include "export/export_testing.h"
@@ -217,6 +221,23 @@ TEST(PackInC, FormatsItDoesNotKnowAreRefusedByName) {
         "",
         "pivoted ",
         " + f16",
+        "nvfp4 / 0x10",
+        "nvfp4 /  5",
+        "nvfp4 / 5 ",
+        "nvfp4 / 1,5",
+        "nvfp4 / .5",
+        "nvfp4 / 5.",
+        "nvfp4 / 1e",
+        "nvfp4 / 1e+-2",
+        "nvfp4 / -1",
+        "nvfp4 / +1",
+        "nvfp4 / 0",
+        "nvfp4 / 1e-60",
+        "nvfp4 / 1e39",
+        "nvfp4 / 1e999999999999",
+        "nvfp4 / inf",
+        "nvfp4 / nan",
+        "train 2x2 by 2x4 bonds 2 [train 2x1 by 2x2 bonds 1 [f16]]",
         "rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [rank 1 [f16] [f16]] [f16]] [f16]] [f16]] [f16]] [f16]] [f16]"})
     EXPECT_THAT(refusal(format, {4, 8}, std::string(256, '\0'), ADZE_PACK_UNSUPPORTED),
                 ::testing::AnyOf(HasSubstr("format"), HasSubstr("limits")))
@@ -258,6 +279,97 @@ TEST(PackInC, MasksAndIndicesThatLieAreRefused) {
   refuses("f16, 99%", {1, 200}, list + std::string("\x05\0\x05\0", 4) + std::string(4, '\0'), "not of its pattern");
   refuses("f16, 99%", {1, 200}, list + std::string("\x05\0\xFF\0", 4) + std::string(4, '\0'), "not of its pattern");
   refuses("f16, 99%", {1, 200}, std::string(4, '\xFF') + std::string(8, '\0'), "not of its pattern");
+}
+
+TEST(PackInC, MasksOfHugeMatricesTakeAsLongAsTheirBytes) {
+  const std::size_t cols = std::size_t{1} << 24;
+  const auto says = [](const std::string& format, Shape shape, const std::string& mask) {
+    return refusal(format, shape, mask, ADZE_PACK_BAD_DATA);
+  };
+  std::string rows(1 << 17, '\0'), blocks(1 << 17, '\0');
+  EXPECT_EQ(says("f16, 100% in rows", {1 << 20, cols}, rows), "nothing");
+  EXPECT_EQ(says("f16, 100% in blocks of 65536", {1 << 12, cols}, blocks), "nothing");
+  EXPECT_EQ(says("f16, 100%", {1 << 18, 65536}, std::string(1 << 20, '\0')), "nothing");  // lists of columns
+  rows.back() = blocks.back() = '\x80';
+  EXPECT_THAT(says("f16, 100% in rows", {1 << 20, cols}, rows), HasSubstr("not of its pattern"));
+  EXPECT_THAT(says("f16, 100% in blocks of 65536", {1 << 12, cols}, blocks), HasSubstr("not of its pattern"));
+}
+
+/// 1, 1.125 ... 1.875 over the divisor that is written so: no two floats have the same eight quotients.
+std::vector<float> quotients_in_c(const std::string& divisor) {
+  const InC file(pack_of({{"layers.0", grid_testing::random_tensor("f16", {4, 8}, "x")}}));
+  adze_pack_tensor tensor = *adze_pack_get_tensor(file.pack, 0);
+  const std::string format = "nvfp4 / " + divisor;
+  std::string payload;
+  for (int scale = 0x38; scale < 0x40; ++scale) payload += static_cast<char>(scale);
+  payload += std::string(64, '\x22');  // ones
+  tensor.format = format.c_str();
+  tensor.rows = 1;
+  tensor.cols = 128;
+  tensor.data = reinterpret_cast<const unsigned char*>(payload.data());
+  tensor.bytes = payload.size();
+  adze_pack_error error{};
+  adze_matrix* const matrix = adze_matrix_prepare(file.pack, &tensor, &error);
+  EXPECT_NE(matrix, nullptr) << error.message;
+  if (matrix == nullptr) return {};
+  std::vector<float> row(128), values;
+  adze_matrix_row(matrix, 0, row.data());
+  adze_matrix_free(matrix);
+  for (std::size_t group = 0; group < 8; ++group) values.push_back(row[16 * group]);
+  return values;
+}
+
+TEST(PackInC, DivisorsAreTheFloatsThatWereWritten) {
+  std::vector<std::string> texts{"1",     "512", "2816.5",     "1e-05",    "1e5",
+                                 "1e+05", "0.1", "0.30000001", "16777216", "3e+38"};
+  for (int e = -126; e < 127; ++e) texts.push_back(fmt::format("{}", std::ldexp(1.0f, e)));
+  std::uint32_t bits = 1;
+  for (int i = 0; i < 2000; ++i) {
+    bits = bits * 1664525u + 1013904223u;
+    const auto value = std::bit_cast<float>(bits & 0x7FFFFFFFu);
+    if (std::isnormal(value) && value < 3.0e38f) texts.push_back(fmt::format("{}", value));
+  }
+  for (const std::string& text : texts) {
+    const float divisor = std::strtof(text.c_str(), nullptr);
+    std::vector<float> meant;
+    for (int eighths = 8; eighths < 16; ++eighths) meant.push_back(static_cast<float>(eighths) / 8.0f / divisor);
+    EXPECT_EQ(quotients_in_c(text), meant) << text;
+  }
+}
+
+TEST(PackInC, FilesHaveBareNames) {
+  const auto opens = [](const std::string& name) {
+    PackManifest manifest;
+    manifest.architecture = rich_architecture();
+    manifest.files.push_back({name, {}});
+    place_regions(manifest);
+    const InC file(pack_head(manifest));
+    EXPECT_THAT(std::string(file.error.message), ::testing::AnyOf("", HasSubstr("a name that no file has")));
+    return file.pack != nullptr;
+  };
+  for (const char* const name : {"config.json", "a..b", ".gitignore"}) EXPECT_TRUE(opens(name)) << name;
+  for (const char* const name : {"", ".", "..", "/etc/passwd", "a/b", "..\\b", "a/"}) EXPECT_FALSE(opens(name)) << name;
+}
+
+TEST(PackInC, ListsOfAnyLengthAreKept) {
+  PackManifest manifest;
+  manifest.architecture = rich_architecture();
+  manifest.architecture.eos_ids.clear();
+  for (int i = 0; i < 37; ++i) {
+    manifest.architecture.eos_ids.push_back(3 * i);
+    manifest.provenance.emplace_back("adze." + std::to_string(i), std::to_string(7 * i));
+  }
+  place_regions(manifest);
+  const InC file(pack_head(manifest));
+  ASSERT_NE(file.pack, nullptr) << file.error.message;
+  const adze_pack_model& model = *adze_pack_get_model(file.pack);
+  ASSERT_EQ(model.eos_count, 37u);
+  ASSERT_EQ(model.provenance_count, 37u);
+  for (int i = 0; i < 37; ++i) {
+    EXPECT_EQ(model.eos_ids[i], 3 * i);
+    EXPECT_EQ(model.provenance[i].key, "adze." + std::to_string(i));
+    EXPECT_EQ(model.provenance[i].value, std::to_string(7 * i));
+  }
 }
 
 // ---- programs

@@ -2,6 +2,7 @@
 // loss, inspected, damaged, interrupted.
 #include <fstream>
 
+#include "model/pack/pack_file.h"
 #include "tools/scheme_testing.h"
 
 namespace adze::testing {
@@ -59,6 +60,62 @@ TEST(PackTools, ExportsFromAPackAreThoseFromTheStoreByteForByte) {
   EXPECT_EQ(read_file(other), read_file(pack()));
 }
 
+TEST(PackTools, CodedPacksAreCodedAgainAndDecodedToTheSameBytes) {
+  const Workplace place;
+  const std::string coded = (place / "coded.adze").string(), again = (place / "again.adze").string(),
+                    raw = (place / "raw.adze").string(), gguf = (place / "m.gguf").string();
+  expect_exit(run_program("adze-export", {made().string(), "--format", "pack-entropy", "-o", coded}), 0);
+  EXPECT_EQ(PackFile(coded).manifest().provenance.back().first, "adze.entropy");
+  expect_exit(run_program("adze-export", {coded, "--format", "pack-entropy", "-o", again}), 0);
+  EXPECT_EQ(read_file(again), read_file(coded));
+  expect_exit(run_program("adze-export", {again, "-o", gguf}), 0);
+  EXPECT_EQ(read_file(gguf), read_file(made() / "model.gguf"));
+  expect_exit(run_program("adze-export", {again, "--format", "pack", "-o", raw}), 0);
+  EXPECT_EQ(read_file(raw), read_file(pack()));
+  for (const PackFile decoded(raw); const auto& pair : decoded.manifest().provenance)
+    EXPECT_NE(pair.first, "adze.entropy");
+}
+
+/// The same data under another manifest.
+template <typename Change>
+std::string with_manifest(const fs::path& path, Change&& change) {
+  const PackManifest was = PackFile(path).manifest();
+  PackManifest is = was;
+  change(is);
+  place_regions(is);
+  for (std::size_t i = 0; i < was.files.size(); ++i) is.files[i].region = was.files[i].region;
+  for (std::size_t i = 0; i < was.tensors.size(); ++i) is.tensors[i].region = was.tensors[i].region;
+  return pack_head(is) + read_file(path).substr(was.data_start);
+}
+
+TEST(PackTools, WhatAForeignPackHoldsBesideTheModelGoesNowhere) {
+  const Workplace place;
+  const std::string bytes = with_manifest(pack(), [](PackManifest& manifest) {
+    for (PackedFile& file : manifest.files)
+      if (file.name == "generation_config.json") file.name = "model.onnx";
+    manifest.provenance = {{"adze.recipe", "abc"},       {"general.name", "x"},     {"adze.recipe", "def"},
+                           {"adze.terminal", "\x1B[2J"}, {"adze.entropy", "1 bit"}, {"adze.n\xC3\xBC", "y"}};
+  });
+  const std::string foreign = place.put("foreign.adze", bytes).string(), again = (place / "again.adze").string(),
+                    gguf = (place / "m.gguf").string();
+  const auto names = [](const PackFile& file) {
+    std::vector<std::string> all;
+    for (const PackedFile& one : file.manifest().files) all.push_back(one.name);
+    return all;
+  };
+  ASSERT_THAT(names(PackFile(foreign)), ::testing::Contains("model.onnx"));
+  expect_exit(run_program("adze-export", {foreign, "--format", "pack", "-o", again}), 0);
+  EXPECT_THAT(names(PackFile(again)), ::testing::ElementsAre("config.json", "tokenizer.json", "tokenizer_config.json"));
+  const auto provenance = PackFile(again).manifest().provenance;
+  ASSERT_EQ(provenance.size(), 2u);
+  EXPECT_EQ(provenance[0].first, "adze.version");
+  EXPECT_EQ(provenance[1], std::pair(std::string("adze.recipe"), std::string("abc")));
+  expect_exit(run_program("adze-export", {foreign, "-o", gguf}), 0);
+  expect_exit(run_program("adze-export", {foreign, "--format", "safetensors", "-o", place.out()}), 0);
+  EXPECT_TRUE(fs::exists(fs::path(place.out()) / "tokenizer.json"));
+  EXPECT_FALSE(fs::exists(fs::path(place.out()) / "model.onnx"));
+}
+
 TEST(PackTools, FactorsThatBlocksShareTravelInOneFile) {
   const Workplace place;
   const std::string path = (place / "shared.adze").string();
@@ -99,6 +156,18 @@ TEST(PackTools, InspectNamesTensorAndBytesOfDamage) {
   expect_exit(run_program("adze-export", {broken.string(), "-o", (place / "m.gguf").string()}), 65,
               {"'model.norm.weight'", "are damaged"});
   EXPECT_FALSE(fs::exists(place / "m.gguf"));
+}
+
+TEST(PackTools, InspectNamesDamagedTensorsBesideDamagedFiles) {
+  const Workplace place;
+  std::string bytes = read_file(pack());
+  const std::size_t config = PackFile(pack()).manifest().data_start + 5;  // the first file, config.json
+  for (const std::size_t at : {config, bytes.size() - 40}) bytes[at] = static_cast<char>(bytes[at] ^ 1);
+  const fs::path broken = place.put("broken.adze", bytes);
+  const ProgramResult damaged = run_program("adze-inspect", {broken.string(), "--verify"});
+  expect_exit(damaged, 65, {"file 'config.json': bytes 0 to"});
+  EXPECT_THAT(damaged.out, HasSubstr("damaged: 2 finding(s)"));
+  EXPECT_THAT(damaged.out, HasSubstr("tensor 'model.norm.weight': bytes 0 to 1023 are damaged"));
 }
 
 TEST(PackTools, AFullDiskOrAKillLeavesNoPack) {

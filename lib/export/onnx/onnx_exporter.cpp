@@ -66,7 +66,10 @@ class OnnxExporter final : public Exporter {
     for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text);
     manifest.files.front().hash = hash_hex(graph);
     write_file(folder.path() / kExportManifestName, manifest.text());
-    compare_models(plan, OnnxWeights(folder.path()), model, &densified, folder.path().string(), progress);
+    const OnnxWeights written(folder.path());
+    if (written.architecture().tied != plan.architecture.tied)
+      fail(ErrorKind::internal, "{}: the head is not tied as the model's", folder.path().string());
+    compare_models(plan, written, model, &densified, folder.path().string(), progress);
     folder.publish();
   }
 

@@ -17,6 +17,13 @@ namespace {
 constexpr const char* kModelName = "model.onnx";
 constexpr std::uint64_t kMostModelBytes = (std::uint64_t{1} << 31) - 1;  // of a protobuf message
 constexpr std::size_t kMostDims = 8;
+/// Empty messages take two bytes in the file and a hundred times that here, so nodes and initializers are counted: a
+/// few for any file, more for one whose bytes they can be made of (names alone take more than these).
+constexpr std::size_t kFewItems = 65536, kBytesOfAnItem = 64;
+constexpr std::size_t kMostOfANode = 64;  // inputs, outputs, attributes; attention has 9 inputs
+constexpr std::size_t kMostDomains = 64;
+
+std::size_t most_items(std::size_t file_bytes) { return kFewItems + file_bytes / kBytesOfAnItem; }
 
 /// The element types that weights and constants of a decoder have.
 struct TypeInfo {
@@ -132,8 +139,12 @@ std::uint64_t decimal(const std::string& text) {
   return value;
 }
 
+void expect_room(std::size_t count, std::size_t most, std::string_view what) {
+  if (count >= most) fail(ErrorKind::bad_data, "more than {} {}", most, what);
+}
+
 void add_dim(OnnxTensor& tensor, std::uint64_t dim) {
-  if (tensor.dims.size() == kMostDims) fail(ErrorKind::bad_data, "more than {} dimensions", kMostDims);
+  expect_room(tensor.dims.size(), kMostDims, "dimensions");
   if (dim > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
     fail(ErrorKind::bad_data, "a dimension is negative");
   tensor.dims.push_back(dim);
@@ -146,8 +157,14 @@ void add_dims(OnnxTensor& tensor, const Field& field) {
   while (!packed.empty()) add_dim(tensor, packed.varint());
 }
 
+void add_value(std::vector<std::string>& values, const Field& field, std::string_view what) {
+  expect_room(values.size(), kMostOfANode, what);
+  values.push_back(text_of(field));
+}
+
 /// What it says and nothing for texts, lists and tensors.
 void add_attribute(OnnxNode& node, std::string_view message) {
+  expect_room(node.numbers.size(), kMostOfANode, "attributes of a node");
   std::string name;
   std::optional<std::variant<std::int64_t, float>> value;
   each_field(message, [&](const Field& field) {
@@ -201,6 +218,7 @@ void OnnxFile::read_model(std::string_view bytes) {
       if (part.number == 1) domain = text_of(part);
       if (part.number == 2) version = number_of(part);
     });
+    expect_room(operators_.size(), kMostDomains, "domains of operators");
     if (!operators_.emplace(domain, version).second)
       fail(ErrorKind::bad_data, "operators of '{}' have two versions", domain);
   });
@@ -214,10 +232,11 @@ void OnnxFile::read_graph(std::string_view bytes) {
 }
 
 void OnnxFile::read_node(std::string_view bytes) {
+  expect_room(nodes_.size(), most_items(text_.size()), "nodes");
   OnnxNode node;
   each_field(bytes, [&](const Field& field) {
-    if (field.number == 1) node.inputs.push_back(text_of(field));
-    if (field.number == 2) node.outputs.push_back(text_of(field));
+    if (field.number == 1) add_value(node.inputs, field, "inputs of a node");
+    if (field.number == 2) add_value(node.outputs, field, "outputs of a node");
     if (field.number == 3) node.name = text_of(field);
     if (field.number == 4) node.op = text_of(field);
     if (field.number == 5) add_attribute(node, expect(field, 2).bytes);
@@ -230,6 +249,7 @@ void OnnxFile::read_node(std::string_view bytes) {
 }
 
 void OnnxFile::read_tensor(std::string_view bytes) {
+  expect_room(tensors_.size(), most_items(text_.size()), "initializers");
   OnnxTensor tensor;
   std::optional<std::uint64_t> length;
   std::optional<std::string_view> raw;

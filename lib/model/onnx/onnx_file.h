@@ -1,8 +1,9 @@
 // model.onnx as it lies in a file: nodes, initializers and where their bytes are. Reads the protobuf encoding itself,
 // with every length bounded by the bytes that remain; fields that it has no use for are skipped.
 //
-// Refuses weights outside the folder, ranges that leave their file, sizes that contradict the shape, and two
-// initializers or outputs of one name.
+// Refuses weights outside the folder, ranges that leave their file, sizes that contradict the shape, two initializers
+// or outputs of one name, more nodes or initializers than a file of its size has, and more than 64 inputs, outputs or
+// attributes of a node.
 #pragma once
 
 #include <cstdint>

@@ -16,11 +16,17 @@
 namespace adze {
 namespace {
 
-std::vector<float> numbers_of(std::span<const std::byte> bytes) {
-  std::vector<float> values(bytes.size() / sizeof(float));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
-  if (!all_finite(values)) fail(ErrorKind::bad_data, "a scale is not finite");
-  return values;
+constexpr std::uint64_t kSmallestGroup = 2, kLargestGroup = 65536;  // of columns, on the integer grid
+
+/// Scales of codes of `bits` bits, which are so small that every value is finite.
+std::vector<float> scales_from(std::span<const std::byte> bytes, int bits) {
+  std::vector<float> scales(bytes.size() / sizeof(float));
+  std::memcpy(scales.data(), bytes.data(), bytes.size());
+  const auto steps = static_cast<float>(1U << bits);
+  for (const float scale : scales)
+    if (!std::isfinite(scale * steps))
+      fail(ErrorKind::bad_data, "a scale of {} gives values of {} bits that are not finite", scale, bits);
+  return scales;
 }
 
 /// Scales in the narrowest dtype that holds all of them, which is what they were before they were widened.
@@ -137,6 +143,8 @@ TensorPtr dequantized_matrix(const OnnxFile& file, const OnnxNode& node, Shape s
   const std::uint64_t group = axis == 0 ? checked_cast<std::uint64_t>(integer_of(node, "block_size")) : cols;
   if ((axis != 0 && axis != 1) || group == 0 || cols % group != 0)
     fail(ErrorKind::bad_data, "axis {} and blocks of {} do not fit {} columns", axis, group, cols);
+  if (axis == 0 && (group < kSmallestGroup || group > kLargestGroup))
+    fail(ErrorKind::bad_data, "blocks of {} columns, want {} to {}", group, kSmallestGroup, kLargestGroup);
   const std::vector<std::uint64_t> sides =
       axis == 0 ? std::vector<std::uint64_t>{cols / group, rows} : std::vector<std::uint64_t>{rows};
 
@@ -146,7 +154,7 @@ TensorPtr dequantized_matrix(const OnnxFile& file, const OnnxNode& node, Shape s
     fail(ErrorKind::bad_data, "codes of element type {}", stored.type);
   const TurnedCodes codes = codes_of(file, require_tensor(file, stored.name, stored.type, {cols, rows}));
   const std::vector<float> turned_scales =
-      numbers_of(file.read(require_tensor(file, node.inputs[1], kOnnxFloat, sides)));
+      scales_from(file.read(require_tensor(file, node.inputs[1], kOnnxFloat, sides)), codes.bits);
   const bool has_zeros = node.inputs.size() == 3;
   if (codes.is_signed == has_zeros) fail(ErrorKind::bad_data, "signed codes with zero points, or others without");
 
@@ -221,7 +229,8 @@ TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, 
   const std::size_t blocks = divide_up(shape.cols, of.columns);
   const std::uint64_t rows = shape.rows, zero_bytes = packed_bytes(blocks, width);
 
-  std::vector<float> scales = numbers_of(file.read(require_tensor(file, scales_name, kOnnxFloat, {rows, blocks})));
+  std::vector<float> scales =
+      scales_from(file.read(require_tensor(file, scales_name, kOnnxFloat, {rows, blocks})), width);
   std::vector<std::uint8_t> zeros(scales.size(), static_cast<std::uint8_t>(1 << (width - 1)));
   if (has_zeros) {
     const std::vector<std::byte> packed = file.read(require_tensor(file, zeros_name, kOnnxU8, {rows, zero_bytes}));

@@ -23,7 +23,7 @@ const OnnxTensor& require_tensor(const OnnxFile& file, const std::string& name, 
 /// An attribute that is one whole number. Throws bad_data when it is missing.
 std::int64_t integer_of(const OnnxNode& node, const std::string& name);
 
-inline constexpr std::int64_t kOnnxFloat = 1, kOnnxU8 = 2, kOnnxI8 = 3, kOnnxF16 = 10, kOnnxBf16 = 16, kOnnxU4 = 21,
-                              kOnnxI4 = 22;
+inline constexpr std::int64_t kOnnxFloat = 1, kOnnxU8 = 2, kOnnxI8 = 3, kOnnxI64 = 7, kOnnxF16 = 10, kOnnxBf16 = 16,
+                              kOnnxU4 = 21, kOnnxI4 = 22;
 
 }  // namespace adze

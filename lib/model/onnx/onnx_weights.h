@@ -1,8 +1,10 @@
 // A folder with a model.onnx that adze wrote, as a model: its weights are found through the nodes that multiply by them
-// and become tensors on the integer grid that has the same values, or floats. What the graph says of attention, norms
-// and RoPE must agree with config.json.
+// and become tensors on the integer grid that has the same values, or floats. What the graph says of heads, window,
+// epsilon and RoPE must agree with config.json, whether an operator's attribute says it or a constant. A head that uses
+// the embedding table must use all of it: codes, scales, zero points and sizes.
 //
-// Refuses graphs whose nodes have other names than adze gives them.
+// Refuses graphs whose nodes have other names than adze gives them, and other versions of IR and operators than it
+// writes.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +24,8 @@ bool is_onnx_folder(const std::filesystem::path& folder);
 
 class OnnxWeights final : public ModelWeights {
  public:
-  /// Checks settings and reads no weight but RoPE's tables. Throws missing_input, bad_data.
+  /// Checks settings and how a tied head uses the table; reads no weight but RoPE's tables. Throws missing_input,
+  /// bad_data.
   explicit OnnxWeights(const std::filesystem::path& folder);
 
   const Architecture& architecture() const override { return architecture_; }

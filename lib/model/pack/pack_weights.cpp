@@ -13,6 +13,8 @@
 #include "base/json.h"
 #include "grid/coded/coded_payload.h"
 #include "grid/factors/product_tensor.h"
+#include "grid/factors/sum_tensor.h"
+#include "grid/factors/train_tensor.h"
 #include "grid/format.h"
 #include "linalg/convert.h"
 #include "model/tensors.h"
@@ -23,10 +25,16 @@ namespace {
 constexpr std::size_t kShownProblems = 10;
 constexpr const char* kConfigName = "config.json";
 
+/// Formats whose decode_rows() decodes a factor whatever the number of rows.
+bool decodes_factors(const std::string& format) {
+  return parse_sum_format(format) || parse_product_format(format) || parse_train_format(format);
+}
+
 void require_finite(const CompressedTensor& tensor) {
-  constexpr std::size_t kTileRows = 64;
+  constexpr std::size_t kTileRows = 64, kMostTileFloats = std::size_t{16} << 20;  // 64 MiB
   const auto [rows, cols] = tensor.shape();
-  const std::size_t tile_rows = is_composed(tensor.format()) ? rows : kTileRows;  // those decode a factor every time
+  const std::size_t most_rows = std::max<std::size_t>(1, kMostTileFloats / std::max<std::size_t>(1, cols));
+  const std::size_t tile_rows = decodes_factors(tensor.format()) ? most_rows : std::min(kTileRows, most_rows);
   std::vector<float> values;
   for (std::size_t first = 0; first < rows; first += tile_rows) {
     values.resize(std::min(tile_rows, rows - first) * cols);
