@@ -1,6 +1,7 @@
 #include "export/compare_models.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "base/checked.h"
@@ -15,7 +16,7 @@ void compare(const CompressedTensor& written, const CompressedTensor& meant) {
   constexpr std::size_t kTileRows = 64;
   const Shape shape = meant.shape();
   if (written.shape() != shape) fail(ErrorKind::internal, "another shape");
-  if (written.format() == meant.format() && std::ranges::equal(written.payload(), meant.payload())) return;
+  if (written.format() == meant.format() && same_bytes(written.payload(), meant.payload())) return;
   std::vector<std::uint8_t> differs(divide_up(shape.rows, kTileRows));
   parallel_for(differs.size(), [&](std::size_t tile) {
     const std::size_t first = tile * kTileRows, count = std::min(kTileRows, shape.rows - first);
@@ -29,6 +30,10 @@ void compare(const CompressedTensor& written, const CompressedTensor& meant) {
 }
 
 }  // namespace
+
+bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size()) == 0);
+}
 
 void compare_models(const ExportPlan& plan, const ModelWeights& written, const ModelWeights& model,
                     const std::function<TensorPtr(const TensorPtr&)>& meant, const std::string& origin,

@@ -2,13 +2,18 @@
 // value of the model.
 #pragma once
 
+#include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "base/progress.h"
 #include "export/exporter.h"
 
 namespace adze {
+
+/// std::ranges::equal compares bytes one by one.
+bool same_bytes(std::span<const std::byte> a, std::span<const std::byte> b);
 
 /// `meant`: a matrix of the model as the format says it. Throws internal, naming `origin` and tensor, for one that
 /// differs.

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "export/compare_models.h"
 #include "export/tensor_walk.h"
 #include "export/unverified_file.h"
 #include "grid/coded/coded_payload.h"
@@ -176,7 +177,7 @@ void compare_files(const ExportPlan& plan, const adze_pack* pack) {
   for (std::size_t i = 0; i < plan.files.size(); ++i) {
     const adze_pack_file& file = *adze_pack_get_file(pack, i);
     require_same(file.name == plan.files[i].name &&
-                     std::ranges::equal(bytes_of(file.data, file.bytes), as_bytes(plan.files[i].text)) &&
+                     same_bytes(bytes_of(file.data, file.bytes), as_bytes(plan.files[i].text)) &&
                      adze_pack_verify_file(pack, &file, nullptr) == ADZE_PACK_OK,
                  "the files");
   }
@@ -190,7 +191,7 @@ void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const
                    shape == planned.spec.shape && stored.format == planned.format,
                "the name, sizes and format");
   require_same(adze_pack_verify(pack, &stored, nullptr) == ADZE_PACK_OK, "the checksums");
-  require_same(std::ranges::equal(bytes_of(stored.data, stored.bytes), payload_of(values)), "the bytes");
+  require_same(same_bytes(bytes_of(stored.data, stored.bytes), payload_of(values)), "the bytes");
 }
 
 /// Coded packs, which the reader in C does not read: every payload decoded, as every tool does it.
@@ -208,7 +209,7 @@ void verify_coded(const ExportPlan& plan, const ModelWeights& model, const fs::p
       const PackTensor* const stored = written.pack().find(spec.hf_name);
       require_same(stored != nullptr && stored->shape == spec.shape && stored->format == plan.tensors[i].format,
                    "the sizes and format");
-      require_same(std::ranges::equal(written.payload(*stored), payload_of(walk.at(spec))), "the bytes");
+      require_same(same_bytes(written.payload(*stored), payload_of(walk.at(spec))), "the bytes");
     });
     progress.update(i + 1);
   }
