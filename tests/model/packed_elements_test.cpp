@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <bit>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/checkpoint_testing.h"
@@ -161,6 +163,43 @@ TEST(PackedElements, ScalesOfACacheAreTheRuntimes) {
   EXPECT_NO_THROW(made.read());
   made.put("model.layers.0.self_attn.k_shift", SafetensorsType::f32, {1}, f32({0.1f}));
   expect_error(ErrorKind::bad_data, "k_shift' is not part of the architecture", [&] { made.read(); });
+}
+
+OneLinear sparse_24() {
+  OneLinear made(int8("channel"), "dense");
+  made.config["quantization_config"].erase("config_groups");
+  made.config["quantization_config"]["sparsity_config"] = {{"format", "sparse-24-bitmask"},
+                                                           {"sparsity_structure", "2:4"}};
+  // Columns 0 and 3 of the first four, 1 and 2 of the next: 1001, 0110 from the lowest bit; values 1 and 2 in turns.
+  made.up(".bitmask", SafetensorsType::u8, {kHidden, kHidden / 8}, repeated("\x69", kHidden * kHidden / 8))
+      .up(".compressed", SafetensorsType::f16, {kHidden, kHidden / 2},
+          repeated(std::string("\x00\x3C\x00\x40", 4), kHidden * kHidden / 4))
+      .up(".shape", SafetensorsType::i64, {2, 1}, raw(std::uint64_t{kHidden}) + raw(std::uint64_t{kHidden}));
+  return made;
+}
+
+TEST(PackedElements, TwoOfFourKeepTheirMask) {
+  const TensorPtr up = sparse_24().read();
+  EXPECT_EQ(up->format(), "f16, 2:4");
+  const MatrixF values = up->decode();
+  const std::array<float, 8> row{1, 0, 0, 2, 0, 1, 2, 0};
+  for (std::size_t c = 0; c < kHidden; ++c) EXPECT_EQ(values(7, c), row[c % 8]) << c;
+  const auto refuses = [](std::string_view words, const std::function<void(OneLinear&)>& spoil) {
+    OneLinear made = sparse_24();
+    spoil(made);
+    expect_error(ErrorKind::bad_data, words, [&] { made.read(); });
+  };
+  refuses("row 0, columns from 0 on: 3 of four are kept", [](OneLinear& made) {
+    made.up(".bitmask", SafetensorsType::u8, {kHidden, kHidden / 8}, repeated("\x6B", kHidden * kHidden / 8));
+  });
+  refuses("shape says 32 x 16", [](OneLinear& made) {
+    made.up(".shape", SafetensorsType::i64, {2, 1}, raw(std::uint64_t{kHidden}) + raw(std::uint64_t{kHidden / 2}));
+  });
+  refuses("compressed' is F16 [32, 8]", [](OneLinear& made) {
+    made.up(".compressed", SafetensorsType::f16, {kHidden, kHidden / 4}, std::string(kHidden * kHidden / 2, 'x'));
+  });
+  refuses("format 'marlin-24' is not supported",
+          [](OneLinear& made) { made.config["quantization_config"]["sparsity_config"]["format"] = "marlin-24"; });
 }
 
 TEST(PackedElements, RefuseWhatCannotBe) {

@@ -15,6 +15,7 @@
 #include "linalg/convert.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
+#include "model/packed/sparse_24.h"
 
 namespace adze {
 namespace {
@@ -164,10 +165,12 @@ class CompressedTensorsLayout final : public PackedLayout {
       : origin_(origin) {
     const ConfigObject object(settings, origin_);
     const std::string format = object.text_or("format", "pack-quantized");
+    const bool is_sparse = says_sparse_24(object);
     const Json* const groups = object.find("config_groups");
-    if (groups == nullptr || !groups->is_object() || groups->empty())
-      fail(ErrorKind::bad_data, "{}: quantization_config has no config_groups", origin_);
-    for (const auto& [name, group] : in_order.at("config_groups").items()) add_group(name, groups->at(name), format);
+    const bool has_groups = groups != nullptr && groups->is_object() && !groups->empty();
+    if (!has_groups && !is_sparse) fail(ErrorKind::bad_data, "{}: quantization_config has no config_groups", origin_);
+    if (has_groups)
+      for (const auto& [name, group] : in_order.at("config_groups").items()) add_group(name, groups->at(name), format);
     const Json* const transforms = object.find("transform_config");
     if (transforms != nullptr && transforms->is_object() && !transforms->empty() &&
         !(transforms->contains("config_groups") && transforms->at("config_groups").empty()))
@@ -175,6 +178,7 @@ class CompressedTensorsLayout final : public PackedLayout {
   }
 
   std::vector<std::string> tensors_of(const RawTensors& raw, const std::string& base) const override {
+    if (is_sparse_24(raw, base)) return sparse_24_tensors(base);
     const bool is_packed = raw.find(base + ".weight_packed") != nullptr;
     if (!is_packed && raw.find(base + ".weight_scale") == nullptr) return {};
     std::vector<std::string> names{base + (is_packed ? ".weight_packed" : ".weight")};
@@ -190,6 +194,7 @@ class CompressedTensorsLayout final : public PackedLayout {
   }
 
   TensorPtr read(const RawTensors& raw, const std::string& base, Shape shape) const override {
+    if (is_sparse_24(raw, base)) return read_sparse_24(raw, base, shape);
     const Linear linear{raw, base, shape, group_of_module(base)};
     switch (linear.group.storage) {
       case Storage::packed_integers:
@@ -228,6 +233,17 @@ class CompressedTensorsLayout final : public PackedLayout {
     }
     read_arguments(*weights, own, place, read);
     groups_.push_back(std::move(read));
+  }
+
+  /// Sparsity of the released forms; dense weights have none. Throws bad_data for the other two.
+  bool says_sparse_24(const ConfigObject& object) const {
+    const Json* const sparsity = object.find("sparsity_config");
+    if (sparsity == nullptr || !sparsity->is_object()) return false;
+    const std::string format = ConfigObject(*sparsity, origin_).text_or("format", "dense");
+    if (format != "dense" && format != "sparse-24-bitmask")
+      fail(ErrorKind::bad_data, "{}: sparsity_config: format '{}' is not supported; sparse-24-bitmask is", origin_,
+           format);
+    return format == "sparse-24-bitmask";
   }
 
   static void read_arguments(const Json& weights, const std::string& format, const std::string& place, Group& group) {
