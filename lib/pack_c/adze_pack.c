@@ -1569,7 +1569,7 @@ static void sparse_row(adze_matrix* m, uint64_t row, float* out) {
     out[c] = 0;
     if (!m->kept[c]) continue;
     if (g->floats != NOT_FLOAT) {
-      byte bits[2];
+      byte bits[4] = {0, 0, 0, 0}; /* of f16 and bf16 two; as wide as any float */
       const uint32_t code = read_bits(m->codes, next++, 16);
       bits[0] = (byte)code;
       bits[1] = (byte)(code >> 8);
