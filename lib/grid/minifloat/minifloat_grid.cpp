@@ -95,6 +95,18 @@ class MinifloatGrid : public Grid {
     return sum;
   }
 
+  /// The step with the least error, the first of equals.
+  float best_of(std::span<const float> steps, std::span<const float> weights, std::span<const float> importance) const {
+    double least = INFINITY;
+    float best = steps.front();
+    for (const float step : steps)
+      if (const double error = error_at(weights, importance, step); error < least) {
+        least = error;
+        best = step;
+      }
+    return best;
+  }
+
  private:
   std::byte pattern(std::int16_t code) const { return static_cast<std::byte>(minifloat_pattern(spec_.bits, code)); }
   std::size_t side_of_row(std::size_t cols) const { return units(cols) * spec_.scale_bytes(); }
@@ -119,18 +131,11 @@ class Fp8Grid final : public MinifloatGrid {
            std::span<std::byte> side) const override {
     const float top = magnitude_of(weights, importance, rule);
     const float plain = top < kNegligible ? 0.0f : std::max(top / largest(), kSmallestF32Step);
-    float best = plain;
-    if (rule == ScaleRule::search && plain > 0) {
-      double least = INFINITY;
-      for (int c = 0; c < kPerBinade; ++c) {
-        const float step = plain * (1.0f + static_cast<float>(c) / kPerBinade);
-        if (const double error = error_at(weights, importance, step); error < least) {
-          least = error;
-          best = step;
-        }
-      }
-    }
-    write(side, best);
+    if (rule == ScaleRule::minmax || plain == 0) return write(side, plain);
+    std::array<float, kPerBinade> steps;
+    for (std::size_t c = 0; c < kPerBinade; ++c)
+      steps[c] = plain * (1.0f + static_cast<float>(c) / static_cast<float>(kPerBinade));
+    write(side, best_of(steps, weights, importance));
   }
 
  protected:
@@ -145,7 +150,7 @@ class Fp8Grid final : public MinifloatGrid {
   }
 
  private:
-  static constexpr int kPerBinade = 16;
+  static constexpr std::size_t kPerBinade = 16;
   static void write(std::span<std::byte> side, float step) { std::memcpy(side.data(), &step, sizeof step); }
 };
 
@@ -161,16 +166,8 @@ class Mxfp8Grid final : public MinifloatGrid {
     if (top < kNegligible) return store_step(side, 0, false);
     const int binade = std::ilogb(top);
     const float plain = std::ldexp(1.0f, binade + (std::ldexp(top, -binade) >= 1.75f ? 1 : 0) - std::ilogb(largest()));
-    float best = plain;
-    if (rule == ScaleRule::search) {
-      double least = INFINITY;
-      for (const float step : {plain, 0.5f * plain, 2.0f * plain})
-        if (const double error = error_at(weights, importance, step); error < least) {
-          least = error;
-          best = step;
-        }
-    }
-    store_step(side, best, true);
+    const std::array<float, 3> steps{plain, 0.5f * plain, 2.0f * plain};
+    store_step(side, rule == ScaleRule::search ? best_of(steps, weights, importance) : plain, true);
   }
 
  protected:
