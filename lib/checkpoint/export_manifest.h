@@ -18,7 +18,7 @@ struct ExportManifest {
     std::string hash;  ///< hash_hex() of all of it
   };
   struct Tensor {
-    std::string name;
+    std::string name;  ///< or "its header", of a safetensors file
     std::string file;
     std::uint64_t begin = 0;  ///< in the file
     std::uint64_t bytes = 0;
