@@ -11,7 +11,7 @@
 #include "pipeline/apply_scheme.h"
 #include "pipeline/whole_folder.h"
 #include "recipe/scalars.h"
-#include "report/line_chart.h"
+#include "report/chart/xy_chart.h"
 #include "report/table.h"
 #include "tool.h"
 
@@ -148,12 +148,15 @@ nlohmann::ordered_json result_json(const PreparedAllocation& prepared, const All
 }
 
 /// The front over budgets, what was measured, and the choice.
-std::string front_picture(const PreparedAllocation& prepared, const AllocationResult& result) {
+XyChart front_chart(const PreparedAllocation& prepared, const AllocationResult& result) {
   constexpr double kMiB = 1 << 20;
   const std::string unit = prepared.request.measure->in_kl ? "KL from the original" : "predicted loss";
-  LineChart chart{
-      "What a size costs", prepared.of.empty() ? "MiB of the store's tensors" : "MiB of " + prepared.of, unit, {}};
-  ChartSeries predicted{"predicted", {}, true}, expected{"predicted, fitted", {}, true}, judged{"measured", {}, false};
+  XyChart chart{"What a size costs",
+                {prepared.of.empty() ? "MiB of the store's tensors" : "MiB of " + prepared.of},
+                {unit, AxisKind::log10},
+                {}};
+  ChartSeries predicted{"predicted", {}}, expected{"predicted, fitted", {}};
+  ChartSeries judged{"measured", {}, SeriesStyle::points};
   for (const FrontPoint& point : result.front) {
     const double size = static_cast<double>(prepared.fixed + point.cost) / kMiB;
     predicted.points.push_back({size, point.loss});
@@ -166,12 +169,12 @@ std::string front_picture(const PreparedAllocation& prepared, const AllocationRe
   ChartSeries choice{"the choice",
                      {{static_cast<double>(result.cost) / kMiB, result.allocation.loss,
                        fmt::format("{} bytes: predicted {:.4g}", result.cost, result.allocation.loss)}},
-                     false};
+                     SeriesStyle::chosen};
   chart.series.push_back(std::move(predicted));
   if (result.fit) chart.series.push_back(std::move(expected));
   if (!result.judgements.empty()) chart.series.push_back(std::move(judged));
   chart.series.push_back(std::move(choice));
-  return chart.svg();
+  return chart;
 }
 
 void draw(const std::string& file, const PreparedAllocation& prepared, const AllocationResult& result,
@@ -179,7 +182,7 @@ void draw(const std::string& file, const PreparedAllocation& prepared, const All
   const auto is_shown = [](const auto& point) { return point.loss > 0; };
   if (std::ranges::none_of(result.front, is_shown) && result.judgements.empty())
     return progress.warn(fmt::format("{}: not drawn, no option loses anything", file));
-  write_file(file, front_picture(prepared, result));
+  write_file(file, front_chart(prepared, result).picture().file());
 }
 
 /// The compressed model that the written recipe means with `propagate: original`, from solutions that are there.

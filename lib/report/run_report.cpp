@@ -1,27 +1,14 @@
 #include "report/run_report.h"
 
-#include <algorithm>
-#include <cmath>
-#include <optional>
-
 #include <fmt/format.h>
 
+#include "report/numbers.h"
 #include "report/table.h"
 
 namespace adze {
 namespace {
 
-constexpr int kMostDecimals = 8;
-
-/// As many decimals as show two digits of the error: "0.00456±0.00013", "12.50±0.25". Without an error four digits.
-std::string with_error(double value, std::optional<double> error) {
-  if (!error) return fmt::format("{:.4g}", value);
-  if (!(*error > 0)) return fmt::format("{:.4g}±0", value);
-  const int decimals = std::clamp(1 - static_cast<int>(std::floor(std::log10(*error))), 0, kMostDecimals);
-  return fmt::format("{:.{}f}±{:.{}f}", value, decimals, *error, decimals);
-}
-
-std::string percent(double share, double error) { return with_error(100 * share, 100 * error); }
+std::string percent(double share, double error) { return number_with_error(100 * share, 100 * error); }
 
 }  // namespace
 
@@ -42,10 +29,10 @@ std::string judgement_table(const std::vector<JudgedModel>& models) {
                                    // Four decimals whatever the error: models are paired, and differ by far less.
                                    fmt::format("{:.4f}±{:.2f}", model.result.perplexity, model.result.perplexity_se)};
     if (const auto& r = model.result.reference) {
-      cells.push_back(with_error(r->ln_ppl_ratio, r->ln_ppl_ratio_se));
-      cells.push_back(with_error(r->kl_mean, r->kl_mean_se));
-      cells.push_back(with_error(r->kl_median, r->kl_median_se));
-      cells.push_back(with_error(r->kl_999, r->kl_999_se));
+      cells.push_back(number_with_error(r->ln_ppl_ratio, r->ln_ppl_ratio_se));
+      cells.push_back(number_with_error(r->kl_mean, r->kl_mean_se));
+      cells.push_back(number_with_error(r->kl_median, r->kl_median_se));
+      cells.push_back(number_with_error(r->kl_999, r->kl_999_se));
       cells.push_back(percent(r->same_top, r->same_top_se));
       cells.push_back(percent(r->rms_dp, r->rms_dp_se));
     }

@@ -2,20 +2,23 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
+#include "report/markup.h"
 
 namespace adze {
 namespace {
 
-/// Characters, not bytes: every byte but the continuation bytes of UTF-8.
-std::size_t width_of(const std::string& text) {
-  return static_cast<std::size_t>(
-      std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+std::string padded(const std::string& text, std::size_t width, Align align) {
+  const std::string space(width - characters_in(text), ' ');
+  return align == Align::left ? text + space : space + text;
 }
 
-std::string padded(const std::string& text, std::size_t width, Align align) {
-  const std::string space(width - width_of(text), ' ');
-  return align == Align::left ? text + space : space + text;
+/// "12 more rows", or "" when none is left out.
+std::string left_out(std::size_t rows, std::size_t most) {
+  if (rows <= most) return "";
+  return fmt::format("{} more {}", rows - most, rows - most == 1 ? "row" : "rows");
 }
 
 }  // namespace
@@ -30,8 +33,8 @@ void Table::add_row(std::vector<std::string> cells) {
 std::string Table::text() const {
   std::vector<std::size_t> widths;
   for (std::size_t c = 0; c < columns_.size(); ++c) {
-    std::size_t width = width_of(columns_[c].title);
-    for (const auto& row : rows_) width = std::max(width, width_of(row[c]));
+    std::size_t width = characters_in(columns_[c].title);
+    for (const auto& row : rows_) width = std::max(width, characters_in(row[c]));
     widths.push_back(width);
   }
   std::string text;
@@ -43,8 +46,51 @@ std::string Table::text() const {
   };
   add_line([&](std::size_t c) { return padded(columns_[c].title, widths[c], columns_[c].align); });
   add_line([&](std::size_t c) { return std::string(widths[c], '-'); });
-  for (const auto& row : rows_)
-    add_line([&](std::size_t c) { return padded(row[c], widths[c], columns_[c].align); });
+  for (const auto& row : rows_) add_line([&](std::size_t c) { return padded(row[c], widths[c], columns_[c].align); });
+  return text;
+}
+
+std::string Table::csv() const {
+  std::string text;
+  const auto add_line = [&](const auto& cell_of) {
+    for (std::size_t c = 0; c < columns_.size(); ++c) text += (c > 0 ? "," : "") + csv_field(cell_of(c));
+    text += "\r\n";
+  };
+  add_line([&](std::size_t c) { return columns_[c].title; });
+  for (const auto& row : rows_) add_line([&](std::size_t c) { return row[c]; });
+  return text;
+}
+
+std::string Table::html(std::size_t most) const {
+  const auto attribute = [&](std::size_t c) { return columns_[c].align == Align::right ? " class=\"n\"" : ""; };
+  std::string text = "<table><thead><tr>";
+  for (std::size_t c = 0; c < columns_.size(); ++c)
+    text += fmt::format("<th scope=\"col\"{}>{}</th>", attribute(c), html_escaped(columns_[c].title));
+  text += "</tr></thead>\n<tbody>\n";
+  for (std::size_t r = 0; r < std::min(most, rows_.size()); ++r) {
+    text += "<tr>";
+    for (std::size_t c = 0; c < columns_.size(); ++c)
+      text += fmt::format("<td{}>{}</td>", attribute(c), html_escaped(rows_[r][c]));
+    text += "</tr>\n";
+  }
+  text += "</tbody></table>\n";
+  if (const std::string more = left_out(rows_.size(), most); !more.empty())
+    text += fmt::format("<p class=\"note\">{}.</p>\n", more);
+  return text;
+}
+
+std::string Table::markdown(std::size_t most) const {
+  std::string text;
+  const auto add_line = [&](const auto& cell_of) {
+    text += "|";
+    for (std::size_t c = 0; c < columns_.size(); ++c) text += " " + cell_of(c) + " |";
+    text += "\n";
+  };
+  add_line([&](std::size_t c) { return markdown_escaped(columns_[c].title); });
+  add_line([&](std::size_t c) -> std::string { return columns_[c].align == Align::right ? "---:" : "---"; });
+  for (std::size_t r = 0; r < std::min(most, rows_.size()); ++r)
+    add_line([&](std::size_t c) { return markdown_escaped(rows_[r][c]); });
+  if (const std::string more = left_out(rows_.size(), most); !more.empty()) text += fmt::format("\n{}.\n", more);
   return text;
 }
 
