@@ -28,7 +28,8 @@ std::string short_number(double value) { return std::isfinite(value) ? fmt::form
 std::string axis_number(double value) {
   constexpr double kLeastPlain = 1e-3, kMostPlain = 1e6;
   const double size = std::abs(value);
-  if (size == 0 || (size >= kLeastPlain * 0.999 && size < kMostPlain * 0.999)) return fmt::format("{:.6g}", value);
+  if (size == 0) return "0";
+  if (size >= kLeastPlain * 0.999 && size < kMostPlain * 0.999) return fmt::format("{:.6g}", value);
   const std::string text = fmt::format("{:.3e}", value);  // "-2.500e-05"
   const std::size_t e = text.find('e');
   const std::string factor = fmt::format("{:g}", std::stod(text.substr(0, e)));

@@ -20,11 +20,11 @@ h2{font-size:1.3rem;line-height:1.3;margin:0 0 .75rem}
 h3{font-size:1rem;line-height:1.4;margin:0 0 .15rem}
 p{margin:0 0 .75rem;max-width:46rem}
 .caption,.note{color:var(--muted);font-size:.9rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.75rem;margin:0 0 1rem;padding:0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.75rem;margin:0 0 1rem;padding:0}
 .tiles div{border:1px solid var(--grid);border-radius:8px;padding:.7rem .85rem}
 .tiles dt{color:var(--muted);font-size:.85rem}
 .tiles dd{margin:0}
-.tiles .value{font-size:1.45rem;font-weight:600;line-height:1.3;font-variant-numeric:tabular-nums}
+.tiles .value{font-size:1.3rem;font-weight:600;line-height:1.3;font-variant-numeric:tabular-nums}
 .facts{display:grid;grid-template-columns:minmax(8rem,max-content) 1fr;gap:.3rem 1.25rem;margin:0 0 1rem}
 .facts dt{color:var(--muted)}
 .facts dd{margin:0;font-variant-numeric:tabular-nums;unicode-bidi:isolate}

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <optional>
@@ -20,6 +18,7 @@
 #include "base/file.h"
 #include "export/export_testing.h"
 #include "model/forward.h"
+#include "node/node_program.h"
 
 namespace adze::testing {
 
@@ -27,37 +26,6 @@ namespace fs = std::filesystem;
 using Windows = std::vector<std::vector<std::int32_t>>;
 
 inline constexpr std::array kTexts = {"arithmetic", "code", "dialogue", "encyclopedia", "narrative"};
-
-inline std::string quoted(const fs::path& path) { return "'" + path.string() + "'"; }
-
-inline fs::path node_folder() { return fs::path(ADZE_SOURCE_DIR) / "tests/node"; }
-
-inline std::string node_program() {
-  const char* const stated = std::getenv("ADZE_NODE");
-  return stated && *stated ? quoted(stated) : "node";
-}
-
-/// What a shell command wrote to stdout; nothing when it failed.
-inline std::optional<std::string> output_of(const std::string& command) {
-  std::FILE* const pipe = ::popen(command.c_str(), "r");
-  if (!pipe) return std::nullopt;
-  std::string out;
-  std::array<char, 4096> piece;
-  for (std::size_t got = 0; (got = std::fread(piece.data(), 1, piece.size(), pipe)) > 0;) out.append(piece.data(), got);
-  if (::pclose(pipe) != 0) return std::nullopt;
-  return out;
-}
-
-/// Why there is no package of that name for Node.js here; empty when there is one.
-inline std::string missing_package(const std::string& name) {
-  constexpr int kOldestNode = 20;
-  const auto version = output_of(node_program() + " -p 'parseInt(process.versions.node)' 2>/dev/null");
-  if (!version) return "no Node.js: set ADZE_NODE, or run tests/run.sh, which installs it";
-  if (std::atoi(version->c_str()) < kOldestNode) return "Node.js is older than 20: set ADZE_NODE, or run tests/run.sh";
-  if (!fs::exists(node_folder() / "node_modules" / name))
-    return "tests/node/node_modules is missing: run tests/run.sh, or npm ci --ignore-scripts in tests/node";
-  return "";
-}
 
 /// Why llama.cpp cannot be run here; empty when it can.
 inline std::string missing_runtime() { return missing_package("node-llama-cpp"); }

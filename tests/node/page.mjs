@@ -6,10 +6,11 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const USAGE = `usage: node page.mjs check PAGE.html
+const USAGE = `usage: node page.mjs check PAGE.html [WIDTH light|dark]
        node page.mjs shot PAGE.html OUT.png WIDTH light|dark [SELECTOR [HOVER]]
 
-check: {"figures": count, "tables": count, "tooltips": count, "findings": ["what, where", ...]}
+check: {"figures": count, "tables": count, "tooltips": count, "findings": ["what, where", ...]}; without WIDTH in all of
+  1280 and 390 pixels, light and dark, with scripts and without.
 shot: the whole page, or what SELECTOR finds first, with the pointer on what HOVER finds first.
 ADZE_CHROMIUM: the browser, else /usr/bin/chromium.`;
 
@@ -127,6 +128,7 @@ async function pointAtMarks(page) {
     await mark.scrollIntoViewIfNeeded();
     await mark.hover({ timeout: 5000 });
     const tip = page.locator(".tip");
+    if ((await tip.count()) === 0) return { tooltips, findings: ["there are no tooltips"] };
     const shown = (await tip.isVisible()) ? await tip.textContent() : "";
     if (shown === expected) ++tooltips;
     else findings.push(`the tooltip says '${shown}' where '${expected}' is pointed at`);
@@ -161,31 +163,40 @@ async function openPage(browser, file, { width, scheme, scripts }, findings) {
   return page;
 }
 
-async function check(browser, file) {
+/** One look at the page; adds to `result`. Gives the colour of its paper. */
+async function lookOnce(browser, file, way, result) {
+  const findings = [];
+  const page = await openPage(browser, file, way, findings);
+  result.figures = await page.locator("figure").count();
+  result.tables = await page.locator("table").count();
+  const paper = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  if (way.scripts) {
+    const pointed = await pointAtMarks(page);
+    result.tooltips = pointed.tooltips;
+    findings.push(...pointed.findings);
+  }
+  findings.push(...(await page.evaluate(dataFindings)));
+  const layout = () => page.evaluate(`(${layoutFindings})(${LEAST_CONTRAST}, ${JSON.stringify(READ_ELEMENTS)})`);
+  findings.push(...(await layout()));
+  await page.evaluate(() => document.querySelectorAll("details").forEach((e) => (e.open = true)));
+  findings.push(...(await layout()).map((finding) => `data shown: ${finding}`));
+  const name = `${way.width} ${way.scheme}${way.scripts ? "" : " without scripts"}`;
+  result.findings.push(...findings.map((finding) => `${name}: ${finding}`));
+  await page.context().close();
+  return paper;
+}
+
+async function check(browser, [file, width, scheme]) {
   const result = { figures: 0, tables: 0, tooltips: 0, findings: [] };
+  if (width) {
+    await lookOnce(browser, file, { width: Number(width), scheme, scripts: true }, result);
+    return result;
+  }
   const papers = new Set();
-  for (const width of WIDTHS)
-    for (const scheme of ["light", "dark"])
-      for (const scripts of [true, false]) {
-        const findings = [];
-        const page = await openPage(browser, file, { width, scheme, scripts }, findings);
-        result.figures = await page.locator("figure").count();
-        result.tables = await page.locator("table").count();
-        papers.add(await page.evaluate(() => getComputedStyle(document.body).backgroundColor));
-        if (scripts) {
-          const pointed = await pointAtMarks(page);
-          result.tooltips = pointed.tooltips;
-          findings.push(...pointed.findings);
-        }
-        findings.push(...(await page.evaluate(dataFindings)));
-        const look = () => page.evaluate(`(${layoutFindings})(${LEAST_CONTRAST}, ${JSON.stringify(READ_ELEMENTS)})`);
-        findings.push(...(await look()));
-        await page.evaluate(() => document.querySelectorAll("details").forEach((e) => (e.open = true)));
-        findings.push(...(await look()).map((finding) => `data shown: ${finding}`));
-        const way = `${width} ${scheme}${scripts ? "" : " without scripts"}`;
-        result.findings.push(...findings.map((finding) => `${way}: ${finding}`));
-        await page.context().close();
-      }
+  for (const each of WIDTHS)
+    for (const paper of ["light", "dark"])
+      for (const scripts of [true, false])
+        papers.add(await lookOnce(browser, file, { width: each, scheme: paper, scripts }, result));
   if (papers.size !== 2) result.findings.push(`papers of two schemes: ${[...papers]}`);
   return result;
 }
@@ -200,17 +211,17 @@ async function shot(browser, [file, out, width, scheme, selector, hover]) {
 }
 
 const [command, ...rest] = process.argv.slice(2);
-const commands = { check: { run: (browser) => check(browser, rest[0]), least: 1 }, shot: { run: (browser) => shot(browser, rest), least: 4 } };
+const commands = { check: { run: check, least: 1 }, shot: { run: shot, least: 4 } };
 if (!commands[command] || rest.length < commands[command].least) {
   console.error(USAGE);
   process.exit(1);
 }
 const browser = await chromium.launch({
   executablePath: process.env.ADZE_CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu"],
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 try {
-  console.log(JSON.stringify(await commands[command].run(browser)));
+  console.log(JSON.stringify(await commands[command].run(browser, rest)));
 } finally {
   await browser.close();
 }

@@ -56,7 +56,7 @@ set_up_finds_what_is_missing() {
   source apps/setup.sh
   same "adze_missing" "adze-no-such-package" "$(adze_missing bash adze-no-such-package dpkg)"
   same "adze_missing, nothing missing" "" "$(adze_missing bash dpkg)"
-  same "adze_packages tests" "libgtest-dev libgmock-dev" "$(adze_packages tests | xargs)"
+  same "adze_packages tests" "libgtest-dev libgmock-dev chromium" "$(adze_packages tests | xargs)"
   adze_packages no-such-group >/dev/null 2>&1 && found "adze_packages accepts a group that does not exist"
 }
 

@@ -98,6 +98,7 @@ std::string rules() {
       "svg text{font-size:12px;fill:var(--ink);font-variant-numeric:tabular-nums}\n"
       "svg .muted{fill:var(--muted)}\n"
       "svg .small{font-size:11px}\n"
+      "svg .halo{paint-order:stroke;stroke:var(--paper);stroke-width:3;stroke-linejoin:round}\n"
       "svg .title{font-size:15px;font-weight:600}\n"
       "svg .paper{fill:var(--paper)}\n"
       "svg .grid{stroke:var(--grid);stroke-width:1}\n"
@@ -106,7 +107,6 @@ std::string rules() {
       "svg .empty{fill:none;stroke:var(--grid);stroke-width:1}\n"
       "svg .frame{fill:none;stroke:var(--ink);stroke-width:1.6}\n"
       "svg .noise{fill-opacity:.35}\n"
-      "svg .dashed{stroke-dasharray:6 4}\n"
       "svg .hollow{fill:var(--paper)}\n"
       "svg .hit{fill:transparent;stroke:none}\n";
   for (std::size_t s = 0; s < kSeriesColours; ++s)
