@@ -6,12 +6,18 @@
 #include "base/hash.h"
 
 namespace adze {
+namespace {
 
-RandomStream::RandomStream(std::uint64_t seed, std::string_view name)
-    : state_(hash64(name) ^ (seed * 0x9E3779B97F4A7C15ULL)) {}
+constexpr std::uint64_t kStep = 0x9E3779B97F4A7C15ULL;  // 2^64 over the golden ratio
+
+}  // namespace
+
+RandomStream::RandomStream(std::uint64_t seed, std::string_view name) : state_(hash64(name) ^ (seed * kStep)) {}
+
+void RandomStream::skip(std::uint64_t count) { state_ += count * kStep; }
 
 std::uint64_t RandomStream::next() {
-  state_ += 0x9E3779B97F4A7C15ULL;
+  state_ += kStep;
   std::uint64_t z = state_;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;

@@ -12,6 +12,8 @@ class RandomStream {
   RandomStream(std::uint64_t seed, std::string_view name);
 
   std::uint64_t next();
+  /// As if next() had been called `count` times.
+  void skip(std::uint64_t count);
   /// Uniform in [0, bound), without modulo bias. bound > 0.
   std::uint64_t below(std::uint64_t bound);
   /// Uniform in [0, 1), 53 bits.

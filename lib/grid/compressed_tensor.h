@@ -2,8 +2,9 @@
 // dequantize itself, and nothing else needs to know more.
 //
 // Kinds: DenseTensor (a dtype), QuantizedTensor (codes and scales of a grid), SparseTensor (a mask and what it keeps),
-// NestedTensor (bits of codes as planes); made of others: MixedRowsTensor (grid/rows/), ProductTensor, PivotedTensor,
-// SharedTensor, TrainTensor and SumTensor (grid/factors/). All are immutable and thread-safe to read.
+// NestedTensor (bits of codes as planes), SignTensor and DroppedTensor (grid/delta/); made of others: MixedRowsTensor
+// (grid/rows/), ProductTensor, PivotedTensor, SharedTensor, TrainTensor and SumTensor (grid/factors/). All are
+// immutable and thread-safe to read.
 #pragma once
 
 #include <cstddef>

@@ -2,6 +2,8 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "grid/delta/dropped_tensor.h"
+#include "grid/delta/sign_tensor.h"
 #include "grid/factors/pivoted_tensor.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/factors/sum_tensor.h"
@@ -98,6 +100,10 @@ std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& f
     return MixedRowsTensor::from_payload(std::move(*mixed), shape, std::move(payload));
   if (auto nested = parse_nested_format(format))
     return std::make_shared<NestedTensor>(std::move(*nested), shape, std::move(payload));
+  if (const auto scope = parse_sign_format(format))
+    return std::make_shared<SignTensor>(*scope, shape, std::move(payload));
+  if (auto dropped = parse_dropped_format(format))
+    return std::make_shared<DroppedTensor>(std::move(*dropped), shape, std::move(payload));
   if (auto sparse = parse_sparse_format(format))
     return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload));
   return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
@@ -116,6 +122,8 @@ std::uint64_t format_bytes(const std::string& format, Shape shape) {
     return checked_add(pivot_list_bytes(shape), format_bytes(*rest, rest_of(shape)));
   if (const auto mixed = parse_mixed_rows_format(format)) return mixed->bytes(shape);
   if (const auto nested = parse_nested_format(format)) return nested->bytes(shape);
+  if (const auto scope = parse_sign_format(format)) return sign_bytes(*scope, shape);
+  if (const auto dropped = parse_dropped_format(format)) return dropped->bytes(shape);
   if (const auto sparse = parse_sparse_format(format)) return sparse_bytes(*sparse->grid, sparse->pattern, shape);
   return grid_from_name(format)->bytes(shape);
 }
@@ -130,14 +138,16 @@ std::uint64_t format_multiplications(const std::string& format, Shape shape) {
   if (const auto train = parse_train_format(format)) return train_multiplications(train->train);
   if (const auto rest = parse_pivoted_format(format)) return format_multiplications(*rest, rest_of(shape));
   if (parse_mixed_rows_format(format)) return shape.count();  // zero rows are not known before they are chosen
-  if (parse_nested_format(format)) return shape.count();
+  if (parse_nested_format(format) || parse_sign_format(format)) return shape.count();
+  if (const auto dropped = parse_dropped_format(format)) return dropped->kept;
   if (const auto sparse = parse_sparse_format(format)) return shape.count() - sparse->pattern.zeros(shape);
   return shape.count();
 }
 
 bool is_composed(const std::string& format) {
   return parse_sum_format(format) || parse_product_format(format) || parse_train_format(format) ||
-         parse_mixed_rows_format(format) || parse_nested_format(format);
+         parse_mixed_rows_format(format) || parse_nested_format(format) || parse_sign_format(format) ||
+         parse_dropped_format(format);
 }
 
 std::string dense_format(const std::string& format) {

@@ -10,6 +10,8 @@
 //   train 16x16 by 16x48 bonds 64 [f16]   a tensor train of cores in a format
 //   int4 g128 sym + rank 32 [f16] [f16]   a sum
 //   rows of 96 bytes [zero] [int2 g128 sym] [int4 g128 sym]   rows with one of these grids each
+//   signs per row                         signs times a scale of each row, or per matrix
+//   dropped 90% seed 7 keeps 1234 of NAME   what a random mask keeps
 #pragma once
 
 #include <cstddef>
@@ -35,11 +37,12 @@ std::uint64_t format_bytes(const std::string& format, Shape shape);
 /// Multiplications of a product with one vector, as CompressedTensor::multiplications(). Throws bad_data.
 std::uint64_t format_multiplications(const std::string& format, Shape shape);
 
-/// True for products, trains, sums and mixed rows, which only densify by being multiplied out and rounded.
+/// True for products, trains, sums, mixed rows, nested codes, signs and dropped values, which only densify by being
+/// decoded and rounded.
 bool is_composed(const std::string& format);
 
-/// The format of densified(): "int4 g128 sym, 2:4" becomes "int4 g128 sym", products, trains, sums and mixed rows become
-/// f16, or bf16 where a part is bf16; other formats stay.
+/// The format of densified(): "int4 g128 sym, 2:4" becomes "int4 g128 sym", what is_composed() becomes f16, or bf16
+/// where a part is bf16; other formats stay.
 std::string dense_format(const std::string& format);
 
 /// The tensor itself; the same values without a mask of one that is sparse; of products and sums, their values rounded

@@ -2,9 +2,9 @@
 //
 // It maps a file, checks its manifest, finds tensors and multiplies with them as they are stored: floats, small floats
 // (FP8, MXFP8, NVFP4), integer grids, GGUF's block grids, masks, products, pivoted and shared factors, tensor trains,
-// sums, mixed rows, nested codes. What it does not know is refused with ADZE_PACK_UNSUPPORTED and its name. It trusts
-// no number of a file, calls no program's exit, and keeps no state outside of what it returns. Plain loops: a
-// reference, not a fast runtime.
+// sums, mixed rows, nested codes, signs, dropped values. What it does not know is refused with ADZE_PACK_UNSUPPORTED
+// and its name. It trusts no number of a file, calls no program's exit, and keeps no state outside of what it returns.
+// Plain loops: a reference, not a fast runtime.
 #pragma once
 
 #include <stddef.h>

@@ -75,6 +75,10 @@ struct Vocabulary {
   std::vector<std::int32_t> suffix_ids;    ///< and after it
 };
 
+/// The first id that does not stand for the same text in both; nothing when all do. Which added tokens are special may
+/// differ: a GGUF calls all of them so that look like markup.
+std::optional<std::size_t> first_difference(const Vocabulary& a, const Vocabulary& b);
+
 /// "byte-level" or "SentencePiece-style".
 std::string_view name_of(BpeAlphabet kind);
 

@@ -31,6 +31,15 @@ TEST(RandomStream, IsSplitMix64) {
   EXPECT_EQ(random.next(), 0x06C45D188009454FULL);
 }
 
+TEST(RandomStream, SkipsNumbersWithoutMakingThem) {
+  RandomStream one(3, "a"), other(3, "a");
+  for (int i = 0; i < 12345; ++i) one.next();
+  other.skip(12000);
+  other.skip(0);
+  other.skip(345);
+  EXPECT_EQ(one.next(), other.next());
+}
+
 TEST(RandomStream, KeysGiveDifferentNumbers) {
   const std::uint64_t first = RandomStream(1, "a").next();
   EXPECT_EQ(RandomStream(1, "a").next(), first);

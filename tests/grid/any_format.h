@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "grid/compressed_tensor.h"
+#include "grid/delta/dropped_tensor.h"
+#include "grid/delta/sign_tensor.h"
 #include "grid/factors/pivoted_tensor.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/factors/sum_tensor.h"
@@ -92,6 +94,12 @@ inline AnyTensor random_tensor(const std::string& format, Shape shape, const std
     return std::make_shared<NestedTensor>(
         NestedTensor::from_integers(dynamic_cast<const QuantizedTensor&>(*integers), nested->planes));
   }
+  if (const auto scope = parse_sign_format(format)) {
+    const std::vector<std::uint16_t> scales(*scope == SignScope::row ? shape.rows : 1, float_to_f16(0.75f));
+    return std::make_shared<SignTensor>(SignTensor::of_values(*scope, random_weights(shape, name), scales));
+  }
+  if (const auto dropped = parse_dropped_format(format))
+    return std::make_shared<DroppedTensor>(DroppedTensor::of_values(dropped->mask, random_weights(shape, name), 2.5f));
   const auto sparse = parse_sparse_format(format);
   Encoding encoding(sparse ? sparse->grid : grid_from_name(format), shape);
   if (sparse) encoding.prune(sparse->pattern, random_mask(sparse->pattern, shape));
@@ -120,6 +128,12 @@ inline std::vector<std::string> sparse_formats() {
   return formats;
 }
 
+/// How many values the mask keeps is part of the name.
+inline std::string dropped_of(double probability, Shape shape) {
+  const DropMask mask(probability, 7, "layers.0.mlp.up_proj");
+  return dropped_format({mask, mask.kept(shape)});
+}
+
 /// For 256 x 256 weights.
 inline std::vector<std::string> composed_formats() {
   return {"rank 24 [f16] [f16]",
@@ -135,7 +149,11 @@ inline std::vector<std::string> composed_formats() {
           "rows of 144 bytes [gguf/q4_k]",
           "planes 3 of int4 g64 sym",
           "planes 2 of int6 channel asym bf16",
-          "planes 8 of int8 g32 asym"};
+          "planes 8 of int8 g32 asym",
+          "signs per matrix",
+          "gguf/q4_0 + signs per row",
+          dropped_of(0.9, {256, 256}),
+          "bf16 + " + dropped_of(0.125, {256, 256})};
 }
 
 }  // namespace adze::grid_testing
