@@ -41,16 +41,6 @@ NamedTokenizer find_tokenizer(const Options& options, const std::vector<OpenedMo
   fail(ErrorKind::usage, "no model given has a tokenizer.json; name one with --tokenizer FILE or a --reference folder");
 }
 
-/// The first id that does not stand for the same text in both; nothing when all do. Which added tokens are special may
-/// differ: a GGUF calls all of them so that look like markup.
-std::optional<std::size_t> first_difference(const Vocabulary& a, const Vocabulary& b) {
-  const auto same_text = [](const TokenEntry& x, const TokenEntry& y) { return x.text == y.text; };
-  const auto [in_a, in_b] =
-      std::mismatch(a.tokens.begin(), a.tokens.end(), b.tokens.begin(), b.tokens.end(), same_text);
-  if (in_a == a.tokens.end() && in_b == b.tokens.end()) return std::nullopt;
-  return in_a - a.tokens.begin();
-}
-
 /// The text is read with one tokenizer: a model with another would be judged on ids that mean something else to it.
 void check_vocabularies(const NamedTokenizer& used, const std::vector<OpenedModel>& models) {
   const Vocabulary& vocabulary = used.tokenizer.vocabulary();
@@ -142,12 +132,13 @@ void judge(const Options& options, Tool& tool) {
 
 int main(int argc, char** argv) {
   Options options;
-  Tool tool(
-      "adze-eval",
-      "Judges models on a text: perplexity and, against a reference, the divergence of every next-token "
-      "distribution.\nModels are Hugging Face folders, model stores, output folders of adze-compress and GGUF files.",
-      "  adze eval OUT --reference MODEL --text calibration_data/heldout.yaml\n"
-      "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json");
+  Tool tool("adze-eval",
+            "Judges models on a text: perplexity and, against a reference, the divergence of every next-token "
+            "distribution.\nModels are Hugging Face folders, model stores, output folders of adze-compress, GGUF "
+            "files, packs and deltas.",
+            "  adze eval OUT --reference MODEL --text calibration_data/heldout.yaml\n"
+            "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json\n"
+            "  adze eval D.adze --base BASE --reference TUNED --text calibration_data/heldout.yaml");
   tool.app().add_option("models", options.models, "models to judge")->required();
   tool.app().add_option("--reference", options.reference, "the model they should resemble, usually the original");
   tool.app()

@@ -17,6 +17,7 @@ struct Options {
   std::string out;
   bool copy = false;
   bool overwrite = false;
+  OpenModelOptions open;
 };
 
 /// "layers.0.self_attn.q_proj.weight": the module and the kind of tensor.
@@ -30,7 +31,7 @@ void import(const Options& options, Tool& tool) {
     fail(ErrorKind::usage, "{}: a model store is a .h5 file", options.out);
   if (!options.overwrite && std::filesystem::exists(options.out))
     fail(ErrorKind::cannot_create, "{}: exists; replace it with --overwrite", options.out);
-  const OpenedModel model = open_model(options.model);
+  const OpenedModel model = open_model(options.model, options.open);
   const TensorSource& source = model.require_source();
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
@@ -71,9 +72,11 @@ int main(int argc, char** argv) {
       "Hugging Face names, blocks and codes decoded to f32.",
       "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
       "model.h5");
-  tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file or a pack")->required();
+  tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file, a pack or a delta")
+      ->required();
   tool.app().add_option("-o,--output", options.out, "the store, a .h5 file")->required();
   tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");
+  add_base_option(tool.app(), options.open);
   return tool.run(argc, argv, [&] { import(options, tool); });
 }

@@ -31,6 +31,7 @@ constexpr std::array kVerbs{
     Verb{"prune", "model + statistics -> pruned model, one sparsity and one solver"},
     Verb{"allocate", "recipe with a budget + statistics -> recipe with a scheme for every matrix"},
     Verb{"factorize", "model + statistics -> products of smaller matrices, one solver"},
+    Verb{"delta", "base + fine-tuned model -> what they differ by, in a pack"},
     Verb{"inspect", "what a file or folder is, what it holds, whether it is whole"},
 };
 

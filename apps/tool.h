@@ -47,12 +47,21 @@ class Tool {
   std::unique_ptr<Progress> progress_;
 };
 
-/// Declares --source and --trust, the same in every tool that opens models. `options` must outlive the parsing.
+/// Declares --base. `options` must outlive the parsing.
+inline void add_base_option(CLI::App& app, OpenModelOptions& options) {
+  app.add_option_function<std::string>(
+         "--base", [&options](const std::string& model) { options.base = model; },
+         "of a delta (adze delta): the model that it is the difference from")
+      ->type_name("MODEL");
+}
+
+/// Declares --source, --trust and --base, the same in every tool that opens models. `options` must outlive the parsing.
 inline void add_model_options(CLI::App& app, OpenModelOptions& options) {
   app.add_option_function<std::string>(
          "--source", [&options](const std::string& folder) { options.source = folder; },
          "where the checkpoint of a model store lies now")
       ->type_name("DIR");
+  add_base_option(app, options);
   app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
 }
 

@@ -430,6 +430,17 @@ static int read_pair(reading* r, span in) {
   return got == 0 ? 1 : refuse(r, "malformed provenance");
 }
 
+// A pack of differences is no model without the one that they are from.
+static int refuse_delta(reading* r, span base) {
+  const char* name = "";
+  field f;
+  while (next_field(&base, &f) == 1)
+    if (f.type == 2 && f.number == 1) name = keep_text(r, f.bytes);
+  fail(r->error, ADZE_PACK_UNSUPPORTED,
+       "a delta, the difference from the model '%.100s', which this reader does not add", name);
+  return 0;
+}
+
 static int read_model(reading* r, span in) {
   adze_pack_model* const model = &r->pack->model;
   field f;
@@ -443,6 +454,7 @@ static int read_model(reading* r, span in) {
     if (f.number == 1) model->name = keep_text(r, f.bytes);
     if (f.number == 2 && !read_architecture(r, f.bytes)) return 0;
     if (f.number == 3 && !read_pair(r, f.bytes)) return 0;
+    if (f.number == 5) return refuse_delta(r, f.bytes);
   }
   if (got < 0) return refuse(r, "malformed model");
   if (r->pack->piece_bytes < 4096 || r->pack->piece_bytes > (uint64_t)1 << 30)
@@ -495,9 +507,9 @@ static int read_shape(reading* r, span in, adze_pack_tensor* tensor) {
 }
 
 static int refuse_encoding(reading* r, const adze_pack_tensor* tensor, uint64_t encoding) {
-  static const char* const kNames[] = {"raw", "rans", "planes", "delta"};
+  static const char* const kNames[] = {"raw", "rans", "planes", "delta", "same"};
   fail(r->error, ADZE_PACK_UNSUPPORTED, "tensor '%.100s': encoding %lu (%s)", tensor->name, (unsigned long)encoding,
-       encoding < 4 ? kNames[encoding] : "unknown");
+       encoding < 5 ? kNames[encoding] : "unknown");
   return 0;
 }
 
@@ -1109,7 +1121,7 @@ static void integer_row(const grid* g, const byte* head, const byte* row, uint64
 
 // ---- matrices
 
-typedef enum kind { FLOATS, GRID, SPARSE, PRODUCT, PIVOTED, TRAIN, SUM, MIXED_ROWS, NESTED } kind;
+typedef enum kind { FLOATS, GRID, SPARSE, PRODUCT, PIVOTED, TRAIN, SUM, MIXED_ROWS, NESTED, SIGNS, DROPPED } kind;
 typedef enum pattern { UNSTRUCTURED, N_OF_M, BLOCKS, ROWS } pattern;
 
 typedef struct mask {
@@ -1130,7 +1142,7 @@ struct adze_matrix {
   grid grid;
   mask mask;
   const byte *sides, *codes;             // SPARSE
-  uint64_t *kept_before, *units_before;  // SPARSE: [rows], of the rows before
+  uint64_t *kept_before, *units_before;  // SPARSE, DROPPED: [rows], of the rows before
   byte* kept;                            // SPARSE: [cols], of one row
   adze_matrix** parts;                   // PRODUCT, SUM: two; PIVOTED: one; TRAIN: cores; MIXED_ROWS: by grid or NULL
   unsigned part_count;
@@ -1138,6 +1150,9 @@ struct adze_matrix {
   uint32_t* places;  // PIVOTED: [rows] columns; MIXED_ROWS: [rows], of a row among its grid's
   byte* grid_of;     // MIXED_ROWS: [rows]
   unsigned planes;   // NESTED: leading bits of codes that are stored
+  int row_scales;    // SIGNS: a scale of each row
+  uint64_t stream;   // DROPPED: state of the random numbers before the first
+  double least;      // DROPPED: a number of [0, 1) from here on is kept
   float* row;        // [cols], what multiplying decodes into
   float *scratch, *more_scratch;
 };
@@ -1848,6 +1863,84 @@ static void nested_row(const adze_matrix* m, uint64_t row, float* out) {
   }
 }
 
+// "per row" or "per matrix": scales of f16, then a bit a weight, set where it is negative.
+static adze_matrix* prepare_signs(preparing* p, span format, span rest, uint64_t rows, uint64_t cols, const byte* data,
+                                  uint64_t room) {
+  const int row_scales = take(&rest, "per row");
+  const uint64_t scales = row_scales ? rows : 1;
+  uint64_t bytes;
+  adze_matrix* m;
+  if ((!row_scales && !take(&rest, "per matrix")) || rest.at != rest.end) return refuse_format(p, format);
+  if (!multiply_sizes(rows, packed_bytes(cols, 1), &bytes) || bytes > room || 2 * scales > room - bytes)
+    return refuse_payload(p, "signs that are not there");
+  m = new_matrix(SIGNS, format, rows, cols, data);
+  if (m == NULL) return no_memory(p);
+  m->row_scales = row_scales;
+  m->codes = data + 2 * scales;
+  m->bytes = 2 * scales + bytes;
+  return m;
+}
+
+static void signs_row(const adze_matrix* m, uint64_t row, float* out) {
+  const float scale = float_of_f16(read16(m->data + (m->row_scales ? 2 * row : 0)));
+  const byte* const signs = m->codes + row * packed_bytes(m->cols, 1);
+  uint64_t c;
+  for (c = 0; c < m->cols; ++c) out[c] = read_bits(signs, c, 1) != 0 ? -scale : scale;
+}
+
+// SplitMix64; number `index` of those that follow `state`, in [0, 1).
+static double uniform_at(uint64_t state, uint64_t index) {
+  uint64_t z = state + (index + 1) * UINT64_C(0x9E3779B97F4A7C15);
+  z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+  z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+  z ^= z >> 31;
+  return (double)(z >> 11) / 9007199254740992.0;  // 2^53
+}
+
+static int is_kept(const adze_matrix* m, uint64_t row, uint64_t c) {
+  return uniform_at(m->stream, row * m->cols + c) >= m->least;
+}
+
+// "90% seed 7 keeps 1234 of NAME": a factor of f32, then f16 of what is kept.
+static adze_matrix* prepare_dropped(preparing* p, span format, span rest, uint64_t rows, uint64_t cols,
+                                    const byte* data, uint64_t room) {
+  uint64_t millionths, seed, kept, count, r, c, before = 0;
+  adze_matrix* m;
+  if (!take_percentage(&rest, &millionths) || millionths > 999000 || !take(&rest, " seed ") ||
+      !take_number(&rest, &seed) || !take(&rest, " keeps ") || !take_number(&rest, &kept) || !take(&rest, " of ") ||
+      rest.at == rest.end)
+    return refuse_format(p, format);
+  // A mask of the largest probability leaves four times as many.
+  if (!multiply_sizes(rows, cols, &count) || cols == 0 || kept > room / 2 || count / 4000 > kept + 16 ||
+      4 + 2 * kept > room)
+    return refuse_payload(p, "kept values that are not there");
+  m = new_matrix(DROPPED, format, rows, cols, data);
+  if (m == NULL) return no_memory(p);
+  m->stream = adze_pack_hash64(rest.at, (size_t)size_of(rest)) ^ seed * UINT64_C(0x9E3779B97F4A7C15);
+  m->least = (double)millionths / 1000000.0;
+  m->bytes = 4 + 2 * kept;
+  m->kept_before = malloc((size_t)(rows + 1) * sizeof *m->kept_before);
+  if (m->kept_before == NULL) return no_memory(p), freed(m);
+  for (r = 0; r < rows; ++r) {
+    m->kept_before[r] = before;
+    for (c = 0; c < cols; ++c) before += (uint64_t)is_kept(m, r, c);
+  }
+  if (before != kept) return refuse_payload(p, "another number of kept values than the mask has"), freed(m);
+  return m;
+}
+
+static void dropped_row(const adze_matrix* m, uint64_t row, float* out) {
+  const float factor = read_float(F32, m->data);
+  const byte* next = m->data + 4 + 2 * m->kept_before[row];
+  uint64_t c;
+  for (c = 0; c < m->cols; ++c) {
+    out[c] = 0;
+    if (!is_kept(m, row, c)) continue;
+    out[c] = factor * float_of_f16(read16(next));
+    next += 2;
+  }
+}
+
 static adze_matrix* prepare(preparing* p, span format, uint64_t rows, uint64_t cols, const byte* data, uint64_t room) {
   const float_type floats = take_float_type(format);
   const byte* at;
@@ -1874,6 +1967,10 @@ static adze_matrix* prepare(preparing* p, span format, uint64_t rows, uint64_t c
     m = prepare_mixed_rows(p, format, rest, rows, cols, data, room);
   else if (take(&rest, "planes "))
     m = prepare_nested(p, format, rest, rows, cols, data, room);
+  else if (take(&rest, "signs "))
+    m = prepare_signs(p, format, rest, rows, cols, data, room);
+  else if (take(&rest, "dropped "))
+    m = prepare_dropped(p, format, rest, rows, cols, data, room);
   else if ((at = find_word(format, ", ")) != NULL) {
     const span values = {format.at, at}, pattern_text = {at + 2, format.end};
     m = prepare_sparse(p, format, values, pattern_text, rows, cols, data, room);
@@ -1970,6 +2067,12 @@ void adze_matrix_row(adze_matrix* m, uint64_t row, float* out) {
       break;
     case NESTED:
       nested_row(m, row, out);
+      break;
+    case SIGNS:
+      signs_row(m, row, out);
+      break;
+    case DROPPED:
+      dropped_row(m, row, out);
       break;
   }
 }

@@ -13,6 +13,11 @@ void describe_pack(const Path& path, Inspection& inspection) {
   add(inspection, "model", manifest.name);
   add(inspection, "file_bytes", manifest.file_bytes);
   add(inspection, "manifest_bytes", manifest.data_start);
+  if (manifest.base) {
+    add(inspection, "delta_of", manifest.base->name);
+    add(inspection, "base_hash", manifest.base->hash);
+    add(inspection, "delta_bits_per_weight", manifest.bits_per_weight());
+  }
   add_architecture(inspection, manifest.architecture);
   std::vector<std::string> files;
   for (const PackedFile& file : manifest.files)
@@ -20,7 +25,7 @@ void describe_pack(const Path& path, Inspection& inspection) {
   add(inspection, "files", std::move(files));
   for (const auto& [key, value] : manifest.provenance) inspection.metadata.push_back({key, "STRING", value});
   for (const PackTensor& tensor : manifest.tensors)
-    inspection.tensors.push_back({tensor.name, tensor.format, tensor.shape, tensor.region.bytes});
+    inspection.tensors.push_back({tensor.name, tensor.in_words(), tensor.shape, tensor.region.bytes});
 }
 
 void verify_pack(const Path& path, Inspection& inspection, Progress& progress) {
@@ -41,8 +46,9 @@ void verify_pack(const Path& path, Inspection& inspection, Progress& progress) {
   if (files_are_whole) check(inspection, [&] { weights.emplace(path); });
   for (std::size_t i = 0; i < manifest.tensors.size(); ++i) {
     const PackTensor& tensor = manifest.tensors[i];
-    if (look(fmt::format("tensor '{}'", tensor.name), tensor.region) && weights)
-      check(inspection, [&] { weights->tensor(*weights->pack().find(tensor.name)); });
+    if (look(fmt::format("tensor '{}'", tensor.name), tensor.region) && weights &&
+        tensor.encoding != PackEncoding::same)
+      check(inspection, [&] { weights->stored(*weights->pack().find(tensor.name)); });
     progress.update(i + 1);
   }
 }

@@ -159,8 +159,18 @@ std::vector<std::pair<std::string, std::string>> kept_provenance(const PackManif
   return kept;
 }
 
-void open_pack(OpenedModel& model, const OpenModelOptions&) {
-  auto weights = std::make_shared<PackWeights>(model.path);
+/// A pack, or a delta and its base. A base is no delta itself: one is given.
+std::shared_ptr<PackWeights> open_pack_weights(const fs::path& path, const OpenModelOptions& options) {
+  const PackFile pack(path);
+  if (!pack.manifest().base) return std::make_shared<PackWeights>(path);
+  if (!options.base) fail(ErrorKind::missing_input, "{}", missing_base_message(pack));
+  OpenModelOptions of_base = options;
+  of_base.base.reset();
+  return std::make_shared<PackWeights>(path, base_model(open_model(*options.base, of_base)));
+}
+
+void open_pack(OpenedModel& model, const OpenModelOptions& options) {
+  auto weights = open_pack_weights(model.path, options);
   const PackManifest& manifest = weights->pack().manifest();
   model.name = is_showable(manifest.name) ? manifest.name : model.path.stem().string();
   model.provenance = kept_provenance(manifest);
@@ -232,6 +242,14 @@ ModelKind detect_model(const fs::path& path) {
        "{}: is no model; a model is a Hugging Face folder, a model store (.h5), an output folder of adze-compress, "
        "a GGUF file or a pack",
        path.string());
+}
+
+BaseModel base_model(const OpenedModel& model) {
+  if (model.kind == ModelKind::compressed)
+    fail(ErrorKind::bad_data, "{}: is a {}; as a base it must be a pack, which adze export makes of it",
+         model.path.string(), name_of(model.kind));
+  model.require_source();
+  return {model.path.string(), model.architecture(), model.source};
 }
 
 OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {

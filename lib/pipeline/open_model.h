@@ -1,6 +1,6 @@
 // One way to open every model that adze reads: a Hugging Face folder, a model store, the output of adze-compress, a
-// GGUF file, a pack. Which it is, the path tells: a folder with store/model.h5, another folder, a .gguf file; or, of a
-// pack, its first bytes.
+// GGUF file, a pack; a delta pack together with its base. Which it is, the path tells: a folder with store/model.h5,
+// another folder, a .gguf file; or, of a pack, its first bytes.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +13,7 @@
 
 #include "checkpoint/folder_files.h"
 #include "checkpoint/tensor_source.h"
+#include "model/pack/base_model.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
 
@@ -24,6 +25,7 @@ std::string_view name_of(ModelKind kind);
 struct OpenModelOptions {
   std::optional<std::filesystem::path> source;  ///< of a model store: where the checkpoint lies now
   bool trust = false;                           ///< of a model store: open it although its checksum does not match
+  std::optional<std::filesystem::path> base;    ///< of a delta: the model that it is the difference from
 };
 
 struct OpenedModel {
@@ -53,6 +55,9 @@ struct OpenedModel {
 /// Throws missing_input when there is nothing at `path`, bad_data when it is no model of these kinds or a broken one.
 ModelKind detect_model(const std::filesystem::path& path);
 OpenedModel open_model(const std::filesystem::path& path, const OpenModelOptions& options = {});
+
+/// A model as the base of a delta. Throws bad_data for one without a source.
+BaseModel base_model(const OpenedModel& model);
 
 /// Hash of what decides a model's weights: texts, tensors, and contents, or size and time of the files that hold them.
 std::string model_identity(const OpenedModel& model);

@@ -304,6 +304,7 @@ TEST(PackExport, OldFilesStayReadableAndAreWrittenAlike) {
   std::size_t files = 0;
   for (const auto& entry : fs::directory_iterator(fs::path(ADZE_SOURCE_DIR) / "tests/fuzz/corpus/pack")) {
     SCOPED_TRACE(entry.path().filename());
+    if (PackFile(entry.path()).manifest().base) continue;  // a delta is not exported without its base
     const PackWeights old(entry.path());
     const std::vector<StoreFile> kept = old.files();
     const PackManifest& manifest = old.pack().manifest();

@@ -1,13 +1,17 @@
 // Opens any bytes as a pack, with our reader and with the one in C; once as they are, and once with the checksums of
 // header and records made right, so that what lies behind them is met, too. Whatever both can decode must have the same
-// values.
+// values. Deltas are opened with a base of zeros.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "grid/format.h"
@@ -90,6 +94,29 @@ void run_c(const std::string& bytes) {
   adze_pack_close(pack);
 }
 
+/// The base of the deltas among the seeds: of any architecture, all zeros.
+class Zeros final : public adze::TensorSource {
+ public:
+  explicit Zeros(const adze::Architecture& architecture) {
+    for (const adze::TensorSpec& spec : adze::expected_tensors(architecture))
+      tensors_.push_back({spec.hf_name, adze::DType::f32, spec.shape, 4 * adze::checked_product(spec.shape)});
+    std::ranges::sort(tensors_, {}, &adze::TensorInfo::name);
+  }
+  std::span<const adze::TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return "zeros"; }
+  void read(const adze::TensorInfo&, std::uint64_t, std::span<std::byte> out) const override {
+    std::ranges::fill(out, std::byte{0});
+  }
+
+ private:
+  std::vector<adze::TensorInfo> tensors_;
+};
+
+void add_to_base(const std::filesystem::path& path, const adze::PackManifest& manifest) {
+  const adze::PackWeights model(path, {"zeros", manifest.architecture, std::make_shared<Zeros>(manifest.architecture)});
+  if (model.architecture().layers > 0) model.block(0);
+}
+
 void run_ours(const std::string& bytes) {
   const adze::fuzz::MemoryFile memory(reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
   try {
@@ -108,6 +135,9 @@ void run_ours(const std::string& bytes) {
     if (pack.manifest().architecture.hidden > 256 || pack.manifest().architecture.ffn > 256) return;
     const adze::PackWeights model(memory.path());
     model.files();
+    for (const adze::PackTensor& tensor : pack.manifest().tensors)
+      if (pack.manifest().base && tensor.encoding != adze::PackEncoding::same) model.stored(tensor);
+    if (pack.manifest().base) return add_to_base(memory.path(), pack.manifest());
     if (model.architecture().layers > 0) model.block(0);
     model.final_norm();
   } catch (const adze::Error&) {

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "checkpoint/checkpoint_testing.h"
+#include "model/memory_source.h"
 #include "model/pack/pack_weights.h"
 
 namespace adze {
@@ -215,7 +216,12 @@ TEST_F(HostilePacks, ManifestsThatLie) {
     f.items[2].more = number(8, 16);
   });
   refuses_change("encoding 2 (planes) is not read", [](HandMade& f) { f.items[2].encoding = 2; });
-  refuses_change("encoding 3 (delta) is not read", [](HandMade& f) { f.items[2].encoding = 3; });
+  for (const std::uint64_t encoding : {3, 4})  // of a delta, which this is not
+    refuses_change("differ from a base, which the model record does not have", [&](HandMade& f) {
+      f.items[2].encoding = encoding;
+      if (encoding == 4) f.items[2].format = "base", f.items[2].bytes = "";
+    });
+  refuses_change("differ from a base", [](HandMade& f) { f.items[2].more = text(9, std::string(32, 'a')); });
   refuses_change("encoding 77 (unknown) is not read", [](HandMade& f) { f.items[2].encoding = 77; });
   // A later value of a field wins, as protobuf says.
   refuses_change("the next multiple of 64", [](HandMade& f) { f.items[2].more = text(7, number(1, 64)); });
@@ -235,6 +241,118 @@ TEST_F(HostilePacks, ManifestsThatLie) {
     f.items[2].format = "rank 1 [f32] [shared layers.0.self_attn.k_proj [f32]]";
     f.items[2].bytes.resize(8);
   });
+}
+
+/// A base of random floats, and a delta from it made by hand: q is base + what is stored, k the base's own, as is the
+/// first norm; everything else is stored in full.
+struct HandMadeDelta : HandMade {
+  MemorySource base_source;
+  BaseModel base;
+  std::vector<std::string> hashes;
+  std::string hash_of_all;  ///< "" : the right one
+
+  HandMadeDelta() {
+    const TempFolder folder;
+    base.architecture = PackWeights(folder.put("plain.adze", HandMade().bytes())).architecture();
+    base_source = random_source(base.architecture);
+    base.origin = "the base";
+    base.source = std::make_shared<MemorySource>(base_source);
+    items[2].encoding = 3;
+    for (const std::size_t same : {std::size_t{1}, std::size_t{3}}) {
+      items[same].encoding = 4;
+      items[same].format = "base";
+      items[same].bytes = "";
+    }
+    for (const Item& item : items) {
+      const std::uint64_t rows = item.shape.size() == 2 ? item.shape[0] : 1;
+      std::string of_base = fmt::format("{} {} x {}\n", item.name, rows, item.shape.back());
+      for (const float value : base_source.values(item.name)) of_base += raw(value);
+      hashes.push_back(hash_hex(of_base));
+    }
+  }
+
+  std::string bytes() {
+    std::string all;
+    for (std::size_t i = 0; i < items.size(); ++i) {
+      items[i].more += text(9, hashes[i]);
+      all += hashes[i];
+    }
+    model += text(5, text(1, "hand's base") + text(2, hash_of_all.empty() ? hash_hex(all) : hash_of_all));
+    return HandMade::bytes();
+  }
+};
+
+TEST(DeltaPack, IsAddedToItsBase) {
+  HandMadeDelta made;
+  const TempFolder folder;
+  const PackWeights model(folder.put("d.adze", made.bytes()), made.base);
+  const BlockWeights block = model.block(0);
+  const auto of_base = [&](const char* name) { return made.base_source.values(name); };
+  std::vector<float> q = of_base("model.layers.0.self_attn.q_proj.weight");
+  for (std::size_t i = 0; i < q.size(); ++i) q[i] += static_cast<float>(i);
+  EXPECT_THAT(block[LinearSlot::q].weight->decode().values(), ::testing::ElementsAreArray(q));
+  EXPECT_THAT(block[LinearSlot::k].weight->decode().values(),
+              ::testing::ElementsAreArray(of_base("model.layers.0.self_attn.k_proj.weight")));
+  EXPECT_THAT(block[LinearSlot::v].weight->decode().values(), ElementsAre(0, 1, 2, 3)) << "in full";
+  EXPECT_EQ(block.input_norm, of_base("model.layers.0.input_layernorm.weight"));
+  EXPECT_EQ(model.pack().manifest().base->name, "hand's base");
+  // As a checkpoint it is all floats.
+  const PackSource source(std::make_shared<PackWeights>(model.pack().file().path(), made.base));
+  const TensorInfo& info = *source.find("model.layers.0.self_attn.q_proj.weight");
+  std::vector<float> values(4);
+  source.read(info, 0, std::as_writable_bytes(std::span(values)));
+  EXPECT_EQ(values, q);
+}
+
+TEST(DeltaPack, IsNothingWithoutItsBase) {
+  HandMadeDelta made;
+  const TempFolder folder;
+  const PackWeights model(folder.put("d.adze", made.bytes()));  // to be looked at, not computed with
+  expect_error(ErrorKind::missing_input, "a delta, what a model differs by from 'hand's base'",
+               [&] { model.block(0); });
+  EXPECT_THAT(model.stored(model.pack().manifest().tensors[2])->decode().values(), ElementsAre(0, 1, 2, 3));
+}
+
+TEST(DeltaPack, RefusesAnotherBase) {
+  HandMadeDelta made;
+  const TempFolder folder;
+  const fs::path path = folder.put("d.adze", made.bytes());
+  const auto changed = [&](const std::string& name) {
+    auto source = std::make_shared<MemorySource>(made.base_source);
+    std::vector<float> values = source->values(name);
+    values.back() += 1;
+    source->put(name, DType::f32, source->find(name)->shape, values);
+    return BaseModel{"another model", made.base.architecture, std::move(source)};
+  };
+  // Vectors are compared at once, matrices when they are needed.
+  expect_error(ErrorKind::bad_data,
+               "another model is not the base of this delta, which is 'hand's base': its tensor 'model.norm.weight'",
+               [&] { PackWeights(path, changed("model.norm.weight")); });
+  for (const char* const name : {"q_proj", "k_proj"}) {
+    const PackWeights model(path, changed(fmt::format("model.layers.0.self_attn.{}.weight", name)));
+    expect_error(ErrorKind::bad_data, name, [&] { model.block(0); });
+  }
+  EXPECT_NO_THROW(PackWeights(path, changed("model.layers.0.mlp.up_proj.weight")).block(0)) << "not used";
+  BaseModel wider = made.base;
+  wider.architecture.ffn = 5;
+  expect_error(ErrorKind::bad_data, "ffn is 3 and 5", [&] { PackWeights(path, wider); });
+  expect_error(ErrorKind::bad_data, "is no delta",
+               [&] { PackWeights(folder.put("plain.adze", HandMade().bytes()), made.base); });
+}
+
+TEST_F(HostilePacks, DeltasThatLie) {
+  const auto refuses_delta = [&](const std::string& words, auto&& change) {
+    HandMadeDelta file;
+    change(file);
+    refuses(file.bytes(), words);
+  };
+  refuses_delta("is not that of its tensors' hashes", [](HandMadeDelta& f) { f.hash_of_all = std::string(32, '0'); });
+  refuses_delta("is no hash", [](HandMadeDelta& f) { f.hash_of_all = "abc"; });
+  refuses_delta("is no hash", [](HandMadeDelta& f) { f.hashes[4] = ""; });
+  refuses_delta("both or neither", [](HandMadeDelta& f) { f.items[2].format = "base", f.items[2].bytes = ""; });
+  refuses_delta("both or neither", [](HandMadeDelta& f) { f.items[3].format = "f32"; });
+  refuses_delta("of a payload of", [](HandMadeDelta& f) { f.items[3].bytes = "x"; });
+  refuses_delta("unknown format", [](HandMadeDelta& f) { f.items[2].format = "dropped 50% seed 1 keeps 2 of a b"; });
 }
 
 /// Values are looked at in tiles of rows, of factors up to 64 MiB large.

@@ -122,6 +122,17 @@ TEST(PackInC, TensorsMadeOfOthersDecodeToTheSameValues) {
   expect_same_formats(grid_testing::composed_formats(), {256, 256}, 1e-6);
 }
 
+TEST(PackInC, DeltasAreRefusedWithTheNameOfTheirBase) {
+  PackManifest manifest;
+  manifest.architecture = rich_architecture();
+  manifest.base = {"the base", hash_of_base({})};
+  place_regions(manifest);
+  const InC file(pack_head(manifest));
+  EXPECT_EQ(file.pack, nullptr);
+  EXPECT_EQ(file.error.status, ADZE_PACK_UNSUPPORTED);
+  EXPECT_THAT(file.error.message, HasSubstr("a delta, the difference from the model 'the base'"));
+}
+
 TEST(PackInC, SharedFactorsAreFound) {
   const auto owner = std::make_shared<ProductTensor>(grid_testing::random_tensor("f16", {24, 8}, "a"),
                                                      grid_testing::random_tensor("bf16", {8, 40}, "b"));

@@ -133,7 +133,30 @@ Shape PackTensor::matrix_shape() const {
                            : Shape{checked_cast<std::size_t>(shape[0]), checked_cast<std::size_t>(shape[1])};
 }
 
-std::uint64_t PackTensor::payload_bytes() const { return format_bytes(format, matrix_shape()); }
+std::uint64_t PackTensor::payload_bytes() const {
+  return encoding == PackEncoding::same ? 0 : format_bytes(format, matrix_shape());
+}
+
+std::string PackTensor::in_words() const {
+  if (encoding != PackEncoding::delta) return format;
+  return "base + " + format.substr(0, format.find(" keeps "));  // how many entries are kept differs between tensors
+}
+
+double PackManifest::bits_per_weight() const {
+  double bits = 0, weights = 0;
+  for (const PackTensor& tensor : tensors) {
+    if (tensor.shape.size() != 2) continue;
+    bits += 8.0 * static_cast<double>(tensor.region.bytes);
+    weights += static_cast<double>(tensor.matrix_shape().count());
+  }
+  return weights > 0 ? bits / weights : 0;
+}
+
+std::string hash_of_base(const std::vector<PackTensor>& tensors) {
+  Hasher hasher;
+  for (const PackTensor& tensor : tensors) hasher.add(tensor.base_hash);
+  return hasher.hex();
+}
 
 void place_regions(PackManifest& manifest) {
   std::uint64_t end = 0;

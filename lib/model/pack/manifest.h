@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,7 +36,18 @@ struct PackRegion {
 /// How a payload lies in its region; the numbers are those of pack.proto.
 enum class PackEncoding {
   raw,
-  rans,  ///< coded without loss (grid/coded/coded_payload.h)
+  rans,   ///< coded without loss (grid/coded/coded_payload.h)
+  delta,  ///< of a delta: as it is, to be added to the base's tensor
+  same,   ///< of a delta: no bytes, the base's tensor as it is
+};
+
+/// The format of a tensor that is the base's as it is.
+inline constexpr std::string_view kSameFormat = "base";
+
+/// The model that a delta is the difference from.
+struct PackBase {
+  std::string name;  ///< for people
+  std::string hash;  ///< hash_of_base()
 };
 
 struct PackTensor {
@@ -46,11 +58,16 @@ struct PackTensor {
   std::string format;                ///< CompressedTensor::format(); "f32" for vectors
   PackRegion region;
   PackEncoding encoding = PackEncoding::raw;
+  std::string base_hash = {};  ///< of a delta: tensor_hash() of the base's tensor of that name
 
+  /// True when its values are made with the base's.
+  bool needs_base() const { return encoding == PackEncoding::delta || encoding == PackEncoding::same; }
   /// Of its payload as a matrix; a vector is one row.
   Shape matrix_shape() const;
   /// Of its payload, which format and shape say.
   std::uint64_t payload_bytes() const;
+  /// What it is, for people: "f32", "base", "base + signs per row", "base + dropped 90% seed 7".
+  std::string in_words() const;
 };
 
 struct PackedFile {
@@ -63,11 +80,18 @@ struct PackManifest {
   Architecture architecture;
   std::vector<std::pair<std::string, std::string>> provenance;
   std::uint64_t piece_bytes = std::uint64_t{1} << 20;
-  std::vector<PackedFile> files;    ///< their regions come first
-  std::vector<PackTensor> tensors;  ///< then these, in this order
-  std::uint64_t data_start = 0;     ///< in the file
+  std::optional<PackBase> base = {};  ///< a delta's
+  std::vector<PackedFile> files;      ///< their regions come first
+  std::vector<PackTensor> tensors;    ///< then these, in this order
+  std::uint64_t data_start = 0;       ///< in the file
   std::uint64_t file_bytes = 0;
+
+  /// Bits that matrices take in the file, per weight of the model.
+  double bits_per_weight() const;
 };
+
+/// What stands for all of a base: the hash of its tensors' hashes.
+std::string hash_of_base(const std::vector<PackTensor>& tensors);
 
 /// Gives every region its place and as many checks as it has pieces (zero for now, hashes too), and sets data_start and
 /// file_bytes. Regions have their bytes.

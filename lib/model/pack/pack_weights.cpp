@@ -61,13 +61,19 @@ void check_tensors(const PackManifest& manifest) {
       problems.push_back(fmt::format("tensor '{}' is {} of '{}', {}; the architecture says {} of '{}', {}", tensor.name,
                                      name_of(tensor.role), tensor.module, fmt::join(tensor.shape, " x "),
                                      name_of(spec->role), spec->module, fmt::join(spec->shape, " x ")));
-    else if (tensor.shape.size() == 1 && tensor.format != "f32")
+    else if (tensor.shape.size() == 1 && tensor.encoding != PackEncoding::same && tensor.format != "f32")
       problems.push_back(fmt::format("vector '{}' is in {}, not f32", tensor.name, tensor.format));
   }
   if (problems.empty()) return;
   const std::size_t more = problems.size() - std::min(problems.size(), kShownProblems);
   problems.resize(problems.size() - more);
   fail(ErrorKind::bad_data, "{}{}", fmt::join(problems, "; "), more > 0 ? fmt::format("; and {} more", more) : "");
+}
+
+/// The dtype in which a tensor's own values lie in the pack; nothing where they have to be decoded, or made with a
+/// base.
+std::optional<DType> stored_dtype(const PackTensor& tensor) {
+  return tensor.needs_base() ? std::nullopt : dtype_from_name(tensor.format);
 }
 
 std::string text_of(std::span<const std::byte> bytes) {
@@ -95,6 +101,22 @@ PackWeights::PackWeights(const std::filesystem::path& path) : pack_(path) {
   });
 }
 
+PackWeights::PackWeights(const std::filesystem::path& path, BaseModel base) : PackWeights(path) {
+  base_ = std::move(base);
+  with_context(origin(), [&] {
+    if (!pack_.manifest().base) fail(ErrorKind::bad_data, "is no delta and has no base");
+    base_->check(pack_.manifest());
+  });
+}
+
+std::string missing_base_message(const PackFile& pack) {
+  const PackBase& base = *pack.manifest().base;
+  return fmt::format(
+      "{}: is a delta, what a model differs by from '{}' (hash {}); give that model, as a folder, store or file, with "
+      "--base",
+      pack.file().path().string(), base.name, base.hash);
+}
+
 std::vector<StoreFile> PackWeights::files() const {
   std::vector<StoreFile> files;
   for (const PackedFile& file : pack_.manifest().files)
@@ -111,13 +133,14 @@ const PackTensor& PackWeights::require(const std::string& name) const {
 
 std::vector<std::byte> PackWeights::payload(const PackTensor& tensor) const {
   std::vector<std::byte> stored = pack_.read(tensor.region);
-  if (tensor.encoding == PackEncoding::raw) return stored;
+  if (tensor.encoding != PackEncoding::rans) return stored;
   return decode_payload(tensor.format, tensor.matrix_shape(), stored);
 }
 
 TensorPtr PackWeights::shared_factor(const SharedFormat& shared, Shape shape) const {
   for (const PackTensor& owner : pack_.manifest().tensors) {
-    if (owner.module != shared.owner || owner.role != TensorRole::linear) continue;
+    if (owner.module != shared.owner || owner.role != TensorRole::linear || owner.encoding == PackEncoding::same)
+      continue;
     const TensorPtr stored = tensor_from_payload(owner.format, owner.matrix_shape(), payload(owner));
     const auto* const product = dynamic_cast<const ProductTensor*>(stored.get());
     if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
@@ -128,7 +151,18 @@ TensorPtr PackWeights::shared_factor(const SharedFormat& shared, Shape shape) co
   fail(ErrorKind::bad_data, "its factor is said to be that of '{}', which is no linear of this model", shared.owner);
 }
 
+TensorPtr PackWeights::base_tensor(const PackTensor& tensor) const {
+  if (!base_) fail(ErrorKind::missing_input, "{}", missing_base_message(pack_));
+  return with_context(origin(), [&] { return base_->tensor(pack_.manifest(), tensor); });
+}
+
 TensorPtr PackWeights::tensor(const PackTensor& tensor) const {
+  if (tensor.encoding == PackEncoding::same) return base_tensor(tensor);
+  if (tensor.encoding == PackEncoding::delta) return std::make_shared<SumTensor>(base_tensor(tensor), stored(tensor));
+  return stored(tensor);
+}
+
+TensorPtr PackWeights::stored(const PackTensor& tensor) const {
   return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name), [&] {
     TensorPtr read =
         tensor_from_payload(tensor.format, tensor.matrix_shape(), payload(tensor),
@@ -170,7 +204,7 @@ TensorPtr PackWeights::head() const { return architecture().tied ? embedding() :
 
 PackSource::PackSource(std::shared_ptr<const PackWeights> weights) : weights_(std::move(weights)) {
   for (const PackTensor& tensor : weights_->pack().manifest().tensors) {
-    const DType dtype = dtype_from_name(tensor.format).value_or(DType::f32);
+    const DType dtype = stored_dtype(tensor).value_or(DType::f32);
     tensors_.push_back({tensor.name, dtype, tensor.shape, checked_mul(checked_product(tensor.shape), bytes_of(dtype))});
   }
   std::ranges::sort(tensors_, {}, &TensorInfo::name);
@@ -180,11 +214,11 @@ void PackSource::read(const TensorInfo& info, std::uint64_t offset, std::span<st
   check_range(info, offset, out.size());
   if (out.empty()) return;
   const PackTensor& tensor = *weights_->pack().find(info.name);
-  if (dtype_from_name(tensor.format) && tensor.encoding == PackEncoding::raw)
+  if (stored_dtype(tensor) && tensor.encoding == PackEncoding::raw)
     return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name),
                         [&] { weights_->pack().read(tensor.region, offset, out); });
   const TensorPtr matrix = decoded(tensor);
-  if (dtype_from_name(tensor.format)) {  // coded floats
+  if (stored_dtype(tensor)) {  // coded floats
     const auto bytes = matrix->payload().subspan(checked_cast<std::size_t>(offset), out.size());
     std::ranges::copy(bytes, out.begin());
     return;

@@ -1,10 +1,12 @@
-// A pack as a model, and as a checkpoint of floats.
+// A pack as a model, and as a checkpoint of floats. A delta is one together with its base: what it stores is added to
+// the base's tensor of the same name, as each is loaded.
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "checkpoint/folder_files.h"
 #include "checkpoint/tensor_source.h"
 #include "grid/factors/shared_tensor.h"
+#include "model/pack/base_model.h"
 #include "model/pack/pack_file.h"
 #include "model/weights.h"
 
@@ -25,9 +28,12 @@ class PackWeights final : public ModelWeights {
   /// Checks names and shapes of all tensors against the architecture, and that against config.json where there is one;
   /// reads no weight. Throws missing_input, bad_data.
   explicit PackWeights(const std::filesystem::path& path);
+  /// The same of a delta, with its base; of it, what is cheap is compared (BaseModel::check).
+  PackWeights(const std::filesystem::path& path, BaseModel base);
 
   const Architecture& architecture() const override { return pack_.manifest().architecture; }
-  /// The loaders throw bad_data, naming the tensor, for bytes that are damaged and values that are not finite.
+  /// The loaders throw bad_data, naming the tensor, for bytes that are damaged, values that are not finite, and base
+  /// tensors that are others; missing_input for a delta without a base.
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
@@ -39,17 +45,24 @@ class PackWeights final : public ModelWeights {
   std::vector<StoreFile> files() const;
   /// The payload of a tensor, decoded where it is coded. Throws bad_data.
   std::vector<std::byte> payload(const PackTensor& tensor) const;
-  /// A matrix, or a vector as one row. Factors of other tensors are found.
+  /// A matrix, or a vector as one row. Factors of other tensors are found; what a delta stores is added to its base's.
   TensorPtr tensor(const PackTensor& tensor) const;
+  /// What the pack itself has: of a delta the difference. Not of a tensor that is the base's as it is.
+  TensorPtr stored(const PackTensor& tensor) const;
 
  private:
   const PackTensor& require(const std::string& name) const;
   TensorPtr matrix(const std::string& name) const;
   std::vector<float> vector(const std::string& name) const;
   TensorPtr shared_factor(const SharedFormat& shared, Shape shape) const;
+  TensorPtr base_tensor(const PackTensor& tensor) const;
 
   PackFile pack_;
+  std::optional<BaseModel> base_;
 };
+
+/// What to say of a delta that is opened without its base.
+std::string missing_base_message(const PackFile& pack);
 
 /// A pack seen as a checkpoint of floats, under the same names: floats as they are, other formats decoded to f32.
 class PackSource final : public TensorSource {

@@ -44,7 +44,8 @@ struct EncodingRow {
 };
 constexpr std::array kEncodings{
     EncodingRow{pack::RAW, "raw", PackEncoding::raw}, EncodingRow{pack::RANS, "rans", PackEncoding::rans},
-    EncodingRow{pack::PLANES, "planes", std::nullopt}, EncodingRow{pack::DELTA, "delta", std::nullopt}};
+    EncodingRow{pack::PLANES, "planes", std::nullopt}, EncodingRow{pack::DELTA, "delta", PackEncoding::delta},
+    EncodingRow{pack::SAME, "same", PackEncoding::same}};
 
 // To messages.
 
@@ -133,8 +134,9 @@ Architecture from_proto(const pack::Architecture& a) {
   return architecture;
 }
 
-bool is_hash(const std::string& text) {
-  return text.size() == kHashDigits && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+void check_hash(const std::string& text) {
+  if (text.size() != kHashDigits || text.find_first_not_of("0123456789abcdef") != std::string::npos)
+    fail(ErrorKind::bad_data, "'{}' is no hash of {} digits", text, kHashDigits);
 }
 
 /// Regions lie one after the other: `end` is where the last one ended.
@@ -144,7 +146,7 @@ PackRegion from_proto(const pack::Region& region, std::uint64_t piece_bytes, std
     fail(ErrorKind::bad_data, "its data begin at {}, the region before ends at {}: the next multiple of {} is meant",
          region.offset(), end, kPackAlignment);
   end = checked_add(expected, region.bytes());
-  if (!is_hash(region.hash())) fail(ErrorKind::bad_data, "'{}' is no hash of {} digits", region.hash(), kHashDigits);
+  check_hash(region.hash());
   const std::uint64_t pieces = divide_up(region.bytes(), piece_bytes);
   if (static_cast<std::uint64_t>(region.checks_size()) != pieces)
     fail(ErrorKind::bad_data, "{} checksums for {} pieces", region.checks_size(), pieces);
@@ -179,6 +181,10 @@ std::string model_record(const PackManifest& manifest) {
     pair.set_value(value);
   }
   model.set_piece_bytes(manifest.piece_bytes);
+  if (manifest.base) {
+    model.mutable_base()->set_name(manifest.base->name);
+    model.mutable_base()->set_hash(manifest.base->hash);
+  }
   return record.SerializeAsString();
 }
 
@@ -201,6 +207,7 @@ std::string tensor_record(const PackTensor& tensor) {
   out.set_encoding(static_cast<pack::Encoding>(row->number));
   to_proto(tensor.region, *out.mutable_region());
   out.set_payload_bytes(tensor.payload_bytes());
+  out.set_base_hash(tensor.base_hash);
   return record.SerializeAsString();
 }
 
@@ -218,6 +225,8 @@ void PackRecords::add(std::string_view message) {
 
 PackManifest PackRecords::take() {
   if (!begun_) fail(ErrorKind::bad_data, "no record says what the model is");
+  if (manifest_.base && manifest_.base->hash != hash_of_base(manifest_.tensors))
+    fail(ErrorKind::bad_data, "the base's hash is not that of its tensors' hashes");
   return std::move(manifest_);
 }
 
@@ -230,6 +239,10 @@ void PackRecords::add_model(const pack::Model& model) {
   if (manifest_.piece_bytes < kLeastPiece || manifest_.piece_bytes > kLargestPiece)
     fail(ErrorKind::bad_data, "pieces of {} bytes; {} to {} are allowed", manifest_.piece_bytes, kLeastPiece,
          kLargestPiece);
+  if (!model.has_base()) return;
+  manifest_.base = {model.base().name(), model.base().hash()};
+  check_name(manifest_.base->name);
+  check_hash(manifest_.base->hash);
 }
 
 void PackRecords::add_file(const pack::File& file) {
@@ -243,6 +256,19 @@ void PackRecords::add_file(const pack::File& file) {
     if (file.region().bytes() > kMaxStoreFileBytes)
       fail(ErrorKind::bad_data, "{} bytes, {} are allowed", file.region().bytes(), kMaxStoreFileBytes);
   });
+}
+
+/// What goes with a base is said of all tensors of a delta and of no others.
+void PackRecords::check_base_of(const PackTensor& tensor) const {
+  if (!manifest_.base) {
+    if (tensor.needs_base() || !tensor.base_hash.empty())
+      fail(ErrorKind::bad_data, "is said to differ from a base, which the model record does not have");
+    return;
+  }
+  check_hash(tensor.base_hash);
+  if ((tensor.encoding == PackEncoding::same) != (tensor.format == kSameFormat))
+    fail(ErrorKind::bad_data, "format '{}', encoding {}: both or neither stand for the base's own tensor",
+         tensor.format, static_cast<int>(tensor.encoding));
 }
 
 void PackRecords::add_tensor(const pack::Tensor& tensor) {
@@ -259,10 +285,11 @@ void PackRecords::add_tensor(const pack::Tensor& tensor) {
     PackTensor made{tensor.name(),   tensor.module(),
                     role->role,      {tensor.shape().begin(), tensor.shape().end()},
                     tensor.format(), from_proto(tensor.region(), manifest_.piece_bytes, end_),
-                    encoding};
+                    encoding,        tensor.base_hash()};
+    check_base_of(made);
     checked_product(made.shape);
     const std::uint64_t bytes = made.payload_bytes();
-    const bool fits = encoding == PackEncoding::raw ? made.region.bytes == bytes : made.region.bytes < bytes;
+    const bool fits = encoding == PackEncoding::rans ? made.region.bytes < bytes : made.region.bytes == bytes;
     if (!fits || tensor.payload_bytes() != bytes)
       fail(ErrorKind::bad_data, "{} bytes, of a payload of {}; its format says {}", made.region.bytes,
            tensor.payload_bytes(), bytes);

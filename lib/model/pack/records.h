@@ -36,6 +36,7 @@ class PackRecords {
   void add_model(const pack::Model& model);
   void add_file(const pack::File& file);
   void add_tensor(const pack::Tensor& tensor);
+  void check_base_of(const PackTensor& tensor) const;
 
   PackManifest manifest_;
   bool begun_ = false;
