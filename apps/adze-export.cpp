@@ -25,6 +25,7 @@ struct Options {
   std::string out;
   std::string split_max_size;
   int planes = 0;  ///< of nested codes; 0: all
+  std::string kv_cache;
   bool overwrite = false;
   bool dry_run = false;
   OpenModelOptions open;
@@ -81,6 +82,18 @@ std::uint64_t split_max_bytes(const Options& options) {
   if (!bytes || *bytes == 0)
     fail(ErrorKind::usage, "--split-max-size {}: write a number and a unit, such as 2GiB", options.split_max_size);
   return *bytes;
+}
+
+/// Throws bad_data for a model that knows no maxima.
+CacheScales cache_scales(const Options& options, const Exporter& exporter, const ModelWeights& weights) {
+  if (options.kv_cache.empty()) return CacheScales::none;
+  const auto scales = cache_scales_from_name(options.kv_cache);
+  if (!scales) fail(ErrorKind::usage, "--kv-cache {}: there is fp8", options.kv_cache);
+  if (!exporter.holds_cache_scales())
+    fail(ErrorKind::usage, "--kv-cache: {} has no place for scales of a cache; compressed-tensors has", options.format);
+  for (std::size_t block = 0; block < weights.architecture().layers; ++block)
+    if (!weights.cache_of(block)) fail(ErrorKind::bad_data, "{}: {}", options.model, no_cache_maxima(block));
+  return *scales;
 }
 
 /// Readers go by the name: a model under another one is not opened again, or as something else.
@@ -148,6 +161,7 @@ void run_export(const Options& options, Tool& tool) {
   plan.split_max_bytes = split_max_bytes(options);
   for (const PlannedTensor& tensor : plan.tensors)
     if (const auto reason = exporter->cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
+  plan.cache = cache_scales(options, *exporter, weights);
   std::uint64_t bytes = exporter->predict_bytes(plan);
   const std::vector<std::filesystem::path> files = exporter->files(plan, options.out);
   for (const auto& file : files)
@@ -189,6 +203,8 @@ int main(int argc, char** argv) {
       .add_option("--planes", options.planes,
                   "of nested codes the leading bits alone: the 4-bit model of an 8-bit one, say")
       ->check(CLI::Range(1, 8));
+  tool.app().add_option("--kv-cache", options.kv_cache,
+                        "fp8: scales for a runtime's cache of keys and values too (compressed-tensors)");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, print the exact size, write nothing");
   add_model_options(tool.app(), options.open);

@@ -32,11 +32,11 @@ void read_fully(int descriptor, const std::filesystem::path& path, std::uint64_t
   }
 }
 
-void rename_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+void rename_file(const std::filesystem::path& from, const std::filesystem::path& to, Durable when) {
   if (::rename(from.c_str(), to.c_str()) != 0)
     fail(ErrorKind::cannot_create, "{}: cannot rename {} to it: {}", to.string(), from.filename().string(),
          reason(errno));
-  sync_folder(to.parent_path());
+  if (when == Durable::now) sync_folder(to.parent_path());
 }
 
 }  // namespace
@@ -117,6 +117,17 @@ void OutputFile::put(std::uint64_t offset, std::span<const std::byte> bytes) {
 void OutputFile::write(std::span<const std::byte> bytes) {
   put(size_, bytes);
   size_ += bytes.size();
+  begin_writeback();
+}
+
+/// Else the disk would have nothing to do until all is written, and the sync at the end everything. Advice: what it
+/// answers does not matter.
+void OutputFile::begin_writeback() {
+  constexpr std::uint64_t kPiece = std::uint64_t{8} << 20;
+  if (size_ - handed_on_ < kPiece) return;
+  (void)::sync_file_range(descriptor_, static_cast<off_t>(handed_on_), static_cast<off_t>(size_ - handed_on_),
+                          SYNC_FILE_RANGE_WRITE);
+  handed_on_ = size_;
 }
 
 void OutputFile::write(std::string_view text) { write(as_bytes(text)); }
@@ -137,27 +148,31 @@ void OutputFile::check_written(std::string_view what, std::uint64_t offset, std:
          size_);
 }
 
-void OutputFile::commit() {
-  sync_descriptor(descriptor_, temporary_);
-  rename_file(temporary_, path_);
+void OutputFile::commit(Durable when) {
+  if (when == Durable::now) sync_descriptor(descriptor_, temporary_);
+  rename_file(temporary_, path_, when);
   forget_temporary(temporary_);
   ::close(std::exchange(descriptor_, -1));
 }
 
-void write_file(const std::filesystem::path& path, std::string_view bytes) {
+void write_file(const std::filesystem::path& path, std::string_view bytes, Durable when) {
   OutputFile file(path);
   file.write(bytes);
-  file.commit();
+  file.commit(when);
 }
 
-void publish_file(const std::filesystem::path& temporary, const std::filesystem::path& path) {
-  const int descriptor = ::open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail(ErrorKind::io, "{}: cannot open: {}", temporary.string(), reason(errno));
+void sync_file(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail(ErrorKind::io, "{}: cannot open: {}", path.string(), reason(errno));
   const bool synced = ::fsync(descriptor) == 0;
   const int error = errno;
   ::close(descriptor);
-  if (!synced) fail(ErrorKind::io, "{}: cannot sync: {}", temporary.string(), reason(error));
-  rename_file(temporary, path);
+  if (!synced) fail(ErrorKind::io, "{}: cannot sync: {}", path.string(), reason(error));
+}
+
+void publish_file(const std::filesystem::path& temporary, const std::filesystem::path& path) {
+  sync_file(temporary);
+  rename_file(temporary, path, Durable::now);
 }
 
 void sync_folder(const std::filesystem::path& folder) {

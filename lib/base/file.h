@@ -25,7 +25,8 @@ class InputFile {
   std::uint64_t size() const { return size_; }  ///< at the time of opening
   std::int64_t modified_ns() const { return modified_ns_; }
 
-  /// Fills `out` from `offset`. Throws bad_data when the range leaves the file, io when reading fails or the file shrank.
+  /// Fills `out` from `offset`. Throws bad_data when the range leaves the file, io when reading fails or the file
+  /// shrank.
   void read(std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
@@ -40,8 +41,12 @@ inline constexpr std::uint64_t kDefaultTextLimit = std::uint64_t{1} << 30;
 /// The whole file as bytes. Throws bad_data above `limit` bytes.
 std::string read_file(const std::filesystem::path& path, std::uint64_t limit = kDefaultTextLimit);
 
+/// When a finished file is on disk: before it has its name, or when whoever names what it is a part of says so
+/// (sync_file).
+enum class Durable : std::uint8_t { now, later };
+
 /// An output that appears under its name only on commit(): written beside it as `name.tmp`, synced and renamed.
-/// Destroying it uncommitted removes the temporary file.
+/// Destroying it uncommitted removes the temporary file. The disk begins to write before that, piece by piece.
 class OutputFile {
  public:
   /// Throws cannot_create. An existing file is replaced at commit.
@@ -57,20 +62,25 @@ class OutputFile {
   /// Reads back bytes that were written and are not committed yet; throws internal when the range was not written.
   void read_back(std::uint64_t offset, std::span<std::byte> out) const;
   std::uint64_t bytes_written() const { return size_; }
-  void commit();
+  void commit(Durable when = Durable::now);
 
  private:
   void put(std::uint64_t offset, std::span<const std::byte> bytes);
+  void begin_writeback();
   void check_written(std::string_view what, std::uint64_t offset, std::uint64_t count) const;
 
   std::filesystem::path path_;
   std::filesystem::path temporary_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
+  std::uint64_t handed_on_ = 0;  ///< bytes that the disk was told to write
 };
 
 /// Writes `bytes` as a whole: temporary name, fsync, rename, fsync of the folder.
-void write_file(const std::filesystem::path& path, std::string_view bytes);
+void write_file(const std::filesystem::path& path, std::string_view bytes, Durable when = Durable::now);
+
+/// Flushes a file to disk. Throws io.
+void sync_file(const std::filesystem::path& path);
 
 /// Makes a file that another library has written under `temporary` durable and gives it its name.
 void publish_file(const std::filesystem::path& temporary, const std::filesystem::path& path);

@@ -20,14 +20,21 @@ void for_windows(ViewF batch, std::size_t tokens, Body&& body) {
   parallel_for(batch.rows() / tokens, [&](std::size_t w) { body(w, batch.row_range(w * tokens, tokens)); });
 }
 
-/// Lets body(states of a window, scratch) move every window's states.
+void add_maxima(const Pool<Workspace>& pool, CacheMaxima& maxima) {
+  pool.for_each([&](const Workspace& work) { maxima.add(work.cache); });
+}
+
+/// Lets body(states of a window, scratch) move every window's states. The largest keys and values that came by.
 template <typename Body>
-void update_windows(HiddenStates& states, Body&& body) {
+CacheMaxima update_windows(HiddenStates& states, Body&& body) {
   Pool<Workspace> scratch;
   for (std::size_t b = 0; b < states.batches(); ++b) {
     for_windows(states.load(b), states.tokens(), [&](std::size_t, ViewF x) { body(x, *scratch.borrow()); });
     states.store(b);
   }
+  CacheMaxima maxima;
+  add_maxima(scratch, maxima);
+  return maxima;
 }
 
 /// Calls body(inputs, tokens of a slice) for a batch of inputs in slices: of whole windows, or of parts of one window
@@ -112,6 +119,7 @@ ViewF BlockPass::inputs_of(std::size_t batch, Stage stage, const BlockWeights& w
       forward_.mlp_hidden(weights, normed, input, work);
     }
   });
+  add_maxima(scratch, cache_);
   if (stage == Stage::gate_up) states_.store(batch);
   return inputs_.view().row_range(0, states.rows());
 }
@@ -168,7 +176,7 @@ void BlockPass::add_cross(ConstViewF a, ConstViewF inputs, ViewD target) const {
 void BlockPass::pass_by(Stage stage, const BlockWeights& weights) {
   take_turn(static_cast<std::size_t>(stage));
   if (stage != Stage::gate_up) return;
-  update_windows(states_, [&](ViewF x, Workspace& work) { add_attention(forward_, weights, x, work); });
+  cache_.add(update_windows(states_, [&](ViewF x, Workspace& work) { add_attention(forward_, weights, x, work); }));
 }
 
 void BlockPass::finish(const BlockWeights& weights) {
@@ -182,8 +190,8 @@ void BlockPass::finish(const BlockWeights& weights) {
   });
 }
 
-void run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states) {
-  update_windows(states, [&](ViewF x, Workspace& work) { forward.run_block(weights, x, work); });
+CacheMaxima run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states) {
+  return update_windows(states, [&](ViewF x, Workspace& work) { forward.run_block(weights, x, work); });
 }
 
 InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states) {

@@ -45,6 +45,8 @@ class BlockPass {
   /// Takes the stage's turn without measuring: for stages that no solver needs an H of.
   void pass_by(Stage stage, const BlockWeights& weights);
   void finish(const BlockWeights& weights);
+  /// Of the keys and values of all windows, with the weights that stages after qkv saw. After finish().
+  const CacheMaxima& cache() const { return cache_; }
 
  private:
   ViewF inputs_of(std::size_t batch, Stage stage, const BlockWeights& weights);
@@ -53,12 +55,13 @@ class BlockPass {
 
   const Forward& forward_;
   HiddenStates& states_;
-  MatrixF inputs_;             ///< of the batch measured last
+  MatrixF inputs_;  ///< of the batch measured last
+  CacheMaxima cache_;
   std::size_t next_step_ = 0;  ///< position in kStages, and after them finish()
 };
 
-/// Runs a block over all windows without measuring: states become the next block's input.
-void run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states);
+/// Runs a block over all windows without measuring: states become the next block's input. The largest keys and values.
+CacheMaxima run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states);
 
 /// Statistics of the head's input: the final norm of every state. states are left as they are.
 InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states);

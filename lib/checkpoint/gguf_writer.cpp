@@ -167,10 +167,10 @@ void GgufWriter::write(std::string_view name, std::span<const std::byte> bytes) 
   ++current_;
 }
 
-void GgufWriter::commit() {
+void GgufWriter::commit(Durable when) {
   if (current_ != layout_.tensors.size())
     fail(ErrorKind::internal, "tensor '{}' is incomplete at commit", layout_.tensors[current_].name);
-  file_.commit();
+  file_.commit(when);
 }
 
 }  // namespace adze

@@ -58,7 +58,7 @@ class GgufWriter {
   /// much.
   void write(std::string_view name, std::span<const std::byte> bytes);
   /// Throws internal unless every tensor is complete.
-  void commit();
+  void commit(Durable when = Durable::now);
 
  private:
   void pad();

@@ -113,10 +113,10 @@ void SafetensorsWriter::write(std::string_view name, std::span<const std::byte> 
   skip_finished();
 }
 
-void SafetensorsWriter::commit() {
+void SafetensorsWriter::commit(Durable when) {
   if (current_ != tensors_.size())
     fail(ErrorKind::internal, "tensor '{}' is incomplete at commit", tensors_[current_].name);
-  file_.commit();
+  file_.commit(when);
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const SafetensorsItem> items,

@@ -55,7 +55,7 @@ class SafetensorsWriter {
   /// much.
   void write(std::string_view name, std::span<const std::byte> bytes);
   /// Throws internal unless every tensor is complete.
-  void commit();
+  void commit(Durable when = Durable::now);
 
  private:
   void skip_finished();

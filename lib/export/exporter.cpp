@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include <fmt/format.h>
+
 #include "export/folder/folder_exporter.h"
 #include "export/gguf/gguf_exporter.h"
 #include "export/onnx/onnx_exporter.h"
@@ -37,12 +39,28 @@ const ExporterInfo* find_exporter(std::string_view name) {
   return row == kExporters.end() ? nullptr : row;
 }
 
+std::optional<CacheScales> cache_scales_from_name(std::string_view name) {
+  return name == "fp8" ? std::optional(CacheScales::fp8) : std::nullopt;
+}
+
+std::string no_cache_maxima(std::size_t block) {
+  return fmt::format(
+      "block {}: how large its keys and values are was not measured; compress does that, from this version on: make "
+      "the "
+      "model with it again, or export without scales of a cache",
+      block);
+}
+
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model) {
   std::vector<PlannedTensor> planned;
   TensorWalk walk(model);
   for (TensorSpec& spec : expected_tensors(model.architecture())) {
-    const TensorPtr matrix = walk.at(spec).matrix;
-    planned.push_back({std::move(spec), matrix ? matrix->format() : "f32"});
+    std::string format = "f32";
+    if (spec.shape.size() == 2) {
+      const std::optional<std::string> known = model.format_of(spec);
+      format = known ? *known : walk.at(spec).matrix->format();
+    }
+    planned.push_back({std::move(spec), std::move(format)});
   }
   return planned;
 }

@@ -35,6 +35,14 @@ struct PlannedTensor {
   std::string format;  ///< CompressedTensor::format(): "bf16", "gguf/q4_k", "int4 g128 sym"; "f32" for norms and biases
 };
 
+/// What an export says of a runtime's cache of keys and values: nothing, or a scale each for 8-bit floats (E4M3), a
+/// block.
+enum class CacheScales : std::uint8_t { none, fp8 };
+/// The name in recipes, "fp8"; nothing for one that there is not. "none" is not said.
+std::optional<CacheScales> cache_scales_from_name(std::string_view name);
+/// Why there are no scales, and how there will be: for messages.
+std::string no_cache_maxima(std::size_t block);
+
 /// Everything of an export but the weights. References must outlive it.
 struct ExportPlan {
   const Architecture& architecture;    ///< tying resolved
@@ -45,6 +53,7 @@ struct ExportPlan {
   /// Keys start with "adze." ("adze.recipe", "adze.calibration", "adze.version"); empty values are left out.
   std::vector<std::pair<std::string, std::string>> provenance;
   std::uint64_t split_max_bytes = 0;  ///< of one file, when the format can be split over several; 0: no limit
+  CacheScales cache = CacheScales::none;
 };
 
 class Exporter {
@@ -58,6 +67,9 @@ class Exporter {
 
   /// What the user should know about a tensor that fits, such as a size that grows; nothing when there is nothing.
   virtual std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const = 0;
+
+  /// True where the format has a place for scales of a cache.
+  virtual bool holds_cache_scales() const { return false; }
 
   /// True where coding makes some values smaller than others: then predict_bytes() is the most that it can be.
   virtual bool size_depends_on_values() const { return false; }
@@ -86,7 +98,8 @@ std::span<const ExporterInfo> exporters();
 /// nullptr when there is none of that name.
 const ExporterInfo* find_exporter(std::string_view name);
 
-/// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block.
+/// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block where a
+/// model does not know them without.
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model);
 
 }  // namespace adze

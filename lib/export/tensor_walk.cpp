@@ -18,6 +18,8 @@ BlockWeights TensorWalk::load(std::size_t index) {
 }
 
 TensorValues TensorWalk::in_block(const TensorSpec& spec) {
+  if (spec.role != TensorRole::linear && index_ != spec.block)
+    if (std::optional<std::vector<float>> alone = model_.vector_of(spec)) return {nullptr, std::move(*alone)};
   if (index_ != spec.block) {
     block_ = {};  // freed before the next one is loaded
     block_ = load(*spec.block);

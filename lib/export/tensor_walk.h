@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <future>
 #include <optional>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,6 +19,9 @@ namespace adze {
 struct TensorValues {
   TensorPtr matrix;
   std::vector<float> vector;
+
+  std::string format() const { return matrix ? matrix->format() : "f32"; }
+  std::span<const std::byte> payload() const { return matrix ? matrix->payload() : std::as_bytes(std::span(vector)); }
 };
 
 class TensorWalk {
@@ -25,7 +30,8 @@ class TensorWalk {
   /// order: blocks as they will be asked for. Another order costs time, nothing else.
   TensorWalk(const ModelWeights& model, std::vector<std::size_t> order) : model_(model), order_(std::move(order)) {}
 
-  /// Fast in the order of expected_tensors; each change of block loads one.
+  /// Fast in the order of expected_tensors; a matrix of another block loads that, and so does a vector that cannot be
+  /// had alone.
   TensorValues at(const TensorSpec& spec);
 
  private:

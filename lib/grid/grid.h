@@ -61,6 +61,9 @@ class Grid {
   /// The dtype of grids of floats, whose codes are the bits of values (grid/float_grid.h); they have no scales.
   virtual std::optional<DType> float_values() const { return std::nullopt; }
 
+  /// The largest magnitude that a value can have; nothing where scales grow as they must.
+  virtual std::optional<float> largest_value() const { return std::nullopt; }
+
   /// Nothing when rows of `cols` columns can be stored, else the reason and the nearest choice that fits.
   virtual std::optional<std::string> cannot_hold(std::size_t cols) const = 0;
 

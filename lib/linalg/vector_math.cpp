@@ -1,6 +1,8 @@
 #include "linalg/vector_math.h"
 
+#include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <cstddef>
 
 #undef HWY_TARGET_INCLUDE
@@ -49,6 +51,17 @@ float Largest(const float* values, std::size_t count) {
   for (; i + lanes <= count; i += lanes) most = hn::Max(most, hn::LoadU(d, values + i));
   float result = hn::GetLane(hn::MaxOfLanes(d, most));
   for (; i < count; ++i) result = values[i] > result ? values[i] : result;
+  return result;
+}
+
+float LargestMagnitude(const float* values, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  auto most = hn::Zero(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, values + i)));
+  float result = hn::GetLane(hn::MaxOfLanes(d, most));
+  for (; i < count; ++i) result = std::max(result, std::fabs(values[i]));
   return result;
 }
 
@@ -112,6 +125,7 @@ HWY_AFTER_NAMESPACE();
 namespace adze {
 
 HWY_EXPORT(Largest);
+HWY_EXPORT(LargestMagnitude);
 HWY_EXPORT(ExpShifted);
 HWY_EXPORT(MultiplyBy);
 HWY_EXPORT(MultiplyBySilu);
@@ -119,6 +133,10 @@ HWY_EXPORT(MultiplyBySilu);
 float largest(std::span<const float> values) {
   assert(!values.empty());
   return HWY_DYNAMIC_DISPATCH(Largest)(values.data(), values.size());
+}
+
+float largest_magnitude(std::span<const float> values) {
+  return HWY_DYNAMIC_DISPATCH(LargestMagnitude)(values.data(), values.size());
 }
 
 double exp_shifted(std::span<const float> in, float shift, float scale, std::span<float> out) {

@@ -1,4 +1,5 @@
-// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product.
+// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product, and
+// extremes of rows.
 // Highway kernels with a polynomial of our own, so that every element's bits depend on that element alone.
 #pragma once
 
@@ -8,6 +9,9 @@ namespace adze {
 
 /// The largest value; not empty, no NaN.
 float largest(std::span<const float> values);
+
+/// The largest |value|; 0 where there are none. No NaN.
+float largest_magnitude(std::span<const float> values);
 
 /// out = exp((in - shift) * scale); returns the sum of out, taken in double in a fixed order. Relative error below 2e-7
 /// of the exponential of the (rounded) argument from -87 on; smaller arguments give 0, those above 88 saturate. Meant

@@ -1,5 +1,6 @@
 #include "model/compressed_store.h"
 
+#include <array>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -23,6 +24,7 @@ constexpr const char* kPostAttentionNorm = "post_attention_layernorm";
 constexpr const char* kEmbedding = "embed_tokens";
 constexpr const char* kHead = "lm_head";
 constexpr const char* kFinalNorm = "norm";
+constexpr const char* kCacheMaxima = "self_attn.cache_maxima";
 
 void begin_file(Hdf5Writer& file, const char* kind) {
   file.set_attribute("/", "kind", std::string(kind));
@@ -131,6 +133,7 @@ void write_block_file(const std::filesystem::path& path, const BlockWeights& blo
     write_matrix(file, name, *block[info.slot].weight);
     if (!block[info.slot].bias.empty()) file.write<float>(name + "/bias", block[info.slot].bias);
   }
+  if (block.cache) file.write<float>(kCacheMaxima, std::array{block.cache->keys, block.cache->values});
   file.commit();
   write_sidecar(path);
 }
@@ -148,9 +151,16 @@ void write_outer_file(const std::filesystem::path& path, std::span<const StoreFi
   write_sidecar(path);
 }
 
-BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture) {
-  const Hdf5Reader file = open_checked(path, "adze block");
-  SharedFactors shared(path.parent_path(), architecture);
+namespace {
+
+std::optional<CacheMaxima> read_cache(const Hdf5Reader& file) {
+  if (!file.has(kCacheMaxima)) return std::nullopt;
+  const std::vector<float> maxima = read_vector(file, kCacheMaxima, 2);
+  return CacheMaxima{maxima[0], maxima[1]};
+}
+
+BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture) {
+  SharedFactors shared(file.path().parent_path(), architecture);
   const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
   BlockWeights block;
   block.input_norm = read_vector(file, kInputNorm, architecture.hidden);
@@ -161,7 +171,14 @@ BlockWeights read_block_file(const std::filesystem::path& path, const Architectu
     if (info.has_bias(architecture))
       block[info.slot].bias = read_vector(file, name + "/bias", shape_of(architecture, info.slot).rows);
   }
+  block.cache = read_cache(file);
   return block;
+}
+
+}  // namespace
+
+BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture) {
+  return read_block(open_checked(path, "adze block"), architecture);
 }
 
 CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::move(folder)) {
@@ -178,9 +195,34 @@ CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::mo
   final_norm_ = read_vector(file, kFinalNorm, architecture_.hidden);
 }
 
-BlockWeights CompressedStore::block(std::size_t index) const {
-  return read_block_file(folder_ / block_file_name(index), architecture_);
+std::shared_ptr<const Hdf5Reader> CompressedStore::block_file(std::size_t index) const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto at = block_files_.find(index); at != block_files_.end()) return at->second;
+  }
+  auto file = std::make_shared<const Hdf5Reader>(open_checked(folder_ / block_file_name(index), "adze block"));
+  const std::lock_guard lock(mutex_);
+  return block_files_.emplace(index, std::move(file)).first->second;
 }
+
+BlockWeights CompressedStore::block(std::size_t index) const { return read_block(*block_file(index), architecture_); }
+
+std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) const {
+  if (spec.role == TensorRole::embedding) return embedding_->format();
+  if (spec.role == TensorRole::head) return head_->format();
+  if (spec.role != TensorRole::linear) return std::nullopt;
+  return block_file(*spec.block)->text(info_of(*spec.slot).module, "format");
+}
+
+std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& spec) const {
+  if (!spec.block) return final_norm_;
+  const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
+  const auto size = checked_cast<std::size_t>(spec.shape.front());
+  if (spec.role == TensorRole::bias) return read_vector(*file, std::string(info_of(*spec.slot).module) + "/bias", size);
+  return read_vector(*file, spec.module.substr(spec.module.rfind('.') + 1), size);
+}
+
+std::optional<CacheMaxima> CompressedStore::cache_of(std::size_t block) const { return read_cache(*block_file(block)); }
 
 StoredSize stored_size(const ModelWeights& model) {
   StoredSize size;

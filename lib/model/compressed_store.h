@@ -3,12 +3,17 @@
 // checkpoint.
 //
 //   model.h5       files/NAME (config.json, tokenizer.json ... verbatim), embed_tokens, lm_head unless tied, norm
-//   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights
+//   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights;
+//                  self_attn.cache_maxima (the largest |key| and |value|) where a run measured them
 // A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32. A
 // factor may lie in the file of another block (grid/factors/shared_tensor.h): such files belong together.
 #pragma once
 
 #include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +22,8 @@
 #include "model/weights.h"
 
 namespace adze {
+
+class Hdf5Reader;
 
 /// "block-0007.h5".
 std::string block_file_name(std::size_t block);
@@ -34,7 +41,8 @@ BlockWeights read_block_file(const std::filesystem::path& path, const Architectu
 
 class CompressedStore final : public ModelWeights {
  public:
-  /// Opens the folder; blocks are opened when they are asked for. Throws missing_input, bad_data.
+  /// Opens the folder; blocks are opened when they are first asked for, checked then, and stay open: what takes their
+  /// place later is not seen. Throws missing_input, bad_data.
   explicit CompressedStore(std::filesystem::path folder);
 
   const std::vector<StoreFile>& files() const { return files_; }
@@ -43,14 +51,21 @@ class CompressedStore final : public ModelWeights {
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override { return final_norm_; }
   TensorPtr head() const override { return head_; }
+  std::optional<std::string> format_of(const TensorSpec& spec) const override;
+  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
+  std::optional<CacheMaxima> cache_of(std::size_t block) const override;
 
  private:
+  std::shared_ptr<const Hdf5Reader> block_file(std::size_t index) const;
+
   std::filesystem::path folder_;
   std::vector<StoreFile> files_;
   Architecture architecture_;
   TensorPtr embedding_;
   TensorPtr head_;
   std::vector<float> final_norm_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> block_files_;  ///< checked
 };
 
 /// Bytes of all stored tensors (matrices as stored, norms and biases in f32) and how many weights they hold; a tied

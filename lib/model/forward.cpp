@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "linalg/gemm.h"
+#include "linalg/vector_math.h"
 #include "model/attention.h"
 #include "model/norm.h"
 
@@ -73,6 +74,7 @@ void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF 
   apply(block[LinearSlot::v], normed, v, work);
   rope_.rotate(q);
   rope_.rotate(k);
+  work.cache.add({largest_magnitude({k.data(), k.shape().count()}), largest_magnitude({v.data(), v.shape().count()})});
   const AttentionShape shape{architecture_.heads, architecture_.kv_heads, architecture_.head_dim,
                              architecture_.sliding_window};
   attention(q, k, v, shape, out, work.scores);

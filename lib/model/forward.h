@@ -20,7 +20,8 @@
 
 namespace adze {
 
-/// Scratch memory of one call at a time: grows to the largest window it has seen. Contents mean nothing between calls.
+/// Scratch memory of one call at a time: grows to the largest window it has seen. Contents mean nothing between calls,
+/// but for `cache`, of all calls.
 /// Loops over windows take theirs from a Pool (model/pool.h).
 struct Workspace {
   std::vector<float> tile;    ///< decoded rows of a weight
@@ -30,6 +31,7 @@ struct Workspace {
   std::vector<float> scores;  ///< attention of one tile of queries
   std::vector<float> normed;  ///< run_block: input of {q, k, v} and of {gate, up}
   std::vector<float> inner;   ///< run_block: input of {o} and of {down}
+  CacheMaxima cache;          ///< of all keys and values so far
 };
 
 /// A matrix in a scratch buffer, which grows as needed; its contents are arbitrary.

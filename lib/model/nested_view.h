@@ -17,6 +17,7 @@ class NestedView final : public ModelWeights {
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override { return model_.final_norm(); }
   TensorPtr head() const override { return seen(model_.head()); }
+  std::optional<CacheMaxima> cache_of(std::size_t block) const override { return model_.cache_of(block); }
 
  private:
   TensorPtr seen(const TensorPtr& matrix) const;

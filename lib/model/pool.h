@@ -36,6 +36,12 @@ class Pool {
     return {*this, std::move(object)};
   }
 
+  /// Calls body(object) for every one, when none is borrowed.
+  template <typename Body>
+  void for_each(Body&& body) const {
+    for (const auto& object : free_) body(*object);
+  }
+
  private:
   void give_back(std::unique_ptr<T> object) {
     const std::lock_guard lock(mutex_);

@@ -98,6 +98,10 @@ std::vector<float> CheckpointWeights::final_norm() const {
   return load_vector(*source_, require(*source_, "model.norm.weight"));
 }
 
+std::optional<std::vector<float>> CheckpointWeights::vector_of(const TensorSpec& spec) const {
+  return load_vector(*source_, require(*source_, spec.hf_name));
+}
+
 TensorPtr CheckpointWeights::head() const {
   return architecture_.tied ? embedding() : load_matrix(*source_, require(*source_, "lm_head.weight"));
 }

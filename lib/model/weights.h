@@ -5,10 +5,13 @@
 // frees the block. All functions may be called from several threads.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "grid/compressed_tensor.h"
@@ -28,11 +31,25 @@ struct Linear {
   std::vector<float> bias;
 };
 
+/// The largest |key|, rotated, and |value| that a block gave on the calibration windows: what scales of a runtime's
+/// cache come from.
+struct CacheMaxima {
+  float keys = 0;
+  float values = 0;
+
+  bool operator==(const CacheMaxima&) const = default;
+  void add(const CacheMaxima& other) {
+    keys = std::max(keys, other.keys);
+    values = std::max(values, other.values);
+  }
+};
+
 /// One transformer layer. The width of the FFN is that of its own tensors, which a narrowed model may have per block.
 struct BlockWeights {
   std::vector<float> input_norm;           ///< [hidden], before attention
   std::vector<float> post_attention_norm;  ///< [hidden], before the FFN
   std::array<Linear, kLinearCount> linears;
+  std::optional<CacheMaxima> cache;  ///< where they were measured
 
   const Linear& operator[](LinearSlot slot) const { return linears[static_cast<std::size_t>(slot)]; }
   Linear& operator[](LinearSlot slot) { return linears[static_cast<std::size_t>(slot)]; }
@@ -47,6 +64,13 @@ class ModelWeights {
   virtual BlockWeights block(std::size_t index) const = 0;  ///< loads just that block
   virtual std::vector<float> final_norm() const = 0;        ///< [hidden]
   virtual TensorPtr head() const = 0;                       ///< [vocab x hidden]; the embedding when tied
+
+  /// CompressedTensor::format() of a matrix of the table, where it can be had without the weights.
+  virtual std::optional<std::string> format_of(const TensorSpec&) const { return std::nullopt; }
+  /// A norm or bias, where it can be had without the rest of its block.
+  virtual std::optional<std::vector<float>> vector_of(const TensorSpec&) const { return std::nullopt; }
+  /// BlockWeights::cache.
+  virtual std::optional<CacheMaxima> cache_of(std::size_t index) const { return block(index).cache; }
 };
 
 /// Weights of a checkpoint under their Hugging Face names, in the dtype they are stored in.
@@ -62,6 +86,7 @@ class CheckpointWeights final : public ModelWeights {
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
   TensorPtr head() const override;
+  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
 
  private:
   Architecture architecture_;

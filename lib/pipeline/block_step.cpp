@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -53,6 +54,17 @@ Solution join_slices(std::span<Solution> slices, Shape shape) {
   return whole;
 }
 
+/// Says how many weights a grid of bounded values had to clip, unless something else is said already.
+void note_clipped(const Grid& grid, const MatrixF& weights, SolveReport& report) {
+  const std::optional<float> most = grid.largest_value();
+  if (!most || !report.fallback.empty()) return;
+  const auto clipped = std::ranges::count_if(weights.values(), [&](float weight) { return std::fabs(weight) > *most; });
+  if (clipped > 0)
+    report.fallback = fmt::format("{:.2g} % of its weights are clipped: {} holds none beyond {}",
+                                  100 * static_cast<double>(clipped) / static_cast<double>(weights.values().size()),
+                                  grid.name(), *most);
+}
+
 /// One solution per weight. Large matrices go to the solver in slices, which bounds its scratch memory; all slices
 /// share one factorisation.
 std::vector<Solution> solve_all(const ResolvedScheme& scheme, const std::vector<MatrixF>& weights,
@@ -74,7 +86,10 @@ std::vector<Solution> solve_all(const ResolvedScheme& scheme, const std::vector<
   std::vector<Solution> solutions;
   std::size_t first = 0;
   for (std::size_t i = 0; i < weights.size(); first = ends[i++])
-    solutions.push_back(join_slices(std::span(slices).subspan(first, ends[i] - first), weights[i].shape()));
+    note_clipped(
+        *scheme.grid, weights[i],
+        solutions.emplace_back(join_slices(std::span(slices).subspan(first, ends[i] - first), weights[i].shape()))
+            .report);
   return solutions;
 }
 
@@ -302,9 +317,10 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
   }
   if (reference) reference->finish(original);
   if (copy) {
-    run_block(job.forward, outcome.weights, states);
+    outcome.weights.cache = run_block(job.forward, outcome.weights, states);
   } else {
     pass.finish(seen);
+    outcome.weights.cache = pass.cache();
   }
   return outcome;
 }

@@ -212,8 +212,8 @@ class Run {
       const std::string name = job.file.string();
       make_folder((folder_.out() / job.file).parent_path());
       const CompressedStore store(folder_.store());
-      ExportPlan exported = export_plan(run_.plan, store.architecture(), store.files(), model_, run_.provenance);
-      exported.split_max_bytes = job.split_max_bytes;
+      const ExportPlan exported =
+          export_plan(run_.plan, job, store.architecture(), store.files(), model_, run_.provenance);
       job.exporter->write(exported, store, folder_.out() / job.file, progress_);
       CommittedStep step;
       step.step = static_cast<std::uint32_t>(layers_ + 1 + e);
@@ -282,11 +282,9 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
   run.windows = load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
   run.provenance = {
       {"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}, {"adze.calibration", run.windows.hash()}};
-  ExportPlan exported = export_plan(run.plan, run.plan.architecture, run.plan.files, model, run.provenance);
-  for (ExportJob& job : run.plan.exports) {
-    exported.split_max_bytes = job.split_max_bytes;
-    job.bytes = job.exporter->predict_bytes(exported);
-  }
+  for (ExportJob& job : run.plan.exports)
+    job.bytes = job.exporter->predict_bytes(
+        export_plan(run.plan, job, run.plan.architecture, run.plan.files, model, run.provenance));
   if (run.plan.protocol) {
     run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
     if (run.evaluation_ids.size() < run.plan.protocol->window)

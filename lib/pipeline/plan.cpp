@@ -261,11 +261,24 @@ class Planner {
       if (belongs_to_run(spec.file))
         problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
       ExportJob job{info, info->make(), spec.file, 0, {}, spec.split_max_bytes};
+      if (spec.kv_cache) job.cache = cache_scales(spec, *job.exporter);
       Remarks remarks;
       for (const ModulePlan& module : plan_.modules) check_held(spec, job, module, remarks);
       job.remarks = in_words(remarks);
       plan_.exports.push_back(std::move(job));
     }
+  }
+
+  CacheScales cache_scales(const ExportSpec& spec, const Exporter& exporter) {
+    const auto scales = cache_scales_from_name(*spec.kv_cache);
+    if (!scales)
+      problems_.report(spec.kv_cache_where, "unknown kv_cache '{}'; there is fp8, a scale for each block",
+                       *spec.kv_cache);
+    else if (!exporter.holds_cache_scales())
+      problems_.report(spec.kv_cache_where,
+                       "{} has no place for scales of a cache; compressed-tensors and compressed-tensors-w8a8 have",
+                       spec.format);
+    return scales.value_or(CacheScales::none);
   }
 
   /// What is said of the first tensor of a kind (of its format, say), and how many more are of it.
@@ -356,14 +369,17 @@ const ResolvedScheme* CompressionPlan::pairing_scheme() const {
 
 CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model) { return Planner(recipe, model).run(); }
 
-ExportPlan export_plan(const CompressionPlan& plan, const Architecture& architecture, std::span<const StoreFile> files,
-                       const OpenedModel& model, std::vector<std::pair<std::string, std::string>> provenance) {
+ExportPlan export_plan(const CompressionPlan& plan, const ExportJob& job, const Architecture& architecture,
+                       std::span<const StoreFile> files, const OpenedModel& model,
+                       std::vector<std::pair<std::string, std::string>> provenance) {
   ExportPlan exported{architecture, {},         model.tokenizer ? &*model.tokenizer : nullptr,
                       files,        model.name, std::move(provenance)};
   for (const TensorSpec& spec : expected_tensors(architecture)) {
     const ModulePlan* module = plan.find(spec.module);
     exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});
   }
+  exported.split_max_bytes = job.split_max_bytes;
+  exported.cache = job.cache;
   return exported;
 }
 

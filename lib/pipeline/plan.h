@@ -39,6 +39,7 @@ struct ExportJob {
   std::uint64_t bytes = 0;     ///< exact; known once the calibration is (prepare_run)
   std::vector<std::string> remarks;
   std::uint64_t split_max_bytes = 0;  ///< of one file; 0: one file, however large
+  CacheScales cache = CacheScales::none;
 };
 
 struct CompressionPlan {
@@ -73,9 +74,10 @@ constexpr std::size_t neighbour_of(std::size_t block) { return block ^ 1; }
 /// Throws bad_recipe with every problem of the recipe in one message, bad_data when the model cannot be compressed.
 CompressionPlan make_plan(const Recipe& recipe, const OpenedModel& model);
 
-/// The export plan that belongs to a compression plan. architecture, files: of the plan, or of the finished store,
+/// The plan of one of a compression plan's exports. architecture, files: of the plan, or of the finished store,
 /// where a survey has settled what the plan left open; they and `model` are referenced.
-ExportPlan export_plan(const CompressionPlan& plan, const Architecture& architecture, std::span<const StoreFile> files,
-                       const OpenedModel& model, std::vector<std::pair<std::string, std::string>> provenance);
+ExportPlan export_plan(const CompressionPlan& plan, const ExportJob& job, const Architecture& architecture,
+                       std::span<const StoreFile> files, const OpenedModel& model,
+                       std::vector<std::pair<std::string, std::string>> provenance);
 
 }  // namespace adze

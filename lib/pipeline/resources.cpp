@@ -281,14 +281,15 @@ class Phases {
     });
   }
 
-  /// The compressed model's tables, a block of it, and a matrix being written.
+  /// The compressed model's tables, a block of it with the next one read ahead, and a matrix: as it is stored, what is
+  /// made of it, and what is being written.
   void add_export() {
     if (plan_.exports.empty()) return;
     std::uint64_t most = 0, outside = 0, widest = 0;
     for (const auto& [number, block] : blocks_) most = std::max(most, block.compressed);
     for (const ModulePlan* module : outside_) outside += module->bytes;
     for (const ModulePlan& module : plan_.modules) widest = std::max(widest, module.bytes);
-    peak_.add("exporting", {{"tables", outside}, {"block", most}, {"matrix being written", widest}});
+    peak_.add("exporting", {{"tables", outside}, {"blocks", 2 * most}, {"matrix being written", 3 * widest}});
   }
 
   void add_evaluation() {

@@ -111,6 +111,9 @@ void read_export(MapReader map, Recipe& recipe) {
     if (spec.split_max_bytes > 0 && spec.format == "gguf" && spec.file.extension() != ".gguf")
       file.complain("the name of a file that is split must end with .gguf");
   }
+  const Value cache = map.optional("kv_cache");
+  spec.kv_cache = cache.word();
+  if (cache.present()) spec.kv_cache_where = cache.where();
   map.finish();
   recipe.exports.push_back(std::move(spec));
 }

@@ -112,7 +112,9 @@ struct ExportSpec {
   Mark where;                  ///< of the format
   std::filesystem::path file;  ///< below the output folder: relative and without ".."
   Mark file_where;
-  std::uint64_t split_max_bytes = 0;  ///< `split_max_size`: of one file; 0: one file, however large
+  std::uint64_t split_max_bytes = 0;    ///< `split_max_size`: of one file; 0: one file, however large
+  std::optional<std::string> kv_cache;  ///< a name of scales for a runtime's cache, as exporters know them
+  Mark kv_cache_where;
 };
 
 struct EvaluateSpec {

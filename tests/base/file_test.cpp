@@ -92,6 +92,19 @@ TEST(OutputFile, AppearsAtCommitOnly) {
   EXPECT_EQ(entry_count(folder.path()), 1u);
 }
 
+TEST(OutputFile, MayBeSyncedLater) {
+  const TempFolder folder;
+  OutputFile file(folder / "a");
+  const std::string piece(std::size_t{5} << 20, 'x');  // the disk begins to write at the second
+  for (int i = 0; i < 3; ++i) file.write(piece);
+  file.commit(Durable::later);
+  EXPECT_EQ(read_file(folder / "a"), piece + piece + piece);
+  sync_file(folder / "a");
+  write_file(folder / "b", "text", Durable::later);
+  EXPECT_EQ(read_file(folder / "b"), "text");
+  EXPECT_THROW(sync_file(folder / "none"), Error);
+}
+
 TEST(OutputFile, LeavesNothingWithoutCommit) {
   const TempFolder folder;
   { OutputFile(folder / "out").write("half"); }

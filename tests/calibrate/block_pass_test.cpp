@@ -119,6 +119,64 @@ TEST(BlockPass, StagesSeeTheWeightsPutInPlaceBeforeThem) {
   EXPECT_TRUE(states.values() == run.values());
 }
 
+/// y = W x + b in double.
+std::vector<double> plain_linear(const Linear& layer, std::span<const float> x) {
+  const MatrixF weights = layer.weight->decode();
+  std::vector<double> y(weights.rows());
+  for (std::size_t r = 0; r < weights.rows(); ++r) {
+    y[r] = layer.bias.empty() ? 0 : layer.bias[r];
+    for (std::size_t c = 0; c < x.size(); ++c) y[r] += double{weights(r, c)} * double{x[c]};
+  }
+  return y;
+}
+
+/// The largest |key| after RoPE and |value| of windows, from the formulas alone.
+CacheMaxima plain_maxima(const Architecture& a, const BlockWeights& block, const MatrixF& hidden, std::size_t tokens) {
+  double keys = 0, values = 0;
+  for (std::size_t t = 0; t < hidden.rows(); ++t) {
+    double squares = 0;
+    for (const float x : hidden.row(t)) squares += double{x} * double{x};
+    std::vector<float> normed(a.hidden);
+    for (std::size_t c = 0; c < a.hidden; ++c)
+      normed[c] = static_cast<float>(hidden(t, c) / std::sqrt(squares / static_cast<double>(a.hidden) + a.norm_eps) *
+                                     block.input_norm[c]);
+    for (const double v : plain_linear(block[LinearSlot::v], normed)) values = std::max(values, std::fabs(v));
+    const std::vector<double> k = plain_linear(block[LinearSlot::k], normed);
+    const std::size_t half = a.head_dim / 2;
+    for (std::size_t head = 0; head < a.kv_heads; ++head)
+      for (std::size_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(t % tokens) *
+                             std::pow(a.rope.theta, -2.0 * static_cast<double>(i) / static_cast<double>(a.head_dim));
+        const double x = k[head * a.head_dim + i], y = k[head * a.head_dim + half + i];
+        keys = std::max({keys, std::fabs(x * std::cos(angle) - y * std::sin(angle)),
+                         std::fabs(y * std::cos(angle) + x * std::sin(angle))});
+      }
+  }
+  return {static_cast<float>(keys), static_cast<float>(values)};
+}
+
+TEST(BlockPass, KnowsTheLargestKeysAfterRopeAndValues) {
+  const auto model = random_model(small_architecture());
+  const BlockWeights block = model.block(0);
+  for (const auto& [windows, tokens] : kCases) {
+    const Forward forward(model.architecture(), tokens);
+    const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
+    HiddenStates passed(hidden, tokens), skipped(hidden, tokens), run(hidden, tokens);
+    BlockPass pass(forward, passed), by(forward, skipped);
+    for (const Stage stage : kStages) {
+      pass.measure(stage, block);
+      by.pass_by(stage, block);
+    }
+    pass.finish(block);
+    by.finish(block);
+    const CacheMaxima meant = plain_maxima(model.architecture(), block, hidden, tokens);
+    EXPECT_NEAR(pass.cache().keys, meant.keys, 1e-4 * meant.keys);
+    EXPECT_NEAR(pass.cache().values, meant.values, 1e-4 * meant.values);
+    EXPECT_EQ(by.cache(), pass.cache());
+    EXPECT_EQ(run_block(forward, block, run), pass.cache());
+  }
+}
+
 /// Everything that comes of three blocks over 140 windows of 32 tokens: what was measured, and the states at the end.
 struct Outcome {
   std::vector<InputStatistics> measured;

@@ -8,8 +8,10 @@
 #include "checkpoint/safetensors_writer.h"
 #include "export/export_testing.h"
 #include "export/folder/bit_words.h"
+#include "export/folder/cache_scales.h"
 #include "export/plain_packed.h"
 #include "model/packed/packed_weights.h"
+#include "model/packed/stored_cache_scales.h"
 
 namespace adze {
 namespace {
@@ -36,13 +38,16 @@ struct Case {
 };
 
 struct Exported {
-  Exported(const std::string& exporter, const ModelWeights& model, std::uint64_t split = 0)
-      : Exported(exporter, model, rich_files(), split) {}
-  Exported(const std::string& exporter, const ModelWeights& model, std::vector<StoreFile> kept, std::uint64_t split)
+  Exported(const std::string& exporter, const ModelWeights& model, std::uint64_t split = 0,
+           CacheScales cache = CacheScales::none)
+      : Exported(exporter, model, rich_files(), split, cache) {}
+  Exported(const std::string& exporter, const ModelWeights& model, std::vector<StoreFile> kept, std::uint64_t split,
+           CacheScales cache = CacheScales::none)
       : files(std::move(kept)),
         plan{model.architecture(), planned_tensors(model), nullptr, files, "test", {{"adze.version", "1"}}},
         path(folder / "out") {
     plan.split_max_bytes = split;
+    plan.cache = cache;
     const auto made = find_exporter(exporter)->make();
     predicted = made->predict_bytes(plan);
     made->write(plan, model, path, silent_progress());
@@ -237,6 +242,72 @@ TEST(FolderFormats, FormatsOfSeveralKindsAreMixedPrecision) {
   EXPECT_EQ(block[LinearSlot::down].weight->format(), "fp8");
   EXPECT_EQ(block[LinearSlot::o].weight->format(), "nvfp4");
   EXPECT_EQ(block[LinearSlot::up].weight->format(), "int4 g128 sym");
+}
+
+/// A model whose blocks say how large their keys and values are.
+class WithMaxima final : public FormattedModel {
+ public:
+  explicit WithMaxima(std::vector<CacheMaxima> maxima)
+      : FormattedModel(rich_model(), linears_in("int4 g64 sym", "f16")), maxima_(std::move(maxima)) {}
+  BlockWeights block(std::size_t index) const override {
+    BlockWeights block = FormattedModel::block(index);
+    block.cache = maxima_.at(index);
+    return block;
+  }
+
+ private:
+  std::vector<CacheMaxima> maxima_;
+};
+
+TEST(CacheScales, AreTheMaximaOverTheLargestE4m3) {
+  const WithMaxima model({{448, 56}, {3.5f, 0}});
+  const Exported plain("compressed-tensors", model);
+  const Exported out("compressed-tensors", model, 0, CacheScales::fp8);
+  EXPECT_EQ(out.predicted, out.bytes());
+  const auto tensors = plain_tensors(out.path);
+  EXPECT_EQ(tensors.size(), plain_tensors(plain.path).size() + 4);
+  for (const auto& [name, scale] :
+       {std::pair{"0.self_attn.k_scale", 1.0f}, std::pair{"0.self_attn.v_scale", 0.125f},
+        std::pair{"1.self_attn.k_scale", 0.0078125f}, std::pair{"1.self_attn.v_scale", 1.0f}}) {
+    const PlainTensor& tensor = tensors.at(std::string("model.layers.") + name);
+    EXPECT_EQ(tensor.type, "F32");
+    EXPECT_THAT(tensor.shape, ElementsAre(1));
+    EXPECT_EQ(tensor.number(0), scale) << name;
+  }
+  EXPECT_EQ(plain_config(out.path)["quantization_config"]["kv_cache_scheme"].dump(),
+            R"({"actorder":null,"block_structure":null,"dynamic":false,"group_size":null,"num_bits":8,)"
+            R"("observer":"minmax","observer_kwargs":{},"strategy":"tensor","symmetric":true,"type":"float"})");
+  EXPECT_TRUE(plain_config(plain.path)["quantization_config"]["kv_cache_scheme"].is_null());
+  EXPECT_EQ(PackedWeights(out.path).block(1)[LinearSlot::k].weight->decode(),
+            model.block(1)[LinearSlot::k].weight->decode());
+  const Exported shards("compressed-tensors", model, 500'000, CacheScales::fp8);
+  EXPECT_EQ(StoredCacheScales(shards.path).values(0), 0.125f);
+}
+
+TEST(CacheScales, OfAnotherModelAreFound) {
+  const WithMaxima model({{448, 56}, {3.5f, 0}});
+  const Exported out("compressed-tensors", model, 0, CacheScales::fp8);
+  verify_cache_scales(out.path, model, silent_progress());
+  const auto differs = [&](std::vector<CacheMaxima> maxima, const std::string& tensor) {
+    expect_error(ErrorKind::internal, tensor,
+                 [&] { verify_cache_scales(out.path, WithMaxima(std::move(maxima)), silent_progress()); });
+  };
+  differs({{447, 56}, {3.5f, 0}}, "tensor 'model.layers.0.self_attn.k_scale': the scale 1 was written");
+  differs({{448, 56}, {3.5f, 1}}, "tensor 'model.layers.1.self_attn.v_scale'");
+  const Exported plain("compressed-tensors", model);
+  expect_error(ErrorKind::bad_data, "no kv_cache_scheme", [&] { StoredCacheScales scales(plain.path); });
+}
+
+TEST(CacheScales, NeedMaximaAndAPlace) {
+  const FormattedModel unmeasured(rich_model(), linears_in("int4 g64 sym", "f16"));
+  expect_error(ErrorKind::bad_data, "block 0: how large its keys and values are was not measured",
+               [&] { Exported("compressed-tensors", unmeasured, 0, CacheScales::fp8); });
+  const WithMaxima model({{448, 56}, {3.5f, 0}});
+  expect_error(ErrorKind::bad_data, "gptq has no place for scales of a cache",
+               [&] { Exported("gptq", model, 0, CacheScales::fp8); });
+  const WithMaxima infinite({{std::numeric_limits<float>::infinity(), 1}, {1, 1}});
+  expect_error(ErrorKind::bad_data, "model.layers.0.self_attn.k_scale': the largest magnitude in its cache is inf",
+               [&] { Exported("compressed-tensors", infinite, 0, CacheScales::fp8); });
 }
 
 TEST(FolderFormats, ShardsAreIndexed) {

@@ -97,18 +97,20 @@ TEST(PackedElements, Fp8WithOneScaleForTheMatrix) {
 }
 
 TEST(PackedElements, Fp8InBlocks) {
-  Json weights = fp8("block");
-  weights["block_structure"] = {24, 16};  // the last blocks have eight rows
-  OneLinear made(weights, "float-quantized");
-  made.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
-      .up(".weight_scale", SafetensorsType::f32, {2, 2}, f32({1, 2, 3, 4}));
-  const TensorPtr up = made.read();
-  EXPECT_EQ(up->format(), "fp8 g16");
-  const MatrixF values = up->decode();
-  EXPECT_EQ(values(23, 15), 1.5f);
-  EXPECT_EQ(values(23, 16), 3.0f);
-  EXPECT_EQ(values(24, 15), 4.5f);
-  EXPECT_EQ(values(24, 16), 6.0f);
+  for (const Json& structure : {Json{24, 16}, Json("24x16")}) {  // the last blocks have eight rows
+    Json weights = fp8("block");
+    weights["block_structure"] = structure;
+    OneLinear made(weights, "float-quantized");
+    made.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
+        .up(".weight_scale", SafetensorsType::f32, {2, 2}, f32({1, 2, 3, 4}));
+    const TensorPtr up = made.read();
+    EXPECT_EQ(up->format(), "fp8 g16");
+    const MatrixF values = up->decode();
+    EXPECT_EQ(values(23, 15), 1.5f);
+    EXPECT_EQ(values(23, 16), 3.0f);
+    EXPECT_EQ(values(24, 15), 4.5f);
+    EXPECT_EQ(values(24, 16), 6.0f);
+  }
 }
 
 TEST(PackedElements, Int8OfEveryStrategy) {
@@ -246,7 +248,8 @@ TEST(PackedElements, RefuseWhatCannotBe) {
   blocks.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
       .up(".weight_scale", SafetensorsType::f32, {2, 2}, f32({1, 2, 3, 4}));
   expect_error(ErrorKind::bad_data, "do not divide into blocks of 24", [&] { blocks.read(); });
-  for (const Json& structure : {Json{16}, Json{0, 16}, Json{1.5, 16}, Json{-1, 16}}) {
+  for (const Json& structure : {Json{16}, Json{0, 16}, Json{1.5, 16}, Json{-1, 16}, Json(""), Json("16"), Json("0x16"),
+                                Json("16x16x16"), Json("16x"), Json("x16"), Json("-1x16"), Json("16 x 16")}) {
     Json weights = fp8("block");
     weights["block_structure"] = structure;
     expect_error(ErrorKind::bad_data, "block_structure is not", [&] { OneLinear(weights, "float-quantized").read(); });

@@ -122,6 +122,43 @@ TEST(Propagate, OriginalSeesNothingOfTheCompression) {
   expect_inputs("propagate: original\nstages: 1\n", {false, false});
 }
 
+/// Of the second block: the largest keys and values that it gave on the states that its mode walks with.
+void expect_maxima(const std::string& modes, bool of_compressed) {
+  const Site site(true);
+  const std::string text = recipe_of(kBlocks + modes);
+  run_recipe(text, site.model(), site / "out");
+  const CompressedStore store(site / "out/store");
+  const Prepared prepared(text, site.model());
+  const ModelWeights& original = *prepared.model.weights;
+  const Forward forward(original.architecture(), prepared.run.windows.tokens);
+  const auto walked = [&](const ModelWeights& model) {
+    HiddenStates states = embedded(prepared);
+    run_block(forward, model.block(0), states);
+    return run_block(forward, model.block(1), states);
+  };
+  const CacheMaxima compressed = walked(store), originals = walked(original);
+  ASSERT_NE(compressed, originals);
+  EXPECT_EQ(store.block(1).cache, of_compressed ? compressed : originals) << modes;
+  EXPECT_EQ(store.cache_of(1), store.block(1).cache);
+}
+
+TEST(Cache, MaximaAreThoseOfTheBlockThatIsStored) {
+  expect_maxima("", true);
+  expect_maxima("stages: 1\n", true);
+  expect_maxima("propagate: original\n", false);
+}
+
+TEST(Cache, ScalesAreAskedForWhereTheFormatHasAPlace) {
+  const Site site(true);
+  const auto refused = [&](const std::string& target) {
+    return refusal(recipe_of(kBlocks + "export: [ { file: out, " + target + " } ]\n"), site.model());
+  };
+  EXPECT_THAT(refused("format: compressed-tensors, kv_cache: int8"),
+              ::testing::HasSubstr("unknown kv_cache 'int8'; there is fp8"));
+  EXPECT_THAT(refused("format: gptq, kv_cache: fp8"),
+              ::testing::HasSubstr("gptq has no place for scales of a cache; compressed-tensors"));
+}
+
 TEST(Head, OfATiedTableIsSolvedWithTheHeadsInputs) {
   const Site site(true);
   const std::string text = recipe_of(kSchemes + "rules: [ { modules: \"lm_head\", scheme: w4 } ]\n");
@@ -297,6 +334,25 @@ TEST(Compress, ARuleForNothingButStorageNeedsNoSolver) {
       run_recipe(recipe_of("rules: [ { modules: \"**\", store: bf16 } ]\n"), site.model(), site / "out");
   EXPECT_TRUE(result.tensors.empty());
   expect_same_payload(*CompressedStore(site / "out/store").embedding(), *open_model(site.model()).weights->embedding());
+}
+
+TEST(Compress, SaysHowManyWeightsAGridClips) {
+  Site site(true);
+  const std::string name = "model.layers.1.mlp.up_proj.weight";
+  std::vector<float> weights = site.source.values(name);
+  weights[5] = -5.375f;
+  weights[7] = 5.25f;
+  site.source.put(name, DType::bf16, {site.architecture.ffn, site.architecture.hidden}, weights);
+  fs::remove_all(site.model());
+  write_checkpoint(site.model(), site.architecture, site.source);
+  const std::string body =
+      "schemes: { w4: { grid: nvfp4, solver: rtn } }\nrules: [ { modules: \"**\", scheme: w4 } ]\n";
+  const CompressResult result = run_recipe(recipe_of(body), site.model(), site / "out");
+  for (const TensorRecord& record : result.tensors)
+    EXPECT_EQ(record.report.fallback, record.module == "layers.1.mlp.up_proj"
+                                          ? "0.049 % of its weights are clipped: nvfp4 holds none beyond 5.25"
+                                          : "")
+        << record.module;
 }
 
 TEST(Compress, LeavesNoWorkBehind) {

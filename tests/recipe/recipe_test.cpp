@@ -268,6 +268,15 @@ TEST(Recipe, ReadsTheSizeOfSplitExports) {
               ElementsAre(::testing::HasSubstr("the name of a file that is split must end with .gguf")));
 }
 
+TEST(Recipe, ReadsTheScalesOfACache) {
+  const auto text = [](const std::string& keys) {
+    return with(kRule + "export: [ { format: compressed-tensors, file: m" + keys + " } ]\n");
+  };
+  EXPECT_EQ(parse_recipe(text(""), "r.yaml").exports[0].kv_cache, std::nullopt);
+  EXPECT_EQ(parse_recipe(text(", kv_cache: fp8"), "r.yaml").exports[0].kv_cache, "fp8");
+  EXPECT_THAT(problems_of(text(", kv_cache: 8")), ElementsAre(::testing::HasSubstr("'kv_cache' must be")));
+}
+
 TEST(Recipe, SplitsProtocolAndContext) {
   const auto evaluate = [](const std::string& keys) {
     return *parse_recipe(with(kRule + "evaluate: { text: t.txt, " + keys + " }\n"), "r.yaml").evaluate;

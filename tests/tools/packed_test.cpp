@@ -62,6 +62,34 @@ TEST(PackedTools, OneFormatBecomesAnotherWithoutRounding) {
   EXPECT_FALSE(fs::exists(place / "awq"));
 }
 
+TEST(PackedTools, ScalesOfACacheComeFromARecipeOrLater) {
+  const Workplace place;
+  const std::string recipe =
+      place.put("r.yaml", packed_recipe(kSymmetric, "{ format: compressed-tensors, file: ct, kv_cache: fp8 }"))
+          .string();
+  expect_exit(compress(recipe, demo_model(), place.out(), {"-q"}), 0);
+  const std::string later = (place / "later").string();
+  const std::vector<std::string> asked{"--format", "compressed-tensors", "--kv-cache", "fp8", "-o", later};
+  const auto exported = [&](const std::string& model) {
+    std::vector<std::string> arguments{model};
+    arguments.insert(arguments.end(), asked.begin(), asked.end());
+    return run_program("adze-export", arguments);
+  };
+  expect_exit(exported(place.out()), 0);
+  for (const char* const name : {"model.safetensors", "config.json"})
+    EXPECT_EQ(read_file(fs::path(later) / name), read_file(fs::path(place.out()) / "ct" / name)) << name;
+  EXPECT_EQ(divergence(later), divergence(packed().string()));  // the cache's rounding is the runtime's
+
+  fs::remove_all(later);
+  expect_exit(exported(demo_model()), 65, {"block 0: how large its keys and values are was not measured"});
+  expect_exit(run_program("adze-export", {place.out(), "--format", "gptq", "--kv-cache", "fp8", "-o", later}), 64,
+              {"gptq has no place for scales of a cache"});
+  expect_exit(
+      run_program("adze-export", {place.out(), "--format", "compressed-tensors", "--kv-cache", "q8", "-o", later}), 64,
+      {"--kv-cache q8: there is fp8"});
+  EXPECT_FALSE(fs::exists(later));
+}
+
 TEST(PackedTools, ARecipeIsRefusedBeforeAnythingRuns) {
   const Workplace place;
   const auto refuses = [&](const std::string& grid, const std::string& exports, Words words) {

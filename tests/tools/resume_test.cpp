@@ -112,6 +112,16 @@ TEST(Resume, GoesOnWhereItStopped) {
   expect_finishes_undisturbed(run);
 }
 
+TEST(Resume, ScalesOfACacheAreThoseOfAnUndisturbedRun) {
+  const std::string text = replaced(small_recipe(), "grid: gguf/q4_k", "grid: int4, group: 32") +
+                           "  - { format: compressed-tensors, file: ct, kv_cache: fp8 }\n";
+  const ARun whole(text), killed(text);
+  expect_exit(whole.go(), 0);
+  killed.kill_after_block(3);
+  expect_exit(killed.go({"--threads", "3"}), 0);
+  expect_same_files(result_files(killed.folder()), result_files(whole.folder()));
+}
+
 TEST(Resume, AnyNumberOfThreadsGivesTheSameBytes) {
   for (const char* const threads : {"1", "2", "5"}) {
     SCOPED_TRACE(threads);

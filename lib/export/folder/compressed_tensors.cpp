@@ -79,6 +79,11 @@ Json dynamic_arguments(const char* type) {
   return all;
 }
 
+/// A cache of keys and values: one scale a block for each, found before the model runs.
+Json cache_arguments(CacheScales cache) {
+  return cache == CacheScales::fp8 ? arguments(8, "float", true, "tensor", 0) : Json();
+}
+
 class CompressedTensorsFormat final : public QuantizedFormat {
  public:
   explicit CompressedTensorsFormat(Activations activations) : activations_(activations) {}
@@ -197,6 +202,8 @@ class CompressedTensorsFormat final : public QuantizedFormat {
   }
 
  public:
+  bool holds_cache_scales() const override { return true; }
+
   void describe(const ExportPlan& plan, Json& config) const override {
     std::map<std::string, std::vector<std::string>> targets;  // group -> names
     auto ignore = Json::array();
@@ -228,7 +235,7 @@ class CompressedTensorsFormat final : public QuantizedFormat {
                                      {"quantization_status", "compressed"},
                                      {"global_compression_ratio", nullptr},
                                      {"ignore", std::move(ignore)},
-                                     {"kv_cache_scheme", nullptr},
+                                     {"kv_cache_scheme", cache_arguments(plan.cache)},
                                      {"sparsity_config", Json::object()},
                                      {"transform_config", Json::object()},
                                      {"config_groups", std::move(groups)}};

@@ -4,12 +4,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/background.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "checkpoint/export_manifest.h"
 #include "export/compare_models.h"
+#include "export/folder/cache_scales.h"
 #include "export/folder/kept_config.h"
 #include "export/folder/model_card.h"
 #include "export/folder/new_folder.h"
@@ -69,6 +71,7 @@ std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format,
     }
     bytes += more;
     for (SafetensorsSpec& spec : specs) shards.back().parts.push_back({std::move(spec), t});
+    if (auto scale = cache_scale_part(plan, tensor)) shards.back().parts.push_back({std::move(*scale), t, true});
   }
   for (std::size_t s = 0; s < shards.size(); ++s)
     shards[s].name = shards.size() == 1 ? "model.safetensors"
@@ -101,6 +104,8 @@ ExportManifest manifest_of(const ExportPlan& plan, const Content& content, const
 }
 
 Content content_of(const ExportPlan& plan, const FolderFormat& format, std::string_view name) {
+  if (plan.cache != CacheScales::none && !format.holds_cache_scales())
+    fail(ErrorKind::bad_data, "{} has no place for scales of a cache", name);
   Content content;
   Json config = kept_config(plan);
   content.floats = floats_of(config);
@@ -129,6 +134,8 @@ class FolderExporter final : public Exporter {
     return tensor.spec.shape.size() == 2 ? format_->remark(tensor) : std::nullopt;
   }
 
+  bool holds_cache_scales() const override { return format_->holds_cache_scales(); }
+
   std::uint64_t predict_bytes(const ExportPlan& plan) const override {
     const Content content = content_of(plan, *format_, name_);
     std::uint64_t bytes = 0;
@@ -152,49 +159,56 @@ class FolderExporter final : public Exporter {
              Progress& progress) const override {
     Content content = with_context(path.string(), [&] { return content_of(plan, *format_, name_); });
     NewFolder folder(path);
-    write_shards(plan, content, model, folder.path(), progress);
-    for (const StoreFile& file : content.files) write_file(folder.path() / file.name, file.text);
-    write_file(folder.path() / kExportManifestName, content.manifest.text());
-    verify(plan, content, model, folder.path(), progress);
+    const MeantTensors meant = write_shards(plan, content, model, folder.path(), progress);
+    for (const StoreFile& file : content.files) write_file(folder.path() / file.name, file.text, Durable::later);
+    write_file(folder.path() / kExportManifestName, content.manifest.text(), Durable::later);
+    folder.begin_sync();
+    verify(plan, content, model, meant, folder.path(), progress);
     folder.publish();
   }
 
  private:
-  /// Notes hashes in the manifest, which has the tensors in the order in which they are written.
-  void write_shards(const ExportPlan& plan, Content& content, const ModelWeights& model, const fs::path& folder,
-                    Progress& progress) const {
+  /// Notes hashes in the manifest, which has the tensors in the order in which they are written. A part is written
+  /// while the next is made.
+  MeantTensors write_shards(const ExportPlan& plan, Content& content, const ModelWeights& model, const fs::path& folder,
+                            Progress& progress) const {
     std::size_t count = 0, done = 0;
     for (const Shard& shard : content.shards) count += shard.parts.size();
     progress.start("writing", count);
-    PartMaker maker(plan, *format_, model);
+    PartMaker maker(plan, *format_, content.floats, model);
     auto next = content.manifest.tensors.begin();
     for (const Shard& shard : content.shards) {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
       maker.begin(shard);
       const auto header = next++;
+      Background writing;  // ends before what it writes to
       for (const SafetensorsTensor& tensor : writer.order()) {
-        with_context(fmt::format("tensor '{}'", tensor.name), [&] {
-          const std::vector<std::byte> bytes = maker.take(tensor.name);
-          next->hash = hash_hex(bytes);
-          ++next;
+        std::vector<std::byte> bytes =
+            with_context(fmt::format("tensor '{}'", tensor.name), [&] { return maker.take(tensor.name); });
+        writing.run([&writer, &tensor, &hash = next->hash, bytes = std::move(bytes)] {
+          hash = hash_hex(bytes);
           writer.write(tensor.name, bytes);
         });
+        ++next;
         progress.update(++done);
       }
-      writer.commit();
+      writing.wait();
+      writer.commit(Durable::later);
       std::vector<std::byte> text(checked_cast<std::size_t>(header->bytes));
       InputFile(folder / shard.name).read(0, text);
       header->hash = hash_hex(text);
     }
+    return maker.meant();
   }
 
   /// Reads the folder as any reader of adze would, which shares no code with what wrote it.
-  void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const fs::path& folder,
-              Progress& progress) const {
+  void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const MeantTensors& meant,
+              const fs::path& folder, Progress& progress) const {
     const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
     compare_models(
         plan, *written, model, [&](const TensorPtr& matrix) { return format_->as_stored(matrix, content.floats); },
-        folder.string(), progress);
+        meant, folder.string(), progress);
+    if (plan.cache != CacheScales::none) verify_cache_scales(folder, model, progress);
   }
 
   std::string_view name_;

@@ -147,7 +147,7 @@ std::vector<std::byte> QuantizedFormat::encode(const PlannedTensor& tensor, cons
   if (integers) known = encode_sizes(*integers, shape_of(tensor), suffix);
   if (minifloats) known = encode_minifloat_sizes(*minifloats, shape_of(tensor), suffix);
   if (known) return std::move(*known);
-  const TensorPtr dense = densified(matrix());
+  const TensorPtr dense = matrix();
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(dense.get());
   if (quantized == nullptr) return {dense->payload().begin(), dense->payload().end()};
   if (minifloats) {

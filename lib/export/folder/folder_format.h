@@ -19,7 +19,7 @@
 
 namespace adze {
 
-/// Loads the matrix that a part is made of; for parts that need it.
+/// Loads the matrix that a part is made of, as_stored(); for parts that need it.
 using LoadMatrix = std::function<TensorPtr()>;
 
 class FolderFormat {
@@ -35,8 +35,10 @@ class FolderFormat {
   /// All bytes of one of them. Throws internal for values that must not get out.
   virtual std::vector<std::byte> encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
                                         const LoadMatrix& matrix) const = 0;
-  /// What a reader of the folder gets: the matrix with what the format rounds.
+  /// What a reader of the folder gets: the matrix with what the format rounds. Of what it returned, the same again.
   virtual TensorPtr as_stored(const TensorPtr& matrix, DType /*floats*/) const { return matrix; }
+
+  virtual bool holds_cache_scales() const { return false; }
 
   /// Adds to config.json what a runtime must know. Throws bad_data for a plan that the format has no words for.
   virtual void describe(const ExportPlan& /*plan*/, nlohmann::ordered_json& /*config*/) const {}

@@ -68,7 +68,16 @@ NewFolder::~NewFolder() {
   forget_temporary(path_);
 }
 
+void NewFolder::begin_sync() {
+  sync_.run([this] {
+    for (const fs::directory_entry& file : fs::directory_iterator(path_)) sync_file(file.path());
+    sync_folder(path_);
+  });
+}
+
 void NewFolder::publish() {
+  begin_sync();  // of what was written since the last one; clean files cost nothing
+  sync_.wait();
   check_replaceable(final_, true);
   fs::remove_all(final_);
   std::error_code error;

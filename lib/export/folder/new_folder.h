@@ -1,9 +1,12 @@
 // A folder of a model that appears whole or not at all: filled beside its name, as PATH.tmp, and renamed. One that is
 // there is replaced if it holds a model and nothing else. What was killed leaves PATH.tmp, which the next one removes.
+// Its files go to disk while they are read back: write them with Durable::later.
 #pragma once
 
 #include <filesystem>
 #include <string_view>
+
+#include "base/background.h"
 
 namespace adze {
 
@@ -23,11 +26,14 @@ class NewFolder {
 
   /// Where to write.
   const std::filesystem::path& path() const { return path_; }
+  /// When every file is written, to the end.
+  void begin_sync();
   void publish();
 
  private:
   std::filesystem::path final_, path_;
   bool published_ = false;
+  Background sync_;
 };
 
 }  // namespace adze

@@ -1,11 +1,13 @@
 #include "export/folder/part_maker.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "export/folder/cache_scales.h"
 
 namespace adze {
 namespace {
@@ -26,8 +28,13 @@ std::vector<std::byte> vector_bytes(std::span<const float> values) {
 
 }  // namespace
 
-PartMaker::PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model)
-    : plan_(plan), format_(format), walk_(model, by_name(model.architecture().layers)) {}
+PartMaker::PartMaker(const ExportPlan& plan, const FolderFormat& format, DType floats, const ModelWeights& model)
+    : plan_(plan),
+      format_(format),
+      floats_(floats),
+      model_(model),
+      walk_(model, by_name(model.architecture().layers)),
+      meant_(plan.tensors.size()) {}
 
 void PartMaker::begin(const Shard& shard) {
   parts_.clear();
@@ -59,12 +66,20 @@ std::vector<std::byte> PartMaker::take(const std::string& name) {
 
 std::vector<std::byte> PartMaker::make(const Part& part, bool& is_loaded) {
   const PlannedTensor& planned = plan_.tensors[part.tensor];
-  if (planned.spec.shape.size() == 1) return vector_bytes(walk_.at(planned.spec).vector);
+  if (part.is_cache_scale)
+    return vector_bytes(std::array{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))});
+  if (planned.spec.shape.size() == 1) {
+    const TensorValues values = walk_.at(planned.spec);
+    meant_.note(part.tensor, values);
+    return vector_bytes(values.vector);
+  }
   return format_.encode(planned, part.spec, [&] {
     is_loaded = true;
     TensorPtr matrix = walk_.at(planned.spec).matrix;
     if (matrix->format() != planned.format)
       fail(ErrorKind::internal, "{} in the model, {} planned", matrix->format(), planned.format);
+    matrix = format_.as_stored(matrix, floats_);
+    meant_.note(part.tensor, matrix->format(), matrix->payload());
     return matrix;
   });
 }

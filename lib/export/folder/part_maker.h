@@ -4,19 +4,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "export/compare_models.h"
 #include "export/folder/folder_format.h"
 #include "export/tensor_walk.h"
 
 namespace adze {
 
-/// A stored tensor, and which of the plan's it is a part of.
+/// A stored tensor, and which of the plan's it is a part of; or, beside the projection that fills a cache, the cache's
+/// scale.
 struct Part {
   SafetensorsSpec spec;
   std::size_t tensor = 0;
+  bool is_cache_scale = false;
 };
 
 struct Shard {
@@ -29,12 +33,15 @@ struct Shard {
 /// largest tensor; the rest is loaded again.
 class PartMaker {
  public:
-  PartMaker(const ExportPlan& plan, const FolderFormat& format, const ModelWeights& model);
+  /// floats: as the format's as_stored() takes it.
+  PartMaker(const ExportPlan& plan, const FolderFormat& format, DType floats, const ModelWeights& model);
 
   /// The shard whose parts are taken from now on.
   void begin(const Shard& shard);
   /// All bytes of a part, each once.
   std::vector<std::byte> take(const std::string& name);
+  /// What the tensors of the parts made so far were in the model, for the comparison.
+  const MeantTensors& meant() const { return meant_; }
 
  private:
   std::vector<std::byte> make(const Part& part, bool& is_loaded);
@@ -44,7 +51,10 @@ class PartMaker {
 
   const ExportPlan& plan_;
   const FolderFormat& format_;
+  DType floats_;
+  const ModelWeights& model_;
   TensorWalk walk_;
+  MeantTensors meant_;
   std::map<std::string, const Part*> parts_;
   std::map<std::size_t, std::vector<const Part*>> of_tensor_;
   std::set<std::size_t> vectors_of_;

@@ -25,9 +25,9 @@ class PlainFormat final : public FolderFormat {
         {tensor.spec.hf_name, safetensors_type_of(dtype_from_name(tensor.format).value_or(floats)), tensor.spec.shape}};
   }
 
-  std::vector<std::byte> encode(const PlannedTensor&, const SafetensorsSpec& part,
+  std::vector<std::byte> encode(const PlannedTensor&, const SafetensorsSpec& /*part*/,
                                 const LoadMatrix& matrix) const override {
-    const TensorPtr dense = as_stored(matrix(), *dtype_of(part.type));
+    const TensorPtr dense = matrix();
     return {dense->payload().begin(), dense->payload().end()};
   }
 

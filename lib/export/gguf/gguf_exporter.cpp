@@ -66,13 +66,13 @@ class PartsWriter {
   /// Where the next tensor goes.
   GgufWriter& next() {
     while (written_ == parts_[part_].tensors.size()) {
-      writer_->commit();
+      writer_->commit(Durable::later);
       open(part_ + 1);
     }
     ++written_;
     return *writer_;
   }
-  void commit() { writer_->commit(); }
+  void commit() { writer_->commit(Durable::later); }
 
  private:
   void open(std::size_t part) {
@@ -160,6 +160,7 @@ class GgufExporter final : public Exporter {
       unverified.push_back(files.emplace_back(part).path());
     PartsWriter writer(parts, unverified);
     stream_files(writer, plan, content, model, progress);
+    for (UnverifiedFile& file : files) file.begin_sync();
     verify_gguf(unverified, parts, plan, model, progress);
     for (auto file = files.rbegin(); file != files.rend(); ++file) file->publish();  // the first one says: complete
   }

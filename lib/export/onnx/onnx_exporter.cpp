@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/background.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -60,16 +61,17 @@ class OnnxExporter final : public Exporter {
     const DecoderGraph decoder = decoder_graph(plan, operators_);
     NewFolder folder(path);
     ExportManifest manifest = manifest_of(plan, decoder, kept);
-    write_weights(plan, decoder, model, folder.path() / kOnnxDataName, manifest, progress);
+    const MeantTensors meant = write_weights(plan, decoder, model, folder.path() / kOnnxDataName, manifest, progress);
     const std::string graph = decoder.graph.serialized();
-    write_file(folder.path() / kOnnxModelName, graph);
-    for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text);
+    write_file(folder.path() / kOnnxModelName, graph, Durable::later);
+    for (const StoreFile& file : kept) write_file(folder.path() / file.name, file.text, Durable::later);
     manifest.files.front().hash = hash_hex(graph);
-    write_file(folder.path() / kExportManifestName, manifest.text());
+    write_file(folder.path() / kExportManifestName, manifest.text(), Durable::later);
+    folder.begin_sync();
     const OnnxWeights written(folder.path());
     if (written.architecture().tied != plan.architecture.tied)
       fail(ErrorKind::internal, "{}: the head is not tied as the model's", folder.path().string());
-    compare_models(plan, written, model, &densified, folder.path().string(), progress);
+    compare_models(plan, written, model, &densified, meant, folder.path().string(), progress);
     folder.publish();
   }
 
@@ -102,17 +104,26 @@ class OnnxExporter final : public Exporter {
     return manifest;
   }
 
-  static void write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
-                            const fs::path& path, ExportManifest& manifest, Progress& progress) {
+  /// Parts are written while the next ones are made.
+  static MeantTensors write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
+                                    const fs::path& path, ExportManifest& manifest, Progress& progress) {
+    MeantTensors meant(plan.tensors.size());
     TensorWalk walk(model);
     OutputFile file(path);
+    Background writing;
     std::size_t done = 0;
     progress.start("writing", decoder.sources.size());
     for (const WeightSource& source : decoder.sources) {
       const OnnxWeight* const weights = decoder.graph.weights().data() + source.first;
-      with_context(fmt::format("tensor '{}'", weights->name), [&] {
-        const auto parts = source.encode(source.tensor ? walk.at(plan.tensors[*source.tensor].spec) : TensorValues{});
-        if (parts.size() != source.count) fail(ErrorKind::internal, "{} parts, not {}", parts.size(), source.count);
+      auto parts = with_context(fmt::format("tensor '{}'", weights->name), [&] {
+        const TensorValues values = source.tensor ? walk.at(plan.tensors[*source.tensor].spec) : TensorValues{};
+        if (source.tensor)
+          meant.note(*source.tensor, values.matrix ? TensorValues{densified(values.matrix), {}} : values);
+        auto made = source.encode(values);
+        if (made.size() != source.count) fail(ErrorKind::internal, "{} parts, not {}", made.size(), source.count);
+        return made;
+      });
+      writing.run([&file, &manifest, &source, weights, parts = std::move(parts)] {
         for (std::size_t p = 0; p < parts.size(); ++p) {
           put(file, weights[p], parts[p]);
           manifest.tensors[source.first + p].hash = hash_hex(parts[p]);
@@ -120,7 +131,9 @@ class OnnxExporter final : public Exporter {
       });
       progress.update(++done);
     }
-    file.commit();
+    writing.wait();
+    file.commit(Durable::later);
+    return meant;
   }
 
   static void put(OutputFile& file, const OnnxWeight& weight, std::span<const std::byte> bytes) {

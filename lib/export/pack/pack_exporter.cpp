@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <numeric>
 #include <vector>
 
+#include "base/background.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -57,10 +59,6 @@ void check_values(const TensorValues& values, const PlannedTensor& planned) {
          values.matrix->format());
 }
 
-std::span<const std::byte> payload_of(const TensorValues& values) {
-  return values.matrix ? values.matrix->payload() : std::as_bytes(std::span(values.vector));
-}
-
 /// Matrices are coded; norms and biases are too small for tables.
 std::vector<std::byte> coded(const TensorValues& values, CodingReport& codes) {
   CodedPayload payload = encode_payload(*values.matrix);
@@ -100,27 +98,41 @@ void measure_coding(const ExportPlan& plan, const ModelWeights& model, PackManif
   place_regions(manifest);
 }
 
-void stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, const fs::path& path,
-            Progress& progress) {
+/// A tensor is written while the next one is read.
+MeantTensors stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, const fs::path& path,
+                    Progress& progress) {
+  MeantTensors meant(plan.tensors.size());
   PackWriter writer(path, manifest);
   for (std::size_t i = 0; i < plan.files.size(); ++i)
     writer.write(manifest.files[i].region, as_bytes(plan.files[i].text));
-  TensorWalk walk(model);
+  std::vector<std::size_t> order(plan.architecture.layers);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  TensorWalk walk(model, order);
+  Background writing;  // ends before what it writes to
   progress.start("writing", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
-      const TensorValues values = walk.at(plan.tensors[i].spec);
-      check_values(values, plan.tensors[i]);
-      PackTensor& tensor = manifest.tensors[i];
-      CodingReport again;
-      if (tensor.encoding == PackEncoding::rans)
-        writer.write(tensor.region, coded(values, again));
-      else
-        writer.write(tensor.region, payload_of(values));
+    PackTensor& tensor = manifest.tensors[i];
+    const std::string place = fmt::format("tensor '{}'", tensor.name);
+    TensorValues values = with_context(place, [&] {
+      TensorValues read = walk.at(plan.tensors[i].spec);
+      check_values(read, plan.tensors[i]);
+      meant.note(i, read);
+      return read;
+    });
+    writing.run([&writer, &tensor, place, values = std::move(values)] {
+      with_context(place, [&] {
+        CodingReport again;
+        if (tensor.encoding == PackEncoding::rans)
+          writer.write(tensor.region, coded(values, again));
+        else
+          writer.write(tensor.region, values.payload());
+      });
     });
     progress.update(i + 1);
   }
+  writing.wait();
   writer.commit();
+  return meant;
 }
 
 void require_same(bool same, std::string_view what) {
@@ -154,19 +166,25 @@ void compare_files(const ExportPlan& plan, const adze_pack* pack) {
   }
 }
 
-void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const PlannedTensor& planned,
-                    const TensorValues& values) {
+void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const PlannedTensor& planned) {
   std::vector<std::uint64_t> shape{stored.cols};
   if (stored.dimensions == 2) shape.insert(shape.begin(), stored.rows);
   require_same(stored.name == planned.spec.hf_name && stored.module == planned.spec.module &&
                    shape == planned.spec.shape && stored.format == planned.format,
                "the name, sizes and format");
   require_same(adze_pack_verify(pack, &stored, nullptr) == ADZE_PACK_OK, "the checksums");
-  require_same(same_bytes(bytes_of(stored.data, stored.bytes), payload_of(values)), "the bytes");
+}
+
+/// Throws internal, naming the first byte of a payload that is not the model's.
+void compare_payloads(std::span<const std::byte> written, std::span<const std::byte> meant) {
+  const auto [left, right] = std::ranges::mismatch(written, meant);
+  if (left == written.end() && right == meant.end()) return;
+  fail(ErrorKind::internal, "byte {} of {} is not that of the model", left - written.begin(), meant.size());
 }
 
 /// Coded packs, which the reader in C does not read: every payload decoded, as every tool does it.
-void verify_coded(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+void verify_coded(const ExportPlan& plan, const ModelWeights& model, const MeantTensors& meant, const fs::path& path,
+                  Progress& progress) {
   compare_manifests(plan, path);
   const PackWeights written(path);
   require_same(std::ranges::equal(written.files(), plan.files,
@@ -180,7 +198,8 @@ void verify_coded(const ExportPlan& plan, const ModelWeights& model, const fs::p
       const PackTensor* const stored = written.pack().find(spec.hf_name);
       require_same(stored != nullptr && stored->shape == spec.shape && stored->format == plan.tensors[i].format,
                    "the sizes and format");
-      require_same(same_bytes(written.payload(*stored), payload_of(walk.at(spec))), "the bytes");
+      const std::vector<std::byte> payload = written.payload(*stored);
+      if (!meant.is(i, stored->format, payload)) compare_payloads(payload, walk.at(spec).payload());
     });
     progress.update(i + 1);
   }
@@ -188,7 +207,8 @@ void verify_coded(const ExportPlan& plan, const ModelWeights& model, const fs::p
 
 /// Reads the file back with the reader in C, which shares no code with what wrote it. A matrix is the same when format,
 /// shape and bytes are.
-void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& path, Progress& progress) {
+void verify(const ExportPlan& plan, const ModelWeights& model, const MeantTensors& meant, const fs::path& path,
+            Progress& progress) {
   compare_manifests(plan, path);
   adze_pack_error error{};
   const PackInC pack(adze_pack_open(path.c_str(), &error), &adze_pack_close);
@@ -199,7 +219,10 @@ void verify(const ExportPlan& plan, const ModelWeights& model, const fs::path& p
   progress.start("verifying", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
-      compare_tensor(pack.get(), *adze_pack_get_tensor(pack.get(), i), plan.tensors[i], walk.at(plan.tensors[i].spec));
+      const adze_pack_tensor& stored = *adze_pack_get_tensor(pack.get(), i);
+      compare_tensor(pack.get(), stored, plan.tensors[i]);
+      const std::span payload = bytes_of(stored.data, stored.bytes);
+      if (!meant.is(i, stored.format, payload)) compare_payloads(payload, walk.at(plan.tensors[i].spec).payload());
     });
     progress.update(i + 1);
   }
@@ -229,11 +252,12 @@ class PackExporter final : public Exporter {
       PackManifest manifest = manifest_of(plan);
       if (is_coded()) measure_coding(plan, model, manifest, progress);
       UnverifiedFile file(path);
-      stream(plan, model, manifest, file.path(), progress);
+      const MeantTensors meant = stream(plan, model, manifest, file.path(), progress);
+      file.begin_sync();
       if (is_coded())
-        verify_coded(plan, model, file.path(), progress);
+        verify_coded(plan, model, meant, file.path(), progress);
       else
-        verify(plan, model, file.path(), progress);
+        verify(plan, model, meant, file.path(), progress);
       file.publish();
     });
   }

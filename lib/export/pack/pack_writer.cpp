@@ -28,7 +28,7 @@ void PackWriter::write(PackRegion& region, std::span<const std::byte> bytes) {
 
 void PackWriter::commit() {
   file_.write_at(0, as_bytes(pack_head(manifest_)));
-  file_.commit();
+  file_.commit(Durable::later);
 }
 
 }  // namespace adze

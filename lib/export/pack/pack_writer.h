@@ -17,6 +17,7 @@ class PackWriter {
 
   /// Regions come in the order of the manifest; their bytes are the planned ones.
   void write(PackRegion& region, std::span<const std::byte> bytes);
+  /// The file is whole; it is on disk once its name is published (publish_file).
   void commit();
 
  private:

@@ -185,6 +185,8 @@ class Nvfp4Grid final : public MinifloatGrid {
  public:
   using MinifloatGrid::MinifloatGrid;
 
+  std::optional<float> largest_value() const override { return value_at(kMost) * largest(); }
+
   void fit(std::span<const float> weights, std::span<const float> importance, ScaleRule rule,
            std::span<std::byte> side) const override {
     const float top = magnitude_of(weights, importance, rule);

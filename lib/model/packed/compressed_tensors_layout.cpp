@@ -5,6 +5,7 @@
 // not the weights' and not looked at.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 
 #include <nlohmann/json.hpp>
@@ -274,12 +275,31 @@ class CompressedTensorsLayout final : public PackedLayout {
       fail(ErrorKind::bad_data, "{}: actorder '{}' is not supported", place, order);
   }
 
+  /// [rows, columns], or the text "rowsxcolumns".
   static Shape block_of(const ConfigObject& arguments, const std::string& place) {
-    const std::vector<double> sizes = arguments.numbers("block_structure");
+    const Json* const structure = arguments.find("block_structure");
+    const std::vector<double> sizes = structure != nullptr && structure->is_string()
+                                          ? sizes_in(structure->get<std::string>())
+                                          : arguments.numbers("block_structure");
     const auto is_size = [](double size) { return size >= 1 && size <= 1 << 20 && size == std::floor(size); };
     if (sizes.size() != 2 || !is_size(sizes[0]) || !is_size(sizes[1]))
       fail(ErrorKind::bad_data, "{}: block_structure is not [rows, columns]", place);
     return {static_cast<std::size_t>(sizes[0]), static_cast<std::size_t>(sizes[1])};
+  }
+
+  /// Whole numbers with an "x" between each; none where that is not all of the text.
+  static std::vector<double> sizes_in(std::string_view text) {
+    std::vector<double> sizes;
+    const char* const end = text.data() + text.size();
+    for (const char* at = text.data();; ++at) {
+      unsigned size = 0;
+      const auto [stop, error] = std::from_chars(at, end, size);
+      if (error != std::errc()) return {};
+      sizes.push_back(size);
+      if (stop == end) return sizes;
+      if (*stop != 'x') return {};
+      at = stop;
+    }
   }
 
   static TensorPtr read_packed(const Linear& linear) {

@@ -28,6 +28,7 @@ class PackedWeights final : public ModelWeights {
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
   TensorPtr head() const override;
+  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override { return vector(spec); }
 
   const std::string& origin() const { return raw_.origin(); }
   std::vector<std::filesystem::path> files() const { return raw_.files(); }

@@ -47,13 +47,11 @@ class FileSize {
  public:
   FileSize(const PreparedAllocation& prepared, const ExportJob& job)
       : job_(job),
-        exported_(export_plan(prepared.variants.front(), prepared.variants.front().architecture,
+        exported_(export_plan(prepared.variants.front(), job, prepared.variants.front().architecture,
                               prepared.variants.front().files, *prepared.model,
                               {{"adze.version", ADZE_VERSION},
                                {"adze.recipe", prepared.recipe->text_hash},
-                               {"adze.calibration", prepared.windows.hash()}})) {
-    exported_.split_max_bytes = job.split_max_bytes;
-  }
+                               {"adze.calibration", prepared.windows.hash()}})) {}
 
   std::uint64_t bytes() const { return job_.exporter->predict_bytes(exported_); }
 

@@ -1,0 +1,30 @@
+// The scales of an 8-bit cache of keys and values that a compressed-tensors folder has for its runtime. The weights do
+// not need them, so that loading a model reads none.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <string>
+
+#include "model/packed/raw_tensors.h"
+
+namespace adze {
+
+class StoredCacheScales {
+ public:
+  /// Throws bad_data unless config.json says a cache of 8-bit floats with one static scale for all, symmetric.
+  explicit StoredCacheScales(const std::filesystem::path& folder);
+
+  static std::string key_name(std::size_t block);
+  static std::string value_name(std::size_t block);
+  /// Throws bad_data for a tensor that is missing, not one float, or no positive number.
+  float keys(std::size_t block) const { return scale(key_name(block)); }
+  float values(std::size_t block) const { return scale(value_name(block)); }
+
+ private:
+  float scale(const std::string& name) const;
+
+  RawTensors raw_;
+};
+
+}  // namespace adze
