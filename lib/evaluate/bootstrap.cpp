@@ -5,15 +5,15 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
-#include <vector>
 
 #include "base/random.h"
 
 namespace adze {
 namespace {
 
-constexpr std::size_t kFewWindows = 100;  // from here on the plain percentile interval serves
-constexpr double kLowTail = 0.025;
+constexpr std::size_t kFewWindows = 10;       // below, spreads of resamples are too wild to divide by
+constexpr double kMostWithoutSpread = 0.002;  // share of resamples; beyond it they reach the tails of interest
+constexpr double kTail95 = 0.025, kTail90 = 0.05;
 
 double mean_of(std::span<const double> values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
@@ -35,19 +35,6 @@ class Resamples {
   std::vector<std::size_t> drawn_;
 };
 
-/// Means of the resamples, sorted.
-std::vector<double> resampled_means(std::span<const double> values, std::uint64_t seed, std::size_t resamples) {
-  Resamples draws(values.size(), seed);
-  std::vector<double> means(resamples);
-  for (double& mean : means) {
-    double sum = 0;
-    for (const std::size_t window : draws.next()) sum += values[window];
-    mean = sum / static_cast<double>(values.size());
-  }
-  std::ranges::sort(means);
-  return means;
-}
-
 double normal_cdf(double z) { return 0.5 * std::erfc(-z / std::numbers::sqrt2); }
 
 /// Inverse of normal_cdf by bisection; p within what |z| < 8 gives.
@@ -60,37 +47,105 @@ double normal_quantile(double p) {
   return 0.5 * (low + high);
 }
 
-/// Skewness of the mean by the jackknife (Efron 1987, eq. 6.6): for a mean it is that of the values over 6 sqrt(n).
-double acceleration(std::span<const double> values, double mean) {
-  double square = 0, cube = 0;
-  for (const double value : values) {
-    square += (value - mean) * (value - mean);
-    cube += (value - mean) * (value - mean) * (value - mean);
-  }
-  return square == 0 ? 0 : cube / (6 * std::pow(square, 1.5));
-}
-
-/// Share of the resamples below the estimate; half of the ties count. Kept off 0 and 1.
-double share_below(std::span<const double> sorted, double estimate) {
-  const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), estimate);
+/// Share of the sorted values below `limit`; half of the ties count.
+double share_below(std::span<const double> sorted, double limit) {
+  const auto [first, last] = std::equal_range(sorted.begin(), sorted.end(), limit);
   const auto below = static_cast<double>(first - sorted.begin());
   const auto equal = static_cast<double>(last - first);
-  const auto n = static_cast<double>(sorted.size());
-  return std::clamp((below + 0.5 * equal) / n, 0.5 / n, 1 - 0.5 / n);
+  return (below + 0.5 * equal) / static_cast<double>(sorted.size());
 }
 
-struct WindowValue {
-  double value;
-  std::uint32_t window;
+/// Columns of values less their means, and what is known of each column before resampling.
+class Centred {
+ public:
+  explicit Centred(MatrixView<const double> values)
+      : offsets(values.shape()), means(values.cols()), squares(values.cols()), cubes(values.cols()) {
+    for (std::size_t w = 0; w < values.rows(); ++w)
+      for (std::size_t c = 0; c < values.cols(); ++c) means[c] += values(w, c);
+    for (double& mean : means) mean /= static_cast<double>(values.rows());
+    for (std::size_t w = 0; w < values.rows(); ++w)
+      for (std::size_t c = 0; c < values.cols(); ++c) {
+        const double offset = values(w, c) - means[c];
+        offsets(w, c) = offset;
+        squares[c] += offset * offset;
+        cubes[c] += offset * offset * offset;
+      }
+  }
+
+  /// Standard error of the mean with the spread of what was seen, as resamples have it too.
+  double error(std::size_t column) const { return std::sqrt(squares[column]) / static_cast<double>(offsets.rows()); }
+  /// Skewness of the mean by the jackknife (Efron 1987, eq. 6.6): for a mean that of the values over 6 sqrt(n).
+  double acceleration(std::size_t column) const { return cubes[column] / (6 * std::pow(squares[column], 1.5)); }
+
+  MatrixD offsets;
+  std::vector<double> means, squares, cubes;
 };
 
-std::vector<WindowValue> sorted_values(MatrixView<const double> values) {
-  std::vector<WindowValue> sorted;
-  sorted.reserve(values.shape().count());
-  for (std::size_t w = 0; w < values.rows(); ++w)
-    for (const double value : values.row(w)) sorted.push_back({value, static_cast<std::uint32_t>(w)});
-  std::ranges::sort(sorted, {}, &WindowValue::value);
-  return sorted;
+/// Resampled means less the mean that was seen, a row of the matrix each: [quantities x resamples], and the same over
+/// each resample's own standard error (0 where it has none).
+struct Draws {
+  MatrixD offsets, ratios;
+  std::vector<std::size_t> without_spread;  // resamples, per quantity
+};
+
+Draws draw(const Centred& centred, std::uint64_t seed, std::size_t resamples) {
+  const std::size_t windows = centred.offsets.rows(), quantities = centred.offsets.cols();
+  const auto n = static_cast<double>(windows);
+  Draws draws{MatrixD(quantities, resamples), MatrixD(quantities, resamples), std::vector<std::size_t>(quantities)};
+  Resamples indices(windows, seed);
+  std::vector<double> sums(quantities), squares(quantities);
+  for (std::size_t r = 0; r < resamples; ++r) {
+    std::ranges::fill(sums, 0.0);
+    std::ranges::fill(squares, 0.0);
+    for (const std::size_t window : indices.next()) {
+      const double* const row = centred.offsets.row(window).data();
+      for (std::size_t c = 0; c < quantities; ++c) {
+        sums[c] += row[c];
+        squares[c] += row[c] * row[c];
+      }
+    }
+    for (std::size_t c = 0; c < quantities; ++c) {
+      const double offset = sums[c] / n, variance = squares[c] / n - offset * offset;
+      const bool spread = variance > 1e-12 * squares[c] / n;  // below it is rounding
+      draws.offsets(c, r) = offset;
+      if (spread)
+        draws.ratios(c, r) = offset / std::sqrt(variance / n);
+      else
+        ++draws.without_spread[c];
+    }
+  }
+  return draws;
+}
+
+/// Both are sorted. tail: on either side.
+Interval studentised(const Centred& centred, std::size_t c, std::span<const double> ratios, double tail) {
+  return {centred.means[c] - percentile(ratios, 1 - tail) * centred.error(c),
+          centred.means[c] - percentile(ratios, tail) * centred.error(c)};
+}
+
+Interval corrected(const Centred& centred, std::size_t c, std::span<const double> offsets, double tail) {
+  const double edge = 0.5 / static_cast<double>(offsets.size());
+  const double bias = normal_quantile(std::clamp(share_below(offsets, 0.0), edge, 1 - edge));
+  const double a = centred.acceleration(c);
+  const auto end = [&](double side) {
+    const double z = bias + normal_quantile(side);
+    return centred.means[c] + percentile(offsets, normal_cdf(bias + z / (1 - a * z)));
+  };
+  return {end(tail), end(1 - tail)};
+}
+
+ResampledMean infer(const Centred& centred, std::size_t c, Draws& draws) {
+  const std::span<double> offsets = draws.offsets.row(c), ratios = draws.ratios.row(c);
+  const double mean = centred.means[c];
+  if (centred.squares[c] == 0) return {{mean, mean}, {mean, mean}, mean < 0 ? 1.0 : mean > 0 ? 0.0 : 0.5};
+  std::ranges::sort(offsets);
+  std::ranges::sort(ratios);
+  const double without = static_cast<double>(draws.without_spread[c]) / static_cast<double>(offsets.size());
+  const bool few = centred.offsets.rows() < kFewWindows || without > kMostWithoutSpread;
+  const auto interval = [&](double tail) {
+    return few ? corrected(centred, c, offsets, tail) : studentised(centred, c, ratios, tail);
+  };
+  return {interval(kTail95), interval(kTail90), share_below(offsets, -mean)};
 }
 
 /// percentile() of a resample without sorting it: `copies` says how often each window was drawn.
@@ -113,40 +168,55 @@ double deviation_of(std::span<const double> values) {
   return std::sqrt(square / static_cast<double>(values.size() - 1));
 }
 
-}  // namespace
-
-double percentile(std::span<const double> sorted, double fraction) {
+template <typename T>
+double percentile_of(std::span<const T> sorted, double fraction) {
   assert(!sorted.empty() && fraction >= 0 && fraction <= 1);
   const double place = fraction * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (place - static_cast<double>(below)) * (sorted[above] - sorted[below]);
+  const double low = sorted[below];
+  return low + (place - static_cast<double>(below)) * (sorted[above] - low);
+}
+
+}  // namespace
+
+double percentile(std::span<const double> sorted, double fraction) { return percentile_of(sorted, fraction); }
+double percentile(std::span<const float> sorted, double fraction) { return percentile_of(sorted, fraction); }
+
+std::vector<ResampledMean> bootstrap_means(MatrixView<const double> values, std::uint64_t seed, std::size_t resamples) {
+  assert(resamples > 1);
+  if (values.rows() < 2) return {};
+  const Centred centred(values);
+  Draws draws = draw(centred, seed, resamples);
+  std::vector<ResampledMean> results;
+  for (std::size_t c = 0; c < values.cols(); ++c) results.push_back(infer(centred, c, draws));
+  return results;
 }
 
 std::optional<Interval> bootstrap_mean(std::span<const double> window_means, std::uint64_t seed,
                                        std::size_t resamples) {
-  if (window_means.size() < 2) return std::nullopt;
-  const std::vector<double> means = resampled_means(window_means, seed, resamples);
-  if (window_means.size() >= kFewWindows) return Interval{percentile(means, kLowTail), percentile(means, 1 - kLowTail)};
-  const double estimate = mean_of(window_means);
-  const double bias = normal_quantile(share_below(means, estimate));
-  const double a = acceleration(window_means, estimate);
-  const auto corrected = [&](double tail) {
-    const double z = bias + normal_quantile(tail);
-    return percentile(means, normal_cdf(bias + z / (1 - a * z)));
-  };
-  return Interval{corrected(kLowTail), corrected(1 - kLowTail)};
+  const auto results = bootstrap_means({window_means.data(), {window_means.size(), 1}}, seed, resamples);
+  return results.empty() ? std::nullopt : std::optional(results.front().interval_95);
 }
 
-std::optional<double> bootstrap_percentile_error(MatrixView<const double> values, double fraction, std::uint64_t seed,
-                                                 std::size_t resamples) {
-  assert(fraction >= 0 && fraction <= 1 && resamples > 1 && values.cols() > 0);
-  if (values.rows() < 2) return std::nullopt;
-  const std::vector<WindowValue> sorted = sorted_values(values);
-  Resamples draws(values.rows(), seed);
+Interval wilson_interval(std::uint64_t hits, std::uint64_t trials) {
+  assert(trials > 0 && hits <= trials);
+  constexpr double kZ = 1.959963984540054, kZ2 = kZ * kZ;
+  const auto n = static_cast<double>(trials);
+  const double p = static_cast<double>(hits) / n;
+  const double centre = (p + kZ2 / (2 * n)) / (1 + kZ2 / n);
+  const double half = kZ / (1 + kZ2 / n) * std::sqrt(p * (1 - p) / n + kZ2 / (4 * n * n));
+  return {hits == 0 ? 0 : centre - half, hits == trials ? 1 : centre + half};
+}
+
+std::optional<double> bootstrap_percentile_error(std::span<const WindowValue> sorted, std::size_t windows,
+                                                 double fraction, std::uint64_t seed, std::size_t resamples) {
+  assert(fraction >= 0 && fraction <= 1 && resamples > 1 && !sorted.empty() && sorted.size() % windows == 0);
+  if (windows < 2) return std::nullopt;
+  Resamples draws(windows, seed);
   std::vector<double> percentiles(resamples);
   for (double& result : percentiles) {
-    std::vector<std::uint32_t> copies(values.rows());
+    std::vector<std::uint32_t> copies(windows);
     for (const std::size_t window : draws.next()) ++copies[window];
     result = resampled_percentile(sorted, copies, fraction);
   }

@@ -1,6 +1,7 @@
 #include "evaluate/evaluate.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -14,7 +15,8 @@ using Windows = Matrix<std::int32_t>;
 /// One model on its way through all windows.
 class Pass {
  public:
-  Pass(const ModelWeights& model, std::size_t window) : model_(model), forward_(model.architecture(), window) {}
+  Pass(const ModelWeights& model, std::size_t window, Activations activations)
+      : model_(model), forward_(model.architecture(), window, activations) {}
 
   void embed_windows(MatrixView<const std::int32_t> windows) {
     head_.reset();
@@ -68,30 +70,37 @@ void check_models(const ModelWeights& model, const ModelWeights* reference, cons
                               protocol.window, a.max_positions));
 }
 
-EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
-                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
-                          std::size_t windows_at_once) {
+TextScores score_text(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
+                      std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
+                      const EvaluationOptions& options) {
   check_models(model, reference, protocol, progress);
-  const Windows windows = make_windows(ids, bos, protocol);
-  const std::size_t step = windows_at_once > 0 ? std::min(windows_at_once, windows.rows()) : windows.rows();
+  const auto windows = std::make_shared<const Windows>(make_windows(ids, bos, protocol));
+  const std::size_t all = windows->rows();
+  const std::size_t step = options.windows_at_once > 0 ? std::min(options.windows_at_once, all) : all;
   std::vector<Pass> passes;
   passes.reserve(2);
-  passes.emplace_back(model, windows.cols());
-  if (reference) passes.emplace_back(*reference, windows.cols());
+  passes.emplace_back(model, protocol.window, options.activations);
+  if (reference) passes.emplace_back(*reference, protocol.window, Activations::exact);
   std::size_t layers = 0, done = 0;
   for (const Pass& pass : passes) layers += pass.layers();
-  progress.start("evaluating blocks", layers * divide_up(windows.rows(), step));
-  Matrix<TokenScore> scores(windows.rows(), protocol.scored_per_window());
-  for (std::size_t first = 0; first < windows.rows(); first += step) {
-    const auto group = windows.view().row_range(first, std::min(step, windows.rows() - first));
+  progress.start("evaluating blocks", layers * divide_up(all, step));
+  TextScorer scorer(windows, protocol, reference != nullptr, options.scores);
+  for (std::size_t first = 0; first < all; first += step) {
+    const auto group = windows->view().row_range(first, std::min(step, all - first));
     for (Pass& pass : passes) pass.embed_windows(group);
     run_blocks(passes, done, progress);
     const FinishedWindows judged = passes[0].finish();
     std::optional<FinishedWindows> base;
     if (reference) base.emplace(passes[1].finish());
-    score_windows(judged, base ? &*base : nullptr, group, protocol, scores.view().row_range(first, group.rows()));
+    scorer.score(judged, base ? &*base : nullptr, first);
   }
-  return summarize(scores, protocol, reference != nullptr);
+  return scorer.finish();
+}
+
+EvaluationResult evaluate(const ModelWeights& model, const ModelWeights* reference, std::span<const std::int32_t> ids,
+                          std::optional<std::int32_t> bos, const Protocol& protocol, Progress& progress,
+                          const EvaluationOptions& options) {
+  return summarize(score_text(model, reference, ids, bos, protocol, progress, options));
 }
 
 }  // namespace adze

@@ -10,17 +10,17 @@ ReferenceJudge::ReferenceJudge(const ModelWeights& original, std::span<const std
                                std::optional<std::int32_t> bos, const Protocol& protocol)
     : original_(original),
       protocol_(protocol),
-      windows_(make_windows(ids, bos, protocol)),
-      forward_(original.architecture(), windows_.cols()),
+      windows_(std::make_shared<const Matrix<std::int32_t>>(make_windows(ids, bos, protocol))),
+      forward_(original.architecture(), protocol.window),
       norm_(original.final_norm()),
       head_(original.head()) {
-  final_ = embedded(*original_.embedding(), windows_);
+  final_ = embedded(*original_.embedding(), *windows_);
   for (std::size_t b = 0; b < original_.architecture().layers; ++b)
     run_block(forward_, original_.block(b), final_, workspaces_);
 }
 
 void ReferenceJudge::embed_once() {
-  if (states_.empty()) states_ = embedded(*original_.embedding(), windows_);
+  if (states_.empty()) states_ = embedded(*original_.embedding(), *windows_);
 }
 
 void ReferenceJudge::advance() {
@@ -44,7 +44,8 @@ std::vector<EvaluationResult> ReferenceJudge::judge_block(std::span<const BlockW
       const BlockWeights block = original_.block(b);
       for (auto& of_version : states) run_block(forward_, block, of_version, workspaces_);
     }
-    for (const auto& of_version : states) results.push_back(score({forward_, of_version, norm_, *head_}));
+    for (const auto& of_version : states)
+      results.push_back(summarize(score({forward_, of_version, norm_, *head_}, {}), Inference::point));
   }
   return results;
 }
@@ -56,24 +57,28 @@ std::vector<MatrixF> ReferenceJudge::states_after(const BlockWeights& version) {
   return after;
 }
 
-EvaluationResult ReferenceJudge::judge(const ModelWeights& version) {
-  const Forward forward(version.architecture(), windows_.cols());
-  std::vector<MatrixF> states = embedded(*version.embedding(), windows_);
+EvaluationResult ReferenceJudge::judge(const ModelWeights& version, Inference inference) {
+  return summarize(scores(version), inference);
+}
+
+TextScores ReferenceJudge::scores(const ModelWeights& version, const ScoreOptions& options, Activations activations) {
+  const Forward forward(version.architecture(), protocol_.window, activations);
+  std::vector<MatrixF> states = embedded(*version.embedding(), *windows_);
   for (std::size_t b = 0; b < version.architecture().layers; ++b)
     run_block(forward, version.block(b), states, workspaces_);
   const std::vector<float> norm = version.final_norm();
   const TensorPtr head = version.head();
-  return score({forward, states, norm, *head});
+  return score({forward, states, norm, *head}, options);
 }
 
-EvaluationResult ReferenceJudge::score(const FinishedWindows& version) const {
+TextScores ReferenceJudge::score(const FinishedWindows& version, const ScoreOptions& options) const {
   if (version.head.shape().rows != head_->shape().rows)
     fail(ErrorKind::bad_data, "a vocabulary of {} beside the original's {}", version.head.shape().rows,
          head_->shape().rows);
   const FinishedWindows base{forward_, final_, norm_, *head_};
-  Matrix<TokenScore> scores(windows_.rows(), protocol_.scored_per_window());
-  score_windows(version, &base, windows_, protocol_, scores);
-  return summarize(scores, protocol_, true);
+  TextScorer scorer(windows_, protocol_, true, options);
+  scorer.score(version, &base, 0);
+  return scorer.finish();
 }
 
 }  // namespace adze

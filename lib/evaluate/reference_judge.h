@@ -4,11 +4,13 @@
 //   ReferenceJudge judge(original, ids, bos, protocol);
 //   for (; judge.block() < layers; judge.advance()) judge.judge_block(versions of judge.block());
 //
-// The numbers are those of evaluate(version, &original, ...), to the bit.
+// The numbers are those of evaluate(version, &original, ...), to the bit; judge_block() leaves out what is resampled.
+// Judging on several texts takes one judge each: the original runs once for any number of versions.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -31,7 +33,8 @@ class ReferenceJudge {
   void advance();
   /// Back to the first one.
   void rewind();
-  /// The original with its block() exchanged, one result for each. Later blocks are loaded once for `kAtOnce` of them.
+  /// The original with its block() exchanged, one result (Inference::point) for each. Later blocks are loaded once for
+  /// `kAtOnce` of them.
   std::vector<EvaluationResult> judge_block(std::span<const BlockWeights> versions);
   /// The original's states before block(), one [tokens x hidden] per window; and those that a version of it makes.
   std::span<const MatrixF> states() {
@@ -42,18 +45,21 @@ class ReferenceJudge {
   /// Any states through a block, on all threads.
   void run(const BlockWeights& block, std::span<MatrixF> states) { run_block(forward_, block, states, workspaces_); }
   /// A whole model with the original's vocabulary and windows.
-  EvaluationResult judge(const ModelWeights& version);
+  EvaluationResult judge(const ModelWeights& version, Inference inference = Inference::full);
+  /// What summarize() makes the former of, for pooling texts and for audits.
+  TextScores scores(const ModelWeights& version, const ScoreOptions& options = {},
+                    Activations activations = Activations::exact);
 
   /// Versions whose states are held together.
   static constexpr std::size_t kAtOnce = 8;
 
  private:
   void embed_once();
-  EvaluationResult score(const FinishedWindows& version) const;
+  TextScores score(const FinishedWindows& version, const ScoreOptions& options) const;
 
   const ModelWeights& original_;
   Protocol protocol_;
-  Matrix<std::int32_t> windows_;
+  std::shared_ptr<const Matrix<std::int32_t>> windows_;
   Forward forward_;
   std::vector<float> norm_;
   TensorPtr head_;

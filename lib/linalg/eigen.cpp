@@ -77,6 +77,17 @@ SymmetricEigen symmetric_eigen(MatrixD a) {
   return descending(std::move(values), std::move(a));
 }
 
+std::vector<double> symmetric_eigenvalues(MatrixD a) {
+  assert(a.rows() == a.cols());
+  use_single_threaded_blas();
+  const std::size_t n = a.rows();
+  std::vector<double> values(n);
+  if (n == 0) return values;
+  require_success(LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'N', 'U', order(n), a.data(), order(n), values.data()), "dsyevd");
+  std::ranges::reverse(values);
+  return values;
+}
+
 SymmetricEigen leading_eigen(MatrixD a, std::size_t count) {
   assert(a.rows() == a.cols() && count <= a.rows());
   use_single_threaded_blas();

@@ -19,6 +19,8 @@ struct SymmetricEigen {
 /// All pairs of the symmetric a [n x n], both triangles given, by divide and conquer. Throws bad_data when LAPACK does
 /// not converge (a value is not finite).
 SymmetricEigen symmetric_eigen(MatrixD a);
+/// Its values alone, descending: (4/3) n^3 operations.
+std::vector<double> symmetric_eigenvalues(MatrixD a);
 /// The `count` pairs with the largest values, by bisection and representations (dsyevr): (4/3) n^3 operations and a
 /// share of the vectors instead of 9 n^3. Worth it for count well below n / 2.
 SymmetricEigen leading_eigen(MatrixD a, std::size_t count);

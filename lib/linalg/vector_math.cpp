@@ -92,6 +92,70 @@ double ExpShifted(const float* in, float shift, float scale, float* out, std::si
   return sum;
 }
 
+template <class D>
+double SumOf(D d, hn::Vec<D> values) {
+  return hn::GetLane(hn::SumOfLanes(d, values));
+}
+
+SoftmaxSums CompareSoftmaxes(const SoftmaxView& p, const SoftmaxView& q) {
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> df;
+  const std::size_t lanes = hn::Lanes(d), count = p.logits.size();
+  const auto p_most = hn::Set(df, p.largest), q_most = hn::Set(df, q.largest);
+  const auto p_share = hn::Set(d, 1 / p.sum), q_share = hn::Set(d, 1 / q.sum);
+  auto shift = hn::Zero(d), variation = hn::Zero(d), depth_p = hn::Zero(d), depth_q = hn::Zero(d);
+  std::size_t v = 0;
+  for (; v + lanes <= count; v += lanes) {
+    const auto p_logit = hn::LoadU(df, p.logits.data() + v), q_logit = hn::LoadU(df, q.logits.data() + v);
+    const auto p_exp = hn::PromoteTo(d, hn::LoadU(df, p.exponentials.data() + v));
+    const auto q_exp = hn::PromoteTo(d, hn::LoadU(df, q.exponentials.data() + v));
+    shift = hn::MulAdd(p_exp, hn::Sub(hn::PromoteTo(d, p_logit), hn::PromoteTo(d, q_logit)), shift);
+    variation = hn::Add(variation, hn::Abs(hn::Sub(hn::Mul(p_exp, p_share), hn::Mul(q_exp, q_share))));
+    depth_p = hn::MulAdd(p_exp, hn::PromoteTo(d, hn::Sub(p_most, p_logit)), depth_p);
+    depth_q = hn::MulAdd(q_exp, hn::PromoteTo(d, hn::Sub(q_most, q_logit)), depth_q);
+  }
+  SoftmaxSums sums{SumOf(d, shift), SumOf(d, variation), SumOf(d, depth_p), SumOf(d, depth_q)};
+  for (; v < count; ++v) {
+    const double p_exp = p.exponentials[v], q_exp = q.exponentials[v];
+    sums.shift += p_exp * (static_cast<double>(p.logits[v]) - static_cast<double>(q.logits[v]));
+    sums.variation += std::abs(p_exp * (1 / p.sum) - q_exp * (1 / q.sum));
+    sums.depth_p += p_exp * static_cast<double>(p.largest - p.logits[v]);
+    sums.depth_q += q_exp * static_cast<double>(q.largest - q.logits[v]);
+  }
+  return {sums.shift / p.sum, sums.variation, sums.depth_p / p.sum, sums.depth_q / q.sum};
+}
+
+/// Puts place `v` where it belongs among the sorted `ids`; the last one goes.
+void InsertPlace(const float* values, std::uint32_t v, std::span<std::uint32_t> ids) {
+  std::size_t at = ids.size() - 1;
+  for (; at > 0 && values[ids[at - 1]] < values[v]; --at) ids[at] = ids[at - 1];
+  ids[at] = v;
+}
+
+void LargestPlaces(const float* values, std::size_t count, std::span<std::uint32_t> ids) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d), wanted = ids.size();
+  for (std::size_t i = 0; i < wanted; ++i) {
+    ids[i] = static_cast<std::uint32_t>(i);
+    InsertPlace(values, ids[i], ids.first(i + 1));
+  }
+  std::size_t v = wanted;
+  const auto take = [&](std::size_t end) {
+    for (; v < end; ++v)
+      if (values[v] > values[ids[wanted - 1]]) InsertPlace(values, static_cast<std::uint32_t>(v), ids);
+  };
+  while (v + 4 * lanes <= count) {  // four vectors at a time: few of them hold one of the largest
+    const auto first = hn::Max(hn::LoadU(d, values + v), hn::LoadU(d, values + v + lanes));
+    const auto second = hn::Max(hn::LoadU(d, values + v + 2 * lanes), hn::LoadU(d, values + v + 3 * lanes));
+    const auto least = hn::Set(d, values[ids[wanted - 1]]);
+    if (hn::AllFalse(d, hn::Gt(hn::Max(first, second), least)))
+      v += 4 * lanes;
+    else
+      take(v + 4 * lanes);
+  }
+  take(count);
+}
+
 void MultiplyBy(float factor, float* values, std::size_t count) {
   const Floats d;
   const std::size_t lanes = hn::Lanes(d);
@@ -127,6 +191,8 @@ namespace adze {
 HWY_EXPORT(Largest);
 HWY_EXPORT(LargestMagnitude);
 HWY_EXPORT(ExpShifted);
+HWY_EXPORT(CompareSoftmaxes);
+HWY_EXPORT(LargestPlaces);
 HWY_EXPORT(MultiplyBy);
 HWY_EXPORT(MultiplyBySilu);
 
@@ -142,6 +208,17 @@ float largest_magnitude(std::span<const float> values) {
 double exp_shifted(std::span<const float> in, float shift, float scale, std::span<float> out) {
   assert(in.size() == out.size());
   return HWY_DYNAMIC_DISPATCH(ExpShifted)(in.data(), shift, scale, out.data(), in.size());
+}
+
+SoftmaxSums compare_softmaxes(const SoftmaxView& p, const SoftmaxView& q) {
+  assert(p.logits.size() == q.logits.size() && p.exponentials.size() == p.logits.size() &&
+         q.exponentials.size() == q.logits.size());
+  return HWY_DYNAMIC_DISPATCH(CompareSoftmaxes)(p, q);
+}
+
+void largest_places(std::span<const float> values, std::span<std::uint32_t> ids) {
+  assert(!ids.empty() && ids.size() <= values.size());
+  HWY_DYNAMIC_DISPATCH(LargestPlaces)(values.data(), values.size(), ids);
 }
 
 void multiply_by(float factor, std::span<float> values) {

@@ -1,8 +1,9 @@
-// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product, and
-// extremes of rows.
-// Highway kernels with a polynomial of our own, so that every element's bits depend on that element alone.
+// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product; extremes of
+// rows; and what two softmaxes over a vocabulary differ by. Highway kernels with a polynomial of our own, so that every
+// element's bits depend on that element alone.
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 namespace adze {
@@ -17,6 +18,28 @@ float largest_magnitude(std::span<const float> values);
 /// of the exponential of the (rounded) argument from -87 on; smaller arguments give 0, those above 88 saturate. Meant
 /// for arguments <= 0: the shift is the maximum. `in` and `out` may be the same.
 double exp_shifted(std::span<const float> in, float shift, float scale, std::span<float> out);
+
+/// A softmax as exp_shifted() leaves it: P(v) = exponentials[v] / sum, exponentials[v] = exp(logits[v] - largest).
+struct SoftmaxView {
+  std::span<const float> logits;
+  std::span<const float> exponentials;
+  float largest = 0;
+  double sum = 0;
+};
+
+/// Sums over the vocabulary of two softmaxes P and Q of equal sizes, in double in a fixed order. Of equal ones `shift`
+/// and `variation` are exactly 0.
+struct SoftmaxSums {
+  double shift = 0;      ///< sum P (p - q), p and q being logits
+  double variation = 0;  ///< sum |P - Q|
+  double depth_p = 0;    ///< sum P (largest p - p): the entropy of P less the logarithm of its sum
+  double depth_q = 0;    ///< the same of Q
+};
+SoftmaxSums compare_softmaxes(const SoftmaxView& p, const SoftmaxView& q);
+
+/// Places of the ids.size() largest values, descending; of equal values the lowest place comes first. No NaN;
+/// 0 < ids.size() <= values.size().
+void largest_places(std::span<const float> values, std::span<std::uint32_t> ids);
 
 /// values *= factor.
 void multiply_by(float factor, std::span<float> values);

@@ -22,8 +22,14 @@ void add_bias(std::span<const float> bias, ViewF y) {
   }
 }
 
-void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) {
-  linear(x, *layer.weight, layer.bias, y, work, accumulate);
+/// x as the product with this weight takes it: itself, or a rounded copy in work.rounded.
+ConstViewF rounded_for(const CompressedTensor& weight, ConstViewF x, Activations activations, Workspace& work) {
+  if (activations == Activations::exact) return x;  // the name of a format is not free
+  const auto rounding = rounding_for(weight.format(), activations);
+  if (!rounding) return x;
+  const ViewF rounded = scratch(work.rounded, x.shape());
+  for (std::size_t t = 0; t < x.rows(); ++t) round_activations(*rounding, x.row(t), rounded.row(t));
+  return rounded;
 }
 
 }  // namespace
@@ -57,8 +63,14 @@ void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids,
   }
 }
 
-Forward::Forward(const Architecture& architecture, std::size_t max_tokens)
-    : architecture_(architecture), rope_(architecture.rope, architecture.head_dim, max_tokens) {}
+Forward::Forward(const Architecture& architecture, std::size_t max_tokens, Activations activations)
+    : architecture_(architecture),
+      rope_(architecture.rope, architecture.head_dim, max_tokens),
+      activations_(activations) {}
+
+void Forward::apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate) const {
+  linear(rounded_for(*layer.weight, x, activations_, work), *layer.weight, layer.bias, y, work, accumulate);
+}
 
 void Forward::stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const {
   rms_norm(x, block.input_norm, architecture_.norm_eps, out);
@@ -117,7 +129,7 @@ void Forward::final_norm(std::span<const float> weight, ConstViewF x, ViewF out)
 }
 
 void Forward::logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const {
-  linear(x, head, {}, out, work);
+  linear(rounded_for(head, x, activations_, work), head, {}, out, work);
 }
 
 }  // namespace adze

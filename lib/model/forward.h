@@ -14,6 +14,7 @@
 
 #include "base/matrix.h"
 #include "grid/compressed_tensor.h"
+#include "model/activations.h"
 #include "model/architecture.h"
 #include "model/rope.h"
 #include "model/weights.h"
@@ -24,14 +25,15 @@ namespace adze {
 /// but for `cache`, of all calls.
 /// Loops over windows take theirs from a Pool (model/pool.h).
 struct Workspace {
-  std::vector<float> tile;    ///< decoded rows of a weight
-  std::vector<float> first;   ///< q, or the gate
-  std::vector<float> second;  ///< k
-  std::vector<float> third;   ///< v
-  std::vector<float> scores;  ///< attention of one tile of queries
-  std::vector<float> normed;  ///< run_block: input of {q, k, v} and of {gate, up}
-  std::vector<float> inner;   ///< run_block: input of {o} and of {down}
-  CacheMaxima cache;          ///< of all keys and values so far
+  std::vector<float> tile;     ///< decoded rows of a weight
+  std::vector<float> first;    ///< q, or the gate
+  std::vector<float> second;   ///< k
+  std::vector<float> third;    ///< v
+  std::vector<float> scores;   ///< attention of one tile of queries
+  std::vector<float> normed;   ///< run_block: input of {q, k, v} and of {gate, up}
+  std::vector<float> inner;    ///< run_block: input of {o} and of {down}
+  std::vector<float> rounded;  ///< inputs of one product, where activations are rounded
+  CacheMaxima cache;           ///< of all keys and values so far
 };
 
 /// A matrix in a scratch buffer, which grows as needed; its contents are arbitrary.
@@ -47,7 +49,8 @@ void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids,
 /// The pass of one architecture for windows of up to `max_tokens`. Immutable: share it among threads.
 class Forward {
  public:
-  Forward(const Architecture& architecture, std::size_t max_tokens);
+  /// activations: how inputs of products are rounded first (model/activations.h); only for judging what runtimes do.
+  Forward(const Architecture& architecture, std::size_t max_tokens, Activations activations = Activations::exact);
 
   const Architecture& architecture() const { return architecture_; }
 
@@ -73,8 +76,11 @@ class Forward {
   void logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const;
 
  private:
+  void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) const;
+
   Architecture architecture_;
   RopeTable rope_;
+  Activations activations_;
 };
 
 }  // namespace adze

@@ -239,7 +239,7 @@ class Run {
     const CompressedStore compressed(folder_.store());
     result_.evaluation = evaluate(compressed, model_.weights.get(), run_.evaluation_ids,
                                   prefix.empty() ? std::nullopt : std::optional(prefix.front()), *run_.plan.protocol,
-                                  progress_, run_.memory.choice.evaluation_windows);
+                                  progress_, {.windows_at_once = run_.memory.choice.evaluation_windows});
   }
 
   const PreparedRun& run_;

@@ -52,7 +52,7 @@ class GreedySearch {
 
   double kl_without(std::vector<std::size_t> dropped) {
     std::ranges::sort(dropped);
-    return judge_.judge(FewerBlocks(model_, dropped, merge_)).reference->kl_mean;
+    return judge_.judge(FewerBlocks(model_, dropped, merge_), Inference::point).reference->kl_mean;
   }
 
   std::vector<std::size_t> with(std::size_t block) const {

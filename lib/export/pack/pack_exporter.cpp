@@ -1,7 +1,6 @@
 #include "export/pack/pack_exporter.h"
 
 #include <algorithm>
-#include <array>
 #include <memory>
 #include <numeric>
 #include <vector>

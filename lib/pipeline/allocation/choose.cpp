@@ -136,7 +136,7 @@ class Chooser {
       return;
     }
     if (!judge_) judge_.emplace(*prepared_.model->weights, prepared_.windows.ids, std::nullopt, protocol_of(prepared_));
-    const EvaluationResult result = judge_->judge(AssembledModel(prepared_, result_.modules, store_));
+    const EvaluationResult result = judge_->judge(AssembledModel(prepared_, result_.modules, store_), Inference::point);
     found.summary.measured = result.reference->kl_mean;
     found.summary.error = result.reference->kl_mean_se;
     found.window_kl = result.reference->window_kl;

@@ -220,7 +220,7 @@ class OptionMeasurer {
       return;
     }
     const WithOuterMatrix changed(model_, module.module, tensor);
-    option.predicted = std::max(0.0, judge_.at(0).judge(changed).reference->kl_mean);
+    option.predicted = std::max(0.0, judge_.at(0).judge(changed, Inference::point).reference->kl_mean);
     store_.put_numbers(key, {option.predicted});
   }
 

@@ -80,7 +80,7 @@ void make_model(PreparedAllocation& prepared, const fs::path& folder, Progress& 
   prepared.statistics = statistics_in(place / "statistics", prepared, windows, progress);
   if (plan.transforms.empty() || !prepared.request.measure->in_kl) return;
   ReferenceJudge judge(*prepared.model->weights, prepared.windows.ids, std::nullopt, protocol_of(prepared));
-  prepared.base_loss = std::max(0.0, judge.judge(*prepared.weights).reference->kl_mean);
+  prepared.base_loss = std::max(0.0, judge.judge(*prepared.weights, Inference::point).reference->kl_mean);
 }
 
 }  // namespace adze
