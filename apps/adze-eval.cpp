@@ -3,14 +3,17 @@
 #include <optional>
 #include <span>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "calibrate/calibration_set.h"
-#include "evaluate/reference_judge.h"
+#include "evaluate/domains.h"
+#include "model/activations.h"
 #include "model/compressed_store.h"
 #include "pipeline/open_model.h"
 #include "pipeline/resources.h"
+#include "recipe/domains.h"
 #include "report/run_report.h"
 #include "tool.h"
 
@@ -21,9 +24,13 @@ using namespace adze;
 struct Options {
   std::vector<std::string> models;
   std::string reference;
-  std::string text;
+  std::vector<std::string> texts;
   std::string tokenizer;
   std::string protocol = "lcpp-512";
+  Activations activations = Activations::exact;
+  std::size_t audit = 10;
+  bool audit_asked = false;
+  bool detail = false;
   std::optional<std::uint64_t> memory;
   OpenModelOptions open;
 };
@@ -71,7 +78,7 @@ JudgedSize judged_size(const ModelWeights& model) {
   return size;
 }
 
-/// Windows to judge at once within --memory, or 0 for all.
+/// Windows to judge at once within --memory, or 0 for all. tokens: of the longest domain.
 std::size_t windows_at_once(const Options& options, const ModelWeights& model, const ModelWeights* reference,
                             const Protocol& protocol, std::size_t tokens) {
   if (!options.memory) return 0;
@@ -81,16 +88,151 @@ std::size_t windows_at_once(const Options& options, const ModelWeights& model, c
   return choose_evaluation(model.architecture(), sizes, size, options.memory).choice.evaluation_windows;
 }
 
-nlohmann::json to_json(const JudgedModel& model) {
-  nlohmann::json json = adze::to_json(model.result);
-  json["model"] = model.name;
-  json["bytes"] = model.bytes;
-  json["bits_per_weight"] = model.bits_per_weight;
+/// Everything that is worked out before anything is printed.
+struct Judgements {
+  std::vector<std::string> domains;  ///< names
+  std::vector<JudgedModel> models;
+  std::vector<ModelComparison> comparisons;
+  std::optional<PopulationAudit> population;
+  std::optional<BosEffect> bos;
+};
+
+std::vector<DomainText> read_domains(const Options& options, const Tokenizer& tokenizer) {
+  std::vector<DomainText> domains;
+  for (const Domain& domain : load_domains(options.texts))
+    domains.push_back({domain.name, tokenize_set(domain.texts, tokenizer)});
+  return domains;
+}
+
+/// Rounding of activations that no format of a model is known for would be silence.
+void warn_of_exact_formats(const OpenedModel& model, Activations activations, Progress& progress) {
+  if (activations == Activations::exact) return;
+  for (const Linear& linear : model.weights->block(0).linears)
+    if (rounding_for(linear.weight->format(), activations)) return;
+  progress.warn(fmt::format("{}: llama.cpp rounds no activations for its formats: --activations changes nothing there",
+                            model.path.string()));
+}
+
+/// Of compressed models: one that is the reference would only dilute it.
+std::optional<PopulationAudit> population_of(const std::vector<std::vector<TextScores>>& scores,
+                                             const std::vector<JudgedModel>& models, std::size_t most) {
+  std::vector<std::vector<TextScores>> compressed;
+  for (std::size_t m = 0; m < models.size(); ++m)
+    if (models[m].result.reference && models[m].result.reference->kl_max > 0) compressed.push_back(scores[m]);
+  if (compressed.size() < 2 || most == 0) return std::nullopt;
+  return audit_population(compressed, most);
+}
+
+JudgedModel judged_model(const OpenedModel& model, std::vector<TextScores>& scores,
+                         const std::vector<std::string>& domains) {
+  const StoredSize size = stored_size(*model.weights);
+  JudgedModel judged{model.path.string(), size.bytes, size.bits_per_weight(), summarize(scores), {}};
+  if (domains.size() < 2) return judged;
+  for (std::size_t d = 0; d < domains.size(); ++d) judged.domains.push_back({domains[d], summarize(scores[d])});
+  return judged;
+}
+
+Judgements judge_models(const Options& options, std::span<const OpenedModel> compared, const ModelWeights* reference,
+                        const NamedTokenizer& used, Progress& progress) {
+  const Protocol protocol = parse_protocol(options.protocol);
+  const std::vector<DomainText> domains = read_domains(options, used.tokenizer);
+  const auto bos = bos_of(used.tokenizer);
+  std::size_t longest = 0;
+  for (const DomainText& domain : domains) longest = std::max(longest, domain.ids.size());
+  std::vector<const ModelWeights*> models;
+  std::vector<EvaluationOptions> each;
+  for (const OpenedModel& model : compared) {
+    warn_of_exact_formats(model, options.activations, progress);
+    models.push_back(model.weights.get());
+    each.push_back({.windows_at_once = windows_at_once(options, *model.weights, reference, protocol, longest),
+                    .scores = {.worst_tokens = options.audit, .detail = options.detail},
+                    .activations = options.activations});
+  }
+  auto scores = score_domains(models, reference, domains, bos, protocol, each, progress);
+  Judgements result;
+  for (const DomainText& domain : domains) result.domains.push_back(domain.name);
+  std::vector<EvaluationResult> pooled;
+  for (std::size_t m = 0; m < compared.size(); ++m) {
+    result.models.push_back(judged_model(compared[m], scores[m], result.domains));
+    pooled.push_back(result.models.back().result);
+  }
+  result.comparisons = compare_models(pooled);
+  result.population = population_of(scores, result.models, options.audit);
+  if (options.detail && bos)
+    result.bos = bos_effect(reference ? *reference : *models[0], domains, *bos, protocol, progress);
+  return result;
+}
+
+using Json = nlohmann::ordered_json;
+
+Json result_json(const EvaluationResult& result) {
+  Json json = Json::object();
+  const nlohmann::json flat = adze::to_json(result);
+  for (const auto& [key, value] : flat.items()) json[key] = value;
+  json["statistics"] = statistics_json(result);
   return json;
 }
 
+/// Flat numbers first: scripts read them without a parser.
+Json model_json(const Judgements& judged, std::size_t place, const Options& options, const Tokenizer& tokenizer) {
+  const JudgedModel& model = judged.models[place];
+  Json json{{"model", model.name}, {"bytes", model.bytes}, {"bits_per_weight", model.bits_per_weight}};
+  json.update(result_json(model.result));
+  json["activations"] = name_of(options.activations);
+  for (const DomainResult& domain : model.domains) json["domains"][domain.name] = result_json(domain.result);
+  if (const auto worst = worst_domain(model.domains)) {
+    json["worst_domain"] = model.domains[*worst].name;
+    json["domain_disparity"] = *domain_disparity(model.domains);
+  }
+  if (model.result.reference && model.result.reference->audit)
+    json["audit"] = to_json(*model.result.reference->audit, judged.domains, tokenizer);
+  std::vector<std::string> names;
+  for (const JudgedModel& each : judged.models) names.push_back(each.name);
+  for (const ModelComparison& pair : judged.comparisons)
+    if (pair.a == place) json["comparisons"].push_back(to_json(pair, names));
+  if (place > 0) return json;
+  if (judged.population) json["population"] = to_json(*judged.population, judged.domains, tokenizer);
+  if (judged.bos)
+    json["bos"] = {{"perplexity_each", judged.bos->perplexity_each},
+                   {"perplexity_first", judged.bos->perplexity_first}};
+  return json;
+}
+
+std::string judgements_json(const Judgements& judged, const Options& options, const Tokenizer& tokenizer) {
+  Json json = Json::array();
+  for (std::size_t m = 0; m < judged.models.size(); ++m) json.push_back(model_json(judged, m, options, tokenizer));
+  return (json.size() == 1 ? json[0] : json).dump(1) + "\n";
+}
+
+std::string judgements_text(const Judgements& judged, const Options& options, const Tokenizer& tokenizer,
+                            bool with_audit) {
+  const EvaluationResult& first = judged.models.front().result;
+  std::string text =
+      fmt::format("{}, protocol {}{}: {} windows, {} tokens scored\n\n{}", fmt::join(options.texts, ", "),
+                  first.protocol, options.activations == Activations::exact ? "" : ", activations q8", first.windows,
+                  first.tokens, judgement_table(judged.models));
+  if (judged.domains.size() > 1)
+    text += fmt::format(
+        "\n{}\n{}",
+        first.reference ? "mean KL [95 %] by domain; * stands apart from the mean of all" : "perplexity by domain",
+        domain_table(judged.models));
+  std::vector<std::string> names;
+  for (const JudgedModel& model : judged.models) names.push_back(model.name);
+  if (!judged.comparisons.empty()) text += "\n" + comparison_table(judged.comparisons, names);
+  if (options.detail) text += "\n" + statistics_table(judged.models);
+  if (judged.bos)
+    text += fmt::format("\nBOS in every window: perplexity {:.4f}; before the text only: {:.4f}\n",
+                        judged.bos->perplexity_each, judged.bos->perplexity_first);
+  if (!with_audit) return text;
+  for (const JudgedModel& model : judged.models)
+    if (model.result.reference && model.result.reference->audit)
+      text += fmt::format("\n{}: what it changed most (single-model disagreement)\n{}", model.name,
+                          audit_table(*model.result.reference->audit, judged.domains, tokenizer));
+  if (judged.population) text += "\n" + population_table(*judged.population, judged.domains, tokenizer);
+  return text;
+}
+
 void judge(const Options& options, Tool& tool) {
-  const Protocol protocol = parse_protocol(options.protocol);
   std::vector<OpenedModel> models;  // the reference, if there is one, comes first
   if (!options.reference.empty()) models.push_back(open_model(options.reference, options.open));
   const std::size_t references = models.size();
@@ -98,34 +240,11 @@ void judge(const Options& options, Tool& tool) {
   const ModelWeights* reference = references > 0 ? models.front().weights.get() : nullptr;
   const NamedTokenizer used = find_tokenizer(options, models);
   check_vocabularies(used, models);
-  const std::vector<std::int32_t> ids = tokenize_set(load_text_set(options.text), used.tokenizer);
-  const auto compared = std::span<const OpenedModel>(models).subspan(references);
-  // Where memory is not bounded, the reference runs once for all of them: its states stay.
-  std::optional<ReferenceJudge> once;
-  if (reference != nullptr && compared.size() > 1 && !options.memory) {
-    for (const OpenedModel& model : compared) check_models(*model.weights, reference, protocol, tool.progress());
-    tool.progress().start("evaluating models", compared.size());
-    once.emplace(*reference, ids, bos_of(used.tokenizer), protocol);
-  }
-  std::vector<JudgedModel> judged;
-  for (const OpenedModel& model : compared) {
-    tool.progress().note(model.path.string());
-    const StoredSize size = stored_size(*model.weights);
-    judged.push_back({model.path.string(), size.bytes, size.bits_per_weight(),
-                      once ? once->judge(*model.weights)
-                           : evaluate(*model.weights, reference, ids, bos_of(used.tokenizer), protocol, tool.progress(),
-                                      windows_at_once(options, *model.weights, reference, protocol, ids.size()))});
-    if (once) tool.progress().update(judged.size());
-  }
-  if (tool.options().json) {
-    nlohmann::json json;
-    for (const JudgedModel& model : judged) json.push_back(to_json(model));
-    Tool::print((judged.size() == 1 ? json[0] : json).dump(1) + "\n");
-    return;
-  }
-  const EvaluationResult& first = judged.front().result;
-  Tool::print(fmt::format("{}, protocol {}: {} windows, {} tokens scored\n\n{}", options.text, first.protocol,
-                          first.windows, first.tokens, judgement_table(judged)));
+  const Judgements judged =
+      judge_models(options, std::span<const OpenedModel>(models).subspan(references), reference, used, tool.progress());
+  const bool with_audit = options.audit_asked || tool.options().verbose;
+  Tool::print(tool.options().json ? judgements_json(judged, options, used.tokenizer)
+                                  : judgements_text(judged, options, used.tokenizer, with_audit));
 }
 
 }  // namespace
@@ -135,20 +254,47 @@ int main(int argc, char** argv) {
   Tool tool("adze-eval",
             "Judges models on a text: perplexity and, against a reference, the divergence of every next-token "
             "distribution.\nModels are Hugging Face folders, model stores, output folders of adze-compress, GGUF "
-            "files, packs and deltas.",
+            "files, packs "
+            "and deltas.",
             "  adze eval OUT --reference MODEL --text calibration_data/heldout.yaml\n"
             "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json\n"
+            "  adze eval OUT --reference MODEL --text wiki=w.txt --text code=c.txt --audit 20\n"
+            "  adze eval model.gguf --reference MODEL --text w.txt --activations q8\n"
             "  adze eval D.adze --base BASE --reference TUNED --text calibration_data/heldout.yaml");
   tool.app().add_option("models", options.models, "models to judge")->required();
   tool.app().add_option("--reference", options.reference, "the model they should resemble, usually the original");
   tool.app()
-      .add_option("--text", options.text, "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file")
-      ->required();
+      .add_option(
+          "--text", options.texts,
+          "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file; NAME=FILE names a domain; repeat it "
+          "to judge several domains")
+      ->required()
+      ->allow_extra_args(false);
   tool.app().add_option("--tokenizer", options.tokenizer, "a tokenizer.json, when no model given has one");
   tool.app()
       .add_option("--protocol", options.protocol,
                   "lcpp-N: second half of windows of N tokens, as llama.cpp; gptq-N: whole windows, as most papers")
       ->capture_default_str();
+  tool.app()
+      .add_option_function<std::string>(
+          "--activations", [&](const std::string& name) { options.activations = parse_activations(name); },
+          "exact, or q8: inputs of products are rounded as llama.cpp's CPU kernels do for each format of weights")
+      ->default_str("exact")
+      ->type_name("NAME");
+  tool.app()
+      .add_option_function<std::size_t>(
+          "--audit",
+          [&](std::size_t count) {
+            options.audit = count;
+            options.audit_asked = true;
+          },
+          "list that many of the tokens that compression hurts most, for every model; JSON always has 10 unless this "
+          "says otherwise")
+      ->check(CLI::Range(0, 10000))
+      ->type_name("N");
+  tool.app().add_flag(
+      "--detail", options.detail,
+      "every statistic in a table, effective ranks of hidden states, what BOS in every window is worth");
   add_memory_option(tool.app(), options.memory);
   add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] { judge(options, tool); });

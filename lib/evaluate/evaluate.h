@@ -24,7 +24,7 @@ struct EvaluationOptions {
   /// Whose states are held together, 0 for all; every such group takes all blocks through memory again, and no bit of
   /// the result depends on it.
   std::size_t windows_at_once = 0;
-  ScoreOptions scores;
+  ScoreOptions scores = {};
   Activations activations = Activations::exact;  ///< of the judged model; the reference's are exact
 };
 

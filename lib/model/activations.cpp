@@ -90,6 +90,10 @@ Activations parse_activations(std::string_view name) {
   return row->value;
 }
 
+std::string_view name_of(Activations activations) {
+  return std::ranges::find(kNames, activations, &NamedActivations::value)->name;
+}
+
 std::optional<ActivationRounding> rounding_for(std::string_view format, Activations activations) {
   if (activations == Activations::exact) return std::nullopt;
   const auto* const row = std::ranges::find(kRoundings, format.substr(0, format.find(',')), &FormatRounding::format);

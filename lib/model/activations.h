@@ -16,6 +16,8 @@ enum class Activations : std::uint8_t { exact, q8 };
 /// "exact", "q8". Throws usage, naming both, for anything else.
 Activations parse_activations(std::string_view name);
 
+std::string_view name_of(Activations activations);
+
 enum class ActivationRounding : std::uint8_t {
   q8_0,  ///< blocks of 32: codes -127..127, their scale max|x| / 127 as f16
   q8_k,  ///< blocks of 256: the same with a scale in f32

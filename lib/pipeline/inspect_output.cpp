@@ -1,12 +1,11 @@
 // An Inspection as text and as JSON.
-#include <optional>
-
 #include <nlohmann/json.hpp>
 
 #include <fmt/format.h>
 
 #include "pipeline/inspect.h"
 #include "pipeline/inspect_statistics.h"
+#include "report/escaped.h"
 #include "report/table.h"
 
 namespace adze {
@@ -14,17 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// `kept`: a control character that stays as it is.
-std::string with_escapes(std::string_view text, std::optional<char> kept) {
-  std::string safe;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    const bool is_control = (byte < 0x20 || byte == 0x7F) && c != kept;
-    safe += is_control ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
-  }
-  return safe;
-}
-std::string printable(std::string_view text) { return with_escapes(text, std::nullopt); }
+std::string printable(std::string_view text) { return escaped(text); }
 
 struct InWords {
   std::string operator()(const std::string& value) const { return printable(value); }
@@ -122,6 +111,6 @@ std::string inspection_json(const Inspection& inspection, bool with_tensors) {
   return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";  // GGUF texts need not be UTF-8
 }
 
-std::string printable_lines(std::string_view message) { return with_escapes(message, '\n'); }
+std::string printable_lines(std::string_view message) { return escaped(message, '\n'); }
 
 }  // namespace adze

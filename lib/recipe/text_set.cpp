@@ -47,6 +47,7 @@ TextSpec read_text(MapReader map, const std::filesystem::path& folder) {
   spec.kind = kind_of(spec, field, is_ids);
   const std::string name = field.word().value_or(std::string(kDefaultField));
   if (spec.kind == TextKind::jsonl) spec.field = name;
+  spec.domain = map.optional("domain").word().value_or("");
   map.finish();
   return spec;
 }
@@ -74,8 +75,12 @@ void read_set(MapReader& map, TextSet& set) {
   const std::filesystem::path folder = std::filesystem::path(set.origin).parent_path();
   set.description = map.optional("description").text().value_or("");
   set.licence = map.optional("licence").text().value_or("");
-  for (const Value& item : map.required("texts").items())
+  const Value texts = map.required("texts");
+  for (const Value& item : texts.items())
     if (auto text = item.map()) set.texts.push_back(read_text(std::move(*text), folder));
+  const auto named = std::ranges::count_if(set.texts, [](const TextSpec& text) { return !text.domain.empty(); });
+  if (named != 0 && std::cmp_not_equal(named, set.texts.size()))
+    texts.complain("either all have a 'domain' or none has");
   read_interleave(map.optional("interleave"), set);
   map.finish();
 }
@@ -97,7 +102,7 @@ TextSet single_text(const std::filesystem::path& path) {
          "{}: not a text set; a .yaml descriptor or a text ending in .txt, .jsonl or .json (ids)", path.string());
   TextSet set;
   set.origin = path.string();
-  set.texts.push_back({path, *kind, *kind == TextKind::jsonl ? std::string(kDefaultField) : "", {}});
+  set.texts.push_back({path, *kind, *kind == TextKind::jsonl ? std::string(kDefaultField) : "", "", {}});
   return set;
 }
 

@@ -7,6 +7,7 @@
 //     - { file: calib/code.txt }                   # plain UTF-8
 //     - { file: chats.jsonl, field: text }         # one JSON object per line; this field of each
 //     - { file: ids.json, ids: true }              # token ids, tokenized elsewhere
+//                                                  # domain: NAME in each: what adze eval judges on its own
 //   interleave: 2000                               # take turns, this many characters at a time; without it: in order
 //
 // or directly one text: a path ending in .txt, .jsonl (field `text`) or .json (ids). Only the descriptor is read here;
@@ -29,8 +30,9 @@ enum class TextKind : std::uint8_t { plain, jsonl, ids };
 struct TextSpec {
   std::filesystem::path file;  ///< resolved against the descriptor's folder
   TextKind kind = TextKind::plain;
-  std::string field;  ///< of jsonl
-  Mark where;         ///< of the file's name; nowhere for a direct path
+  std::string field;   ///< of jsonl
+  std::string domain;  ///< empty: none; of all texts of a set or of none
+  Mark where;          ///< of the file's name; nowhere for a direct path
 };
 
 struct TextSet {

@@ -1,12 +1,16 @@
 // Known cases of specs of perplexity and KL: synthetic models whose probabilities are given.
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
+#include <set>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "evaluate/evaluate.h"
 #include "evaluate/evaluate_testing.h"
+#include "evaluate/rank_correlation.h"
 #include "model/memory_source.h"
 
 namespace adze {
@@ -67,6 +71,59 @@ TEST(ScoreToken, GivesTheKnownDivergence) {
   EXPECT_NEAR(score.nll, 0.686835, 1e-6);
   EXPECT_NEAR(score.dp, std::exp(-0.686835) - std::exp(-0.407606), 1e-6);
   EXPECT_TRUE(score.same_top);
+  EXPECT_NEAR(score.overlap, 0.837925, 1e-6);
+  EXPECT_LE(1 - score.overlap, std::sqrt(score.kl / 2));  // Pinsker
+  EXPECT_NEAR(-score.log_sum_base, -2.407606, 1e-6);      // the energy of P
+  EXPECT_NEAR(score.top_surprise_base, 0.407606, 1e-6);
+  EXPECT_TRUE(score.top_right && score.top_right_base);
+}
+
+TEST(ScoreToken, GivesEntropiesOverlapsAndRankingsOfTheDefinitions) {
+  ScoreScratch scratch;
+  const Logits p = testing::random_values(40, "p", 2.0), q = testing::random_values(40, "q", 2.0);
+  const TokenScore score = score_token(q, p, 3, scratch);
+  const auto shares = [](const Logits& logits) {
+    std::vector<double> values;
+    double sum = 0;
+    for (const float value : logits) sum += std::exp(static_cast<double>(value));
+    for (const float value : logits) values.push_back(std::exp(static_cast<double>(value)) / sum);
+    return values;
+  };
+  const auto of_p = shares(p), of_q = shares(q);
+  double overlap = 0, entropy = 0, entropy_base = 0;
+  for (std::size_t v = 0; v < 40; ++v) {
+    overlap += std::min(of_p[v], of_q[v]);
+    entropy -= of_q[v] * std::log(of_q[v]);
+    entropy_base -= of_p[v] * std::log(of_p[v]);
+  }
+  EXPECT_NEAR(score.overlap, overlap, 1e-6);
+  EXPECT_NEAR(score.entropy, entropy, 1e-6);
+  EXPECT_NEAR(score.entropy_base, entropy_base, 1e-6);
+  const auto top = [](const Logits& logits, std::size_t k) {
+    std::vector<std::size_t> ids(logits.size());
+    std::iota(ids.begin(), ids.end(), std::size_t{0});
+    std::ranges::stable_sort(ids, [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+    ids.resize(k);
+    return ids;
+  };
+  for (std::size_t i = 0; i < kAgreementSizes.size(); ++i) {
+    std::set<std::size_t> both, either;
+    const auto a = top(p, kAgreementSizes[i]), b = top(q, kAgreementSizes[i]);
+    either.insert(a.begin(), a.end());
+    either.insert(b.begin(), b.end());
+    for (const std::size_t id : a)
+      if (std::ranges::find(b, id) != b.end()) both.insert(id);
+    EXPECT_NEAR(score.agreement[i], static_cast<double>(both.size()) / static_cast<double>(either.size()), 1e-12);
+  }
+  for (std::size_t i = 0; i < kRankedSizes.size(); ++i) {
+    Logits of_base, of_model;
+    for (const std::size_t id : top(p, kRankedSizes[i])) {
+      of_base.push_back(p[id]);
+      of_model.push_back(q[id]);
+    }
+    EXPECT_EQ(score.tau[i], kendall_tau_b(of_base, of_model));
+    EXPECT_EQ(score.rho[i], spearman_rho(of_base, of_model));
+  }
 }
 
 TEST(ScoreToken, IgnoresAShiftOfAllLogits) {

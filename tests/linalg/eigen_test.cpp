@@ -35,6 +35,14 @@ TEST(SymmetricEigen, GivesOrthonormalRowsThatRebuildTheMatrix) {
   }
 }
 
+TEST(SymmetricEigen, ValuesAloneAreTheSame) {
+  for (const std::size_t n : {0, 1, 5, 64}) {
+    const std::vector<double> all = symmetric_eigen(symmetric(n)).values, alone = symmetric_eigenvalues(symmetric(n));
+    ASSERT_EQ(alone.size(), n);
+    for (std::size_t i = 0; i < n; ++i) EXPECT_NEAR(alone[i], all[i], 1e-11 * all[0]);
+  }
+}
+
 TEST(SymmetricEigen, AgreesWithEigensOwn) {
   const MatrixD a = symmetric(40);
   const Eigen::SelfAdjointEigenSolver<EigenRows<double>> reference(eigen(a));

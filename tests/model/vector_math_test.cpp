@@ -1,10 +1,12 @@
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include <gtest/gtest.h>
 
+#include "linalg/vector_math.h"
 #include "model/memory_source.h"
 #include "model/norm.h"
-#include "linalg/vector_math.h"
 
 namespace adze {
 namespace {
@@ -106,6 +108,59 @@ TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
   MatrixF same = x;
   rms_norm(same, weight, 1e-2, same);
   EXPECT_TRUE(same == out);
+}
+
+struct Softmax {
+  std::vector<float> logits, exponentials;
+  SoftmaxView view;
+
+  explicit Softmax(std::vector<float> values) : logits(std::move(values)), exponentials(logits.size()) {
+    const float most = largest(logits);
+    view = {logits, exponentials, most, exp_shifted(logits, most, 1.0f, exponentials)};
+  }
+};
+
+TEST(CompareSoftmaxes, GivesTheSumsOfTheDefinitionsAtAnyLength) {
+  for (const std::size_t vocab : {1, 2, 7, 8, 9, 33, 500}) {
+    const Softmax p(testing::random_values(vocab, "p", 2.0)), q(testing::random_values(vocab, "q", 2.0));
+    const SoftmaxSums sums = compare_softmaxes(p.view, q.view);
+    double shift = 0, variation = 0, depth_p = 0, depth_q = 0;
+    for (std::size_t v = 0; v < vocab; ++v) {
+      const double of_p = std::exp(static_cast<double>(p.logits[v]) - p.view.largest) / p.view.sum;
+      const double of_q = std::exp(static_cast<double>(q.logits[v]) - q.view.largest) / q.view.sum;
+      shift += of_p * (static_cast<double>(p.logits[v]) - q.logits[v]);
+      variation += std::abs(of_p - of_q);
+      depth_p += of_p * (static_cast<double>(p.view.largest) - p.logits[v]);
+      depth_q += of_q * (static_cast<double>(q.view.largest) - q.logits[v]);
+    }
+    EXPECT_NEAR(sums.shift, shift, 2e-6) << vocab;
+    EXPECT_NEAR(sums.variation, variation, 2e-6) << vocab;
+    EXPECT_NEAR(sums.depth_p, depth_p, 2e-6) << vocab;
+    EXPECT_NEAR(sums.depth_q, depth_q, 2e-6) << vocab;
+  }
+}
+
+TEST(CompareSoftmaxes, OfEqualOnesIsExactlyNothing) {
+  const Softmax p(testing::random_values(333, "p", 4.0));
+  const SoftmaxSums sums = compare_softmaxes(p.view, p.view);
+  EXPECT_EQ(sums.shift, 0);
+  EXPECT_EQ(sums.variation, 0);
+  EXPECT_EQ(sums.depth_p, sums.depth_q);
+}
+
+TEST(LargestPlaces, AreThoseOfASortTiesLowestFirst) {
+  for (const std::size_t count : {1, 5, 20, 21, 63, 64, 65, 1000, 4096}) {
+    std::vector<float> values = testing::random_values(count, "top");
+    for (float& value : values) value = std::round(8 * value) / 8;  // ties
+    std::vector<std::uint32_t> sorted(count);
+    std::iota(sorted.begin(), sorted.end(), 0U);
+    std::ranges::stable_sort(sorted, [&](std::uint32_t a, std::uint32_t b) { return values[a] > values[b]; });
+    for (const std::size_t wanted : {std::size_t{1}, std::min<std::size_t>(20, count)}) {
+      std::vector<std::uint32_t> ids(wanted);
+      largest_places(values, ids);
+      EXPECT_TRUE(std::ranges::equal(ids, std::span(sorted).first(wanted))) << count << " " << wanted;
+    }
+  }
 }
 
 }  // namespace
