@@ -32,6 +32,8 @@ constexpr std::array kVerbs{
     Verb{"allocate", "recipe with a budget + statistics -> recipe with a scheme for every matrix"},
     Verb{"factorize", "model + statistics -> products of smaller matrices, one solver"},
     Verb{"delta", "base + fine-tuned model -> what they differ by, in a pack"},
+    Verb{"generate", "model -> calibration text that it writes itself"},
+    Verb{"compare", "calibration sets -> which one, how much of it, and whether it matters"},
     Verb{"inspect", "what a file or folder is, what it holds, whether it is whole"},
 };
 

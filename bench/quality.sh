@@ -16,6 +16,7 @@ usage() {
 bench/quality.sh TABLE [OPTIONS]
 
 $(printf '%s\n' "${TABLES[@]}" | sed 's/^\([^|]*\)|/  \1\t/' | expand -t 14)
+  calibration calibration sets against each other: bench/quality.sh calibration --help
 
   --model DIR          the original; default the bundled model
   --calibration FILE   a .txt or a text set, its first windows of $TOKENS tokens; default calibration_data/mixed.yaml
@@ -47,6 +48,10 @@ absolute() {
 
 table=${1:-}
 if [[ "$table" == --help || "$table" == -h ]]; then usage; exit 0; fi
+if [[ "$table" == calibration ]]; then  # a study, not a table of files
+  cd "$invoked_from"
+  exec bash "$OLDPWD/bench/quality/calibration.sh" "${@:2}"
+fi
 if ! printf '%s\n' "${TABLES[@]}" | cut -d'|' -f1 | grep -qxF -- "$table"; then
   refuse "there is no table '$table'; there are: $(printf '%s\n' "${TABLES[@]}" | cut -d'|' -f1 | xargs)"
 fi

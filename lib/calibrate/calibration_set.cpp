@@ -108,17 +108,56 @@ std::vector<std::int32_t> tokenize_texts(const TextSet& set, const Tokenizer& to
   return tokenizer.encode(joined, /*add_special=*/false, SpecialText::plain);
 }
 
-/// `wanted` of `available` window numbers, ascending.
-std::vector<std::size_t> choose_windows(std::size_t available, std::size_t wanted, std::uint64_t seed) {
+/// `wanted` of `available` window numbers at random, without repetition.
+std::vector<std::size_t> shuffled_windows(std::size_t available, std::size_t wanted, std::uint64_t seed,
+                                          std::string_view stream) {
   std::vector<std::size_t> numbers(available);
   std::iota(numbers.begin(), numbers.end(), std::size_t{0});
-  if (seed != 0) {
-    RandomStream random(seed, "calibration windows");
-    for (std::size_t i = 0; i < wanted; ++i) std::swap(numbers[i], numbers[i + random.below(available - i)]);
-  }
+  RandomStream random(seed, stream);
+  for (std::size_t i = 0; i < wanted; ++i) std::swap(numbers[i], numbers[i + random.below(available - i)]);
   numbers.resize(wanted);
-  std::ranges::sort(numbers);
   return numbers;
+}
+
+/// `wanted` of `available` window numbers, ascending.
+std::vector<std::size_t> choose_windows(std::size_t available, std::size_t wanted, std::uint64_t seed) {
+  if (seed != 0) {
+    std::vector<std::size_t> numbers = shuffled_windows(available, wanted, seed, "calibration windows");
+    std::ranges::sort(numbers);
+    return numbers;
+  }
+  std::vector<std::size_t> numbers(wanted);
+  std::iota(numbers.begin(), numbers.end(), std::size_t{0});
+  return numbers;
+}
+
+/// How many windows the stream holds; throws when those are fewer than `wanted`.
+std::size_t available_windows(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
+                              const WindowRule& rule, std::size_t wanted, const std::string& origin) {
+  if (rule.tokens <= prefix.size())
+    fail(ErrorKind::bad_data, "{}: windows of {} tokens leave no room for text after {} special tokens", origin,
+         rule.tokens, prefix.size());
+  if (wanted == 0) fail(ErrorKind::bad_data, "{}: 0 windows are asked for; ask for 1 or more", origin);
+  const std::size_t available = stream.size() / (rule.tokens - prefix.size());
+  if (available < wanted)
+    fail(ErrorKind::bad_data,
+         "{}: {} tokens give {} windows of {}, but {} are asked for; add text, or lower windows or tokens", origin,
+         stream.size(), available, rule.tokens, wanted);
+  return available;
+}
+
+/// Those windows of the stream, each behind the prefix.
+TokenWindows take_windows(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
+                          std::size_t tokens, std::span<const std::size_t> numbers) {
+  const std::size_t text_tokens = tokens - prefix.size();
+  TokenWindows windows{tokens, {}};
+  windows.ids.reserve(checked_mul(numbers.size(), tokens));
+  for (const std::size_t number : numbers) {
+    const auto piece = stream.subspan(number * text_tokens, text_tokens);
+    windows.ids.insert(windows.ids.end(), prefix.begin(), prefix.end());
+    windows.ids.insert(windows.ids.end(), piece.begin(), piece.end());
+  }
+  return windows;
 }
 
 }  // namespace
@@ -143,26 +182,26 @@ std::string TokenWindows::hash() const {
   return hasher.hex();
 }
 
+TokenWindows TokenWindows::first(std::size_t wanted) const {
+  return {tokens, {ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(wanted * tokens)}};
+}
+
 TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
                          const WindowRule& rule, const std::string& origin) {
-  if (rule.tokens <= prefix.size())
-    fail(ErrorKind::bad_data, "{}: windows of {} tokens leave no room for text after {} special tokens", origin,
-         rule.tokens, prefix.size());
-  if (rule.windows == 0) fail(ErrorKind::bad_data, "{}: 0 windows are asked for; ask for 1 or more", origin);
-  const std::size_t text_tokens = rule.tokens - prefix.size();
-  const std::size_t available = stream.size() / text_tokens;
-  if (available < rule.windows)
-    fail(ErrorKind::bad_data,
-         "{}: {} tokens give {} windows of {}, but {} are asked for; add text, or lower windows or tokens", origin,
-         stream.size(), available, rule.tokens, rule.windows);
-  TokenWindows windows{rule.tokens, {}};
-  windows.ids.reserve(checked_mul(rule.windows, rule.tokens));
-  for (const std::size_t number : choose_windows(available, rule.windows, rule.seed)) {
-    const auto piece = stream.subspan(number * text_tokens, text_tokens);
-    windows.ids.insert(windows.ids.end(), prefix.begin(), prefix.end());
-    windows.ids.insert(windows.ids.end(), piece.begin(), piece.end());
-  }
-  return windows;
+  const std::size_t available = available_windows(stream, prefix, rule, rule.windows, origin);
+  return take_windows(stream, prefix, rule.tokens, choose_windows(available, rule.windows, rule.seed));
+}
+
+std::vector<TokenWindows> cut_draws(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
+                                    const WindowRule& rule, std::size_t draws, const std::string& origin) {
+  const std::size_t wanted = checked_mul(rule.windows, draws);
+  const std::size_t available = available_windows(stream, prefix, rule, wanted, origin);
+  const std::vector<std::size_t> numbers = shuffled_windows(available, wanted, rule.seed, "calibration draws");
+  std::vector<TokenWindows> result;
+  for (std::size_t draw = 0; draw < draws; ++draw)
+    result.push_back(
+        take_windows(stream, prefix, rule.tokens, std::span(numbers).subspan(draw * rule.windows, rule.windows)));
+  return result;
 }
 
 TokenWindows load_windows(const std::filesystem::path& path, const Tokenizer& tokenizer, const WindowRule& rule) {
@@ -170,20 +209,25 @@ TokenWindows load_windows(const std::filesystem::path& path, const Tokenizer& to
   return cut_windows(tokenize_set(set, tokenizer), tokenizer.vocabulary().prefix_ids, rule, path.string());
 }
 
+std::size_t passage_tokens(std::size_t window) {
+  constexpr std::size_t kPassage = 64;
+  return std::min(kPassage, std::max<std::size_t>(window / 2, 1));
+}
+
 double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text) {
-  constexpr std::size_t kPiece = 64;
+  const std::size_t passage = passage_tokens(windows.tokens);
   const auto hash_of = [](std::span<const std::int32_t> piece) {
     const auto bytes = std::as_bytes(piece);
     return hash64({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   };
   std::unordered_set<std::uint64_t> known;  // looked up only: its order reaches no result
   for (std::size_t w = 0; w < windows.count(); ++w)
-    for (std::size_t first = 0; first + kPiece <= windows.tokens; ++first)
-      known.insert(hash_of(windows.window(w).subspan(first, kPiece)));
+    for (std::size_t first = 0; first + passage <= windows.tokens; ++first)
+      known.insert(hash_of(windows.window(w).subspan(first, passage)));
   std::size_t shared = 0;
   std::size_t pieces = 0;
-  for (std::size_t first = 0; first + kPiece <= text.size(); ++first, ++pieces)
-    shared += known.contains(hash_of(text.subspan(first, kPiece)));
+  for (std::size_t first = 0; first + passage <= text.size(); ++first, ++pieces)
+    shared += known.contains(hash_of(text.subspan(first, passage)));
   return pieces == 0 ? 0 : static_cast<double>(shared) / static_cast<double>(pieces);
 }
 

@@ -34,6 +34,8 @@ struct TokenWindows {
 
   std::size_t count() const { return tokens == 0 ? 0 : ids.size() / tokens; }
   std::span<const std::int32_t> window(std::size_t w) const { return std::span(ids).subspan(w * tokens, tokens); }
+  /// The first `wanted` of them.
+  TokenWindows first(std::size_t wanted) const;
   /// Identity of the content.
   std::string hash() const;
 };
@@ -43,11 +45,21 @@ struct TokenWindows {
 TokenWindows cut_windows(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
                          const WindowRule& rule, const std::string& origin);
 
+/// `draws` calibration sets that share no window: the windows of the stream are shuffled by the seed (of 0, too), and
+/// each draw takes the next rule.windows of them. The first windows of a draw are a smaller draw. Throws as
+/// cut_windows.
+std::vector<TokenWindows> cut_draws(std::span<const std::int32_t> stream, std::span<const std::int32_t> prefix,
+                                    const WindowRule& rule, std::size_t draws, const std::string& origin);
+
 /// The three steps: load_text_set, tokenize_set, cut_windows with the tokenizer's prefix.
 TokenWindows load_windows(const std::filesystem::path& set, const Tokenizer& tokenizer, const WindowRule& rule);
 
-/// Share of the 64-token pieces of `text` that occur in the windows too: 0 for texts that have nothing in common. A judgement
-/// on text that was calibrated with is worthless; above 0.1 % the specification (evaluation, rule 5) calls it an error.
+/// What counts as a passage that two texts share: 64 tokens, or half a window where windows are shorter than two.
+std::size_t passage_tokens(std::size_t window);
+
+/// Share of the passages of `text` that occur in the windows too: 0 for texts that have nothing in common. A
+/// judgement on text that was calibrated with is worthless; above 0.1 % the specification (evaluation, rule 5) calls it
+/// an error.
 double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text);
 
 }  // namespace adze

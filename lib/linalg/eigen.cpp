@@ -121,6 +121,18 @@ SymmetricEigen sketched_eigen(std::size_t n, std::size_t count, const std::funct
   return found;
 }
 
+std::vector<double> pencil_eigenvalues(MatrixD a, MatrixD b) {
+  assert(a.rows() == a.cols() && a.shape() == b.shape());
+  use_single_threaded_blas();
+  std::vector<double> values(a.rows());
+  if (values.empty()) return values;
+  require_success(LAPACKE_dsygvd(LAPACK_COL_MAJOR, 1, 'N', 'U', order(a.rows()), a.data(), order(a.rows()), b.data(),
+                                 order(a.rows()), values.data()),
+                  "dsygvd");
+  std::ranges::reverse(values);
+  return values;
+}
+
 MatrixD polar_factor(const MatrixD& g) {
   assert(g.rows() >= g.cols());
   constexpr double kWorstCondition = 1e7;

@@ -32,6 +32,10 @@ SymmetricEigen leading_eigen(MatrixD a, std::size_t count);
 SymmetricEigen sketched_eigen(std::size_t n, std::size_t count, const std::function<MatrixD(const MatrixD&)>& times,
                               int iterations = 2);
 
+/// The eigenvalues mu of the pencil a x = mu b x, descending; a symmetric, b symmetric positive definite, [n x n] both.
+/// Throws bad_data when b is not, or a value is not finite.
+std::vector<double> pencil_eigenvalues(MatrixD a, MatrixD b);
+
 /// The orthonormal n x k factor of least distance to g [n x k], n >= k (orthogonal Procrustes): U V^T of g = U S V^T.
 /// Through the eigenvectors of g^T g and two Newton-Schulz steps (specification: low-rank, K5), or through the singular
 /// value decomposition where g is too ill-conditioned for its square.

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "base/error.h"
 #include "linalg/gemm.h"
 
 namespace adze {
@@ -44,6 +45,15 @@ bool solve_general(MatrixD& a, MatrixD& y) {
   // Column-major, what was factored is A^T.
   return y.rows() == 0 || LAPACKE_dgetrs_work(LAPACK_COL_MAJOR, 'T', n, static_cast<lapack_int>(y.rows()), a.data(), n,
                                               pivots.data(), y.data(), n) == 0;
+}
+
+void invert_upper(MatrixD& r) {
+  assert(r.rows() == r.cols());
+  use_single_threaded_blas();
+  const auto n = static_cast<lapack_int>(r.rows());
+  // Row-major upper is column-major lower.
+  if (LAPACKE_dtrtri_work(LAPACK_COL_MAJOR, 'L', 'N', n, r.data(), n) != 0)
+    fail(ErrorKind::internal, "the inverse of a triangle with a zero on its diagonal");
 }
 
 void solve_lower(const MatrixD& l, std::span<double> b) {

@@ -20,6 +20,10 @@ namespace adze {
 /// False when A is singular to the last bit.
 [[nodiscard]] bool solve_general(MatrixD& a, MatrixD& y);
 
+/// Overwrites the upper triangular r with its inverse; what stands below the diagonal is left as it is. No diagonal
+/// entry may be zero.
+void invert_upper(MatrixD& r);
+
 /// Solves L y = b in place by forward substitution. l: [n x n], of which the lower triangle is read; b: n values.
 void solve_lower(const MatrixD& l, std::span<double> b);
 

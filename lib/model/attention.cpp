@@ -56,4 +56,21 @@ void attention(ConstViewF q, ConstViewF k, ConstViewF v, const AttentionShape& s
   }
 }
 
+void attend_last(ConstViewF q, ConstViewF k, ConstViewF v, const AttentionShape& shape, ViewF out,
+                 std::vector<float>& scores) {
+  const std::size_t dim = shape.head_dim, group = shape.heads / shape.kv_heads;
+  const std::size_t begin = first_key(k.rows() - 1, shape.sliding_window), keys = k.rows() - begin;
+  scores.resize(std::max(scores.size(), group * keys));
+  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+  for (std::size_t head = 0; head < shape.kv_heads; ++head) {
+    // The queries that read this head lie side by side: as rows they are one product.
+    const ConstViewF queries(q.row(0).data() + head * group * dim, {group, dim});
+    const ViewF of_group(scores.data(), {group, keys});
+    multiply_nt(queries, k.row_range(begin, keys).col_range(head * dim, dim), of_group);
+    for (std::size_t r = 0; r < group; ++r) softmax_row(of_group.row(r), 0, keys, scale);
+    multiply_nn(of_group, v.row_range(begin, keys).col_range(head * dim, dim),
+                ViewF(out.row(0).data() + head * group * dim, {group, dim}));
+  }
+}
+
 }  // namespace adze

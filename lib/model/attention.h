@@ -21,4 +21,8 @@ struct AttentionShape {
 void attention(ConstViewF q, ConstViewF k, ConstViewF v, const AttentionShape& shape, ViewF out,
                std::vector<float>& scores);
 
+/// The same for the last token alone.  q, out: [1 x heads * head_dim]; k, v: of all tokens up to and with it.
+void attend_last(ConstViewF q, ConstViewF k, ConstViewF v, const AttentionShape& shape, ViewF out,
+                 std::vector<float>& scores);
+
 }  // namespace adze

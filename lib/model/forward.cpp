@@ -72,6 +72,10 @@ void Forward::apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work,
   linear(rounded_for(*layer.weight, x, activations_, work), *layer.weight, layer.bias, y, work, accumulate);
 }
 
+AttentionShape Forward::attention_shape() const {
+  return {architecture_.heads, architecture_.kv_heads, architecture_.head_dim, architecture_.sliding_window};
+}
+
 void Forward::stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const {
   rms_norm(x, block.input_norm, architecture_.norm_eps, out);
 }
@@ -87,9 +91,7 @@ void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF 
   rope_.rotate(q);
   rope_.rotate(k);
   work.cache.add({largest_magnitude({k.data(), k.shape().count()}), largest_magnitude({v.data(), v.shape().count()})});
-  const AttentionShape shape{architecture_.heads, architecture_.kv_heads, architecture_.head_dim,
-                             architecture_.sliding_window};
-  attention(q, k, v, shape, out, work.scores);
+  attention(q, k, v, attention_shape(), out, work.scores);
 }
 
 void Forward::add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const {
@@ -120,6 +122,35 @@ void Forward::run_block(const BlockWeights& block, ViewF x, Workspace& work) con
   add_attention(block, mix, x, work);
   stage_input_mlp(block, x, normed);
   const ViewF hidden = scratch(work.inner, {tokens, block[LinearSlot::down].weight->shape().cols});
+  mlp_hidden(block, normed, hidden, work);
+  add_mlp(block, hidden, x, work);
+}
+
+void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyValueCache* const> caches,
+                             Workspace& work) const {
+  assert(x.rows() == caches.size());
+  const ViewF normed = scratch(work.normed, x.shape());
+  stage_input_qkv(block, x, normed);
+  const ViewF q = scratch(work.first, {x.rows(), architecture_.q_width()});
+  const ViewF k = scratch(work.second, {x.rows(), architecture_.kv_width()});
+  const ViewF v = scratch(work.third, {x.rows(), architecture_.kv_width()});
+  apply(block[LinearSlot::q], normed, q, work);
+  apply(block[LinearSlot::k], normed, k, work);
+  apply(block[LinearSlot::v], normed, v, work);
+  const ViewF mix = scratch(work.inner, {x.rows(), architecture_.q_width()});
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    KeyValueCache& cache = *caches[r];
+    rope_.rotate_row(cache.tokens, q.row(r));
+    rope_.rotate_row(cache.tokens, k.row(r));
+    std::ranges::copy(k.row(r), cache.keys.row(cache.tokens).begin());
+    std::ranges::copy(v.row(r), cache.values.row(cache.tokens).begin());
+    ++cache.tokens;
+    attend_last(q.row_range(r, 1), cache.keys.view().row_range(0, cache.tokens),
+                cache.values.view().row_range(0, cache.tokens), attention_shape(), mix.row_range(r, 1), work.scores);
+  }
+  add_attention(block, mix, x, work);
+  stage_input_mlp(block, x, normed);
+  const ViewF hidden = scratch(work.inner, {x.rows(), block[LinearSlot::down].weight->shape().cols});
   mlp_hidden(block, normed, hidden, work);
   add_mlp(block, hidden, x, work);
 }

@@ -3,8 +3,8 @@
 // It is cut into stages so that calibration can look at each stage's input and go on with other weights: every function
 // takes the block it shall use, and run_block is nothing but the stages in order. Each call works on one window from
 // position 0 on, single-threaded; callers run windows in parallel, one Workspace each. All product shapes depend on the
-// window and the model only, so results do not depend on the number of threads. No KV cache: this is for measuring
-// text.
+// window and the model only, so results do not depend on the number of threads. Measuring text needs no cache of keys
+// and values; writing it does: run_block_step.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,7 @@
 #include "grid/compressed_tensor.h"
 #include "model/activations.h"
 #include "model/architecture.h"
+#include "model/attention.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -46,6 +47,15 @@ void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float>
 /// x[t] = embedding row ids[t].  x: [ids.size() x hidden]. Throws bad_data for an id outside the vocabulary.
 void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x);
 
+/// Rotated keys and values of one sequence at one block.
+struct KeyValueCache {
+  KeyValueCache(const Architecture& architecture, std::size_t capacity)
+      : keys(capacity, architecture.kv_width()), values(capacity, architecture.kv_width()) {}
+
+  MatrixF keys, values;    ///< [capacity x kv_width]
+  std::size_t tokens = 0;  ///< that are there
+};
+
 /// The pass of one architecture for windows of up to `max_tokens`. Immutable: share it among threads.
 class Forward {
  public:
@@ -70,6 +80,11 @@ class Forward {
   /// All of the above: x: [tokens x hidden], from one block's input to the next one's.
   void run_block(const BlockWeights& block, ViewF x, Workspace& work) const;
 
+  /// One token of several sequences: row r of x is the next one of sequence r, whose cache it joins.  x: [sequences x
+  /// hidden]. The caches must have room.
+  void run_block_step(const BlockWeights& block, ViewF x, std::span<KeyValueCache* const> caches,
+                      Workspace& work) const;
+
   /// out = norm(x) before the head.  x, out: [tokens x hidden]; they may be the same.
   void final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const;
   /// out = x head^T.  x: [rows x hidden] after final_norm, out: [rows x vocab].
@@ -77,6 +92,7 @@ class Forward {
 
  private:
   void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) const;
+  AttentionShape attention_shape() const;
 
   Architecture architecture_;
   RopeTable rope_;

@@ -73,11 +73,14 @@ RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t pos
 }
 
 void RopeTable::rotate(ViewF heads) const {
-  assert(heads.rows() <= positions());
+  for (std::size_t t = 0; t < heads.rows(); ++t) rotate_row(t, heads.row(t));
+}
+
+void RopeTable::rotate_row(std::size_t position, std::span<float> heads) const {
+  assert(position < positions());
   const std::size_t head_dim = 2 * cosine_.cols();
-  for (std::size_t t = 0; t < heads.rows(); ++t)
-    for (std::size_t first = 0; first < heads.cols(); first += head_dim)
-      rotate_head(heads.row(t).data() + first, cosine_.row(t), sine_.row(t));
+  for (std::size_t first = 0; first < heads.size(); first += head_dim)
+    rotate_head(heads.data() + first, cosine_.row(position), sine_.row(position));
 }
 
 }  // namespace adze

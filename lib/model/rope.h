@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "base/matrix.h"
@@ -27,6 +28,8 @@ class RopeTable {
   /// Rotates every head of every row; row t is position t.  heads: [tokens x n * head_dim]. Needs tokens <=
   /// positions().
   void rotate(ViewF heads) const;
+  /// Every head of one row, of a given position.  heads: [n * head_dim].
+  void rotate_row(std::size_t position, std::span<float> heads) const;
 
  private:
   MatrixF cosine_;  // [positions x head_dim / 2]

@@ -264,13 +264,12 @@ EvaluationSize evaluation_size(const PreparedRun& run) {
   return {run.evaluation_ids.size() / run.plan.protocol->window, run.plan.protocol->window, true};
 }
 
-}  // namespace
-
-PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::optional<std::uint64_t> memory_limit) {
+/// windows: asked for once the recipe has passed its checks.
+PreparedRun prepare(const Recipe& recipe, const OpenedModel& model, const std::function<TokenWindows()>& windows,
+                    std::optional<std::uint64_t> memory_limit) {
   PreparedRun run;
   run.recipe = &recipe;
   run.model = &model;
-  const CalibrationSpec& calibration = recipe.calibration;
   const Tokenizer& tokenizer = model.require_tokenizer();
   run.plan = make_plan(recipe, model);
   if (const ResolvedScheme* const pairing = run.plan.pairing_scheme())
@@ -279,7 +278,7 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
         "{}: the solver of scheme '{}' pairs blocks, which a run from block to block cannot; adze factorize does, with "
         "the statistics of adze calibrate",
         recipe.origin, pairing->name);
-  run.windows = load_windows(calibration.set, tokenizer, {calibration.windows, calibration.tokens, calibration.seed});
+  run.windows = windows();
   run.provenance = {
       {"adze.version", ADZE_VERSION}, {"adze.recipe", recipe.text_hash}, {"adze.calibration", run.windows.hash()}};
   for (ExportJob& job : run.plan.exports)
@@ -305,6 +304,21 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
                      {"version", ADZE_VERSION},
                      {"kernels", kernel_name()}};
   return run;
+}
+
+}  // namespace
+
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::optional<std::uint64_t> memory_limit) {
+  const CalibrationSpec& calibration = recipe.calibration;
+  const WindowRule rule{calibration.windows, calibration.tokens, calibration.seed};
+  return prepare(
+      recipe, model, [&] { return load_windows(calibration.set, model.require_tokenizer(), rule); }, memory_limit);
+}
+
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, TokenWindows windows,
+                        std::optional<std::uint64_t> memory_limit) {
+  return prepare(
+      recipe, model, [&] { return std::move(windows); }, memory_limit);
 }
 
 CompressResult compress(const PreparedRun& run, const CompressOptions& options, Progress& progress) {

@@ -49,6 +49,10 @@ struct CompressResult {
 PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model,
                         std::optional<std::uint64_t> memory_limit = std::nullopt);
 
+/// The same with windows that are there already, in place of the recipe's calibration.
+PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, TokenWindows windows,
+                        std::optional<std::uint64_t> memory_limit = std::nullopt);
+
 CompressResult compress(const PreparedRun& run, const CompressOptions& options, Progress& progress);
 
 }  // namespace adze

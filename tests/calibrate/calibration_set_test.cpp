@@ -45,6 +45,26 @@ std::vector<std::int32_t> starts(const TokenWindows& windows) {
   return first;
 }
 
+TEST(CutDraws, ShareNoWindowAndBeginWithSmallerOnes) {
+  const std::vector<std::int32_t> stream = counting(1000);
+  const std::vector<TokenWindows> draws = cut_draws(stream, {}, {12, 10, 3}, 8, "set");
+  ASSERT_EQ(draws.size(), 8U);
+  std::set<std::int32_t> seen;
+  for (const TokenWindows& draw : draws) {
+    ASSERT_EQ(draw.count(), 12U);
+    for (const std::int32_t first : starts(draw)) {
+      EXPECT_EQ(first % 10, 0);
+      EXPECT_TRUE(seen.insert(first).second) << first;
+    }
+  }
+  EXPECT_EQ(draws[2].first(5).ids, std::vector<std::int32_t>(draws[2].ids.begin(), draws[2].ids.begin() + 50));
+  EXPECT_EQ(cut_draws(stream, {}, {12, 10, 3}, 2, "set")[1].ids, draws[1].ids) << "more draws change none before";
+  EXPECT_NE(cut_draws(stream, {}, {12, 10, 4}, 1, "set")[0].ids, draws[0].ids);
+  expect_error(ErrorKind::bad_data, "100 windows of 10, but 108 are asked for", [&] {
+    cut_draws(stream, {}, {12, 10, 3}, 9, "set");
+  });
+}
+
 TEST(CutWindows, SeedZeroTakesTheFirstWindows) {
   const TokenWindows windows = cut_windows(counting(100), {}, {3, 8, 0}, "set");
   EXPECT_EQ(windows.tokens, 8U);

@@ -1,0 +1,182 @@
+#include "compare/moment_stage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "base/parallel.h"
+#include "base/random.h"
+
+namespace adze {
+namespace {
+
+/// Columns that stand for all, ascending.
+std::vector<std::size_t> drawn_columns(const InputPlace& place, std::size_t n) {
+  std::vector<std::size_t> columns(n);
+  std::iota(columns.begin(), columns.end(), std::size_t{0});
+  RandomStream random(1, "compare/columns/" + place.name());
+  for (std::size_t i = 0; i < kMostColumns; ++i) std::swap(columns[i], columns[i + random.below(n - i)]);
+  columns.resize(kMostColumns);
+  std::ranges::sort(columns);
+  return columns;
+}
+
+std::size_t count_rare(const InputStatistics& statistics) {
+  const auto tokens = static_cast<double>(statistics.tokens);
+  std::size_t rare = 0;
+  for (std::size_t j = 0; j < statistics.inputs(); ++j) {
+    const double absolute = statistics.abs_sum[j] / tokens;
+    const double square = statistics.second_moment(j, j) / tokens;
+    rare += square > 0 && absolute * absolute < kRare * square;
+  }
+  return rare;
+}
+
+/// Moments of one input, of all draws and judges.
+class InputMoments {
+ public:
+  InputMoments(const MeasuredMoments& moments, const InputPlace& place) : moments_(moments) {
+    for (std::size_t s = 0; s < moments.sets(); ++s)
+      for (std::size_t r = 0; r < moments.draws(); ++r) {
+        InputStatistics statistics = moments.draw(place, s, r);
+        if (r == 0) first_.push_back(describe(statistics));
+        draws_.push_back(compared(place, std::move(statistics.second_moment)));
+        held_.push_back(compared(place, moments.held_out(place, s, r).second_moment));
+      }
+    for (std::size_t t = 0; t < moments.texts(); ++t)
+      texts_.push_back(compared(place, moments.text(place, t).second_moment));
+  }
+
+  const ComparedMoment& draw(std::size_t set, std::size_t draw) const { return draws_[set * moments_.draws() + draw]; }
+  /// Judge j of a draw: a set without that draw, or a text.
+  const ComparedMoment& judge(std::size_t judge, std::size_t draw) const {
+    return judge < moments_.sets() ? held_[judge * moments_.draws() + draw] : texts_[judge - moments_.sets()];
+  }
+  std::size_t judges() const { return moments_.sets() + moments_.texts(); }
+  const std::vector<SetAtInput>& first() const { return first_; }
+
+ private:
+  static SetAtInput describe(const InputStatistics& statistics) {
+    SetAtInput set;
+    set.tokens = statistics.tokens;
+    set.rare = count_rare(statistics);
+    return set;
+  }
+
+  const MeasuredMoments& moments_;
+  std::vector<ComparedMoment> draws_, held_, texts_;
+  std::vector<SetAtInput> first_;
+};
+
+std::vector<MatrixD> expected_regrets(const MeasuredMoments& moments, const InputMoments& of) {
+  const std::size_t draws = moments.draws(), judges = of.judges(), sets = moments.sets();
+  std::vector<MatrixD> losses(draws, MatrixD(sets + 1, judges));  // the last row: the judge's own
+  parallel_for(draws * judges, [&](std::size_t i) {
+    const std::size_t r = i / judges, j = i % judges;
+    const ComparedMoment& judge = of.judge(j, r);
+    for (std::size_t s = 0; s < sets; ++s) losses[r](s, j) = expected_loss(of.draw(s, r), judge);
+    losses[r](sets, j) = expected_loss(judge, judge);
+  });
+  std::vector<MatrixD> regrets(draws, MatrixD(sets, judges));
+  for (std::size_t r = 0; r < draws; ++r)
+    for (std::size_t s = 0; s < sets; ++s)
+      for (std::size_t j = 0; j < judges; ++j) regrets[r](s, j) = std::log(losses[r](s, j) / losses[r](sets, j));
+  return regrets;
+}
+
+void compare_pairs(const MeasuredMoments& moments, const InputMoments& of, InputComparison& result) {
+  const std::size_t sets = moments.sets();
+  std::vector<MomentProfile> profiles(sets);
+  parallel_for(sets, [&](std::size_t s) { profiles[s] = profile_of(of.draw(s, 0)); });
+  result.sets = of.first();
+  for (std::size_t s = 0; s < sets; ++s) {
+    SetAtInput& set = result.sets[s];
+    const MomentProfile& profile = profiles[s];
+    set.effective_rank = profile.effective_rank;
+    set.stable_rank = profile.stable_rank;
+    set.participation = profile.participation;
+    set.condition = profile.condition;
+    set.dead = profile.dead;
+    set.mean_square = of.draw(s, 0).mean_square() / static_cast<double>(set.tokens);
+  }
+  parallel_for(sets * sets, [&](std::size_t i) {
+    const std::size_t a = i / sets, b = i % sets;
+    if (a == b && moments.draws() == 1) {
+      result.captured(a, a) = captured_share(profiles[a], of.draw(a, 0));
+      result.outliers(a, a) = 1;
+      return;
+    }
+    const ComparedMoment& from = of.draw(a, 0);
+    const ComparedMoment& to = of.draw(b, a == b ? 1 : 0);
+    result.distances(a, b) = distance_of(from, to);
+    result.correlation(a, b) = correlation_distance(from, to);
+    result.captured(a, b) = captured_share(profiles[a], to);
+    result.outliers(a, b) = outlier_overlap(from, to);
+  });
+}
+
+InputComparison compare_input(const MeasuredMoments& moments, const InputPlace& place) {
+  const InputMoments of(moments, place);
+  const std::size_t sets = moments.sets();
+  InputComparison result;
+  result.place = place;
+  result.inputs = of.draw(0, 0).inputs();
+  result.distances = Matrix<MomentDistance>(sets, sets);
+  result.correlation = result.captured = result.outliers = MatrixD(sets, sets);
+  compare_pairs(moments, of, result);
+  result.log_regret = expected_regrets(moments, of);
+  return result;
+}
+
+}  // namespace
+
+ComparedMoment compared(const InputPlace& place, MatrixD h) {
+  if (h.rows() <= kMostColumns) return ComparedMoment(std::move(h));
+  const std::vector<std::size_t> columns = drawn_columns(place, h.rows());
+  MatrixD part(columns.size(), columns.size());
+  for (std::size_t r = 0; r < columns.size(); ++r)
+    for (std::size_t c = 0; c < columns.size(); ++c) part(r, c) = h(columns[r], columns[c]);
+  return ComparedMoment(std::move(part));
+}
+
+MatrixD MomentStage::mean(MatrixD InputComparison::*measure) const {
+  MatrixD sum((inputs.front().*measure).shape());
+  for (const InputComparison& input : inputs)
+    for (std::size_t i = 0; i < sum.values().size(); ++i)
+      sum.values()[i] += (input.*measure).values()[i] / static_cast<double>(inputs.size());
+  return sum;
+}
+
+MatrixD MomentStage::mean(double MomentDistance::*measure) const {
+  MatrixD sum(inputs.front().distances.shape());
+  for (const InputComparison& input : inputs)
+    for (std::size_t i = 0; i < sum.values().size(); ++i)
+      sum.values()[i] += input.distances.values()[i].*measure / static_cast<double>(inputs.size());
+  return sum;
+}
+
+MomentStage compare_moments(const MeasuredMoments& moments, std::span<const ComparedSet> sets,
+                            std::span<const JudgingText> texts, std::size_t blocks, Progress& progress) {
+  MomentStage stage;
+  const std::vector<InputPlace> places = moments.inputs(blocks);
+  progress.start("comparing moments", places.size());
+  for (const InputPlace& place : places) {
+    stage.inputs.push_back(compare_input(moments, place));
+    progress.update(stage.inputs.size());
+  }
+  Mismatch& regret = stage.expected_regret;
+  for (const ComparedSet& set : sets) regret.sources.push_back(set.name);
+  regret.judges = regret.sources;
+  for (const JudgingText& text : texts) regret.judges.push_back("text " + text.name);
+  for (std::size_t r = 0; r < moments.draws(); ++r) {
+    MatrixD sum(regret.sources.size(), regret.judges.size());
+    for (const InputComparison& input : stage.inputs)
+      for (std::size_t i = 0; i < sum.values().size(); ++i)
+        sum.values()[i] += input.log_regret[r].values()[i] / static_cast<double>(stage.inputs.size());
+    regret.draws.push_back(std::move(sum));
+  }
+  return stage;
+}
+
+}  // namespace adze
