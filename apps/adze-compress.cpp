@@ -1,6 +1,4 @@
 // adze-compress: the main job.
-#include <sys/resource.h>
-
 #include <chrono>
 #include <optional>
 
@@ -10,6 +8,7 @@
 #include "base/file.h"
 #include "base/matrix.h"
 #include "base/parallel.h"
+#include "base/peak_memory.h"
 #include "base/words.h"
 #include "linalg/gemm.h"
 #include "pipeline/compress.h"
@@ -98,16 +97,14 @@ std::string outcome(const PreparedRun& run, const CompressResult& result, const 
   std::string text = loss_table(result);
   if (result.evaluation)
     text += "\n" + judgement_table({{out, run.plan.stored_bytes, run.plan.bits_per_weight(), *result.evaluation}});
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  text += fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds,
-                      bytes_in_words(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024));
+  text += fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds, bytes_in_words(peak_memory()));
   text += fmt::format("made {}/:\n", out);
   for (const LedgerFile& file : result.files)
     if (!file.path.starts_with("store/")) text += fmt::format("  {:<14} {} bytes\n", file.path, file.bytes);
   return text +
          "  store/         the compressed model, for adze eval and adze export\n"
-         "  manifest.json  what was done, with losses and hashes; report.json: timings\n";
+         "  manifest.json  what was done, with losses and hashes; report.json: timings\n"
+         "  report.html    all of it in pictures, for a browser; report.md: as a model card\n";
 }
 
 IfExists if_exists(const Options& options) {

@@ -1,11 +1,10 @@
 #include "scheme_tool.h"
 
-#include <sys/resource.h>
-
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/peak_memory.h"
 #include "base/words.h"
 #include "pipeline/apply_scheme.h"
 #include "pipeline/run_tables.h"
@@ -56,15 +55,13 @@ std::string prediction_json(const PreparedScheme& scheme) {
 }
 
 std::string outcome(const CompressResult& result, const std::string& out) {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
   return loss_table(result) +
-         fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds,
-                     bytes_in_words(static_cast<std::uint64_t>(usage.ru_maxrss) * 1024)) +
+         fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds, bytes_in_words(peak_memory())) +
          fmt::format(
              "made {}/:\n"
              "  store/         the compressed model, for adze eval and adze export\n"
-             "  manifest.json  what was done, with losses and hashes; report.json: timings\n",
+             "  manifest.json  what was done, with losses and hashes; report.json: timings\n"
+             "  report.html    all of it in pictures, for a browser; report.md: as a model card\n",
              out);
 }
 

@@ -48,10 +48,18 @@ std::string scheme_manifest_text(const PreparedScheme& scheme, const CompressRes
 
 std::string scheme_report_text(const PreparedScheme& scheme, const CompressResult& result) {
   Json json;
-  json["seconds"] = result.seconds;
   json["remark"] = scheme.remark;
   add_timings(scheme.run.plan, result, json);
   return json.dump(1) + "\n";
+}
+
+std::vector<Fact> scheme_inputs(const PreparedScheme& scheme) {
+  std::vector<Fact> facts{{"inputs", scheme.remark}};
+  if (!scheme.statistics) return facts;
+  const StatisticsInfo& info = scheme.statistics->info();
+  facts.push_back({"statistics", fmt::format("of {}: {} windows, {} tokens", info.model, info.windows, info.tokens)});
+  facts.push_back({"hash of the windows", info.calibration});
+  return facts;
 }
 
 }  // namespace adze

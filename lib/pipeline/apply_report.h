@@ -6,6 +6,7 @@
 #include <string>
 
 #include "pipeline/apply_scheme.h"
+#include "pipeline/run_page.h"
 
 namespace adze {
 
@@ -14,5 +15,8 @@ std::string scheme_manifest_text(const PreparedScheme& scheme, const CompressRes
 
 /// With timings and threads.
 std::string scheme_report_text(const PreparedScheme& scheme, const CompressResult& result);
+
+/// The statistics that the losses are of, as facts for run_page().
+std::vector<Fact> scheme_inputs(const PreparedScheme& scheme);
 
 }  // namespace adze

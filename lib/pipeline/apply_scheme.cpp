@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/peak_memory.h"
 #include "calibrate/surrogate.h"
 #include "checkpoint/sidecar.h"
 #include "model/compressed_store.h"
@@ -70,7 +71,9 @@ class SchemeRun {
     do_outer();
     progress_.update((layers_ + 1) * kStages.size());
     result_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    write_file(folder_.path() / "report.json", scheme_report_text(scheme_, result_));
+    result_.peak_memory = peak_memory();
+    write_reports(folder_.path(), scheme_report_text(scheme_, result_),
+                  run_page(scheme_.run, result_, scheme_inputs(scheme_)));
     write_file(folder_.path() / kManifestName, scheme_manifest_text(scheme_, result_));
     folder_.commit();
     return std::move(result_);

@@ -46,7 +46,7 @@ using KnownInputs = std::variant<std::monostate, std::filesystem::path, DataFree
 /// bad_data when they are not there, not whole or of another model.
 PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, const KnownInputs& inputs = {});
 
-/// Makes `out` whole or not at all (pipeline/whole_folder.h): store/, manifest.json, report.json. One block, one H and
+/// Makes `out` whole or not at all (pipeline/whole_folder.h): store/, manifest.json and reports. One block, one H and
 /// the solver's scratch are in memory.
 CompressResult apply_scheme(const PreparedScheme& scheme, const std::filesystem::path& out, bool overwrite,
                             Progress& progress);

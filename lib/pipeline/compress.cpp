@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/peak_memory.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
 #include "model/compressed_store.h"
@@ -13,12 +14,16 @@
 #include "pipeline/manifest.h"
 #include "pipeline/outer_step.h"
 #include "pipeline/resources.h"
+#include "pipeline/run_page.h"
 #include "pipeline/transform_step.h"
 
 namespace adze {
 namespace {
 
 namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 StatesLayout states_layout(const PreparedRun& run) {
   const MemoryChoice& choice = run.memory.choice;
@@ -48,25 +53,40 @@ class Run {
         layers_(run.plan.architecture.layers) {}
 
   CompressResult run() {
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now();
+    phase_ = start;
     write_file(folder_.out() / "recipe.yaml", run_.recipe->source->text());
     if (blocks_done() < layers_ || !is_done(layers_)) {
       weights_ = transformed_model(run_.plan, model_, run_.windows, states_layout(run_), folder_.work(), progress_);
       forward_.emplace(weights_->architecture(), run_.windows.tokens);
     }
+    end_phase("transforms and setting up");
     do_blocks();
+    end_phase("blocks");
     do_outer();
+    end_phase("embedding and head");
     do_exports();
+    end_phase("exports");
     collect();
-    if (run_.plan.protocol) evaluate_result();
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_file(folder_.out() / "report.json", report_text(run_, result_));
+    if (run_.plan.protocol) {
+      evaluate_result();
+      end_phase("evaluation");
+    }
+    result_.seconds = seconds_since(start);
+    result_.peak_memory = peak_memory();
+    write_reports(folder_.out(), report_text(run_, result_), run_page(run_, result_, inputs_of(run_)));
     write_file(folder_.out() / kManifestName, manifest_text(run_, result_));
     folder_.finish();
     return std::move(result_);
   }
 
  private:
+  /// What was done since the last phase ended was that.
+  void end_phase(const std::string& name) {
+    result_.phases.push_back({name, seconds_since(phase_)});
+    phase_ = Clock::now();
+  }
+
   /// A committed step whose files are all as they were.
   bool is_done(std::size_t step) const {
     const auto at = ledger_.steps().find(static_cast<std::uint32_t>(step));
@@ -253,6 +273,7 @@ class Run {
   Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
   Stream reference_{"reference", false, &CommittedStep::reference, {}};
   CompressResult result_;
+  Clock::time_point phase_;  ///< its beginning
 };
 
 }  // namespace

@@ -36,12 +36,20 @@ struct PreparedRun {
   Resources memory;  ///< how the run keeps within its memory, and what it will take
 };
 
+/// A part of a run and how long it took.
+struct PhaseTime {
+  std::string name;
+  double seconds = 0;
+};
+
 struct CompressResult {
   std::vector<TensorRecord> tensors;  ///< in the order they were solved
   std::vector<LedgerFile> files;      ///< everything in the output folder but report and manifest
   std::optional<EvaluationResult> evaluation;
   std::size_t resumed_steps = 0;  ///< steps that an earlier process had committed
   double seconds = 0;             ///< of this process
+  std::vector<PhaseTime> phases;  ///< of this process, in order
+  std::uint64_t peak_memory = 0;  ///< of this process, bytes
 };
 
 /// Reads all text, checks everything; touches no weight and writes nothing. `recipe` and `model` must outlive the

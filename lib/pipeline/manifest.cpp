@@ -36,7 +36,6 @@ std::string manifest_text(const PreparedRun& run, const CompressResult& result) 
 
 std::string report_text(const PreparedRun& run, const CompressResult& result) {
   Json json;
-  json["seconds"] = result.seconds;
   json["resumed_steps"] = result.resumed_steps;
   add_timings(run.plan, result, json);
   if (result.evaluation) json["evaluation"] = evaluation_json(*result.evaluation, run.plan);

@@ -1,5 +1,5 @@
 // What a run leaves beside its results: manifest.json, the same bytes every time, and report.json with what may differ
-// (timings, this machine).
+// (timings, this machine); run_page.h makes the latter into a page.
 #pragma once
 
 #include "pipeline/compress.h"

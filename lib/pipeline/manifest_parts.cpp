@@ -48,9 +48,14 @@ void add_results(const CompressionPlan& plan, const CompressResult& result, Json
 }
 
 void add_timings(const CompressionPlan& plan, const CompressResult& result, Json& json) {
+  json["seconds"] = result.seconds;
+  for (const PhaseTime& phase : result.phases)
+    json["phases"].push_back({{"name", phase.name}, {"seconds", phase.seconds}});
   json["threads"] = thread_count();
   json["kernels"] = kernel_name();
   json["predicted_peak_memory"] = plan.peak_memory;
+  json["peak_memory"] = result.peak_memory;
+  if (!plan.warnings.empty()) json["warnings"] = plan.warnings;
   for (const TensorRecord& record : result.tensors) {
     Json tensor = tensor_json(plan, record);
     tensor["seconds"] = record.seconds;

@@ -24,8 +24,10 @@ bool is_matrix(const TensorSpec& spec) { return spec.role != TensorRole::norm &&
 
 /// What a run keeps in its output folder (work_folder.h): no export may lie there.
 bool belongs_to_run(const std::filesystem::path& file) {
-  constexpr std::array<std::string_view, 5> kNames{"store", "work", kManifestName, "report.json", "recipe.yaml"};
-  return !file.empty() && std::ranges::find(kNames, file.begin()->string()) != kNames.end();
+  constexpr std::array<std::string_view, 4> kNames{"store", "work", kManifestName, "recipe.yaml"};
+  const std::string first = file.empty() ? "" : file.begin()->string();
+  return std::ranges::find(kNames, first) != kNames.end() ||
+         std::ranges::find(kReportNames, first) != kReportNames.end();
 }
 
 /// Works through the recipe and collects problems; nothing is thrown before the end.

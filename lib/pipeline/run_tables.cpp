@@ -6,7 +6,7 @@
 #include "base/words.h"
 #include "grid/format.h"
 #include "pipeline/cache_size.h"
-#include "report/table.h"
+#include "pipeline/run_figures.h"
 
 namespace adze {
 namespace {
@@ -43,7 +43,7 @@ std::string kept_modules(const PreparedRun& run) {
 
 }  // namespace
 
-std::string match_table(const PreparedRun& run) {
+Table rules_table(const PreparedRun& run) {
   // Ordered by rule; modules without a rule come last.
   std::map<std::pair<std::size_t, std::string>, MatchLine> lines;
   for (const ModulePlan& module : run.plan.modules) {
@@ -67,7 +67,11 @@ std::string match_table(const PreparedRun& run) {
                    line.original_formats, key.second, fmt::format("{}", line.before), fmt::format("{}", line.after),
                    fmt::format("{:.3f}", 8.0 * static_cast<double>(line.after) / static_cast<double>(line.weights))});
   }
-  return transform_lines(run.plan) + table.text() + kept_modules(run);
+  return table;
+}
+
+std::string match_table(const PreparedRun& run) {
+  return transform_lines(run.plan) + rules_table(run).text() + kept_modules(run);
 }
 
 std::string sizes_in_words(const PreparedRun& run) {
@@ -99,8 +103,7 @@ std::string loss_table(const CompressResult& result) {
   };
   std::map<std::string, Line> lines;
   for (const TensorRecord& record : result.tensors) {
-    const std::size_t dot = record.module.rfind('.');
-    Line& line = lines[dot == std::string::npos ? record.module : record.module.substr(dot + 1)];
+    Line& line = lines[std::string(kind_of(record.module))];
     ++line.count;
     line.sum += record.report.relative_loss;
     if (record.report.relative_loss > line.worst) {

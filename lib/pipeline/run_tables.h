@@ -4,10 +4,13 @@
 #include <string>
 
 #include "pipeline/compress.h"
+#include "report/table.h"
 
 namespace adze {
 
 /// One line per rule and resulting format: modules, format, bytes before and after; modules that no rule matches last.
+Table rules_table(const PreparedRun& run);
+/// The same for a terminal, with transforms before it and the modules that no rule matches below it.
 std::string match_table(const PreparedRun& run);
 
 /// "demo-llama tensors bytes 100 -> 50 (4.5 bits per weight, norms included)", one line.

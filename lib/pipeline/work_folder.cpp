@@ -28,7 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kRecipeName = "recipe.yaml";
-constexpr const char* kReportName = "report.json";
 
 /// The manifest, if it is there and ours: other programs call files manifest.json too.
 std::optional<nlohmann::json> read_manifest(const fs::path& out) {
@@ -94,7 +93,8 @@ std::string pattern_of_part(std::string name) {
 /// Files of a run outside store/ and work/, relative to `out`, there or not: an export is known by the copied recipe
 /// before it is finished, and by the manifest when the recipe is damaged.
 std::set<std::string> files_of_run(const fs::path& out) {
-  std::set<std::string> files{kRecipeName, kReportName};
+  std::set<std::string> files{kRecipeName};
+  files.insert(kReportNames.begin(), kReportNames.end());
   if (const auto manifest = read_manifest(out)) {
     files.insert(kManifestName);
     if (manifest->contains("files"))

@@ -9,6 +9,7 @@
 // its files are those that the manifest and the copied recipe name. One file more, and nothing at all is removed.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <memory>
 
@@ -48,5 +49,7 @@ class WorkFolder {
 };
 
 inline constexpr const char* kManifestName = "manifest.json";
+/// What may differ from run to run: timings, and pictures of them.
+inline constexpr std::array kReportNames{"report.json", "report.html", "report.md"};
 
 }  // namespace adze

@@ -30,6 +30,7 @@ p{margin:0 0 .75rem;max-width:46rem}
 .facts dd{margin:0;font-variant-numeric:tabular-nums;unicode-bidi:isolate}
 figure{margin:1.5rem 0 0}
 figure:first-of-type{margin-top:.5rem}
+figure+.caption,figure+.scroll,.scroll+.caption{margin-top:1.5rem}
 .scroll{overflow-x:auto;max-width:100%}
 .scroll:focus-visible{outline:2px solid var(--link);outline-offset:2px}
 svg{display:block;width:100%;height:auto;font-family:inherit}
@@ -37,6 +38,7 @@ table{border-collapse:collapse;font-size:.88rem;line-height:1.4;margin:0 0 .75re
 th,td{text-align:left;padding:.3rem .9rem .3rem 0;border-bottom:1px solid var(--grid);white-space:nowrap;
 unicode-bidi:isolate}
 th{font-weight:600;color:var(--muted)}
+.long{white-space:normal;min-width:18rem;overflow-wrap:normal}
 .n{text-align:right;font-variant-numeric:tabular-nums}
 details{margin:.4rem 0 0;font-size:.92rem}
 summary{cursor:pointer;color:var(--link);width:fit-content}

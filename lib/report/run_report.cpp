@@ -80,7 +80,7 @@ std::string tail_of(std::string text) {
 
 }  // namespace
 
-std::string judgement_table(const std::vector<JudgedModel>& models) {
+Table judgements(const std::vector<JudgedModel>& models) {
   const bool compared = any_reference(models), domains = any_domains(models);
   std::vector<Column> columns{{"model", Align::left}, {"bytes"}, {"bits/weight"}};
   if (compared)
@@ -107,8 +107,10 @@ std::string judgement_table(const std::vector<JudgedModel>& models) {
       cells.emplace_back(r->kl_max == 0 ? "the same" : kl_in_words(r->kl_mean));
     table.add_row(std::move(cells));
   }
-  return table.text();
+  return table;
 }
+
+std::string judgement_table(const std::vector<JudgedModel>& models) { return judgements(models).text(); }
 
 std::string domain_table(const std::vector<JudgedModel>& models) {
   std::vector<Column> columns{{"domain", Align::left}, {"windows"}};

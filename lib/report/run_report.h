@@ -11,6 +11,7 @@
 #include "evaluate/compare.h"
 #include "evaluate/domains.h"
 #include "evaluate/evaluate.h"
+#include "report/table.h"
 #include "text/tokenizer.h"
 
 namespace adze {
@@ -28,6 +29,8 @@ struct JudgedModel {
 /// in percent, perplexity less the reference's with its interval, the worst domain where there are several; perplexity;
 /// what such a KL usually means. An interval's width sets the number of decimals; without one ± stands for the standard
 /// error of independent tokens.
+Table judgements(const std::vector<JudgedModel>& models);
+/// The same for a terminal.
 std::string judgement_table(const std::vector<JudgedModel>& models);
 
 /// A row for each domain and for all, a column for each model: mean KL with its interval, or perplexity where there is

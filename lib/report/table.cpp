@@ -10,6 +10,8 @@
 namespace adze {
 namespace {
 
+constexpr std::size_t kLongCell = 48;  // characters: longer texts go over several lines of a page
+
 std::string padded(const std::string& text, std::size_t width, Align align) {
   const std::string space(width - characters_in(text), ' ');
   return align == Align::left ? text + space : space + text;
@@ -62,15 +64,19 @@ std::string Table::csv() const {
 }
 
 std::string Table::html(std::size_t most) const {
-  const auto attribute = [&](std::size_t c) { return columns_[c].align == Align::right ? " class=\"n\"" : ""; };
+  const auto attribute = [&](std::size_t c, const std::string& cell) {
+    if (columns_[c].align == Align::right) return " class=\"n\"";
+    return characters_in(cell) > kLongCell ? " class=\"long\"" : "";
+  };
   std::string text = "<table><thead><tr>";
   for (std::size_t c = 0; c < columns_.size(); ++c)
-    text += fmt::format("<th scope=\"col\"{}>{}</th>", attribute(c), html_escaped(columns_[c].title));
+    text +=
+        fmt::format("<th scope=\"col\"{}>{}</th>", attribute(c, columns_[c].title), html_escaped(columns_[c].title));
   text += "</tr></thead>\n<tbody>\n";
   for (std::size_t r = 0; r < std::min(most, rows_.size()); ++r) {
     text += "<tr>";
     for (std::size_t c = 0; c < columns_.size(); ++c)
-      text += fmt::format("<td{}>{}</td>", attribute(c), html_escaped(rows_[r][c]));
+      text += fmt::format("<td{}>{}</td>", attribute(c, rows_[r][c]), html_escaped(rows_[r][c]));
     text += "</tr>\n";
   }
   text += "</tbody></table>\n";

@@ -95,7 +95,8 @@ TEST(ApplyScheme, WithoutStatisticsWeighsInputsEqually) {
 
 TEST(ApplyScheme, WithoutTextInputsComeFromTheWeights) {
   const Site site(true);
-  const Arguments arguments{text_argument("grid", "int4"), {"--group", "group", "32"}, text_argument("modules", "layers.**")};
+  const Arguments arguments{
+      text_argument("grid", "int4"), {"--group", "group", "32"}, text_argument("modules", "layers.**")};
   const Applied applied(arguments, site.model(), DataFree());
   EXPECT_THAT(applied.scheme.remark, HasSubstr("white noise; nothing is shifted"));
   const CompressResult result = apply_scheme(applied.scheme, site / "out", false, silent_progress());

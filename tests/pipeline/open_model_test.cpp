@@ -82,9 +82,10 @@ TEST(OpenModel, CompressedModelsCannotBeCompressedAgain) {
   const Recipe recipe = parse_recipe(recipe_of(kRecipe), "recipe.yaml");
   for (const fs::path& path : {forms().out}) {
     const OpenedModel model = open_model(path);
-    expect_error(ErrorKind::bad_data,
-                 "is a compressed model; what can be compressed is a Hugging Face folder, a model store, a GGUF file or a pack",
-                 [&] { prepare_run(recipe, model); });
+    expect_error(
+        ErrorKind::bad_data,
+        "is a compressed model; what can be compressed is a Hugging Face folder, a model store, a GGUF file or a pack",
+        [&] { prepare_run(recipe, model); });
   }
   const OpenedModel gguf = open_model(forms().gguf);
   EXPECT_NO_THROW(prepare_run(recipe, gguf));

@@ -191,8 +191,8 @@ TEST(Plan, WhatThisVersionCannotDoIsSaid) {
 }
 
 TEST(Plan, ExportsMayNotOverwriteTheRun) {
-  for (const char* const file :
-       {"store/x.gguf", "work/x", "manifest.json", "report.json", "recipe.yaml", "./store/../store/x"}) {
+  for (const char* const file : {"store/x.gguf", "work/x", "manifest.json", "report.json", "report.html", "report.md",
+                                 "recipe.yaml", "./store/../store/x"}) {
     const std::string text =
         with_rules(fmt::format("rules: [ {{ modules: \"layers.**\", scheme: w4 }} ]\n"
                                "export: [ {{ format: gguf, file: {} }} ]\n",

@@ -45,7 +45,7 @@ struct Place {
   void finish() const {
     begin();
     write_file(out / kManifestName, kManifest);
-    write_file(out / "report.json", "{}");
+    for (const char* const name : kReportNames) write_file(out / name, "{}");
     expect_refused_as_finished();
   }
   void expect_refused_as_finished() const {
@@ -232,14 +232,15 @@ TEST(WorkFolder, AnInterruptedFinishLeavesNothingForGood) {
 /// Killed at any point of clear(): what is left is still recognised and cleared.
 TEST(WorkFolder, AnInterruptedClearCanBeRepeated) {
   const std::vector<std::string> order{
-      "manifest.json", "store/block-0000.h5",  "store",       "report.json", "more/b.gguf", "more",
-      "model.gguf",    "work/states-0001.f32", "work/ledger", "recipe.yaml"};
+      "manifest.json", "store/block-0000.h5", "store", "report.json", "report.html",
+      "report.md",     "more/b.gguf",         "more",  "model.gguf",  "work/states-0001.f32",
+      "work/ledger",   "recipe.yaml"};
   for (std::size_t removed = 0; removed <= order.size(); ++removed) {
     SCOPED_TRACE(removed);
     const Place place;
     place.begin();
     write_file(place.out / kManifestName, kManifest);
-    write_file(place.out / "report.json", "{}");
+    for (const char* const name : kReportNames) write_file(place.out / name, "{}");
     for (std::size_t i = 0; i < removed; ++i) ASSERT_TRUE(fs::remove(place.out / order[i]));
     const WorkFolder work(place.out, IfExists::overwrite);
     EXPECT_EQ(place.names(), kFresh);

@@ -38,7 +38,7 @@ for ((i = 1; i <= kills; ++i)); do
   if [[ ! -e $out/manifest.json ]]; then "$bin/adze" compress "$recipe" "$model" -o "$out" -q > "$place/log"; fi
   resumed=$(($(now_ms) - start))
   verdict=identical
-  diff -r --exclude=report.json --exclude=work "$place/undisturbed" "$out" > "$place/log" || verdict=DIFFERENT
+  diff -r --exclude='report.*' --exclude=work "$place/undisturbed" "$out" > "$place/log" || verdict=DIFFERENT
   [[ $verdict == identical ]] || differing=$((differing + 1))
   printf 'kill %2d after %6d ms: %d blocks stored, resumed and finished in %6d ms: %s\n' \
     "$i" "$moment" "$blocks" "$resumed" "$verdict"

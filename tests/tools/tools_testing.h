@@ -138,11 +138,11 @@ inline void expect_nothing_half_written(const fs::path& folder) {
   }
 }
 
-/// Name -> content of everything in a finished run but report.json, which holds timings.
+/// Name -> content of everything in a finished run but the reports, which hold timings.
 inline std::map<std::string, std::string> result_files(const fs::path& out) {
   std::map<std::string, std::string> files;
   for (const std::string& name : files_below(out))
-    if (name != "report.json") files[name] = read_file(out / name);
+    if (!name.starts_with("report.")) files[name] = read_file(out / name);
   return files;
 }
 
