@@ -205,8 +205,15 @@ async function shot(browser, [file, out, width, scheme, selector, hover]) {
   const findings = [];
   const page = await openPage(browser, file, { width: Number(width), scheme, scripts: true }, findings);
   if (hover) await page.locator(hover).first().hover();
-  if (selector) await page.locator(selector).first().screenshot({ path: out });
-  else await page.screenshot({ path: out, fullPage: true });
+  const box = selector ? await page.locator(selector).first().boundingBox() : null;
+  const room = 16; // around what was asked for
+  const clip = box && {
+    x: Math.max(0, box.x - room),
+    y: Math.max(0, box.y + (await page.evaluate(() => window.scrollY)) - room),
+    width: Math.min(Number(width), box.width + 2 * room),
+    height: box.height + 2 * room,
+  };
+  await page.screenshot({ path: out, fullPage: true, ...(clip && { clip }) });
   return { bytes: fs.statSync(out).size, findings };
 }
 

@@ -156,13 +156,13 @@ TEST(HeatMap, DeviationsReachAsFarToBothSides) {
 }
 
 TEST(HeatMap, WritesNumbersWhereCellsAreWide) {
-  EXPECT_EQ(count(map().picture().marks, "text-anchor=\"middle\" class=\"small on "), 5U);
+  EXPECT_EQ(count(map().picture().marks, "text-anchor=\"middle\" class=\"small label on "), 5U);
   HeatMap wide{"wide", "module", "layer", "loss", {"q"}, {}, {}};
   for (int i = 0; i < 80; ++i) {
     wide.columns.push_back(std::to_string(i));
     wide.values.push_back(i);
   }
-  EXPECT_EQ(count(wide.picture().marks, "small on "), 0U);
+  EXPECT_EQ(count(wide.picture().marks, "small label on "), 0U);
   EXPECT_LE(wide.picture().width, 760);
   // Names of columns keep their distance.
   const std::vector<double> x = numbers_of(wide.picture().marks, "<text x=\"([0-9.]+)\"[^>]*class=\"muted\">[0-9]+<");

@@ -107,8 +107,8 @@ TEST(XyChart, NamesOfPointsDoNotLieOnEachOther) {
   for (int i = 0; i < 60; ++i)
     crowded.series[0].points.push_back({i % 8 * 1.0, i / 8 * 1.0, "a point with a name " + std::to_string(i)});
   const std::string marks = crowded.picture().marks;
-  const std::string text = "<text x=\"([0-9.]+)\" y=\"[0-9.]+\" text-anchor=\"start\" class=\"small halo\"";
-  const std::string text_y = "<text x=\"[0-9.]+\" y=\"([0-9.]+)\" text-anchor=\"start\" class=\"small halo\"";
+  const std::string text = "<text x=\"([0-9.]+)\" y=\"[0-9.]+\" text-anchor=\"start\" class=\"small label halo\"";
+  const std::string text_y = "<text x=\"[0-9.]+\" y=\"([0-9.]+)\" text-anchor=\"start\" class=\"small label halo\"";
   const std::vector<double> x = numbers_of(marks, text), y = numbers_of(marks, text_y);
   ASSERT_GT(x.size(), 5U);
   const double width = text_width("a point with a name 1");

@@ -16,7 +16,5 @@ picture() {
 }
 
 build/dev/bin/adze compress "$recipe" tests/models/demo-llama -o "$place/out" -q > "$place/log"
-picture summary 1280 light '#section-1'
-picture losses 1280 light '#figure-4' '#figure-4 svg rect >> nth=17'
+picture losses 1280 light '#figure-4' '#figure-4 svg rect:nth-of-type(13)'
 picture dark 1280 dark '#figure-5'
-picture narrow 390 light '#section-3'

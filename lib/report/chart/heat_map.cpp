@@ -133,7 +133,7 @@ class Drawing {
     canvas_.rect(box(r, c), {shade + (is_noise(value) ? " noise" : ""), tooltip});
     if (writes_numbers_)
       canvas_.text({box(r, c).middle().x, box(r, c).middle().y + 4}, Anchor::middle, fmt::format("{:.2g}", value),
-                   {is_noise(value) ? "small" : "small on " + shade, tooltip});
+                   {is_noise(value) ? "small label" : "small label on " + shade});
   }
 
   const HeatMap& map_;

@@ -99,6 +99,7 @@ std::string rules() {
       "svg .muted{fill:var(--muted)}\n"
       "svg .small{font-size:11px}\n"
       "svg .halo{paint-order:stroke;stroke:var(--paper);stroke-width:3;stroke-linejoin:round}\n"
+      "svg .label{pointer-events:none}\n"
       "svg .title{font-size:15px;font-weight:600}\n"
       "svg .paper{fill:var(--paper)}\n"
       "svg .grid{stroke:var(--grid);stroke-width:1}\n"

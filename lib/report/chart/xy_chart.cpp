@@ -187,7 +187,8 @@ class Drawing {
       for (const ChartPoint& point : series.points) {
         if (!ranges_.shows(point) || point.label.empty()) continue;
         const std::string name = shortened(point.label, 32);
-        if (const auto at = places.find(place(point), name)) canvas_.text(*at, Anchor::start, name, {"small halo"});
+        if (const auto at = places.find(place(point), name))
+          canvas_.text(*at, Anchor::start, name, {"small label halo"});
       }
     }
   }
