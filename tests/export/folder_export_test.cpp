@@ -244,6 +244,34 @@ TEST(FolderFormats, FormatsOfSeveralKindsAreMixedPrecision) {
   EXPECT_EQ(block[LinearSlot::up].weight->format(), "int4 g128 sym");
 }
 
+/// Rows and columns that fill neither the octets that are turned together nor a cache line.
+TEST(FolderFormats, AwqAndGptqOfUnevenSizes) {
+  Architecture a = rich_architecture();
+  a.hidden = 280;
+  a.ffn = 520;
+  a.heads = 5;
+  a.kv_heads = 1;
+  a.head_dim = 56;
+  const CheckpointWeights base = random_model(a);
+  std::vector<StoreFile> files = rich_files();
+  files.front().text =
+      R"({"model_type": "llama", "hidden_size": 280, "intermediate_size": 520, "num_hidden_layers": 2,
+          "num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 56, "vocab_size": 4100, "rms_norm_eps": 1e-05,
+          "rope_theta": 10000.0, "max_position_embeddings": 64, "hidden_act": "silu", "tie_word_embeddings": false,
+          "attention_bias": true, "mlp_bias": true, "torch_dtype": "float16"})";
+  for (const auto& [exporter, format] : {std::pair{"awq", "int4 g40 asym"}, std::pair{"gptq", "int4 g40 asym"}}) {
+    const FormattedModel model(base, linears_in(format, "f16"));
+    const Exported out(exporter, model, files, 0);
+    for (const LinearInfo& info : block_linears()) {
+      const MatrixF meant = model.block(1)[info.slot].weight->decode();
+      const PlainMatrix plain = plain_matrix(out, exporter, "model." + module_name(1, info.slot));
+      ASSERT_EQ(plain.size(), meant.values().size());
+      for (std::size_t i = 0; i < plain.size(); ++i)
+        ASSERT_NEAR(plain[i], meant.values()[i], 1e-6 * std::fabs(meant.values()[i])) << info.module << " " << i;
+    }
+  }
+}
+
 /// A model whose blocks say how large their keys and values are.
 class WithMaxima final : public FormattedModel {
  public:

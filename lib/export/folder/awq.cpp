@@ -26,42 +26,55 @@ void put_row(std::size_t row, std::size_t cols, Code&& code, WordMatrix& words) 
   }
 }
 
-/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places.
-void transpose_nibbles(std::array<std::uint32_t, 8>& words) {
-  constexpr std::array<std::uint32_t, 3> kMasks{0x0000FFFF, 0x00FF00FF, 0x0F0F0F0F};
+/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places. Two squares of
+/// eight words side by side.
+void transpose_nibbles(std::array<std::uint64_t, 8>& words) {
+  constexpr std::array<std::uint64_t, 3> kMasks{0x0000FFFF0000FFFF, 0x00FF00FF00FF00FF, 0x0F0F0F0F0F0F0F0F};
   for (std::size_t stage = 0; stage < kMasks.size(); ++stage) {
     const std::size_t apart = 4U >> stage;
     const unsigned shift = 16U >> stage;
     for (std::size_t j = 0; j < 8; ++j) {
       if ((j & apart) != 0) continue;
-      const std::uint32_t change = ((words[j] >> shift) ^ words[j + apart]) & kMasks[stage];
+      const std::uint64_t change = ((words[j] >> shift) ^ words[j + apart]) & kMasks[stage];
       words[j + apart] ^= change;
       words[j] ^= change << shift;
     }
   }
 }
 
-/// Codes [rows x cols] of streams, as words [cols x rows / 8]. A task is the rows of a cache line of words.
+/// Codes [rows x cols] of streams, as words [cols x rows / 8]. A task is the rows of a cache line of words; it takes a
+/// cache line of each row at a time, which lie far apart and would push each other out of the cache.
 std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
-  constexpr std::size_t kOctets = 16;
+  constexpr std::size_t kOctets = 16, kLineWords = 16;
   const auto [rows, cols] = matrix.shape;
   const std::size_t octets = rows / 8;
   std::vector<std::byte> out(cols * octets * 4);
-  const auto word_at = [&, count = cols](std::size_t row, std::size_t col) {
-    std::uint32_t word = 0;
-    std::memcpy(&word, matrix.code_row(row).data() + col / 2, std::min<std::size_t>(4, (count - col + 1) / 2));
-    return word;
-  };
   parallel_for((octets + kOctets - 1) / kOctets, [&, columns = cols](std::size_t task) {
-    const std::size_t end = std::min(octets, (task + 1) * kOctets);
-    for (std::size_t col = 0; col < columns; col += 8)
-      for (std::size_t octet = task * kOctets; octet < end; ++octet) {
-        std::array<std::uint32_t, 8> words;
-        for (std::size_t i = 0; i < 8; ++i) words[i] = word_at(8 * octet + kOrder[i], col);
-        transpose_nibbles(words);
-        for (std::size_t k = 0; k < 8 && col + k < columns; ++k)
-          std::memcpy(out.data() + ((col + k) * octets + octet) * 4, &words[k], 4);
+    const std::size_t first = task * kOctets, count = std::min(kOctets, octets - first);
+    std::array<std::array<std::uint32_t, kLineWords>, 8 * kOctets> lines{};
+    for (std::size_t col = 0; col < columns; col += 8 * kLineWords) {
+      for (std::size_t r = 0; r < 8 * count; ++r) {
+        const std::span<const std::byte> rest = matrix.code_row(8 * first + r).subspan(col / 2);
+        lines[r] = {};
+        std::memcpy(lines[r].data(), rest.data(), std::min(rest.size(), sizeof lines[r]));
       }
+      for (std::size_t c = col; c < std::min(columns, col + 8 * kLineWords); c += 8)
+        for (std::size_t octet = 0; octet < count; octet += 2) {
+          std::array<std::uint64_t, 8> pair;
+          for (std::size_t i = 0; i < 8; ++i) {
+            const std::size_t row = 8 * octet + kOrder[i], word = (c - col) / 8;
+            pair[i] = lines[row][word] | std::uint64_t{lines[row + 8][word]} << 32;
+          }
+          transpose_nibbles(pair);
+          for (std::size_t k = 0; k < std::min<std::size_t>(8, columns - c); ++k) {
+            std::byte* const to = out.data() + ((c + k) * octets + first + octet) * 4;
+            if (octet + 1 < count)
+              std::memcpy(to, &pair[k], 8);
+            else
+              std::memcpy(to, &pair[k], 4);
+          }
+        }
+    }
   });
   return out;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -60,13 +61,23 @@ inline std::vector<std::byte> padded_rows(std::vector<std::byte> streams, std::s
 
 template <std::size_t kWidth>
 std::vector<std::byte> transposed_fixed(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols) {
-  constexpr std::size_t kTile = 16;  // lines of both sides stay in the cache
+  // Rows of either side may lie so that they push each other out of the cache: a square of cache lines is copied first.
+  constexpr std::size_t kTile = 64 / kWidth;
   std::vector<std::byte> out(in.size());
   parallel_for((rows + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t end = std::min(rows, (tile + 1) * kTile);
-    for (std::size_t c = 0; c < cols; ++c)
-      for (std::size_t r = tile * kTile; r < end; ++r)
-        std::memcpy(out.data() + (c * rows + r) * kWidth, in.data() + (r * cols + c) * kWidth, kWidth);
+    const std::size_t first = tile * kTile, count = std::min(kTile, rows - first);
+    std::array<std::array<std::byte, kWidth * kTile>, kTile> lines;
+    std::array<std::byte, kWidth * kTile> line;
+    for (std::size_t left = 0; left < cols; left += kTile) {
+      const std::size_t width = std::min(kTile, cols - left);
+      for (std::size_t r = 0; r < count; ++r)
+        std::memcpy(lines[r].data(), in.data() + ((first + r) * cols + left) * kWidth, width * kWidth);
+      for (std::size_t c = 0; c < width; ++c) {
+        for (std::size_t r = 0; r < count; ++r)
+          std::memcpy(line.data() + r * kWidth, lines[r].data() + c * kWidth, kWidth);
+        std::memcpy(out.data() + ((left + c) * rows + first) * kWidth, line.data(), count * kWidth);
+      }
+    }
   });
   return out;
 }

@@ -24,41 +24,57 @@ std::uint8_t nibble(std::span<const std::byte> words, std::size_t cols, std::siz
   return static_cast<std::uint8_t>(at % 2 == 0 ? byte & 15U : byte >> 4);
 }
 
-/// Words of eight inputs [8] to streams of eight outputs: nibble k of stream j is the field of output j in word k.
-std::array<std::uint32_t, 8> streams_of(std::array<std::uint32_t, 8> words) {
-  const auto exchange = [&](std::size_t apart, unsigned shift, std::uint32_t low) {
+/// Words of eight inputs [8] to streams of eight outputs: nibble k of stream j is the field of output j in word k. The
+/// same of other words in the upper halves.
+std::array<std::uint64_t, 8> streams_of(std::array<std::uint64_t, 8> words) {
+  const auto exchange = [&](std::size_t apart, unsigned shift, std::uint64_t low) {
     for (std::size_t pair = 0; pair < 8; ++pair)
       if ((pair & apart) == 0) {
-        const std::uint32_t a = words[pair], b = words[pair | apart];
+        const std::uint64_t a = words[pair], b = words[pair | apart];
         words[pair] = (a & low) | ((b & low) << shift);
         words[pair | apart] = ((a >> shift) & low) | (b & ~low);
       }
   };
-  exchange(1, 4, 0x0F0F0F0F);
-  exchange(2, 8, 0x00FF00FF);
-  exchange(4, 16, 0x0000FFFF);
-  std::array<std::uint32_t, 8> streams;
+  exchange(1, 4, 0x0F0F0F0F0F0F0F0F);
+  exchange(2, 8, 0x00FF00FF00FF00FF);
+  exchange(4, 16, 0x0000FFFF0000FFFF);
+  std::array<std::uint64_t, 8> streams;
   for (std::size_t j = 0; j < 8; ++j) streams[j] = words[kNibble[j]];
   return streams;
 }
 
-/// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words.
+/// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words; their streams are put
+/// together a cache line at a time.
 std::vector<std::byte> code_streams(std::span<const std::byte> packed, Shape shape) {
-  constexpr std::size_t kOctets = 16;
+  constexpr std::size_t kOctets = 16, kLineCols = 128;
   const std::size_t octets = shape.rows / 8, row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, 4));
   std::vector<std::byte> codes(shape.rows * row_bytes);
   parallel_for(divide_up(octets, kOctets), [&](std::size_t task) {
-    const std::size_t end = std::min<std::size_t>(octets, (task + 1) * kOctets);
-    for (std::size_t col = 0; col < shape.cols; col += 8)
-      for (std::size_t octet = task * kOctets; octet < end; ++octet) {
-        std::array<std::uint32_t, 8> words{};
-        for (std::size_t k = 0; k < 8 && col + k < shape.cols; ++k)
-          std::memcpy(&words[k], packed.data() + ((col + k) * octets + octet) * 4, 4);
-        const std::array<std::uint32_t, 8> streams = streams_of(words);
-        const std::size_t bytes = std::min<std::size_t>(4, row_bytes - col / 2);
-        for (std::size_t j = 0; j < 8; ++j)
-          std::memcpy(codes.data() + (8 * octet + j) * row_bytes + col / 2, &streams[j], bytes);
-      }
+    const std::size_t first = task * kOctets, end = std::min<std::size_t>(octets, first + kOctets);
+    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kOctets> lines{};
+    for (std::size_t begin = 0; begin < shape.cols; begin += kLineCols) {
+      const std::size_t past = std::min(shape.cols, begin + kLineCols);
+      for (std::size_t col = begin; col < past; col += 8)
+        for (std::size_t octet = first; octet < end; octet += 2) {
+          std::array<std::uint64_t, 8> words{};
+          for (std::size_t k = 0; k < std::min<std::size_t>(8, past - col); ++k) {
+            const std::byte* const from = packed.data() + ((col + k) * octets + octet) * 4;
+            if (octet + 1 < end)
+              std::memcpy(&words[k], from, 8);
+            else
+              std::memcpy(&words[k], from, 4);
+          }
+          const std::array<std::uint64_t, 8> streams = streams_of(words);
+          for (std::size_t j = 0; j < 8; ++j) {
+            const std::size_t row = 8 * (octet - first) + j, word = (col - begin) / 8;
+            lines[row][word] = static_cast<std::uint32_t>(streams[j]);
+            lines[row + 8][word] = static_cast<std::uint32_t>(streams[j] >> 32);
+          }
+        }
+      const std::size_t bytes = std::min(sizeof lines[0], row_bytes - begin / 2);
+      for (std::size_t r = 8 * first; r < 8 * end; ++r)
+        std::memcpy(codes.data() + r * row_bytes + begin / 2, lines[r - 8 * first].data(), bytes);
+    }
   });
   return codes;
 }

@@ -1,6 +1,7 @@
 #include "model/packed/packed_integers.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -22,13 +23,21 @@ namespace {
 // The writers have this loop, too (export/folder/bit_words.h): what verifies them is not what wrote.
 template <std::size_t kWidth>
 std::vector<std::byte> turned_fixed(std::span<const std::byte> elements, std::size_t rows, std::size_t cols) {
-  constexpr std::size_t kTile = 16;
+  // Squares are turned in a place of their own: rows of either side may push each other out of the cache.
+  constexpr std::size_t kTile = 64 / kWidth;
   std::vector<std::byte> out(elements.size());
   parallel_for((cols + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t end = std::min(cols, (tile + 1) * kTile);
-    for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t c = tile * kTile; c < end; ++c)
-        std::memcpy(out.data() + (c * rows + r) * kWidth, elements.data() + (r * cols + c) * kWidth, kWidth);
+    const std::size_t left = tile * kTile, width = std::min(kTile, cols - left);
+    std::array<std::array<std::byte, kWidth * kTile>, kTile> square;
+    for (std::size_t top = 0; top < rows; top += kTile) {
+      const std::size_t height = std::min(kTile, rows - top);
+      for (std::size_t r = 0; r < height; ++r) {
+        const std::byte* const row = elements.data() + ((top + r) * cols + left) * kWidth;
+        for (std::size_t c = 0; c < width; ++c) std::memcpy(square[c].data() + r * kWidth, row + c * kWidth, kWidth);
+      }
+      for (std::size_t c = 0; c < width; ++c)
+        std::memcpy(out.data() + ((left + c) * rows + top) * kWidth, square[c].data(), height * kWidth);
+    }
   });
   return out;
 }
