@@ -172,7 +172,9 @@ class Population {
       found.severe_share += (token.kl > severe_[m] ? 1 : 0) / count;
       added_loss += static_cast<double>(token.added_loss) / count;
     }
-    const auto modal = std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
+    const auto modal = std::ranges::max_element(votes, {}, [&](const auto& vote) {
+      return std::pair(vote.second, vote.first == original);  // a tie is no change
+    });
     ++audit_.tokens;
     audit_.mean_flip_share += found.flip_share;
     audit_.added_loss += added_loss;

@@ -24,7 +24,7 @@ struct ChangedPrediction {
   std::size_t window = 0, position = 0;
   std::vector<std::int32_t> context;  ///< as Exemplar's
   std::int32_t target = 0;
-  std::int32_t modal = 0;   ///< what most models predict now, ties counting for the lowest id
+  std::int32_t modal = 0;   ///< what most models predict now; of a tie the original's token, then the lowest id
   double flip_share = 0;    ///< of models that differ from the original
   double kl = 0;            ///< mean over models
   double severe_share = 0;  ///< of models for which the token is among the worst 5 % by KL

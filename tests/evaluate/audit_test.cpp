@@ -140,6 +140,16 @@ TEST(Population, FindsPredictionsThatMostModelsChange) {
   EXPECT_EQ(audit_population(models, 1).worst.size(), 1U);
 }
 
+TEST(Population, OfTwoTakesATieForTheOriginal) {
+  std::vector<std::vector<TextScores>> models;
+  for (std::size_t m = 0; m < 2; ++m) {
+    std::vector<Token> tokens(20, {0.01, 0.1, 7, true});
+    if (m == 0) tokens[4] = {2.0, 3, 1, false};
+    models.push_back({scores_of(tokens, numbered_ids(2))});
+  }
+  EXPECT_EQ(audit_population(models, 5).exemplars, 0U);
+}
+
 TEST(Population, RefusesOneModelAndOtherTexts) {
   const std::vector<Token> tokens(20, {0, 0, 0, true});
   std::vector<std::vector<TextScores>> models{{scores_of(tokens, numbered_ids(2))}};

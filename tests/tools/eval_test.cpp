@@ -111,6 +111,98 @@ TEST(Eval, RefusesModelsOfAnotherVocabulary) {
   expect_exit(place.judge({other.string(), "--tokenizer", file}), 65, words);
 }
 
+TEST(Eval, JudgesDomainsOneByOneAndTogether) {
+  const EvalPlace place;
+  expect_exit(compress(place.recipe(rtn_recipe()), demo_model(), place.out()), 0);
+  const std::string prose =
+      place.put("prose.txt", read_file(bundled_text("heldout/narrative.txt")).substr(0, 3000)).string();
+  const std::vector<std::string> arguments{
+      place.out(), "--reference", place.model_path, "--text", "prose=" + prose, "--audit", "3"};
+  const Json json = place.judge_json(arguments);
+  const Json &domains = json.at("domains"), &text = domains.at("text");
+  ASSERT_EQ(domains.size(), 2u);
+  EXPECT_EQ(json.at("windows").get<int>(),
+            text.at("windows").get<int>() + domains.at("prose").at("windows").get<int>());
+  const double a = text.at("kl_mean"), b = domains.at("prose").at("kl_mean"), all = json.at("kl_mean");
+  EXPECT_GT(all, std::min(a, b));
+  EXPECT_LT(all, std::max(a, b));
+  EXPECT_EQ(json.at("worst_domain"), a > b ? "text" : "prose");
+  EXPECT_EQ(json.at("audit").at("tokens").size(), 3u);
+  EXPECT_EQ(json.at("statistics").at("kl_percentiles").at("100"), json.at("kl_max"));
+  const Json alone = place.judge_json({place.out(), "--reference", place.model_path});
+  EXPECT_EQ(alone.at("kl_mean"), text.at("kl_mean"));
+  EXPECT_FALSE(alone.contains("domains"));
+  const ProgramResult table = place.judge(arguments);
+  expect_exit(table, 0);
+  for (const char* const words : {"worst domain", "prose", "P's choice", "1 % of tokens carry"})
+    EXPECT_THAT(table.out, ::testing::HasSubstr(words));
+}
+
+TEST(Eval, ComparesCompressedModelsAndNamesWhatBothChange) {
+  const EvalPlace place;
+  expect_exit(compress(place.recipe(rtn_recipe()), demo_model(), place.out()), 0);
+  const std::string coarse = (place / "coarse").string();
+  expect_exit(compress(place.recipe(replaced(rtn_recipe(), "gguf/q4_k", "gguf/q2_k")), demo_model(), coarse), 0);
+  const Json json = place.judge_json({place.out(), coarse, "--reference", place.model_path});
+  const Json& pair = json.at(0).at("comparisons").at(0);
+  EXPECT_EQ(pair.at("b"), coarse);
+  EXPECT_LT(pair.at("kl").at("difference").get<double>(), 0);
+  EXPECT_GT(pair.at("kl").at("a_better").get<double>(), 0.99);
+  EXPECT_FALSE(json.at(1).contains("comparisons"));
+  EXPECT_EQ(json.at(0).at("population").at("models"), 2);
+  EXPECT_GT(json.at(0).at("population").at("exemplars").get<int>(), 0);
+  EXPECT_THAT(place.judge({place.out(), coarse, "--reference", place.model_path}).out,
+              ::testing::HasSubstr("P(A better)"));
+}
+
+TEST(Eval, RoundsActivationsOfTheJudgedModelOnly) {
+  const EvalPlace place;
+  const std::string gguf = place.gguf();
+  const Json exact = place.judge_json({gguf, "--reference", place.model_path});
+  const Json rounded = place.judge_json({gguf, "--reference", place.model_path, "--activations", "q8"});
+  EXPECT_EQ(rounded.at("activations"), "q8");
+  EXPECT_EQ(rounded.at("perplexity_base"), exact.at("perplexity_base"));
+  EXPECT_GT(rounded.at("kl_mean").get<double>(), exact.at("kl_mean").get<double>());
+}
+
+TEST(Eval, DetailGivesEveryStatisticRanksAndTheWorthOfBos) {
+  const EvalPlace place;
+  const std::vector<std::string> arguments{place.model_path, "--reference", place.model_path, "--detail"};
+  const Json json = place.judge_json(arguments);
+  EXPECT_EQ(json.at("statistics").at("effective_rank").at("difference").at("value"), 0);
+  EXPECT_GT(json.at("statistics").at("effective_rank").at("erank_hidden").at("value").get<double>(), 1);
+  EXPECT_EQ(json.at("bos").at("perplexity_each"), json.at("perplexity"));
+  EXPECT_NE(json.at("bos").at("perplexity_first"), json.at("perplexity"));
+  const ProgramResult table = place.judge(arguments);
+  for (const char* const words : {"tau_10", "overlap", "erank_hidden_change", "BOS in every window", "the same"})
+    EXPECT_THAT(table.out, ::testing::HasSubstr(words));
+}
+
+TEST(Eval, RefusesWhatCannotBeJudgedNamingIt) {
+  const EvalPlace place;
+  const std::string tiny = place.put("tiny.txt", "a few words").string();
+  const std::string empty = place.put("empty.txt", "").string();
+  expect_exit(place.judge({place.model_path, "--text", tiny}), 65,
+              {"tiny: the text has ", "lcpp-128 needs at least 128"});
+  expect_exit(place.judge({place.model_path, "--text", empty}), 65, {"empty.txt: the text is empty"});
+  expect_exit(place.judge({place.model_path, "--text", "text=" + tiny}), 64, {"the domain 'text' is given twice"});
+  expect_exit(place.judge({place.model_path, "--activations", "q7"}), 64, {"unknown activations 'q7'"});
+  expect_exit(place.judge({place.model_path, "--audit", "-1"}), 64);
+}
+
+TEST(Eval, AuditIsSafeForTerminals) {
+  const EvalPlace place;
+  std::string text;
+  for (int i = 0; i < 400; ++i) text += "red \x1b[31m \u202e " + std::to_string(i * i);
+  place.put("text.txt", text);
+  expect_exit(compress(place.recipe(rtn_recipe()), demo_model(), place.out()), 0);
+  const ProgramResult table = place.judge({place.out(), "--reference", place.model_path, "--audit", "40"});
+  expect_exit(table, 0);
+  EXPECT_EQ(table.out.find('\x1b'), std::string::npos);
+  EXPECT_EQ(table.out.find("\u202e"), std::string::npos);
+  EXPECT_THAT(table.out, ::testing::HasSubstr("\\x1b"));
+}
+
 /// What a person may do to a manifest.
 TEST(Export, NamesWhatIsMissingInADamagedManifest) {
   const EvalPlace place;
