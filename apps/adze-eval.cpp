@@ -8,9 +8,10 @@
 
 #include "base/error.h"
 #include "calibrate/calibration_set.h"
+#include "eval_extras.h"
 #include "evaluate/domains.h"
 #include "model/activations.h"
-#include "model/compressed_store.h"
+#include "model/stored_size.h"
 #include "pipeline/open_model.h"
 #include "pipeline/resources.h"
 #include "recipe/domains.h"
@@ -32,6 +33,7 @@ struct Options {
   bool audit_asked = false;
   bool detail = false;
   std::optional<std::uint64_t> memory;
+  EvalExtras extras;
   OpenModelOptions open;
 };
 
@@ -66,16 +68,6 @@ void check_vocabularies(const NamedTokenizer& used, const std::vector<OpenedMode
 std::optional<std::int32_t> bos_of(const Tokenizer& tokenizer) {
   const auto& prefix = tokenizer.vocabulary().prefix_ids;
   return prefix.empty() ? std::nullopt : std::optional(prefix.front());
-}
-
-/// What a model keeps loaded: a compressed one its tables, a checkpoint one of them at a time; sizes as of block 0.
-JudgedSize judged_size(const ModelWeights& model) {
-  JudgedSize size;
-  const TensorPtr table = model.embedding();
-  size.outside = table->bytes();
-  if (const TensorPtr head = model.head(); head != table) size.outside += head->bytes();
-  for (const Linear& linear : model.block(0).linears) size.largest_block += linear.weight->bytes();
-  return size;
 }
 
 /// Windows to judge at once within --memory, or 0 for all. tokens: of the longest domain.
@@ -198,9 +190,15 @@ Json model_json(const Judgements& judged, std::size_t place, const Options& opti
   return json;
 }
 
-std::string judgements_json(const Judgements& judged, const Options& options, const Tokenizer& tokenizer) {
+std::string judgements_json(const Judgements& judged, const Options& options, const Tokenizer& tokenizer,
+                            std::span<const OpenedModel> models, std::span<const ExtraResults> extras) {
   Json json = Json::array();
-  for (std::size_t m = 0; m < judged.models.size(); ++m) json.push_back(model_json(judged, m, options, tokenizer));
+  for (std::size_t m = 0; m < judged.models.size(); ++m) {
+    json.push_back(model_json(judged, m, options, tokenizer));
+    nlohmann::json more = nlohmann::json::object();
+    add_extras(more, models[m], extras[m]);
+    for (const auto& [key, value] : more.items()) json.back()[key] = value;
+  }
   return (json.size() == 1 ? json[0] : json).dump(1) + "\n";
 }
 
@@ -238,13 +236,21 @@ void judge(const Options& options, Tool& tool) {
   const std::size_t references = models.size();
   for (const std::string& path : options.models) models.push_back(open_model(path, options.open));
   const ModelWeights* reference = references > 0 ? models.front().weights.get() : nullptr;
-  const NamedTokenizer used = find_tokenizer(options, models);
-  check_vocabularies(used, models);
-  const Judgements judged =
-      judge_models(options, std::span<const OpenedModel>(models).subspan(references), reference, used, tool.progress());
+  const auto compared = std::span<const OpenedModel>(models).subspan(references);
+  std::optional<NamedTokenizer> used;
+  if (!options.texts.empty() || options.extras.need_tokenizer()) {
+    used = find_tokenizer(options, models);
+    check_vocabularies(*used, models);
+  }
+  const ExtraModels extra_models{references > 0 ? &models.front() : nullptr, compared,
+                                 used ? &used->tokenizer : nullptr, options.memory};
+  const std::vector<ExtraResults> extras = judge_extras(options.extras, extra_models, tool.progress());
+  if (options.texts.empty()) return print_extras(options.extras, extra_models, extras, tool.options().json);
+  const Judgements judged = judge_models(options, compared, reference, *used, tool.progress());
+  if (tool.options().json) return Tool::print(judgements_json(judged, options, used->tokenizer, compared, extras));
   const bool with_audit = options.audit_asked || tool.options().verbose;
-  Tool::print(tool.options().json ? judgements_json(judged, options, used.tokenizer)
-                                  : judgements_text(judged, options, used.tokenizer, with_audit));
+  Tool::print(judgements_text(judged, options, used->tokenizer, with_audit));
+  if (options.extras.wanted()) Tool::print("\n" + extras_text(options.extras, extra_models, extras));
 }
 
 }  // namespace
@@ -260,6 +266,7 @@ int main(int argc, char** argv) {
             "  adze eval MODEL OUT1 OUT2 --reference MODEL --text wiki.test.raw.txt --protocol gptq-2048 --json\n"
             "  adze eval OUT --reference MODEL --text wiki=w.txt --text code=c.txt --audit 20\n"
             "  adze eval model.gguf --reference MODEL --text w.txt --activations q8\n"
+            "  adze eval OUT --reference MODEL --layers STATS\n"
             "  adze eval D.adze --base BASE --reference TUNED --text calibration_data/heldout.yaml");
   tool.app().add_option("models", options.models, "models to judge")->required();
   tool.app().add_option("--reference", options.reference, "the model they should resemble, usually the original");
@@ -268,8 +275,8 @@ int main(int argc, char** argv) {
           "--text", options.texts,
           "a text set (.yaml) or one .txt, .jsonl or .json (token ids) file; NAME=FILE names a domain; repeat it "
           "to judge several domains")
-      ->required()
       ->allow_extra_args(false);
+  add_extra_options(tool.app(), options.extras);
   tool.app().add_option("--tokenizer", options.tokenizer, "a tokenizer.json, when no model given has one");
   tool.app()
       .add_option("--protocol", options.protocol,
@@ -297,5 +304,10 @@ int main(int argc, char** argv) {
       "every statistic in a table, effective ranks of hidden states, what BOS in every window is worth");
   add_memory_option(tool.app(), options.memory);
   add_model_options(tool.app(), options.open);
-  return tool.run(argc, argv, [&] { judge(options, tool); });
+  return tool.run(argc, argv, [&] {
+    if (options.texts.empty() && !options.extras.wanted())
+      fail(ErrorKind::usage,
+           "--text TEXT is missing: what to read; without one there are --layers, --choices, --sizes and --latency");
+    judge(options, tool);
+  });
 }

@@ -23,7 +23,8 @@ namespace fs = std::filesystem;
 bool is_statistics_name(std::string name) {
   for (const std::string_view ending : {".tmp", ".xxh3"})
     if (name.ends_with(ending)) name.resize(name.size() - ending.size());
-  return name == statistics_file_name(0, 0) || name == kStatesFileName || (name.starts_with("block-") && name.ends_with(".h5"));
+  return name == statistics_file_name(0, 0) || name == kStatesFileName ||
+         (name.starts_with("block-") && name.ends_with(".h5"));
 }
 
 /// Nothing when the file is not there or damaged: then it is made again.
@@ -154,6 +155,28 @@ void StatisticsOutput::check_weights(std::size_t part, const std::string& weight
   fail(ErrorKind::cannot_create,
        "{}: measured with other weights than this model's; choose another -o, or use --overwrite",
        (folder_ / statistics_file_name(part, info_.layers)).string());
+}
+
+void check_same_model(const StatisticsFolder& folder, const Architecture& architecture) {
+  const StatisticsInfo& of = folder.info();
+  if (of.family != architecture.family)
+    fail(ErrorKind::bad_data, "{}: statistics of the family {} ({}), the model's is {}", folder.path().string(),
+         of.family, of.model, architecture.family);
+  const StatisticsInfo wanted = describe_statistics(architecture, "", {});
+  const struct {
+    const char* name;
+    std::uint64_t theirs, ours;
+  } sizes[] = {{"layers", of.layers, wanted.layers},
+               {"hidden", of.hidden, wanted.hidden},
+               {"ffn", of.ffn, wanted.ffn},
+               {"heads", of.heads, wanted.heads},
+               {"kv_heads", of.kv_heads, wanted.kv_heads},
+               {"head_dim", of.head_dim, wanted.head_dim},
+               {"vocab", of.vocab, wanted.vocab}};
+  for (const auto& size : sizes)
+    if (size.theirs != size.ours)
+      fail(ErrorKind::bad_data, "{}: statistics of another model ({}): {} is {}, the model's is {}",
+           folder.path().string(), of.model, size.name, size.theirs, size.ours);
 }
 
 }  // namespace adze

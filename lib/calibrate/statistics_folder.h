@@ -37,6 +37,9 @@ class StatisticsFolder {
   StatisticsInfo info_;
 };
 
+/// Throws bad_data, naming what differs, unless the statistics are of a model of this family and these sizes.
+void check_same_model(const StatisticsFolder& folder, const Architecture& architecture);
+
 /// True for a folder that holds a file of the name of a part, and no model.
 bool is_statistics_folder(const std::filesystem::path& folder);
 

@@ -78,4 +78,16 @@ std::vector<double> row_losses(ConstViewF weights, ConstViewF approximation, Con
 
 double output_energy(ConstViewF weights, ConstViewD h) { return sum_of(quadratic_forms(weights, nullptr, h)); }
 
+MatrixD with_damping(ConstViewD h, double damp) {
+  MatrixD damped(h.shape());
+  double sum = 0;
+  for (std::size_t i = 0; i < h.rows(); ++i) {
+    std::ranges::copy(h.row(i), damped.row(i).begin());
+    sum += h(i, i);
+  }
+  const double add = sum > 0 ? damp * sum / static_cast<double>(h.rows()) : 1.0;
+  for (std::size_t i = 0; i < h.rows(); ++i) damped(i, i) += add;
+  return damped;
+}
+
 }  // namespace adze

@@ -17,4 +17,7 @@ std::vector<double> row_losses(ConstViewF weights, ConstViewF approximation, Con
 /// tr(W H W^T): the loss of storing nothing, by which J is made relative.
 double output_energy(ConstViewF weights, ConstViewD h);
 
+/// H + damp * mean(diag H) * I; ones where all of H is zero.
+MatrixD with_damping(ConstViewD h, double damp);
+
 }  // namespace adze

@@ -224,29 +224,4 @@ std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& s
 
 std::optional<CacheMaxima> CompressedStore::cache_of(std::size_t block) const { return read_cache(*block_file(block)); }
 
-StoredSize stored_size(const ModelWeights& model) {
-  StoredSize size;
-  const auto add_matrix = [&](const CompressedTensor& tensor) {
-    size.bytes += tensor.bytes();
-    size.weights += tensor.shape().count();
-  };
-  const auto add_vector = [&](std::span<const float> values) {
-    size.bytes += values.size_bytes();
-    size.weights += values.size();
-  };
-  add_matrix(*model.embedding());
-  if (!model.architecture().tied) add_matrix(*model.head());
-  add_vector(model.final_norm());
-  for (std::size_t b = 0; b < model.architecture().layers; ++b) {
-    const BlockWeights block = model.block(b);
-    add_vector(block.input_norm);
-    add_vector(block.post_attention_norm);
-    for (const Linear& linear : block.linears) {
-      add_matrix(*linear.weight);
-      add_vector(linear.bias);
-    }
-  }
-  return size;
-}
-
 }  // namespace adze

@@ -68,15 +68,4 @@ class CompressedStore final : public ModelWeights {
   mutable std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> block_files_;  ///< checked
 };
 
-/// Bytes of all stored tensors (matrices as stored, norms and biases in f32) and how many weights they hold; a tied
-/// table counts once. Loads block by block.
-struct StoredSize {
-  std::uint64_t bytes = 0;
-  std::uint64_t weights = 0;
-  double bits_per_weight() const {
-    return weights == 0 ? 0 : 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
-  }
-};
-StoredSize stored_size(const ModelWeights& model);
-
 }  // namespace adze

@@ -146,28 +146,6 @@ class SchemeRun {
 
 }  // namespace
 
-void check_same_model(const StatisticsFolder& folder, const Architecture& architecture) {
-  const StatisticsInfo& of = folder.info();
-  if (of.family != architecture.family)
-    fail(ErrorKind::bad_data, "{}: statistics of the family {} ({}), the model's is {}", folder.path().string(),
-         of.family, of.model, architecture.family);
-  const StatisticsInfo wanted = describe_statistics(architecture, "", {});
-  const struct {
-    const char* name;
-    std::uint64_t theirs, ours;
-  } sizes[] = {{"layers", of.layers, wanted.layers},
-               {"hidden", of.hidden, wanted.hidden},
-               {"ffn", of.ffn, wanted.ffn},
-               {"heads", of.heads, wanted.heads},
-               {"kv_heads", of.kv_heads, wanted.kv_heads},
-               {"head_dim", of.head_dim, wanted.head_dim},
-               {"vocab", of.vocab, wanted.vocab}};
-  for (const auto& size : sizes)
-    if (size.theirs != size.ours)
-      fail(ErrorKind::bad_data, "{}: statistics of another model ({}): {} is {}, the model's is {}",
-           folder.path().string(), of.model, size.name, size.theirs, size.ours);
-}
-
 Recipe scheme_recipe(const std::vector<SchemeArgument>& arguments) {
   return with_usage_errors([&] { return recipe_of(arguments); });
 }

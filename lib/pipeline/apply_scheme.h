@@ -31,9 +31,6 @@ struct PreparedScheme {
   SolutionStore* store = nullptr;  ///< of what was solved before; nullptr: there is none
 };
 
-/// Throws bad_data, naming what differs, unless the statistics are of a model of this family and these sizes.
-void check_same_model(const StatisticsFolder& folder, const Architecture& architecture);
-
 /// recipe_of(), whose complaints are about a command line: throws usage.
 Recipe scheme_recipe(const std::vector<SchemeArgument>& arguments);
 

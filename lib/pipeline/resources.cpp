@@ -373,6 +373,15 @@ Resources choose_resources(const Recipe& recipe, const Architecture& architectur
   refuse(resources.peak, *limit, "allow that much, or use fewer --threads or shorter windows");
 }
 
+JudgedSize judged_size(const ModelWeights& model) {
+  JudgedSize size;
+  const TensorPtr table = model.embedding();
+  size.outside = table->bytes();
+  if (const TensorPtr head = model.head(); head != table) size.outside += head->bytes();
+  for (const Linear& linear : model.block(0).linears) size.largest_block += linear.weight->bytes();
+  return size;
+}
+
 Resources choose_evaluation(const Architecture& architecture, const std::vector<JudgedSize>& models,
                             const EvaluationSize& evaluation, std::optional<std::uint64_t> limit) {
   Resources resources;

@@ -64,6 +64,8 @@ struct JudgedSize {
   std::uint64_t outside = 0;
   std::uint64_t largest_block = 0;
 };
+/// What a model keeps loaded: a compressed one its tables, a checkpoint one of them at a time; sizes as of block 0.
+JudgedSize judged_size(const ModelWeights& model);
 /// Windows to judge at once within `limit`. Throws out_of_memory as choose_resources does. models: one or two.
 Resources choose_evaluation(const Architecture& architecture, const std::vector<JudgedSize>& models,
                             const EvaluationSize& evaluation, std::optional<std::uint64_t> limit);

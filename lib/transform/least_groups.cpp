@@ -13,6 +13,7 @@
 #include "linalg/gemm.h"
 #include "linalg/inverse.h"
 #include "linalg/symmetric_update.h"
+#include "metrics/proxy_loss.h"
 
 namespace adze {
 namespace {
@@ -159,18 +160,6 @@ class Elimination {
 };
 
 }  // namespace
-
-MatrixD with_damping(ConstViewD h, double damp) {
-  MatrixD damped(h.shape());
-  double sum = 0;
-  for (std::size_t i = 0; i < h.rows(); ++i) {
-    std::ranges::copy(h.row(i), damped.row(i).begin());
-    sum += h(i, i);
-  }
-  const double add = sum > 0 ? damp * sum / static_cast<double>(h.rows()) : 1.0;
-  for (std::size_t i = 0; i < h.rows(); ++i) damped(i, i) += add;
-  return damped;
-}
 
 std::vector<std::size_t> least_groups(ConstViewF weights, const MatrixD& h, std::size_t group,
                                       std::span<const std::size_t> quotas) {

@@ -13,9 +13,6 @@
 
 namespace adze {
 
-/// H + damp * mean(diag H) * I; ones where all of H is zero.
-MatrixD with_damping(ConstViewD h, double damp);
-
 /// Groups of `group` columns that follow each other, in the order they are dropped; of equal ones the first. quotas[q]:
 /// how many of the groups [q n, (q + 1) n) go, n = groups / quotas.size(). weights: [out x in]; h: [in x in], positive
 /// definite (with_damping). Inverses are kept up lazily, M - V^T V with a row of V per dropped column, so the cost is

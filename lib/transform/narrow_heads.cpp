@@ -12,6 +12,7 @@
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
 #include "linalg/inverse.h"
+#include "metrics/proxy_loss.h"
 #include "model/rope.h"
 #include "transform/cut.h"
 #include "transform/least_groups.h"

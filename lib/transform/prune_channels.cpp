@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "calibrate/surrogate.h"
+#include "metrics/proxy_loss.h"
 #include "transform/cut.h"
 #include "transform/least_groups.h"
 

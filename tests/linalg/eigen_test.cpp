@@ -51,6 +51,15 @@ TEST(SymmetricEigen, AgreesWithEigensOwn) {
     EXPECT_NEAR(found.values[i], reference.eigenvalues()(static_cast<Eigen::Index>(39 - i)), 1e-11 * found.values[0]);
 }
 
+TEST(SymmetricEigen, ValuesAloneAreThoseOfThePairs) {
+  for (const std::size_t n : {0, 1, 30}) {
+    const std::vector<double> alone = symmetric_eigenvalues(symmetric(n));
+    const SymmetricEigen pairs = symmetric_eigen(symmetric(n));
+    ASSERT_EQ(alone.size(), n);
+    for (std::size_t i = 0; i < n; ++i) EXPECT_NEAR(alone[i], pairs.values[i], 1e-12 * pairs.values[0]);
+  }
+}
+
 TEST(LeadingEigen, IsTheHeadOfAllPairs) {
   const MatrixD a = symmetric(50);
   const SymmetricEigen all = symmetric_eigen(a);

@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "calibrate/block_pass.h"
+#include "model/stored_size.h"
 #include "pipeline/block_step.h"
 #include "pipeline/manifest.h"
 #include "pipeline/pipeline_testing.h"

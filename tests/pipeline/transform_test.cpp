@@ -6,6 +6,7 @@
 #include "linalg/gemm.h"
 #include "model/logits.h"
 #include "model/rope.h"
+#include "model/stored_size.h"
 #include "pipeline/pipeline_testing.h"
 #include "pipeline/transform_step.h"
 

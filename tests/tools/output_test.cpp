@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "model/compressed_store.h"
+#include "model/stored_size.h"
 #include "tools/scheme_testing.h"
 
 namespace adze::testing {

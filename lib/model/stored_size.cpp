@@ -1,0 +1,54 @@
+#include "model/stored_size.h"
+
+namespace adze {
+namespace {
+
+StoredSize size_of(const CompressedTensor& tensor) { return {tensor.bytes(), tensor.shape().count()}; }
+StoredSize size_of(std::span<const float> values) { return {values.size_bytes(), values.size()}; }
+
+bool is_attention(Stage stage) { return stage == Stage::qkv || stage == Stage::o; }
+
+}  // namespace
+
+std::string_view name_of(TensorClass tensor_class) {
+  constexpr std::array<std::string_view, kTensorClasses.size()> kNames = {"embedding", "attention", "ffn", "head",
+                                                                          "norms"};
+  return kNames[static_cast<std::size_t>(tensor_class)];
+}
+
+StoredSize SizeByClass::blocks() const {
+  StoredSize size = (*this)[TensorClass::attention];
+  return size += (*this)[TensorClass::ffn];
+}
+
+StoredSize SizeByClass::all() const {
+  StoredSize size;
+  for (const StoredSize& one : classes) size += one;
+  return size;
+}
+
+SizeByClass size_by_class(const ModelWeights& model) {
+  SizeByClass size;
+  size[TensorClass::embedding] += size_of(*model.embedding());
+  if (!model.architecture().tied) size[TensorClass::head] += size_of(*model.head());
+  size[TensorClass::norms] += size_of(model.final_norm());
+  for (std::size_t b = 0; b < model.architecture().layers; ++b) {
+    const BlockWeights block = model.block(b);
+    size[TensorClass::norms] += size_of(block.input_norm);
+    size[TensorClass::norms] += size_of(block.post_attention_norm);
+    for (const LinearInfo& info : block_linears()) {
+      StoredSize& one = size[is_attention(info.stage) ? TensorClass::attention : TensorClass::ffn];
+      one += size_of(*block[info.slot].weight);
+      one += size_of(block[info.slot].bias);
+    }
+  }
+  return size;
+}
+
+StoredSize stored_size(const ModelWeights& model) { return size_by_class(model).all(); }
+
+std::size_t cache_values_per_token(const Architecture& architecture) {
+  return 2 * architecture.layers * architecture.kv_width();
+}
+
+}  // namespace adze
