@@ -96,7 +96,7 @@ std::span<const std::int32_t> read_ids(const EncodedChoice& choice) {
 struct Buffers {
   Workspace work;
   std::vector<float> logits;
-  std::vector<float> exponentials;
+  ScoreScratch score;
 };
 
 /// Sum of log P of the choice's tokens, in slices of rows.
@@ -108,7 +108,7 @@ double score_of(const FinishedWindows& model, std::size_t at, const EncodedChoic
     const ViewF logits = scratch(buffers.logits, {rows, model.head.shape().rows});
     model.logits(at, first - 1, logits, buffers.work);
     for (std::size_t r = 0; r < rows; ++r)
-      sum -= score_token(logits.row(r), {}, choice.ids[first + r], buffers.exponentials).nll;
+      sum -= score_token(logits.row(r), {}, choice.ids[first + r], buffers.score).nll;
   }
   return sum;
 }

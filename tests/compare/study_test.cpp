@@ -178,6 +178,7 @@ TEST_F(StudyTest, RefusesWhatCannotBeCompared) {
   expect_error(ErrorKind::bad_data, "but 3000000 are asked for", [&] { prepare_study(large, model); });
   StudyRequest same = request(3);
   same.texts[0].path = text_file("narrative");
+  same.text_windows = 1000;
   expect_error(ErrorKind::bad_data, "stands in the calibration set 'narrative'", [&] { prepare_study(same, model); });
   StudyRequest size = request(3);
   size.sizes = {8};
