@@ -55,9 +55,10 @@ std::unique_ptr<DeltaMethod> make_drop(const Options& options) {
                            !options.plain);
 }
 
-/// A solver as a recipe of one scheme would have it, with messages that show the command line.
+/// A solver as a recipe of one scheme would have it; messages show it as a command line of adze quantize.
 std::unique_ptr<DeltaMethod> solver_method(const Options& options, std::vector<SchemeArgument> arguments) {
   for (const std::string& assignment : options.solver_options) arguments.push_back(parse_scheme_option(assignment));
+  arguments.push_back({"--modules", "modules", "layers.**", true});  // which is what a recipe must say
   const Recipe recipe = scheme_recipe(arguments);
   Diagnostics problems(recipe.source);
   const ResolvedScheme scheme = resolve_scheme(recipe.schemes.front(), problems);
@@ -70,16 +71,16 @@ std::unique_ptr<DeltaMethod> make_low_rank(const Options& options) {
   if (!options.keep.empty()) arguments.push_back({"--keep", "keep", options.keep, false});
   if (!options.rank.empty()) arguments.push_back({"--rank", "rank", options.rank, false});
   if (arguments.empty()) arguments.push_back({"--rank", "rank", "16", false});
-  arguments.push_back({"--method", "solver", "svd", true});
+  arguments.push_back({"--solver", "solver", "svd", true});
   return solver_method(options, std::move(arguments));
 }
 
 /// Without statistics there is nothing that gptq would do better.
 std::unique_ptr<DeltaMethod> make_integers(const Options& options) {
-  std::vector<SchemeArgument> arguments{{"--method", "grid", options.method, true}};
+  std::vector<SchemeArgument> arguments{{"--grid", "grid", options.method, true}};
   if (!options.group.empty()) arguments.push_back({"--group", "group", options.group, false});
   if (!options.symmetric.empty()) arguments.push_back({"--symmetric", "symmetric", options.symmetric, false});
-  arguments.push_back({"--stats", "solver", options.stats.empty() ? "rtn" : "gptq", true});
+  arguments.push_back({"--solver", "solver", options.stats.empty() ? "rtn" : "gptq", true});
   return solver_method(options, std::move(arguments));
 }
 
