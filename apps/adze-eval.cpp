@@ -15,7 +15,7 @@
 #include "pipeline/open_model.h"
 #include "pipeline/resources.h"
 #include "recipe/domains.h"
-#include "report/run_report.h"
+#include "report/judgements.h"
 #include "tool.h"
 
 namespace {
@@ -80,15 +80,6 @@ std::size_t windows_at_once(const Options& options, const ModelWeights& model, c
   return choose_evaluation(model.architecture(), sizes, size, options.memory).choice.evaluation_windows;
 }
 
-/// Everything that is worked out before anything is printed.
-struct Judgements {
-  std::vector<std::string> domains;  ///< names
-  std::vector<JudgedModel> models;
-  std::vector<ModelComparison> comparisons;
-  std::optional<PopulationAudit> population;
-  std::optional<BosEffect> bos;
-};
-
 std::vector<DomainText> read_domains(const Options& options, const Tokenizer& tokenizer) {
   std::vector<DomainText> domains;
   for (const Domain& domain : load_domains(options.texts))
@@ -115,7 +106,7 @@ std::optional<PopulationAudit> population_of(const std::vector<std::vector<TextS
   return audit_population(compressed, most);
 }
 
-JudgedModel judged_model(const OpenedModel& model, std::vector<TextScores>& scores,
+JudgedModel judged_model(const OpenedModel& model, const std::vector<TextScores>& scores,
                          const std::vector<std::string>& domains) {
   const StoredSize size = stored_size(*model.weights);
   JudgedModel judged{model.path.string(), size.bytes, size.bits_per_weight(), summarize(scores), {}};
@@ -142,6 +133,8 @@ Judgements judge_models(const Options& options, std::span<const OpenedModel> com
   }
   auto scores = score_domains(models, reference, domains, bos, protocol, each, progress);
   Judgements result;
+  result.texts = fmt::format("{}", fmt::join(options.texts, ", "));
+  result.activations = options.activations;
   for (const DomainText& domain : domains) result.domains.push_back(domain.name);
   std::vector<EvaluationResult> pooled;
   for (std::size_t m = 0; m < compared.size(); ++m) {
@@ -155,79 +148,16 @@ Judgements judge_models(const Options& options, std::span<const OpenedModel> com
   return result;
 }
 
-using Json = nlohmann::ordered_json;
-
-Json result_json(const EvaluationResult& result) {
-  Json json = Json::object();
-  const nlohmann::json flat = adze::to_json(result);
-  for (const auto& [key, value] : flat.items()) json[key] = value;
-  json["statistics"] = statistics_json(result);
-  return json;
-}
-
-/// Flat numbers first: scripts read them without a parser.
-Json model_json(const Judgements& judged, std::size_t place, const Options& options, const Tokenizer& tokenizer) {
-  const JudgedModel& model = judged.models[place];
-  Json json{{"model", model.name}, {"bytes", model.bytes}, {"bits_per_weight", model.bits_per_weight}};
-  json.update(result_json(model.result));
-  json["activations"] = name_of(options.activations);
-  for (const DomainResult& domain : model.domains) json["domains"][domain.name] = result_json(domain.result);
-  if (const auto worst = worst_domain(model.domains)) {
-    json["worst_domain"] = model.domains[*worst].name;
-    json["domain_disparity"] = *domain_disparity(model.domains);
-  }
-  if (model.result.reference && model.result.reference->audit)
-    json["audit"] = to_json(*model.result.reference->audit, judged.domains, tokenizer);
-  std::vector<std::string> names;
-  for (const JudgedModel& each : judged.models) names.push_back(each.name);
-  for (const ModelComparison& pair : judged.comparisons)
-    if (pair.a == place) json["comparisons"].push_back(to_json(pair, names));
-  if (place > 0) return json;
-  if (judged.population) json["population"] = to_json(*judged.population, judged.domains, tokenizer);
-  if (judged.bos)
-    json["bos"] = {{"perplexity_each", judged.bos->perplexity_each},
-                   {"perplexity_first", judged.bos->perplexity_first}};
-  return json;
-}
-
-std::string judgements_json(const Judgements& judged, const Options& options, const Tokenizer& tokenizer,
-                            std::span<const OpenedModel> models, std::span<const ExtraResults> extras) {
-  Json json = Json::array();
-  for (std::size_t m = 0; m < judged.models.size(); ++m) {
-    json.push_back(model_json(judged, m, options, tokenizer));
+/// What was asked for beside text joins each model's object.
+std::string json_text(nlohmann::ordered_json json, std::span<const OpenedModel> models,
+                      std::span<const ExtraResults> extras) {
+  const bool several = json.is_array();
+  for (std::size_t m = 0; m < models.size(); ++m) {
     nlohmann::json more = nlohmann::json::object();
     add_extras(more, models[m], extras[m]);
-    for (const auto& [key, value] : more.items()) json.back()[key] = value;
+    for (const auto& [key, value] : more.items()) (several ? json[m] : json)[key] = value;
   }
-  return (json.size() == 1 ? json[0] : json).dump(1) + "\n";
-}
-
-std::string judgements_text(const Judgements& judged, const Options& options, const Tokenizer& tokenizer,
-                            bool with_audit) {
-  const EvaluationResult& first = judged.models.front().result;
-  std::string text =
-      fmt::format("{}, protocol {}{}: {} windows, {} tokens scored\n\n{}", fmt::join(options.texts, ", "),
-                  first.protocol, options.activations == Activations::exact ? "" : ", activations q8", first.windows,
-                  first.tokens, judgement_table(judged.models));
-  if (judged.domains.size() > 1)
-    text += fmt::format(
-        "\n{}\n{}",
-        first.reference ? "mean KL [95 %] by domain; * stands apart from the mean of all" : "perplexity by domain",
-        domain_table(judged.models));
-  std::vector<std::string> names;
-  for (const JudgedModel& model : judged.models) names.push_back(model.name);
-  if (!judged.comparisons.empty()) text += "\n" + comparison_table(judged.comparisons, names);
-  if (options.detail) text += "\n" + statistics_table(judged.models);
-  if (judged.bos)
-    text += fmt::format("\nBOS in every window: perplexity {:.4f}; before the text only: {:.4f}\n",
-                        judged.bos->perplexity_each, judged.bos->perplexity_first);
-  if (!with_audit) return text;
-  for (const JudgedModel& model : judged.models)
-    if (model.result.reference && model.result.reference->audit)
-      text += fmt::format("\n{}: what it changed most (single-model disagreement)\n{}", model.name,
-                          audit_table(*model.result.reference->audit, judged.domains, tokenizer));
-  if (judged.population) text += "\n" + population_table(*judged.population, judged.domains, tokenizer);
-  return text;
+  return json.dump(1) + "\n";
 }
 
 void judge(const Options& options, Tool& tool) {
@@ -247,9 +177,9 @@ void judge(const Options& options, Tool& tool) {
   const std::vector<ExtraResults> extras = judge_extras(options.extras, extra_models, tool.progress());
   if (options.texts.empty()) return print_extras(options.extras, extra_models, extras, tool.options().json);
   const Judgements judged = judge_models(options, compared, reference, *used, tool.progress());
-  if (tool.options().json) return Tool::print(judgements_json(judged, options, used->tokenizer, compared, extras));
+  if (tool.options().json) return Tool::print(json_text(judgements_json(judged, used->tokenizer), compared, extras));
   const bool with_audit = options.audit_asked || tool.options().verbose;
-  Tool::print(judgements_text(judged, options, used->tokenizer, with_audit));
+  Tool::print(judgements_text(judged, used->tokenizer, {.audit = with_audit, .statistics = options.detail}));
   if (options.extras.wanted()) Tool::print("\n" + extras_text(options.extras, extra_models, extras));
 }
 
