@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/json_lines.h"
 #include "base/random.h"
 #include "text/utf8.h"
 
@@ -42,22 +43,13 @@ std::string read_plain(const TextSpec& spec) {
 }
 
 std::string read_jsonl(const TextSpec& spec) {
-  const std::string lines = read_file(spec.file);
   std::string text;
-  std::size_t number = 0;
-  for (std::size_t start = 0; start < lines.size();) {
-    const std::size_t end = std::min(lines.find('\n', start), lines.size());
-    const std::string_view line = std::string_view(lines).substr(start, end - start);
-    start = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string origin = fmt::format("{}:{}", spec.file.string(), number);
-    const nlohmann::json object = parse_json(line, origin);
-    if (!object.is_object() || !object.contains(spec.field) || !object[spec.field].is_string())
-      fail(ErrorKind::bad_data, "{}: no text in field '{}'", origin, spec.field);
-    text += object[spec.field].get<std::string>();
+  for_each_json_line(read_file(spec.file), spec.file.string(), [&](const JsonLine& line) {
+    if (!line.value.is_object() || !line.value.contains(spec.field) || !line.value[spec.field].is_string())
+      fail(ErrorKind::bad_data, "{}: no text in field '{}'", line.origin, spec.field);
+    text += line.value[spec.field].get<std::string>();
     text += '\n';
-  }
+  });
   return text;
 }
 

@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
+#include "base/json_lines.h"
 #include "base/parallel.h"
 #include "evaluate/token_score.h"
 #include "evaluate/window_scores.h"
@@ -58,12 +58,12 @@ std::size_t answer_of(const Json& object, std::size_t choices, const std::string
   return answer.get<std::size_t>();
 }
 
-Question parse_question(std::string_view line, std::size_t number, const std::string& origin) {
-  const Json object = parse_json(line, origin);
-  if (!object.is_object()) fail(ErrorKind::bad_data, "{}: not an object", origin);
-  Question question{
-      .line = number, .question = text_of(object, "question", origin), .choices = choices_of(object, origin)};
-  question.answer = answer_of(object, question.choices.size(), origin);
+Question parse_question(const JsonLine& line) {
+  if (!line.value.is_object()) fail(ErrorKind::bad_data, "{}: not an object", line.origin);
+  Question question{.line = line.number,
+                    .question = text_of(line.value, "question", line.origin),
+                    .choices = choices_of(line.value, line.origin)};
+  question.answer = answer_of(line.value, question.choices.size(), line.origin);
   return question;
 }
 
@@ -187,14 +187,7 @@ AnswerFlips flips_of(std::span<const EncodedQuestion> questions, std::span<const
 
 std::vector<Question> parse_questions(std::string_view lines, const std::string& origin) {
   std::vector<Question> questions;
-  std::size_t number = 0;
-  for (std::size_t start = 0; start < lines.size();) {
-    const std::size_t end = std::min(lines.find('\n', start), lines.size());
-    const std::string_view line = lines.substr(start, end - start);
-    start = end + 1;
-    ++number;
-    if (!is_blank(line)) questions.push_back(parse_question(line, number, fmt::format("{}:{}", origin, number)));
-  }
+  for_each_json_line(lines, origin, [&](const JsonLine& line) { questions.push_back(parse_question(line)); });
   if (questions.empty()) fail(ErrorKind::bad_data, "{}: no questions", origin);
   return questions;
 }

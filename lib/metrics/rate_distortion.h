@@ -40,9 +40,9 @@ class RateDistortion {
     double bits = 0;  ///< of the whole layer
   };
   Point at(double log_theta) const;
-  /// Components that are not 0, all of them above water below least_log_.
+  /// How many components are not 0.
   double components() const;
-  /// The log water level at which wanted(point) turns true on the way up.
+  /// Where wanted(point) turns true as the water rises.
   template <typename Wanted>
   Point search(Wanted&& wanted) const;
 
