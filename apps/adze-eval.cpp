@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "calibrate/calibration_set.h"
 #include "eval_extras.h"
 #include "evaluate/domains.h"
@@ -16,6 +17,7 @@
 #include "pipeline/resources.h"
 #include "recipe/domains.h"
 #include "report/judgements.h"
+#include "report/judgements_page.h"
 #include "tool.h"
 
 namespace {
@@ -32,6 +34,7 @@ struct Options {
   std::size_t audit = 10;
   bool audit_asked = false;
   bool detail = false;
+  std::string html, markdown;
   std::optional<std::uint64_t> memory;
   EvalExtras extras;
   OpenModelOptions open;
@@ -177,6 +180,8 @@ void judge(const Options& options, Tool& tool) {
   const std::vector<ExtraResults> extras = judge_extras(options.extras, extra_models, tool.progress());
   if (options.texts.empty()) return print_extras(options.extras, extra_models, extras, tool.options().json);
   const Judgements judged = judge_models(options, compared, reference, *used, tool.progress());
+  if (!options.html.empty()) write_file(options.html, judgements_page(judged, used->tokenizer).html());
+  if (!options.markdown.empty()) write_file(options.markdown, judgements_page(judged, used->tokenizer).markdown());
   if (tool.options().json) return Tool::print(json_text(judgements_json(judged, used->tokenizer), compared, extras));
   const bool with_audit = options.audit_asked || tool.options().verbose;
   Tool::print(judgements_text(judged, used->tokenizer, {.audit = with_audit, .statistics = options.detail}));
@@ -232,6 +237,8 @@ int main(int argc, char** argv) {
   tool.app().add_flag(
       "--detail", options.detail,
       "every statistic in a table, effective ranks of hidden states, what BOS in every window is worth");
+  tool.app().add_option("--html", options.html, "write the judgement as a page with pictures and exemplars");
+  tool.app().add_option("--markdown", options.markdown, "the same as Markdown, for a model card");
   add_memory_option(tool.app(), options.memory);
   add_model_options(tool.app(), options.open);
   return tool.run(argc, argv, [&] {
