@@ -62,6 +62,17 @@ TEST(Largest, FindsTheMaximumAtEveryPlace) {
     }
 }
 
+TEST(LargestMagnitude, FindsEitherSignAtEveryPlace) {
+  EXPECT_EQ(largest_magnitude({}), 0.0f);
+  for (std::size_t count = 1; count <= 40; ++count)
+    for (std::size_t place = 0; place < count; ++place)
+      for (const float most : {-3.0f, 3.0f}) {
+        std::vector<float> values(count, -most / 4);
+        values[place] = most;
+        ASSERT_EQ(largest_magnitude(values), 3.0f) << place << " of " << count;
+      }
+}
+
 TEST(MultiplyBy, ReachesEveryElement) {
   for (std::size_t count = 0; count <= 40; ++count) {
     std::vector<float> values(count, 3.0f);

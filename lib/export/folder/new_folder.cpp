@@ -69,6 +69,7 @@ NewFolder::~NewFolder() {
 }
 
 void NewFolder::begin_sync() {
+  begun_ = true;
   sync_.run([this] {
     for (const fs::directory_entry& file : fs::directory_iterator(path_)) sync_file(file.path());
     sync_folder(path_);
@@ -76,7 +77,7 @@ void NewFolder::begin_sync() {
 }
 
 void NewFolder::publish() {
-  begin_sync();  // of what was written since the last one; clean files cost nothing
+  if (!begun_) begin_sync();
   sync_.wait();
   check_replaceable(final_, true);
   fs::remove_all(final_);

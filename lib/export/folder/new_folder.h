@@ -26,13 +26,14 @@ class NewFolder {
 
   /// Where to write.
   const std::filesystem::path& path() const { return path_; }
-  /// When every file is written, to the end.
+  /// When every file is written to its end; publish() waits for it.
   void begin_sync();
   void publish();
 
  private:
   std::filesystem::path final_, path_;
   bool published_ = false;
+  bool begun_ = false;
   Background sync_;
 };
 
