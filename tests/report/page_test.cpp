@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
-#include "node/node_program.h"
+#include "report/browser.h"
 #include "report/chart/bar_chart.h"
 #include "report/chart/heat_map.h"
 #include "report/chart/interval_chart.h"
@@ -255,32 +255,7 @@ TEST(Page, AsMarkdownPicturesAreTables) {
   EXPECT_EQ(text, whole_page(4).markdown());
 }
 
-/// Runs tests/node/page.mjs, which judges a page in headless Chromium.
-class Browser : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!fs::exists("/usr/bin/chromium"))
-      GTEST_SKIP() << "no Chromium: install Debian's package chromium, or run tests/run.sh";
-    if (const std::string reason = testing::missing_package("playwright-core"); !reason.empty()) GTEST_SKIP() << reason;
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  /// `way`: width and scheme; empty: all of them.
-  nlohmann::json check(const std::string& html, const std::string& way = "") const {
-    std::ofstream(folder_ / "page.html", std::ios::binary) << html;
-    const fs::path log = folder_ / "log";
-    const auto out = testing::output_of(
-        testing::node_program() + " " + testing::quoted(testing::node_folder() / "page.mjs") + " check " +
-        testing::quoted(folder_ / "page.html") + " " + way + " 2>" + testing::quoted(log));
-    if (!out) throw std::runtime_error("page.mjs failed: " + read_file(log));
-    return nlohmann::json::parse(*out);
-  }
-
-  const fs::path folder_ =
-      fs::path(::testing::TempDir()) /
-      ("adze_browser_" + std::string(::testing::UnitTest::GetInstance()->current_test_info()->name()));
-};
+using Browser = testing::Browser;
 
 TEST_F(Browser, FindsNothingWrongWithAPage) {
   const nlohmann::json result = check(whole_page(80).html());
