@@ -6,7 +6,6 @@
 namespace adze::testing {
 namespace {
 
-std::string heldout_text(const std::string& name) { return bundled_text("heldout/" + name + ".txt"); }
 std::string calib_text(const std::string& name) { return bundled_text("calib/" + name + ".txt"); }
 
 std::vector<std::string> comparing(const std::string& out, std::vector<std::string> more = {}) {
@@ -51,15 +50,13 @@ TEST(CompareTool, SaysWhichSetServesWhichAndLeavesAReport) {
 
 TEST(CompareTool, GoesOnWhereItWasStoppedAndGivesTheSameBytes) {
   const Workplace place;
-  const std::vector<std::string> stages{
-      "--recipe", place.recipe(rtn_recipe()), "--text", heldout_text("code"), "--text-windows", "2", "--no-sweep"};
   const std::string whole = (place.path() / "whole").string();
-  expect_exit(compare(comparing(whole, stages)), 0);
+  expect_exit(compare(comparing(whole)), 0);
   ProgramOptions options;
   options.interruption = {SIGKILL, when_exists(fs::path(place.out()) / "statistics/story/draw-0/block-0002.h5")};
-  EXPECT_TRUE(compare(comparing(place.out(), stages), options).interrupted);
-  expect_exit(compare(comparing(place.out(), stages)), 0);
-  for (const char* const name : {"compare.json", "moments.csv", "regret.csv", "outcome.csv"})
+  EXPECT_TRUE(compare(comparing(place.out()), options).interrupted);
+  expect_exit(compare(comparing(place.out())), 0);
+  for (const char* const name : {"compare.json", "moments.csv", "regret.csv"})
     EXPECT_EQ(read_file(fs::path(place.out()) / name), read_file(fs::path(whole) / name)) << name;
 }
 
@@ -82,7 +79,8 @@ TEST(CompareTool, RefusesWithAHint) {
   refuses(64, "two sets are called 'code'", comparing(place.out(), {"--set", "code=" + calib_text("dialogue")}));
   refuses(64, "say how with --recipe FILE", comparing(place.out(), {"--stages", "2"}));
   refuses(66, "nowhere.txt", comparing(place.out(), {"--set", "x=nowhere.txt"}));
-  refuses(65, "are asked for", comparing(place.out(), {"--draws", "90"}));
+  refuses(65, "are asked for",
+          {demo_model().string(), "--set", calib_text("code"), "--set", calib_text("narrative"), "-o", place.out()});
   fs::create_directories(place.out());
   write_file(fs::path(place.out()) / "letter.txt", "mine");
   refuses(73, "holds other things than a study", comparing(place.out()));
