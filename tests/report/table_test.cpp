@@ -96,11 +96,11 @@ TEST(JudgementTable, ShowsEveryDistanceWithItsIntervalWhereThereIsAReference) {
   const std::string table =
       judgement_table({{"plain", 1000, 16.0, result_with(10)}, {"small", 250, 4.0, judged_result()}});
   EXPECT_EQ(table,
-            "model  bytes  bits/weight             mean KL [95 %]  99.9% KL  max KL  same top %            "
+            "model  bytes  bits/weight              mean KL [95 %]  99.9% KL  max KL  same top %            "
             "ΔPPL [95 %]    perplexity  in words\n"
-            "-----  -----  -----------  -------------------------  --------  ------  ----------  ---------------------"
+            "-----  -----  -----------  --------------------------  --------  ------  ----------  ---------------------"
             "  ------------  --------\n"
-            "plain   1000       16.000                                                                               "
+            "plain   1000       16.000                                                                                 "
             "  10.0000±0.25\n"
             "small    250        4.000  0.00456 [0.00420, 0.00510]   3.2±1.5    7.12  98.76±0.21  0.012 [-0.001, 0.026]"
             "  12.5000±0.25  minor\n");
