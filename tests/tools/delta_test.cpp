@@ -42,7 +42,7 @@ ProgramResult make_delta(const std::string& out, const Arguments& more) {
 double from_tuned(const std::string& model) {
   const Workplace place;
   const std::string text =
-      place.put("text.txt", read_file(bundled_text("heldout/narrative.txt")).substr(0, 12000)).string();
+      place.put("text.txt", read_file(bundled_text("heldout/narrative.txt")).substr(0, 4000)).string();
   const ProgramResult result =
       run_program("adze-eval", {model, "--base", demo_model().string(), "--reference", tuned_demo().string(), "--text",
                                 text, "--protocol", "lcpp-128", "--json"});
@@ -53,7 +53,7 @@ double from_tuned(const std::string& model) {
 TEST(Delta, EveryMethodComesNearerToTheFineTunedModelThanItsBase) {
   const Workplace place;
   const double of_base = from_tuned(demo_model().string());
-  EXPECT_GT(of_base, 0.01);
+  EXPECT_GT(of_base, 0.001);
   const auto of = [&](const char* name, const Arguments& options) {
     const std::string out = (place / name).string();
     const ProgramResult result = make_delta(out, options);
@@ -95,7 +95,7 @@ TEST(Delta, IsInspectedWithoutItsBase) {
   expect_exit(make_delta(out, {}), 0);
   const ProgramResult whole = run_program("adze-inspect", {out, "--verify", "--json"});
   expect_exit(whole, 0);
-  const Json json = Json::parse(whole.out);
+  const Json json = Json::parse(whole.out).at("properties");
   EXPECT_THAT(whole.out, HasSubstr("base + signs per row"));
   EXPECT_EQ(json.at("delta_of"), "demo-llama");
   EXPECT_GT(json.at("delta_bits_per_weight").get<double>(), 0.1);
@@ -135,7 +135,7 @@ TEST(Delta, IsCompressedAsAnyModel) {
 TEST(Delta, RefusesWhatDoesNotGoTogether) {
   const std::string base = demo_model().string(), tuned = tuned_demo().string();
   const auto refuses = [&](const Arguments& options, int code, Words words) {
-    expect_tool_refuses("adze-delta", joined({base, tuned}, options), code, words);
+    expect_tool_refuses("adze-delta", joined({base, tuned, "-q"}, options), code, words);
   };
   refuses({"--method", "sign"}, 64, {"unknown method 'sign'", "did you mean 'signs'?"});
   refuses({"--rank", "4"}, 64, {"--rank is no option of --method signs"});
