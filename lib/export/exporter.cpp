@@ -45,9 +45,9 @@ std::optional<CacheScales> cache_scales_from_name(std::string_view name) {
 
 std::string no_cache_maxima(std::size_t block) {
   return fmt::format(
-      "block {}: how large its keys and values are was not measured; compress does that, from this version on: make "
-      "the "
-      "model with it again, or export without scales of a cache",
+      "block {}: how large its keys and values are was not measured; compress does that where an export of the recipe "
+      "asks "
+      "for it (kv_cache: fp8): make the model with it again, or export without scales of a cache",
       block);
 }
 

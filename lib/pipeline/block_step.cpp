@@ -293,6 +293,10 @@ void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress) 
   }
 }
 
+bool wants_cache(const CompressionPlan& plan) {
+  return std::ranges::any_of(plan.exports, [](const ExportJob& job) { return job.cache != CacheScales::none; });
+}
+
 BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockWeights& original, HiddenStates& states,
                             const std::function<void()>& stage_done) {
   BlockOutcome outcome{original, {}};
@@ -316,12 +320,14 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
     stage_done();
   }
   if (reference) reference->finish(original);
+  CacheMaxima cache;
   if (copy) {
-    outcome.weights.cache = run_block(job.forward, outcome.weights, states);
+    cache = run_block(job.forward, outcome.weights, states);
   } else {
     pass.finish(seen);
-    outcome.weights.cache = pass.cache();
+    cache = pass.cache();
   }
+  if (wants_cache(job.plan)) outcome.weights.cache = cache;
   return outcome;
 }
 

@@ -53,6 +53,9 @@ bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
 /// True when one shares a factor with the neighbouring block: then Moments::neighbour is wanted.
 bool shares_stage(const CompressionPlan& plan, std::size_t block, Stage stage);
 
+/// True when an export has scales of a cache: then a block's largest keys and values are stored with it.
+bool wants_cache(const CompressionPlan& plan);
+
 /// Solves or converts the matrices of one stage; `outcome` takes weights and records. inputs: of the stage. What lies
 /// in the store is taken from there, and what is solved goes there; nullptr: there is none.
 void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, const BlockWeights& original,

@@ -126,7 +126,8 @@ TEST(Propagate, OriginalSeesNothingOfTheCompression) {
 /// Of the second block: the largest keys and values that it gave on the states that its mode walks with.
 void expect_maxima(const std::string& modes, bool of_compressed) {
   const Site site(true);
-  const std::string text = recipe_of(kBlocks + modes);
+  const std::string text =
+      recipe_of(kBlocks + modes + "export: [ { format: compressed-tensors, file: ct, kv_cache: fp8 } ]\n");
   run_recipe(text, site.model(), site / "out");
   const CompressedStore store(site / "out/store");
   const Prepared prepared(text, site.model());
@@ -147,6 +148,12 @@ TEST(Cache, MaximaAreThoseOfTheBlockThatIsStored) {
   expect_maxima("", true);
   expect_maxima("stages: 1\n", true);
   expect_maxima("propagate: original\n", false);
+}
+
+TEST(Cache, MaximaAreStoredOnlyWhereAnExportAsks) {
+  const Site site(true);
+  run_recipe(recipe_of(kBlocks), site.model(), site / "out");
+  EXPECT_FALSE(CompressedStore(site / "out/store").cache_of(1));
 }
 
 TEST(Cache, ScalesAreAskedForWhereTheFormatHasAPlace) {
