@@ -17,7 +17,7 @@ TEST(Quantize, GivesAModelThatExportsAndResemblesTheOriginalMoreThanARoundedOne)
   for (const char* const words : {"layers.**", "gguf/q4_k", "kept as they are: embed_tokens", "8 windows, 1024 tokens",
                                   "nothing is shifted", "down_proj", "manifest.json"})
     EXPECT_THAT(result.out, ::testing::HasSubstr(words));
-  EXPECT_EQ(files_below(place.out()).size(), 2U * 7 + 2);
+  EXPECT_EQ(files_below(place.out()).size(), 2U * 7 + 4);  // blocks and their sidecars, manifest, three reports
   expect_exit(quantize(on_demo({"--grid", "gguf/q4_k", "--solver", "rtn", "-o", rounded})), 0);
   expect_exit(run_program("adze-export", {place.out(), "-o", file}), 0);
   const double kl = divergence(place.out());
