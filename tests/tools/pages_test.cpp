@@ -60,7 +60,7 @@ TEST_F(Pages, OfCompareHasNothingWrong) {
                                            place.out(),
                                            "-q"}),
               0);
-  EXPECT_EQ(figures_of(fs::path(place.out()) / "report.html"), 12);
+  EXPECT_EQ(figures_of(fs::path(place.out()) / "report.html"), 13);
 }
 
 }  // namespace
