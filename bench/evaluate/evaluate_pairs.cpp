@@ -79,8 +79,8 @@ Pair pair_of(const std::string& name, const Architecture& architecture, std::siz
 }
 
 std::vector<Pair> make_pairs() {
-  return {pair_of("evaluate_demo", llama(256, 768, 6, 4, 4096), 32),
-          pair_of("evaluate_llama_1024", llama(1024, 2816, 4, 16, 32000), 4)};
+  return {pair_of("evaluate_demo", llama(256, 768, 6, 4, 4096), 16),
+          pair_of("evaluate_llama_1024", llama(1024, 2816, 2, 16, 32000), 2)};
 }
 
 const bool registered = add("evaluate", &make_pairs);
