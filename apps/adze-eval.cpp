@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <optional>
 #include <span>
+#include <tuple>
+#include <utility>
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -118,6 +120,20 @@ JudgedModel judged_model(const OpenedModel& model, const std::vector<TextScores>
   return judged;
 }
 
+/// Every pair but those with the reference itself: distances from it are all that they would say.
+std::vector<ModelComparison> compare_compressed(const std::vector<JudgedModel>& models) {
+  std::vector<EvaluationResult> compressed;
+  std::vector<std::size_t> places;
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    if (models[m].result.reference && models[m].result.reference->kl_max == 0) continue;
+    compressed.push_back(models[m].result);
+    places.push_back(m);
+  }
+  std::vector<ModelComparison> pairs = compare_models(compressed);
+  for (ModelComparison& pair : pairs) std::tie(pair.a, pair.b) = std::pair(places[pair.a], places[pair.b]);
+  return pairs;
+}
+
 Judgements judge_models(const Options& options, std::span<const OpenedModel> compared, const ModelWeights* reference,
                         const NamedTokenizer& used, Progress& progress) {
   const Protocol protocol = parse_protocol(options.protocol);
@@ -139,12 +155,9 @@ Judgements judge_models(const Options& options, std::span<const OpenedModel> com
   result.texts = fmt::format("{}", fmt::join(options.texts, ", "));
   result.activations = options.activations;
   for (const DomainText& domain : domains) result.domains.push_back(domain.name);
-  std::vector<EvaluationResult> pooled;
-  for (std::size_t m = 0; m < compared.size(); ++m) {
+  for (std::size_t m = 0; m < compared.size(); ++m)
     result.models.push_back(judged_model(compared[m], scores[m], result.domains));
-    pooled.push_back(result.models.back().result);
-  }
-  result.comparisons = compare_models(pooled);
+  result.comparisons = compare_compressed(result.models);
   result.population = population_of(scores, result.models, options.audit);
   if (options.detail && bos)
     result.bos = bos_effect(reference ? *reference : *models[0], domains, *bos, protocol, progress);

@@ -180,14 +180,20 @@ std::string comparison_table(std::span<const ModelComparison> comparisons, std::
                {"p (Holm)"},
                {"equivalent"},
                {"windows needed"}});
-  const auto add = [&](const ModelComparison& pair, const char* what, const PairedDifference& difference) {
-    table.add_row({names[pair.a], names[pair.b], what, with_interval(difference.value, difference.interval_95, 0),
-                   share_cell(difference.a_better), share_cell(difference.p_holm), difference.equivalent ? "yes" : "no",
-                   fmt::format("{:.0f}", difference.windows_needed)});
+  const auto cells = [&](const ModelComparison& pair, const char* what, const PairedDifference& difference) {
+    return std::vector<std::string>{names[pair.a],
+                                    names[pair.b],
+                                    what,
+                                    with_interval(difference.value, difference.interval_95, 0),
+                                    share_cell(difference.a_better),
+                                    share_cell(difference.p_holm)};
   };
   for (const ModelComparison& pair : comparisons) {
-    if (pair.kl) add(pair, "KL", *pair.kl);
-    add(pair, "loss", pair.loss);
+    if (pair.kl) table.add_row(cells(pair, "KL", *pair.kl));
+    std::vector<std::string> loss = cells(pair, "loss", pair.loss);  // the margin is one of loss
+    loss.emplace_back(pair.loss.equivalent ? "yes" : "no");
+    loss.push_back(fmt::format("{:.0f}", pair.loss.windows_needed));
+    table.add_row(std::move(loss));
   }
   return table.text();
 }
