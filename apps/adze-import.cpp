@@ -5,6 +5,7 @@
 #include "base/words.h"
 #include "checkpoint/model_store.h"
 #include "model/tensors.h"
+#include "pipeline/model_description.h"
 #include "pipeline/open_model.h"
 #include "tool.h"
 
@@ -17,6 +18,7 @@ struct Options {
   std::string out;
   bool copy = false;
   bool overwrite = false;
+  bool describe = false;
   OpenModelOptions open;
 };
 
@@ -26,7 +28,23 @@ std::string canonical_name(const TensorSpec& spec) {
   return spec.module + spec.hf_name.substr(dot);
 }
 
+nlohmann::ordered_json json_of(const ModelDescription& description) {
+  nlohmann::ordered_json parts = nlohmann::ordered_json::array(), abilities = nlohmann::ordered_json::array();
+  for (const DescribedPart& part : description.parts)
+    parts.push_back({{"depth", part.depth}, {"name", part.name}, {"shape", part.shape}, {"note", part.note}});
+  for (const Ability& ability : description.abilities)
+    abilities.push_back({{"name", ability.name}, {"possible", ability.reason.empty()}, {"reason", ability.reason}});
+  return {{"family", description.family}, {"gguf", description.gguf_name},    {"parameters", description.parameters},
+          {"parts", std::move(parts)},    {"settings", description.settings}, {"abilities", std::move(abilities)}};
+}
+
+void describe(const Options& options, Tool& tool) {
+  const ModelDescription description = describe_model(open_model(options.model, options.open).architecture());
+  Tool::print(tool.options().json ? json_of(description).dump(1) + "\n" : text_of(description));
+}
+
 void import(const Options& options, Tool& tool) {
+  if (options.out.empty()) fail(ErrorKind::usage, "-o FILE.h5 is required, or --describe");
   if (std::filesystem::path(options.out).extension() != ".h5")
     fail(ErrorKind::usage, "{}: a model store is a .h5 file", options.out);
   if (!options.overwrite && std::filesystem::exists(options.out))
@@ -71,12 +89,17 @@ int main(int argc, char** argv) {
       "their\n"
       "Hugging Face names, blocks and codes decoded to f32.",
       "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
-      "model.h5");
-  tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file, a pack or a delta")
-      ->required();
-  tool.app().add_option("-o,--output", options.out, "the store, a .h5 file")->required();
+      "model.h5\n  adze import MODEL --describe");
+  tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file, a pack or a delta")->required();
+  tool.app().add_option("-o,--output", options.out, "the store, a .h5 file");
+  tool.app().add_flag("--describe", options.describe,
+                      "write nothing; print the architecture as adze understands it: blocks, shapes, what shares an\n"
+                      "input, what can be folded");
+  tool.app()
+      .add_option("--like", options.open.like, "of a folder: take its architecture for this one (LlamaForCausalLM ...)")
+      ->type_name("NAME");
   tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");
   add_base_option(tool.app(), options.open);
-  return tool.run(argc, argv, [&] { import(options, tool); });
+  return tool.run(argc, argv, [&] { options.describe ? describe(options, tool) : import(options, tool); });
 }

@@ -107,6 +107,15 @@ static void check_sizes(const adze_pack_model* s) {
     fail("sizes that no Llama has");
 }
 
+// Families whose blocks are those of Llama, but for biases.
+static void check_family(const adze_pack_model* s) {
+  static const char* const known[] = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"};
+  size_t i;
+  for (i = 0; i < sizeof known / sizeof *known; ++i)
+    if (strcmp(s->family, known[i]) == 0 && !s->has_more) return;
+  fail("a model that this example does not compute: its blocks are not those of Llama");
+}
+
 static void load(model* m, const char* path, size_t positions) {
   adze_pack_error error;
   const adze_pack_model* s;
@@ -115,6 +124,7 @@ static void load(model* m, const char* path, size_t positions) {
   if (m->pack == NULL) fail(error.message);
   s = m->shape = adze_pack_get_model(m->pack);
   check_sizes(s);
+  check_family(s);
   m->embedding = matrix_of(m, "model.embed_tokens.weight", s->vocab, s->hidden);
   m->head = s->tied ? m->embedding : matrix_of(m, "lm_head.weight", s->vocab, s->hidden);
   m->final_norm = vector_of(m, "model.norm.weight", s->hidden);

@@ -15,8 +15,8 @@ class RandomModel final : public ModelWeights {
   explicit RandomModel(const Architecture& architecture) : architecture_(architecture) {
     const std::size_t hidden = architecture.hidden;
     embedding_ = matrix(architecture.vocab, hidden);
-    block_.input_norm.assign(hidden, 1.0f);
-    block_.post_attention_norm.assign(hidden, 1.0f);
+    block_[NormSlot::before_attention].assign(hidden, 1.0f);
+    block_[NormSlot::before_ffn].assign(hidden, 1.0f);
     for (const LinearSlot slot : {LinearSlot::q, LinearSlot::k, LinearSlot::v})
       block_[slot].weight = matrix(slot == LinearSlot::q ? architecture.q_width() : architecture.kv_width(), hidden);
     block_[LinearSlot::o].weight = matrix(hidden, architecture.q_width());

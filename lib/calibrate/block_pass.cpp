@@ -140,7 +140,8 @@ ReferencedStatistics BlockPass::measure_against(BlockPass& reference, const Bloc
                                                 Stage stage, const BlockWeights& weights) {
   take_turn(static_cast<std::size_t>(stage));
   reference.take_turn(static_cast<std::size_t>(stage));
-  const bool joins_states = stage == Stage::o || stage == Stage::down;
+  const NormSlot after = stage == Stage::o ? NormSlot::after_attention : NormSlot::after_ffn;
+  const bool joins_states = (stage == Stage::o || stage == Stage::down) && weights[after].empty();
   ReferencedStatistics statistics;
   for (std::size_t b = 0; b < states_.batches(); ++b) {
     const ViewF inputs = inputs_of(b, stage, weights);
@@ -207,10 +208,11 @@ InputStatistics measure_head_input(const Forward& forward, std::span<const float
   return statistics;
 }
 
-void embed_windows(const CompressedTensor& embedding, std::span<const std::int32_t> ids, HiddenStates& states) {
+void embed_windows(const Forward& forward, const CompressedTensor& embedding, std::span<const std::int32_t> ids,
+                   HiddenStates& states) {
   for (std::size_t b = 0; b < states.batches(); ++b) {
     const ViewF x = states.load(b);
-    embed(embedding, ids.subspan(states.first_window(b) * states.tokens(), x.rows()), x);
+    forward.embed(embedding, ids.subspan(states.first_window(b) * states.tokens(), x.rows()), x);
     states.store(b);
   }
 }

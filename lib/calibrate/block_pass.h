@@ -29,7 +29,7 @@ struct ReferencedStatistics {
   InputStatistics inputs;
   MatrixD cross;  ///< sum (x_reference - x) x^T, [n x n]
   /// sum (s_reference - s) x^T, [hidden x n], s the states that the stage's output will be added to; empty for stages
-  /// whose output is not added to the states (qkv, gate_up).
+  /// whose output is not added to the states as it is (qkv, gate_up; o and down of families that normalise it).
   MatrixD residual;
 };
 
@@ -67,6 +67,7 @@ CacheMaxima run_block(const Forward& forward, const BlockWeights& weights, Hidde
 InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states);
 
 /// Hidden states before block 0.  ids: all windows of `states`, one after the other.
-void embed_windows(const CompressedTensor& embedding, std::span<const std::int32_t> ids, HiddenStates& states);
+void embed_windows(const Forward& forward, const CompressedTensor& embedding, std::span<const std::int32_t> ids,
+                   HiddenStates& states);
 
 }  // namespace adze

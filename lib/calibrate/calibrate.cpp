@@ -21,8 +21,8 @@ void add_weights(Hasher& hasher, std::span<const float> values) {
 }
 
 void add_weights(Hasher& hasher, const BlockWeights& block) {
-  add_weights(hasher, block.input_norm);
-  add_weights(hasher, block.post_attention_norm);
+  for (const std::vector<float>& norm : block.norms)
+    if (!norm.empty()) add_weights(hasher, norm);
   for (const Linear& linear : block.linears) {
     add_weights(hasher, *linear.weight);
     add_weights(hasher, linear.bias);
@@ -66,7 +66,7 @@ class Calibration {
   void embed_text() {
     const TensorPtr embedding = model_.embedding();
     add_weights(hasher_, *embedding);
-    embed_windows(*embedding, windows_.ids, states_);
+    embed_windows(forward_, *embedding, windows_.ids, states_);
   }
 
   /// needed: this or a later part has to be measured. Otherwise the block's weights are checked only.
@@ -104,8 +104,7 @@ class Calibration {
     output_.check_weights(layers_, hasher_.hex());
     if (output_.is_done(layers_)) return;
     StatisticsWriter writer(output_.folder(), info_, layers_, hasher_.hex());
-    with_context("input of the head",
-                 [&] { writer.add("head", measure_head_input(forward_, norm, states_)); });
+    with_context("input of the head", [&] { writer.add("head", measure_head_input(forward_, norm, states_)); });
     writer.commit();
     ++measured_;
   }

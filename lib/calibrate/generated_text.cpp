@@ -141,7 +141,7 @@ class Writer {
 
   MatrixF run_model(const std::vector<std::size_t>& active, const std::vector<std::int32_t>& ids) {
     MatrixF x(active.size(), forward_.architecture().hidden);
-    embed(*model_.embedding, ids, x);
+    forward_.embed(*model_.embedding, ids, x);
     std::vector<KeyValueCache*> caches(active.size());
     for (std::size_t b = 0; b < model_.blocks.size(); ++b) {
       for (std::size_t i = 0; i < active.size(); ++i) caches[i] = &caches_[active[i]][b];

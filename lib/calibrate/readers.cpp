@@ -93,6 +93,8 @@ void add_output_moment(const Linear& o, std::size_t head, MatrixD& sum) {
 MatrixD reading_moment(const Architecture& architecture, LinearSlot slot, const BlockWeights& block,
                        const InputStatistics& inputs, std::size_t window) {
   if (slot != LinearSlot::k && slot != LinearSlot::v) return {};
+  if (slot == LinearSlot::k && architecture.has_norm(NormSlot::queries))
+    return {};  // a key is normalised before it is read
   const std::size_t wide = architecture.head_dim, queries = architecture.heads / architecture.kv_heads;
   std::optional<RotationMeans> means;
   if (slot == LinearSlot::k) means.emplace(rope_frequencies(architecture.rope, wide), window);

@@ -22,6 +22,11 @@ SurrogateMoments diagonal(std::span<const float> gains) {
   return moments;
 }
 
+/// Of the norm in front of a stage; ones where the states are read as they are.
+std::vector<float> gains_before(const Architecture& a, const BlockWeights& block, NormSlot slot) {
+  return block[slot].empty() ? std::vector<float>(a.hidden, 1.0f) : gains_of_norm(a, block[slot]);
+}
+
 /// W diag(gain), and the bias as one more column.
 MatrixF scaled(const Linear& linear, std::span<const float> gains) {
   const MatrixF weight = linear.weight->decode();
@@ -50,10 +55,10 @@ Matrix<T> head_blocks(const Architecture& a, ConstViewF left, ConstViewF right) 
 }
 
 SurrogateMoments of_values(const Architecture& a, const BlockWeights& original, const BlockWeights& seen) {
-  const MatrixF now = scaled(seen[LinearSlot::v], seen.input_norm);
+  const MatrixF now = scaled(seen[LinearSlot::v], gains_before(a, seen, NormSlot::before_attention));
   SurrogateMoments moments{head_blocks<double>(a, now, now), {}};
   if (seen[LinearSlot::v].weight == original[LinearSlot::v].weight) return moments;
-  MatrixF away = scaled(original[LinearSlot::v], original.input_norm);
+  MatrixF away = scaled(original[LinearSlot::v], gains_before(a, original, NormSlot::before_attention));
   for (std::size_t i = 0; i < away.values().size(); ++i) away.values()[i] -= now.values()[i];
   moments.cross = head_blocks<float>(a, away, now);
   return moments;
@@ -79,8 +84,9 @@ SurrogateMoments of_hidden(const Architecture& a, std::size_t index, const Block
   const Forward forward(a, kSlice);
   Workspace work;
   MatrixF x(kSlice, width), away(drifts ? kSlice : 0, width);
+  const std::vector<float> gains = gains_before(a, seen, NormSlot::before_ffn);
   for (std::size_t first = 0; first < kDrawsPerInput * width; first += kSlice) {
-    const MatrixF z = draw(seen.post_attention_norm, index, first);
+    const MatrixF z = draw(gains, index, first);
     forward.mlp_hidden(seen, z, x, work);
     add_second_moment(x, kSlice, moments.second_moment);
     if (!drifts) continue;
@@ -101,9 +107,9 @@ SurrogateMoments surrogate_moments(const Architecture& architecture, Stage stage
                                    const BlockWeights& original, const BlockWeights& seen) {
   switch (stage) {
     case Stage::qkv:
-      return diagonal(seen.input_norm);
+      return diagonal(gains_before(architecture, seen, NormSlot::before_attention));
     case Stage::gate_up:
-      return diagonal(seen.post_attention_norm);
+      return diagonal(gains_before(architecture, seen, NormSlot::before_ffn));
     case Stage::o:
       return of_values(architecture, original, seen);
     case Stage::down:

@@ -126,7 +126,7 @@ void score_sequences(const ModelWeights& model, const Forward& forward, std::spa
     parallel_for(sequences.size(), [&](std::size_t s) {
       const auto ids = read_ids(choice_of(s));
       hidden[s] = MatrixF(ids.size(), table->shape().cols);
-      embed(*table, ids, hidden[s]);
+      forward.embed(*table, ids, hidden[s]);
     });
   }
   Pool<Workspace> workspaces;

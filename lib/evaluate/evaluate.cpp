@@ -20,7 +20,7 @@ class Pass {
 
   void embed_windows(MatrixView<const std::int32_t> windows) {
     head_.reset();
-    hidden_ = embedded(*model_.embedding(), windows);
+    hidden_ = embedded(forward_, *model_.embedding(), windows);
   }
 
   void run_block(std::size_t index, Pool<Workspace>& workspaces) {

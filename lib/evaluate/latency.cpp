@@ -63,7 +63,7 @@ class Prefill {
   void run() {
     parallel_for(windows_.size(), [&](std::size_t w) {
       Window& window = windows_[w];
-      embed(*embedding_, window.ids, window.x);
+      forward_.embed(*embedding_, window.ids, window.x);
       for (const BlockWeights& block : blocks_) forward_.run_block(block, window.x, window.work);
       const ViewF last = window.x.view().row_range(window.x.rows() - 1, 1);
       forward_.final_norm(norm_, last, last);

@@ -133,8 +133,8 @@ void judge_block(const ModelWeights& original, std::span<const ModelWeights* con
   std::vector<BlockWeights> blocks;
   for (const ModelWeights* const model : models) {
     blocks.push_back(model->block(index));
-    check_norms(fmt::format("block {}", index), blocks.back().input_norm, block.input_norm);
-    check_norms(fmt::format("block {}", index), blocks.back().post_attention_norm, block.post_attention_norm);
+    for (std::size_t n = 0; n < kNormCount; ++n)
+      check_norms(fmt::format("block {}", index), blocks.back().norms[n], block.norms[n]);
   }
   for (const Stage stage : kStages) {
     SharedInput shared;

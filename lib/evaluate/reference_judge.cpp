@@ -14,13 +14,13 @@ ReferenceJudge::ReferenceJudge(const ModelWeights& original, std::span<const std
       forward_(original.architecture(), protocol.window),
       norm_(original.final_norm()),
       head_(original.head()) {
-  final_ = embedded(*original_.embedding(), *windows_);
+  final_ = embedded(forward_, *original_.embedding(), *windows_);
   for (std::size_t b = 0; b < original_.architecture().layers; ++b)
     run_block(forward_, original_.block(b), final_, workspaces_);
 }
 
 void ReferenceJudge::embed_once() {
-  if (states_.empty()) states_ = embedded(*original_.embedding(), *windows_);
+  if (states_.empty()) states_ = embedded(forward_, *original_.embedding(), *windows_);
 }
 
 void ReferenceJudge::advance() {
@@ -63,7 +63,7 @@ EvaluationResult ReferenceJudge::judge(const ModelWeights& version, Inference in
 
 TextScores ReferenceJudge::scores(const ModelWeights& version, const ScoreOptions& options, Activations activations) {
   const Forward forward(version.architecture(), protocol_.window, activations);
-  std::vector<MatrixF> states = embedded(*version.embedding(), *windows_);
+  std::vector<MatrixF> states = embedded(forward, *version.embedding(), *windows_);
   for (std::size_t b = 0; b < version.architecture().layers; ++b)
     run_block(forward, version.block(b), states, workspaces_);
   const std::vector<float> norm = version.final_norm();

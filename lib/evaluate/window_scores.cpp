@@ -38,11 +38,12 @@ void FinishedWindows::logits(std::size_t window, std::size_t first, ViewF out, W
          window, first, first + out.rows() - 1);
 }
 
-std::vector<MatrixF> embedded(const CompressedTensor& table, MatrixView<const std::int32_t> windows) {
+std::vector<MatrixF> embedded(const Forward& forward, const CompressedTensor& table,
+                              MatrixView<const std::int32_t> windows) {
   std::vector<MatrixF> hidden(windows.rows());
   parallel_for(windows.rows(), [&](std::size_t w) {
     hidden[w] = MatrixF(windows.cols(), table.shape().cols);
-    embed(table, windows.row(w), hidden[w]);
+    forward.embed(table, windows.row(w), hidden[w]);
   });
   return hidden;
 }

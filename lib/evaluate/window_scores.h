@@ -42,7 +42,8 @@ struct ScoreBuffers {
 };
 
 /// Embedded windows: one [tokens x hidden] each, on all threads.
-std::vector<MatrixF> embedded(const CompressedTensor& table, MatrixView<const std::int32_t> windows);
+std::vector<MatrixF> embedded(const Forward& forward, const CompressedTensor& table,
+                              MatrixView<const std::int32_t> windows);
 
 /// A block on all windows, on all threads.
 void run_block(const Forward& forward, const BlockWeights& block, std::span<MatrixF> hidden,

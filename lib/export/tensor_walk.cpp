@@ -27,8 +27,7 @@ TensorValues TensorWalk::in_block(const TensorSpec& spec) {
   }
   if (spec.role == TensorRole::linear) return {block_[*spec.slot].weight, {}};
   if (spec.role == TensorRole::bias) return {nullptr, block_[*spec.slot].bias};
-  const bool before_attention = spec.module.ends_with(".input_layernorm");
-  return {nullptr, before_attention ? block_.input_norm : block_.post_attention_norm};
+  return {nullptr, block_[*spec.norm]};
 }
 
 TensorValues TensorWalk::at(const TensorSpec& spec) {

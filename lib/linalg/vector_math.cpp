@@ -181,6 +181,44 @@ void MultiplyBySilu(const float* HWY_RESTRICT gate, float* HWY_RESTRICT up, std:
   for (; i < count; ++i) SiluTimes(one, gate + i, up + i);
 }
 
+/// gelu(g) = g / (1 + exp(-2 u)), since 1 + tanh(u) = 2 / (1 + exp(-2 u)).
+template <class D>
+void GeluTanhTimes(D d, const float* HWY_RESTRICT gate, float* HWY_RESTRICT up) {
+  const auto g = hn::LoadU(d, gate);
+  const auto cubed = hn::Mul(hn::Set(d, 0.044715f), hn::Mul(hn::Mul(g, g), g));
+  const auto exponent = hn::Mul(hn::Set(d, -1.5957691216057308f), hn::Add(g, cubed));  // -2 sqrt(2 / pi)
+  const auto gelu = hn::Div(g, hn::Add(hn::Set(d, 1.0f), Exp(d, exponent)));
+  hn::StoreU(hn::Mul(gelu, hn::LoadU(d, up)), d, up);
+}
+
+void MultiplyByGeluTanh(const float* HWY_RESTRICT gate, float* HWY_RESTRICT up, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) GeluTanhTimes(d, gate + i, up + i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) GeluTanhTimes(one, gate + i, up + i);
+}
+
+/// tanh(y) = sign(y) (1 - e) / (1 + e), e = exp(-2 |y|): no exponential is above 1.
+template <class D>
+void CapOne(D d, float cap, float scale, float* HWY_RESTRICT values) {
+  const auto y = hn::Mul(hn::LoadU(d, values), hn::Set(d, scale));
+  const auto e = Exp(d, hn::Mul(hn::Set(d, -2.0f), hn::Abs(y)));
+  const auto one = hn::Set(d, 1.0f);
+  const auto size = hn::Div(hn::Sub(one, e), hn::Add(one, e));
+  hn::StoreU(hn::Mul(hn::Set(d, cap), hn::CopySign(size, y)), d, values);
+}
+
+void SoftCap(float cap, float scale, float* HWY_RESTRICT values, std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) CapOne(d, cap, scale, values + i);
+  const hn::CappedTag<float, 1> one;
+  for (; i < count; ++i) CapOne(one, cap, scale, values + i);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace adze
 HWY_AFTER_NAMESPACE();
@@ -195,6 +233,8 @@ HWY_EXPORT(CompareSoftmaxes);
 HWY_EXPORT(LargestPlaces);
 HWY_EXPORT(MultiplyBy);
 HWY_EXPORT(MultiplyBySilu);
+HWY_EXPORT(MultiplyByGeluTanh);
+HWY_EXPORT(SoftCap);
 
 float largest(std::span<const float> values) {
   assert(!values.empty());
@@ -228,6 +268,15 @@ void multiply_by(float factor, std::span<float> values) {
 void multiply_by_silu(std::span<const float> gate, std::span<float> up) {
   assert(gate.size() == up.size());
   HWY_DYNAMIC_DISPATCH(MultiplyBySilu)(gate.data(), up.data(), up.size());
+}
+
+void multiply_by_gelu_tanh(std::span<const float> gate, std::span<float> up) {
+  assert(gate.size() == up.size());
+  HWY_DYNAMIC_DISPATCH(MultiplyByGeluTanh)(gate.data(), up.data(), up.size());
+}
+
+void soft_cap(float cap, float scale, std::span<float> values) {
+  HWY_DYNAMIC_DISPATCH(SoftCap)(cap, scale / cap, values.data(), values.size());
 }
 
 }  // namespace adze

@@ -1,6 +1,6 @@
-// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product; extremes of
-// rows; and what two softmaxes over a vocabulary differ by. Highway kernels with a polynomial of our own, so that every
-// element's bits depend on that element alone.
+// Elementwise exponentials over rows, the part of attention, of the gate and of softmax that is not a product; extremes
+// of rows; and what two softmaxes over a vocabulary differ by. Highway kernels with a polynomial of our own, so that
+// every element's bits depend on that element alone.
 #pragma once
 
 #include <cstdint>
@@ -46,5 +46,11 @@ void multiply_by(float factor, std::span<float> values);
 
 /// up *= silu(gate), silu(g) = g / (1 + exp(-g)). Equal sizes.
 void multiply_by_silu(std::span<const float> gate, std::span<float> up);
+
+/// up *= gelu(gate), gelu(g) = 0.5 g (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))). Equal sizes.
+void multiply_by_gelu_tanh(std::span<const float> gate, std::span<float> up);
+
+/// values = cap tanh(values scale / cap). Absolute error below 1e-6 of the cap.
+void soft_cap(float cap, float scale, std::span<float> values);
 
 }  // namespace adze

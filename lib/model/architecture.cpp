@@ -1,40 +1,23 @@
 #include "model/architecture.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/words.h"
+#include "linalg/convert.h"
 #include "model/config_object.h"
+#include "model/rope_config.h"
 
 namespace adze {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr std::array kFamilies = {
-    FamilyInfo{.hf_class = "LlamaForCausalLM",
-               .model_type = "llama",
-               .gguf_name = "llama",
-               .qk_rows_permuted_in_gguf = true,
-               .attention_bias_key = "attention_bias",
-               .mlp_bias_key = "mlp_bias",
-               .sliding_window_key = "",
-               .sliding_window_default = 0,
-               .max_positions_default = 2048},
-    FamilyInfo{.hf_class = "MistralForCausalLM",
-               .model_type = "mistral",
-               .gguf_name = "llama",
-               .qk_rows_permuted_in_gguf = true,
-               .attention_bias_key = "",
-               .mlp_bias_key = "",
-               .sliding_window_key = "sliding_window",
-               .sliding_window_default = 4096,
-               .max_positions_default = 131072},
-};
 
 /// Sizes far above any published model: they bound what a hostile config.json can make us allocate.
 struct SizeLimit {
@@ -52,25 +35,29 @@ constexpr std::array kSizeLimits = {
     SizeLimit{"vocab_size", &Architecture::vocab, std::size_t{1} << 24},
     SizeLimit{"max_position_embeddings", &Architecture::max_positions, std::size_t{1} << 31},
 };
-constexpr std::size_t kMaxWidth = std::size_t{1} << 24;   // heads * head_dim
-constexpr std::size_t kMaxWindow = std::size_t{1} << 31;  // sliding window and RoPE context
-constexpr double kMaxTheta = 1e12;
-constexpr double kMaxFactor = 1e6;
-constexpr double kMaxDivisor = 1e12;  // as theta, whose powers it may have to turn into others
+constexpr std::size_t kMaxWidth = std::size_t{1} << 24;  // heads * head_dim
+constexpr std::size_t kMaxWindow = std::size_t{1} << 31;
+constexpr double kMaxScore = 1e6;  // soft caps, and what scores are divided by
+constexpr std::string_view kFull = "full_attention", kSliding = "sliding_attention";
 
-struct RopeName {
+struct ActivationName {
   std::string_view name;
-  RopeKind kind;
+  Activation activation;
 };
-constexpr std::array kRopeNames = {RopeName{"default", RopeKind::none}, RopeName{"linear", RopeKind::linear},
-                                   RopeName{"llama3", RopeKind::llama3}, RopeName{"longrope", RopeKind::longrope}};
-constexpr std::array<std::string_view, 2> kActivations = {"silu", "swish"};  // two names of one function
+/// Gemma's first checkpoints say "gelu" in hidden_act, which stood for the approximation; hidden_activation is what
+/// counts.
+constexpr std::array kActivations = {
+    ActivationName{"silu", Activation::silu}, ActivationName{"swish", Activation::silu},
+    ActivationName{"gelu_pytorch_tanh", Activation::gelu_tanh}, ActivationName{"gelu_new", Activation::gelu_tanh}};
 
-template <typename Row>
-std::vector<std::string> names(const auto& rows, std::string_view Row::*member) {
-  std::vector<std::string> all;
-  for (const Row& row : rows) all.emplace_back(row.*member);
-  return all;
+/// A model of text and more, whose text part has a configuration of its own.
+void refuse_multimodal(const ConfigObject& config, const std::string& hf_class) {
+  const auto known = families();
+  if (!config.find("text_config") || std::ranges::find(known, hf_class, &FamilyInfo::hf_class) != known.end()) return;
+  fail(ErrorKind::bad_data,
+       "{}: architecture '{}' is of text and more; adze reads models of text: save its language model alone, with "
+       "'text_config' as its config.json",
+       config.origin(), hf_class);
 }
 
 /// The class named by `architectures`, or else the one whose model_type it is.
@@ -78,89 +65,90 @@ const FamilyInfo& find_family(const ConfigObject& config) {
   const Json* classes = config.find("architectures");
   if (classes && (!classes->is_array() || classes->size() != 1 || !classes->front().is_string()))
     config.wrong("architectures", "a list of one class name", *classes);
+  if (classes) refuse_multimodal(config, classes->front().get<std::string>());
   if (classes)
     return with_context(config.origin(),
                         [&]() -> const FamilyInfo& { return family_of(classes->front().get<std::string>()); });
   const std::string type = config.text_or("model_type", "");
-  for (const FamilyInfo& family : kFamilies)
+  std::vector<std::string> known;
+  for (const FamilyInfo& family : families()) {
     if (family.model_type == type) return family;
-  const auto known = names(kFamilies, &FamilyInfo::model_type);
+    known.emplace_back(family.model_type);
+  }
   fail(ErrorKind::bad_data, "{}: no 'architectures', and model_type '{}' is not supported{}; known: {}",
        config.origin(), type, suggestion(type, known), join_words(known));
 }
 
-RopeKind parse_rope_kind(const ConfigObject& rope) {
-  const std::string name = rope.text_or("rope_type", rope.text_or("type", "default"));
-  for (const RopeName& row : kRopeNames)
-    if (row.name == name) return row.kind;
-  const auto known = names(kRopeNames, &RopeName::name);
-  fail(ErrorKind::bad_data, "{}: RoPE type '{}' is not supported{}; known: {}", rope.origin(), name,
-       suggestion(name, known), join_words(known));
-}
-
-/// Of long RoPE, where neither the divisors nor the size of attention scores change with the length of the context.
-std::vector<double> parse_divisors(const ConfigObject& rope) {
-  std::vector<double> divisors = rope.numbers("short_factor");
-  if (divisors != rope.numbers("long_factor"))
-    fail(ErrorKind::bad_data, "{}: long_factor differs from short_factor; only one set of factors is supported",
-         rope.origin());
-  // Without attention_factor it is derived from `factor`, and 1 up to a factor of 1.
-  const double scale = rope.number_or("attention_factor", rope.number_or("factor", 1.0) > 1 ? 0.0 : 1.0);
-  if (scale != 1)
-    fail(ErrorKind::bad_data, "{}: longrope that scales attention is not supported; attention_factor must be 1",
-         rope.origin());
-  return divisors;
-}
-
-RopeSpec parse_rope(const ConfigObject& config) {
-  RopeSpec spec;
-  spec.theta = config.number_or("rope_theta", spec.theta);
-  const std::string_view key = config.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const Json* object = config.find(key);
-  if (!object) return spec;
-  const std::string place = fmt::format("{}: {}", config.origin(), key);
-  const ConfigObject rope(*object, place);
-  spec.kind = parse_rope_kind(rope);
-  spec.theta = rope.number_or("rope_theta", spec.theta);
-  if (spec.kind == RopeKind::longrope) {
-    spec.divisors = parse_divisors(rope);
-    return spec;
+Activation parse_activation(const ConfigObject& config, const FamilyInfo& family) {
+  if (!config.find(family.activation_key)) return family.activation;
+  const std::string name = config.text_or(family.activation_key, "");
+  std::vector<std::string> known;
+  for (const ActivationName& row : kActivations) {
+    if (row.name == name) return row.activation;
+    known.emplace_back(row.name);
   }
-  if (spec.kind != RopeKind::none) spec.factor = rope.number("factor");
-  if (spec.kind != RopeKind::llama3) return spec;
-  spec.low_freq_factor = rope.number("low_freq_factor");
-  spec.high_freq_factor = rope.number("high_freq_factor");
-  spec.original_max_positions = rope.size("original_max_position_embeddings");
-  return spec;
+  fail(ErrorKind::bad_data, "{}: {} '{}' is not supported; known: {}", config.origin(), family.activation_key, name,
+       join_words(known));
 }
 
-/// Settings that change the arithmetic and that the forward pass does not have.
-void refuse_unsupported(const ConfigObject& config) {
-  const std::string activation = config.text_or("hidden_act", "silu");
-  if (activation != kActivations[0] && activation != kActivations[1])
-    fail(ErrorKind::bad_data, "{}: hidden_act '{}' is not supported; known: silu", config.origin(), activation);
-  const double rotated = config.number_or("partial_rotary_factor", 1.0);
-  if (rotated != 1.0)
-    fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", config.origin(), rotated);
+/// A number of which null says that there is none (0).
+double number_unless_null(const ConfigObject& config, std::string_view key, double when_absent) {
+  return config.has(key) && !config.find(key) ? 0 : config.number_or(key, when_absent);
 }
 
-/// `layer_types` may name one kind of attention for all layers, one that the family has; a mixture is refused.
-void check_layer_types(const ConfigObject& config, const Json& types, const FamilyInfo& family) {
-  if (!types.is_array() || types.empty()) config.wrong("layer_types", "a list of names", types);
-  for (const Json& type : types)
-    if (type != types.front()) config.wrong("layer_types", "the same for all layers", types);
-  const bool has_window = !family.sliding_window_key.empty();
-  if (types.front() != "full_attention" && !(has_window && types.front() == "sliding_attention"))
-    config.wrong("layer_types", "an attention that the family has", types);
-}
-
-std::size_t parse_sliding_window(const ConfigObject& config, const FamilyInfo& family) {
+/// Which layers see all tokens, as `layer_types` or the rule of the family says.
+std::vector<bool> parse_full_attention(const ConfigObject& config, const FamilyInfo& family, std::size_t layers) {
+  const SlidingRule& rule = family.window;
+  std::vector<bool> full(layers);
   const Json* types = config.find("layer_types");
-  if (types) check_layer_types(config, *types, family);
-  const bool all_full = types && types->front() == "full_attention";
-  if (family.sliding_window_key.empty() || all_full) return 0;
-  const std::size_t when_absent = config.has(family.sliding_window_key) ? 0 : family.sliding_window_default;
-  return config.size_or(family.sliding_window_key, when_absent);
+  if (types) {
+    if (!types->is_array() || types->empty()) config.wrong("layer_types", "a list of names", *types);
+    const bool same = std::ranges::all_of(*types, [&](const Json& type) { return type == types->front(); });
+    if (!same && types->size() != layers)
+      fail(ErrorKind::bad_data, "{}: 'layer_types' has {} names for {} layers", config.origin(), types->size(), layers);
+    for (std::size_t i = 0; i < layers; ++i) {
+      const Json& type = same ? types->front() : (*types)[i];
+      if (type != kFull && (rule.key.empty() || type != kSliding))
+        config.wrong("layer_types", "an attention that the family has", type);
+      full[i] = type == kFull;
+    }
+    return full;
+  }
+  const std::size_t every = config.size_or(rule.every_key, rule.every);
+  const std::size_t first = rule.first_key.empty() ? 0 : config.size_or(rule.first_key, rule.first);
+  for (std::size_t i = 0; i < layers; ++i) full[i] = i < first || (every > 0 && (i + 1) % every == 0);
+  return full;
+}
+
+void parse_window(const ConfigObject& config, const FamilyInfo& family, Architecture& result) {
+  const SlidingRule& rule = family.window;
+  const std::vector<bool> full = parse_full_attention(config, family, result.layers);
+  const bool enabled = rule.enabled_key.empty() || config.flag(rule.enabled_key);
+  if (rule.key.empty() || !enabled) return;
+  result.sliding_window = config.size_or(rule.key, config.has(rule.key) ? 0 : rule.width);
+  if (std::ranges::all_of(full, std::identity())) result.sliding_window = 0;
+  if (result.sliding_window > 0 && std::ranges::any_of(full, std::identity())) result.full_attention = full;
+}
+
+/// sqrt(hidden) in the dtype that the model computes in.
+double embedding_scale(const ConfigObject& config, std::size_t hidden) {
+  const std::string name = config.text_or("dtype", config.text_or("torch_dtype", "float32"));
+  const auto root = static_cast<float>(std::sqrt(static_cast<double>(hidden)));
+  const DType dtype = name == "bfloat16" ? DType::bf16 : name == "float16" ? DType::f16 : DType::f32;
+  std::array<std::byte, sizeof(float)> stored{};
+  float rounded = 0;
+  const std::span<std::byte> bytes = std::span(stored).first(bytes_of(dtype));
+  from_float(dtype, std::span(&root, 1), bytes);
+  to_float(dtype, bytes, std::span(&rounded, 1));
+  return rounded;
+}
+
+void parse_scores(const ConfigObject& config, const FamilyInfo& family, Architecture& result) {
+  const ScoreRule& rule = family.scores;
+  result.score_scalar = config.number_or(rule.scalar_key, rule.scalar);
+  if (result.score_scalar == static_cast<double>(result.head_dim)) result.score_scalar = 0;
+  result.attention_cap = number_unless_null(config, rule.attention_cap_key, rule.attention_cap);
+  result.final_cap = number_unless_null(config, rule.final_cap_key, rule.final_cap);
 }
 
 void check_range(std::string_view origin, std::string_view what, double value, double above, double most) {
@@ -168,17 +156,9 @@ void check_range(std::string_view origin, std::string_view what, double value, d
     fail(ErrorKind::bad_data, "{}: {} must be above {} and at most {}, not {}", origin, what, above, most, value);
 }
 
-void check_rope(const RopeSpec& rope, std::size_t pairs, std::string_view origin) {
-  check_range(origin, "rope_theta", rope.theta, 1.0, kMaxTheta);
-  check_range(origin, "RoPE factor", rope.factor, 0.0, kMaxFactor);
-  if (rope.kind == RopeKind::longrope && rope.divisors.size() != pairs)
-    fail(ErrorKind::bad_data, "{}: {} RoPE factors for {} pairs of a head", origin, rope.divisors.size(), pairs);
-  for (const double divisor : rope.divisors) check_range(origin, "RoPE factor", divisor, 0.0, kMaxDivisor);
-  if (rope.kind != RopeKind::llama3) return;
-  check_range(origin, "low_freq_factor", rope.low_freq_factor, 0.0, kMaxFactor);
-  check_range(origin, "high_freq_factor", rope.high_freq_factor, rope.low_freq_factor, kMaxFactor);
-  check_range(origin, "original_max_position_embeddings", static_cast<double>(rope.original_max_positions), 0.0,
-              static_cast<double>(kMaxWindow));
+/// 0 stands for a setting that is not there.
+void check_optional(std::string_view origin, std::string_view what, double value) {
+  if (value != 0) check_range(origin, what, value, 0.0, kMaxScore);
 }
 
 void check_ids(const Architecture& architecture, std::string_view origin) {
@@ -201,35 +181,8 @@ std::size_t derived_head_dim(const Architecture& architecture, std::string_view 
 
 }  // namespace
 
-std::span<const FamilyInfo> families() { return kFamilies; }
-
-const FamilyInfo& family_of(std::string_view hf_class) {
-  for (const FamilyInfo& family : kFamilies)
-    if (family.hf_class == hf_class) return family;
-  const auto known = names(kFamilies, &FamilyInfo::hf_class);
-  fail(ErrorKind::bad_data, "architecture '{}' is not supported{}; known: {}", hf_class, suggestion(hf_class, known),
-       join_words(known));
-}
-
-nlohmann::ordered_json rope_scaling(const Architecture& architecture) {
-  const RopeSpec& rope = architecture.rope;
-  switch (rope.kind) {
-    case RopeKind::none:
-      return nullptr;
-    case RopeKind::linear:
-      return {{"rope_type", "linear"}, {"factor", rope.factor}};
-    case RopeKind::llama3:
-      return {{"rope_type", "llama3"},
-              {"factor", rope.factor},
-              {"low_freq_factor", rope.low_freq_factor},
-              {"high_freq_factor", rope.high_freq_factor},
-              {"original_max_position_embeddings", rope.original_max_positions}};
-    case RopeKind::longrope:
-      return {{"rope_type", "longrope"},       {"factor", 1.0},
-              {"attention_factor", 1.0},       {"original_max_position_embeddings", architecture.max_positions},
-              {"short_factor", rope.divisors}, {"long_factor", rope.divisors}};
-  }
-  return nullptr;
+bool Architecture::has_norm(NormSlot slot) const {
+  return std::ranges::find(info().norms, slot, &NormInfo::slot) != info().norms.end();
 }
 
 void check_architecture(const Architecture& architecture, std::string_view origin) {
@@ -248,17 +201,26 @@ void check_architecture(const Architecture& architecture, std::string_view origi
          kMaxWidth);
   if (architecture.sliding_window > kMaxWindow)
     fail(ErrorKind::bad_data, "{}: sliding_window {} is above {}", origin, architecture.sliding_window, kMaxWindow);
+  if (!architecture.full_attention.empty() && architecture.full_attention.size() != architecture.layers)
+    fail(ErrorKind::bad_data, "{}: kinds of attention for {} of {} layers", origin, architecture.full_attention.size(),
+         architecture.layers);
   check_range(origin, "rms_norm_eps", architecture.norm_eps, 0.0, 1.0);
+  check_range(origin, "embedding scale", architecture.embedding_scale, 0.0, kMaxScore);
+  check_optional(origin, "query_pre_attn_scalar", architecture.score_scalar);
+  check_optional(origin, "attn_logit_softcapping", architecture.attention_cap);
+  check_optional(origin, "final_logit_softcapping", architecture.final_cap);
   check_rope(architecture.rope, architecture.head_dim / 2, origin);
+  if (architecture.sliding_rope) check_rope(*architecture.sliding_rope, architecture.head_dim / 2, origin);
   check_ids(architecture, origin);
 }
 
-Architecture parse_architecture(const nlohmann::json& json, std::string_view origin) {
+Architecture parse_architecture(const Json& json, std::string_view origin) {
   const ConfigObject config(json, origin);
   const FamilyInfo& family = find_family(config);
-  refuse_unsupported(config);
+  if (const double rotated = config.number_or("partial_rotary_factor", 1.0); rotated != 1.0)
+    fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", origin, rotated);
   Architecture result;
-  result.family = family.hf_class;
+  result.family = family.read_as.empty() ? family.hf_class : family.read_as;
   result.hidden = config.size("hidden_size");
   result.ffn = config.size("intermediate_size");
   result.layers = config.size("num_hidden_layers");
@@ -266,19 +228,46 @@ Architecture parse_architecture(const nlohmann::json& json, std::string_view ori
   result.kv_heads = config.size_or("num_key_value_heads", result.heads);
   result.head_dim = config.find("head_dim") ? config.size("head_dim") : derived_head_dim(result, origin);
   result.vocab = config.size("vocab_size");
-  result.max_positions = config.size_or("max_position_embeddings", family.max_positions_default);
+  result.max_positions = config.size_or("max_position_embeddings", family.max_positions);
   result.norm_eps = config.number_or("rms_norm_eps", result.norm_eps);
-  result.rope = parse_rope(config);
-  result.tied = config.flag("tie_word_embeddings");
+  result.activation = parse_activation(config, family);
+  result.tied = config.find("tie_word_embeddings") ? config.flag("tie_word_embeddings") : family.tied;
   result.tied_stated = config.find("tie_word_embeddings") != nullptr;
-  result.qkv_bias = result.o_bias = config.flag(family.attention_bias_key);
+  result.o_bias = config.flag(family.attention_bias_key);
+  result.qkv_bias = family.qkv_bias || result.o_bias;
   result.mlp_bias = config.flag(family.mlp_bias_key);
-  result.sliding_window = parse_sliding_window(config, family);
+  if (family.scales_embedding) result.embedding_scale = embedding_scale(config, result.hidden);
+  parse_scores(config, family, result);
+  check_architecture(result, origin);  // before lists of as many entries as there are layers
+  RopePair rope = parse_rope(config, family, result.max_positions);
+  parse_window(config, family, result);
+  if (result.sliding_window > 0 && rope.sliding != rope.rope) result.sliding_rope = std::move(rope.sliding);
+  result.rope = std::move(rope.rope);
   const auto bos = config.ids("bos_token_id");
   if (!bos.empty()) result.bos_id = bos.front();
   result.eos_ids = config.ids("eos_token_id");
   check_architecture(result, origin);
   return result;
+}
+
+std::string beyond_plain(const Architecture& a) {
+  std::vector<std::string> parts;
+  const auto add = [&](bool has, const char* part) {
+    if (has) parts.emplace_back(part);
+  };
+  add(!a.has_norm(NormSlot::before_attention) || !a.has_norm(NormSlot::before_ffn), "no norm before a block's parts");
+  add(a.has_norm(NormSlot::queries), "norms of queries and keys");
+  add(a.has_norm(NormSlot::after_attention), "norms behind a block's parts");
+  add(a.info().norm_offset != 0, "gains that are stored less one");
+  add(a.activation != Activation::silu, "a gate of GELU");
+  add(a.embedding_scale != 1, "a scale of the embedding");
+  add(!a.full_attention.empty(), "layers with and without a window");
+  add(a.sliding_rope.has_value(), "two RoPEs");
+  add(!a.rope.long_divisors.empty(), "two sets of RoPE factors");
+  add(a.rope.attention_factor != 1, "a RoPE with an attention factor");
+  add(a.score_scalar != 0, "scores of a scale of their own");
+  add(a.attention_cap != 0 || a.final_cap != 0, "soft-capping");
+  return join_words(parts);
 }
 
 }  // namespace adze

@@ -1,5 +1,5 @@
-// What a decoder-only transformer is made of: sizes, RoPE, biases, attention span. A value, read from config.json
-// through one table of families; a new family that differs in names, defaults, biases or window is one row of it.
+// What a decoder-only transformer is made of: its family, sizes, RoPE, biases, attention spans. A value, read from
+// config.json by the rules of its family (model/family.h).
 //
 // Refuses what the forward pass would compute wrongly: an unknown class, RoPE kind or activation, partial rotation, and
 // sizes that contradict each other. Quantization settings and generation defaults in config.json are not looked at.
@@ -8,20 +8,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "model/family.h"
+
 namespace adze {
 
-enum class RopeKind : std::uint8_t { none, linear, llama3, longrope };
+enum class RopeKind : std::uint8_t { none, linear, llama3, longrope, yarn };
 
 /// Rotary embedding over the whole head, half-split pairs (i, i + head_dim / 2). Only `theta` matters for `none`,
-/// `factor` for `linear`, and `divisors` for `longrope`: one for each pair, the same for short and long contexts, so
-/// that it can state any frequencies.
+/// `factor` for `linear`, and `divisors` for `longrope`: one for each pair, so that it can state any frequencies, and
+/// others for windows longer than the original context.
 struct RopeSpec {
   double theta = 10000.0;
   RopeKind kind = RopeKind::none;
@@ -30,25 +31,20 @@ struct RopeSpec {
   double high_freq_factor = 4.0;
   std::size_t original_max_positions = 8192;
   std::vector<double> divisors = {};  ///< [head_dim / 2]; empty but for longrope
+  double beta_fast = 32.0;            ///< yarn: turns within original_max_positions from which pairs stay as they are
+  double beta_slow = 1.0;             ///< yarn: turns up to which they are divided by `factor`
+  double attention_factor = 1.0;      ///< yarn, longrope: of cosines and sines
+  std::vector<double> long_divisors = {};  ///< longrope: of windows beyond original_max_positions; empty: the same
   bool operator==(const RopeSpec&) const = default;
 };
 
-/// One row of the family table. A key of "" means that the family has no such setting.
-struct FamilyInfo {
-  std::string_view hf_class;            ///< in config.json `architectures`
-  std::string_view model_type;          ///< in config.json `model_type`
-  std::string_view gguf_name;           ///< in GGUF general.architecture
-  bool qk_rows_permuted_in_gguf;        ///< the runtime rotates neighbouring elements, so q/k rows are reordered
-  std::string_view attention_bias_key;  ///< q, k, v and o have biases when it is true
-  std::string_view mlp_bias_key;        ///< gate, up and down have biases when it is true
-  std::string_view sliding_window_key;  ///< null or 0: full attention
-  std::size_t sliding_window_default;   ///< when the key is absent; 0: full attention
-  std::size_t max_positions_default;
-};
+/// The attention factor of yarn where nothing states it: 0.1 ln(factor) + 1, and 1 up to a factor of 1 (YaRN, arXiv
+/// 2309.00071, equation 22).
+double yarn_attention_factor(double factor);
 
-std::span<const FamilyInfo> families();
-/// Throws bad_data for an unknown class, naming the nearest known one and all known ones.
-const FamilyInfo& family_of(std::string_view hf_class);
+/// That of longrope: sqrt(1 + ln(factor) / ln(original context)), and 1 up to a factor of 1 (LongRoPE, arXiv
+/// 2402.13753).
+double longrope_attention_factor(double factor, std::size_t original_max_positions);
 
 /// Sizes are counts of elements. Fill it from config.json with parse_architecture, or by hand and check_architecture.
 struct Architecture {
@@ -71,9 +67,19 @@ struct Architecture {
   std::size_t sliding_window = 0;  ///< a token sees itself and the window - 1 tokens before it; 0: all of them
   std::optional<std::int32_t> bos_id;
   std::vector<std::int32_t> eos_ids;
+  std::vector<bool> full_attention;  ///< [layers]: where all tokens are seen although there is a window; empty: nowhere
+  std::optional<RopeSpec> sliding_rope;  ///< of layers with a window, where it is another
+  Activation activation = Activation::silu;
+  double embedding_scale = 1.0;  ///< of the table's rows as the first states
+  double score_scalar = 0;       ///< scores are divided by its root; 0: head_dim
+  double attention_cap = 0;      ///< scores s become cap tanh(s / cap); 0: they stay
+  double final_cap = 0;          ///< the same of logits
 
   std::size_t q_width() const { return heads * head_dim; }
   std::size_t kv_width() const { return kv_heads * head_dim; }
+  const FamilyInfo& info() const { return family_of(family); }
+  bool has_norm(NormSlot slot) const;
+  bool sees_all(std::size_t layer) const { return !full_attention.empty() && full_attention[layer]; }
   bool operator==(const Architecture&) const = default;
 };
 
@@ -81,10 +87,11 @@ struct Architecture {
 /// Transformers 4 (rope_theta, rope_scaling with type or rope_type) and 5 (rope_parameters). Throws bad_data.
 Architecture parse_architecture(const nlohmann::json& config, std::string_view origin);
 
-/// The `rope_scaling` object of config.json that parse_architecture() reads as this RoPE; null for a plain one.
-nlohmann::ordered_json rope_scaling(const Architecture& architecture);
-
 /// Throws bad_data unless every size is within its limits and they fit each other.
 void check_architecture(const Architecture& architecture, std::string_view origin);
+
+/// The settings of an architecture that a plain decoder does not have (one with norms before attention and FFN, one
+/// RoPE, scores by the head's size, a gate of SiLU), in words, joined; empty: it is plain.
+std::string beyond_plain(const Architecture& architecture);
 
 }  // namespace adze

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/safetensors_folder.h"
+#include "model/unfused_source.h"
 #include "model/weights.h"
 
 namespace adze {
@@ -14,7 +15,9 @@ Architecture read_architecture(const std::filesystem::path& folder) {
 }
 
 std::unique_ptr<ModelWeights> open_checkpoint_model(const std::filesystem::path& folder) {
-  return std::make_unique<CheckpointWeights>(read_architecture(folder), open_checkpoint_folder(folder));
+  const Architecture architecture = read_architecture(folder);
+  return std::make_unique<CheckpointWeights>(architecture,
+                                             unfused_source(architecture, open_checkpoint_folder(folder)));
 }
 
 }  // namespace adze

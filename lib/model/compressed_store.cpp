@@ -19,8 +19,6 @@ namespace adze {
 namespace {
 
 constexpr std::uint64_t kVersion = 1;
-constexpr const char* kInputNorm = "input_layernorm";
-constexpr const char* kPostAttentionNorm = "post_attention_layernorm";
 constexpr const char* kEmbedding = "embed_tokens";
 constexpr const char* kHead = "lm_head";
 constexpr const char* kFinalNorm = "norm";
@@ -123,11 +121,10 @@ class SharedFactors {
 
 std::string block_file_name(std::size_t block) { return fmt::format("block-{:04}.h5", block); }
 
-void write_block_file(const std::filesystem::path& path, const BlockWeights& block) {
+void write_block_file(const std::filesystem::path& path, const BlockWeights& block, const Architecture& architecture) {
   Hdf5Writer file(path);
   begin_file(file, "adze block");
-  file.write<float>(kInputNorm, block.input_norm);
-  file.write<float>(kPostAttentionNorm, block.post_attention_norm);
+  for (const NormInfo& info : architecture.info().norms) file.write<float>(std::string(info.module), block[info.slot]);
   for (const LinearInfo& info : block_linears()) {
     const std::string name(info.module);
     write_matrix(file, name, *block[info.slot].weight);
@@ -159,26 +156,29 @@ std::optional<CacheMaxima> read_cache(const Hdf5Reader& file) {
   return CacheMaxima{maxima[0], maxima[1]};
 }
 
-BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture) {
+BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture, std::size_t index) {
   SharedFactors shared(file.path().parent_path(), architecture);
   const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
-  BlockWeights block;
-  block.input_norm = read_vector(file, kInputNorm, architecture.hidden);
-  block.post_attention_norm = read_vector(file, kPostAttentionNorm, architecture.hidden);
-  for (const LinearInfo& info : block_linears()) {
-    const std::string name(info.module);
-    block[info.slot].weight = read_matrix(file, name, shape_of(architecture, info.slot), find);
-    if (info.has_bias(architecture))
-      block[info.slot].bias = read_vector(file, name + "/bias", shape_of(architecture, info.slot).rows);
-  }
+  BlockWeights block = assemble_block(
+      architecture, index,
+      [&](const NormInfo& info) {
+        return read_vector(file, std::string(info.module), norm_size(architecture, info.slot));
+      },
+      [&](const LinearInfo& info) {
+        const std::string name(info.module);
+        const Shape shape = shape_of(architecture, info.slot);
+        Linear linear{read_matrix(file, name, shape, find), {}};
+        if (info.has_bias(architecture)) linear.bias = read_vector(file, name + "/bias", shape.rows);
+        return linear;
+      });
   block.cache = read_cache(file);
   return block;
 }
 
 }  // namespace
 
-BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture) {
-  return read_block(open_checked(path, "adze block"), architecture);
+BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture, std::size_t index) {
+  return read_block(open_checked(path, "adze block"), architecture, index);
 }
 
 CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::move(folder)) {
@@ -205,7 +205,9 @@ std::shared_ptr<const Hdf5Reader> CompressedStore::block_file(std::size_t index)
   return block_files_.emplace(index, std::move(file)).first->second;
 }
 
-BlockWeights CompressedStore::block(std::size_t index) const { return read_block(*block_file(index), architecture_); }
+BlockWeights CompressedStore::block(std::size_t index) const {
+  return read_block(*block_file(index), architecture_, index);
+}
 
 std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) const {
   if (spec.role == TensorRole::embedding) return embedding_->format();
@@ -219,7 +221,8 @@ std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& s
   const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
   const auto size = checked_cast<std::size_t>(spec.shape.front());
   if (spec.role == TensorRole::bias) return read_vector(*file, std::string(info_of(*spec.slot).module) + "/bias", size);
-  return read_vector(*file, spec.module.substr(spec.module.rfind('.') + 1), size);
+  const std::string inside = spec.module.substr(spec.module.find('.', spec.module.find('.') + 1) + 1);
+  return read_vector(*file, inside, size);  // "input_layernorm" of "layers.3.input_layernorm"
 }
 
 std::optional<CacheMaxima> CompressedStore::cache_of(std::size_t block) const { return read_cache(*block_file(block)); }

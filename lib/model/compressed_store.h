@@ -30,14 +30,14 @@ std::string block_file_name(std::size_t block);
 inline constexpr const char* kOuterFileName = "model.h5";
 
 /// Both write the file and its sidecar, whole or not at all.
-void write_block_file(const std::filesystem::path& path, const BlockWeights& block);
+void write_block_file(const std::filesystem::path& path, const BlockWeights& block, const Architecture& architecture);
 /// `head` is null when it is tied.
 void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
                       std::span<const float> final_norm, const TensorPtr& head);
 
 /// Factors that lie in files of other blocks are read there, in the same folder. Throws bad_data when the checksum or
 /// anything inside does not fit `architecture`.
-BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture);
+BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture, std::size_t index);
 
 class CompressedStore final : public ModelWeights {
  public:

@@ -1,6 +1,7 @@
 #include "model/forward.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "linalg/gemm.h"
@@ -53,31 +54,67 @@ void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float>
   if (!bias.empty()) add_bias(bias, y);
 }
 
-void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) {
+Forward::Forward(const Architecture& architecture, std::size_t max_tokens, Activations activations)
+    : architecture_(architecture),
+      norm_{architecture.norm_eps, architecture.info().norm_offset},
+      rope_(architecture.rope, architecture.head_dim, max_tokens),
+      activations_(activations) {
+  if (architecture.sliding_rope) sliding_rope_.emplace(*architecture.sliding_rope, architecture.head_dim, max_tokens);
+}
+
+void Forward::embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) const {
   const Shape shape = embedding.shape();
   assert(x.rows() == ids.size() && x.cols() == shape.cols);
+  const auto scale = static_cast<float>(architecture_.embedding_scale);
   for (std::size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= shape.rows)
       fail(ErrorKind::bad_data, "token id {} at position {} is outside the vocabulary of {}", ids[t], t, shape.rows);
     embedding.decode_rows(static_cast<std::size_t>(ids[t]), 1, x.row(t));
+    if (scale != 1.0f) multiply_by(scale, x.row(t));
   }
 }
-
-Forward::Forward(const Architecture& architecture, std::size_t max_tokens, Activations activations)
-    : architecture_(architecture),
-      rope_(architecture.rope, architecture.head_dim, max_tokens),
-      activations_(activations) {}
 
 void Forward::apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate) const {
   linear(rounded_for(*layer.weight, x, activations_, work), *layer.weight, layer.bias, y, work, accumulate);
 }
 
-AttentionShape Forward::attention_shape() const {
-  return {architecture_.heads, architecture_.kv_heads, architecture_.head_dim, architecture_.sliding_window};
+AttentionShape Forward::attention_shape(const BlockWeights& block) const {
+  const Architecture& a = architecture_;
+  AttentionShape shape{a.heads, a.kv_heads, a.head_dim, block.sees_all ? 0 : a.sliding_window};
+  if (a.score_scalar != 0) shape.scale = static_cast<float>(1.0 / std::sqrt(a.score_scalar));
+  shape.cap = static_cast<float>(a.attention_cap);
+  return shape;
+}
+
+const RopeTable& Forward::rope(const BlockWeights& block) const {
+  return sliding_rope_ && !block.sees_all ? *sliding_rope_ : rope_;
+}
+
+/// Where the family has no such norm, a copy.
+void Forward::normalise(const BlockWeights& block, NormSlot slot, ConstViewF x, ViewF out) const {
+  if (!block[slot].empty()) return rms_norm(x, block[slot], norm_, out);
+  if (x.data() == out.data()) return;
+  for (std::size_t r = 0; r < x.rows(); ++r) std::ranges::copy(x.row(r), out.row(r).begin());
+}
+
+void Forward::normalise_heads(const BlockWeights& block, ViewF q, ViewF k) const {
+  if (!block[NormSlot::queries].empty()) rms_norm_parts(block[NormSlot::queries], norm_, q);
+  if (!block[NormSlot::keys].empty()) rms_norm_parts(block[NormSlot::keys], norm_, k);
+}
+
+/// x += the output of a linear, or its norm.
+void Forward::add_output(const BlockWeights& block, LinearSlot slot, NormSlot after, ConstViewF in, ViewF x,
+                         Workspace& work) const {
+  if (block[after].empty()) return apply(block[slot], in, x, work, true);
+  const ViewF output = scratch(work.output, x.shape());
+  apply(block[slot], in, output, work);
+  rms_norm(output, block[after], norm_, output);
+  for (std::size_t r = 0; r < x.rows(); ++r)
+    for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) += output(r, c);
 }
 
 void Forward::stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const {
-  rms_norm(x, block.input_norm, architecture_.norm_eps, out);
+  normalise(block, NormSlot::before_attention, x, out);
 }
 
 void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const {
@@ -88,29 +125,30 @@ void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF 
   apply(block[LinearSlot::q], normed, q, work);
   apply(block[LinearSlot::k], normed, k, work);
   apply(block[LinearSlot::v], normed, v, work);
-  rope_.rotate(q);
-  rope_.rotate(k);
+  normalise_heads(block, q, k);
+  rope(block).rotate(q);
+  rope(block).rotate(k);
   work.cache.add({largest_magnitude({k.data(), k.shape().count()}), largest_magnitude({v.data(), v.shape().count()})});
-  attention(q, k, v, attention_shape(), out, work.scores);
+  attention(q, k, v, attention_shape(block), out, work.scores);
 }
 
 void Forward::add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const {
-  apply(block[LinearSlot::o], mix, x, work, true);
+  add_output(block, LinearSlot::o, NormSlot::after_attention, mix, x, work);
 }
 
 void Forward::stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out) const {
-  rms_norm(x, block.post_attention_norm, architecture_.norm_eps, out);
+  normalise(block, NormSlot::before_ffn, x, out);
 }
 
 void Forward::mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const {
   const ViewF gate = scratch(work.first, out.shape());
   apply(block[LinearSlot::gate], normed, gate, work);
   apply(block[LinearSlot::up], normed, out, work);
-  swiglu(gate, out);
+  apply_gate(architecture_.activation, gate, out);
 }
 
 void Forward::add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const {
-  apply(block[LinearSlot::down], hidden, x, work, true);
+  add_output(block, LinearSlot::down, NormSlot::after_ffn, hidden, x, work);
 }
 
 void Forward::run_block(const BlockWeights& block, ViewF x, Workspace& work) const {
@@ -137,16 +175,18 @@ void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyVa
   apply(block[LinearSlot::q], normed, q, work);
   apply(block[LinearSlot::k], normed, k, work);
   apply(block[LinearSlot::v], normed, v, work);
+  normalise_heads(block, q, k);
   const ViewF mix = scratch(work.inner, {x.rows(), architecture_.q_width()});
   for (std::size_t r = 0; r < x.rows(); ++r) {
     KeyValueCache& cache = *caches[r];
-    rope_.rotate_row(cache.tokens, q.row(r));
-    rope_.rotate_row(cache.tokens, k.row(r));
+    rope(block).rotate_row(cache.tokens, q.row(r));
+    rope(block).rotate_row(cache.tokens, k.row(r));
     std::ranges::copy(k.row(r), cache.keys.row(cache.tokens).begin());
     std::ranges::copy(v.row(r), cache.values.row(cache.tokens).begin());
     ++cache.tokens;
     attend_last(q.row_range(r, 1), cache.keys.view().row_range(0, cache.tokens),
-                cache.values.view().row_range(0, cache.tokens), attention_shape(), mix.row_range(r, 1), work.scores);
+                cache.values.view().row_range(0, cache.tokens), attention_shape(block), mix.row_range(r, 1),
+                work.scores);
   }
   add_attention(block, mix, x, work);
   stage_input_mlp(block, x, normed);
@@ -156,11 +196,13 @@ void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyVa
 }
 
 void Forward::final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const {
-  rms_norm(x, weight, architecture_.norm_eps, out);
+  rms_norm(x, weight, norm_, out);
 }
 
 void Forward::logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const {
   linear(rounded_for(head, x, activations_, work), head, {}, out, work);
+  if (architecture_.final_cap == 0) return;
+  for (std::size_t r = 0; r < out.rows(); ++r) soft_cap(static_cast<float>(architecture_.final_cap), 1.0f, out.row(r));
 }
 
 }  // namespace adze

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "model/activations.h"
 #include "model/architecture.h"
 #include "model/attention.h"
+#include "model/norm.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
@@ -34,6 +36,7 @@ struct Workspace {
   std::vector<float> normed;   ///< run_block: input of {q, k, v} and of {gate, up}
   std::vector<float> inner;    ///< run_block: input of {o} and of {down}
   std::vector<float> rounded;  ///< inputs of one product, where activations are rounded
+  std::vector<float> output;   ///< of {o} or {down}, where it is normalised
   CacheMaxima cache;           ///< of all keys and values so far
 };
 
@@ -43,9 +46,6 @@ ViewF scratch(std::vector<float>& buffer, Shape shape);
 /// y = x W^T + b, or y += x W^T + b.  x: [tokens x in], weight: [out x in], bias: [out] or empty, y: [tokens x out].
 void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float> bias, ViewF y, Workspace& work,
             bool accumulate = false);
-
-/// x[t] = embedding row ids[t].  x: [ids.size() x hidden]. Throws bad_data for an id outside the vocabulary.
-void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x);
 
 /// Rotated keys and values of one sequence at one block.
 struct KeyValueCache {
@@ -64,17 +64,21 @@ class Forward {
 
   const Architecture& architecture() const { return architecture_; }
 
-  /// Input of {q, k, v}: out = norm(x).  x, out: [tokens x hidden]; they may be the same.
+  /// x[t] = embedding row ids[t], scaled.  x: [ids.size() x hidden]. Throws bad_data for an id outside the vocabulary.
+  void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) const;
+
+  /// Input of {q, k, v}: out = norm(x), or x where the family has no norm there.  x, out: [tokens x hidden]; they may
+  /// be the same.
   void stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const;
   /// Input of {o}: projections, RoPE and attention.  normed: [tokens x hidden], out: [tokens x heads * head_dim].
   void attention_mix(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const;
-  /// x += o(mix).
+  /// x += o(mix), or its norm.
   void add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const;
-  /// Input of {gate, up}: out = norm(x).  x, out: [tokens x hidden]; they may be the same.
+  /// Input of {gate, up}: out = norm(x), or x.  x, out: [tokens x hidden]; they may be the same.
   void stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out) const;
-  /// Input of {down}: out = silu(gate(normed)) * up(normed).  out: [tokens x ffn of the block].
+  /// Input of {down}: out = activation(gate(normed)) * up(normed).  out: [tokens x ffn of the block].
   void mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const;
-  /// x += down(hidden).
+  /// x += down(hidden), or its norm.
   void add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const;
 
   /// All of the above: x: [tokens x hidden], from one block's input to the next one's.
@@ -92,10 +96,17 @@ class Forward {
 
  private:
   void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) const;
-  AttentionShape attention_shape() const;
+  void normalise(const BlockWeights& block, NormSlot slot, ConstViewF x, ViewF out) const;
+  void normalise_heads(const BlockWeights& block, ViewF q, ViewF k) const;
+  void add_output(const BlockWeights& block, LinearSlot slot, NormSlot after, ConstViewF in, ViewF x,
+                  Workspace& work) const;
+  AttentionShape attention_shape(const BlockWeights& block) const;
+  const RopeTable& rope(const BlockWeights& block) const;
 
   Architecture architecture_;
+  RmsNorm norm_;
   RopeTable rope_;
+  std::optional<RopeTable> sliding_rope_;  ///< Architecture::sliding_rope
   Activations activations_;
 };
 

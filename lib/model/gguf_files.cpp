@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "checkpoint/gguf_writer.h"
 #include "model/architecture.h"
+#include "model/rope_config.h"
 
 namespace adze {
 namespace {
@@ -31,6 +32,31 @@ struct SpecialId {
 constexpr std::array kSpecialIds = {SpecialId{"pad_token_id", "tokenizer.ggml.padding_token_id"},
                                     SpecialId{"unk_token_id", "tokenizer.ggml.unknown_token_id"}};
 
+std::string_view name_of(Activation activation) {
+  return activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
+}
+
+void add_window(const Architecture& a, Json& config) {
+  const SlidingRule& rule = a.info().window;
+  if (rule.key.empty()) return;
+  if (!rule.enabled_key.empty()) config[std::string(rule.enabled_key)] = a.sliding_window > 0;
+  config[std::string(rule.key)] = a.sliding_window > 0 ? Json(a.sliding_window) : Json(nullptr);
+  if (a.sliding_window == 0) return;
+  Json types = Json::array();
+  for (std::size_t i = 0; i < a.layers; ++i) types.push_back(a.sees_all(i) ? "full_attention" : "sliding_attention");
+  config["layer_types"] = std::move(types);
+  if (!rule.theta_key.empty()) config[std::string(rule.theta_key)] = (a.sliding_rope ? *a.sliding_rope : a.rope).theta;
+}
+
+void add_scores(const Architecture& a, Json& config) {
+  const ScoreRule& rule = a.info().scores;
+  const auto cap = [](double value) { return value != 0 ? Json(value) : Json(nullptr); };
+  if (!rule.scalar_key.empty())
+    config[std::string(rule.scalar_key)] = a.score_scalar != 0 ? a.score_scalar : static_cast<double>(a.head_dim);
+  if (!rule.attention_cap_key.empty()) config[std::string(rule.attention_cap_key)] = cap(a.attention_cap);
+  if (!rule.final_cap_key.empty()) config[std::string(rule.final_cap_key)] = cap(a.final_cap);
+}
+
 Json config_of(const Architecture& a) {
   Json config{{"architectures", {a.family}},
               {"model_type", family_of(a.family).model_type},
@@ -44,10 +70,12 @@ Json config_of(const Architecture& a) {
               {"max_position_embeddings", a.max_positions},
               {"rms_norm_eps", a.norm_eps},
               {"rope_theta", a.rope.theta},
-              {"hidden_act", "silu"},
-              {"tie_word_embeddings", a.tied},
-              {"attention_bias", a.qkv_bias},
-              {"mlp_bias", a.mlp_bias}};
+              {std::string(a.info().activation_key), name_of(a.activation)},
+              {"tie_word_embeddings", a.tied}};
+  if (!a.info().attention_bias_key.empty()) config[std::string(a.info().attention_bias_key)] = a.qkv_bias;
+  if (!a.info().mlp_bias_key.empty()) config[std::string(a.info().mlp_bias_key)] = a.mlp_bias;
+  add_window(a, config);
+  add_scores(a, config);
   if (a.rope.kind != RopeKind::none) config["rope_scaling"] = rope_scaling(a);
   if (a.bos_id) config["bos_token_id"] = *a.bos_id;
   if (!a.eos_ids.empty()) config["eos_token_id"] = a.eos_ids.front();

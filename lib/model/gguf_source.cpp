@@ -43,7 +43,9 @@ std::vector<std::byte> decode(const CompressedTensor& tensor) {
   return decoded;
 }
 
-DType seen_dtype(const GgufReadableType& type) { return type.dtype.value_or(DType::f32); }
+DType seen_dtype(const GgufReadableType& type, bool is_offset) {
+  return is_offset ? DType::f32 : type.dtype.value_or(DType::f32);
+}
 
 }  // namespace
 
@@ -52,7 +54,7 @@ GgufSource::GgufSource(std::shared_ptr<const GgufWeights> weights) : weights_(st
   std::ranges::sort(specs, {}, &TensorSpec::hf_name);
   for (const TensorSpec& spec : specs) {
     stored_.push_back(stored_tensor(spec));
-    const DType dtype = seen_dtype(*stored_.back().type);
+    const DType dtype = seen_dtype(*stored_.back().type, stored_.back().is_offset);
     tensors_.push_back({spec.hf_name, dtype, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(dtype))});
   }
 }
@@ -68,7 +70,8 @@ GgufSource::Stored GgufSource::stored_tensor(const TensorSpec& spec) const {
             checked_cast<std::size_t>(spec.shape[0]),
             cols,
             spec.permuted_heads,
-            weights_->scale_of(spec.gguf_name)};
+            weights_->scale_of(spec.gguf_name),
+            spec.role == TensorRole::norm && weights_->architecture().info().norm_offset != 0};
   }
   fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin(), spec.gguf_name);
 }
@@ -84,6 +87,11 @@ void GgufSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
   if (out.empty()) return;
   const Stored& stored = stored_[index_of(tensor)];
   if (stored.as_is()) return stored.file->read(*stored.tensor, offset, out);
+  if (stored.is_offset) {
+    const std::vector<float> norm = weights_->read_norm(stored.tensor->name);
+    std::memcpy(out.data(), std::as_bytes(std::span(norm)).data() + offset, out.size());
+    return;
+  }
   const std::uint64_t row_bytes = stored.cols * bytes_of(tensor.dtype);
   const std::uint64_t first = offset / row_bytes;
   const std::uint64_t end = divide_up(offset + out.size(), row_bytes);
@@ -96,7 +104,8 @@ void GgufSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
 
 /// `out` takes whole rows, from first_row on, in Hugging Face order.
 void GgufSource::read_rows(const Stored& stored, std::size_t first_row, std::span<std::byte> out) const {
-  const std::size_t row_bytes = stored.cols * checked_cast<std::size_t>(bytes_of(seen_dtype(*stored.type)));
+  const std::size_t row_bytes =
+      stored.cols * checked_cast<std::size_t>(bytes_of(seen_dtype(*stored.type, stored.is_offset)));
   std::vector<std::size_t> rows;
   for (std::size_t row = first_row; row < first_row + out.size() / row_bytes; ++row)
     rows.push_back(stored_row(row, stored.rows, stored.permuted_heads));

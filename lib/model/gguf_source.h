@@ -33,9 +33,10 @@ class GgufSource final : public TensorSource {
     std::size_t rows = 0;  ///< of a vector: its elements
     std::size_t cols = 0;  ///< of a vector: 1
     std::size_t permuted_heads = 0;
-    float scale = 1;  ///< of NVFP4
+    float scale = 1;         ///< of NVFP4
+    bool is_offset = false;  ///< a norm that the file has with what the family adds to it; seen in f32
 
-    bool as_is() const { return type->dtype && permuted_heads == 0; }
+    bool as_is() const { return type->dtype && permuted_heads == 0 && !is_offset; }
   };
 
   Stored stored_tensor(const TensorSpec& spec) const;

@@ -17,6 +17,7 @@
 #include "grid/minifloat/minifloat_matrix.h"
 #include "grid/quantized_tensor.h"
 #include "linalg/convert.h"
+#include "model/gguf_rules.h"
 #include "model/rope.h"
 
 namespace adze {
@@ -43,10 +44,10 @@ constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{"MXFP4", std::nullopt, "gguf/mxfp4"},
                                        ReadableType{kNvfp4, std::nullopt, "nvfp4"},
                                        ReadableType{"Q4_K", std::nullopt, "gguf/q4_k"}};
-constexpr std::string_view kArchitecture = "llama";
 constexpr std::string_view kEmbedding = "token_embd.weight";
 constexpr std::string_view kHead = "output.weight";
 constexpr std::size_t kShownProblems = 8;
+constexpr std::size_t kMostLayers = 10000;  // what check_architecture() lets pass
 
 std::string readable_names() {
   std::vector<std::string> names;
@@ -62,13 +63,27 @@ double decimal_of(float stored) {
   return value;
 }
 
-std::string key_of(std::string_view suffix) { return fmt::format("{}.{}", kArchitecture, suffix); }
+const FamilyInfo& family_of(const GgufFile& file) {
+  const std::string& name = file.get<std::string>("general.architecture");
+  if (const FamilyInfo* const family = family_of_gguf(name)) return *family;
+  std::vector<std::string> known;
+  for (const FamilyInfo& family : families())
+    if (std::ranges::find(known, family.gguf_name) == known.end()) known.emplace_back(family.gguf_name);
+  fail(ErrorKind::bad_data, "architecture '{}' is not supported{}; known: {}", name, suggestion(name, known),
+       join_words(known));
+}
+
+std::string key_of(const GgufFile& file, std::string_view suffix) {
+  return fmt::format("{}.{}", file.get<std::string>("general.architecture"), suffix);
+}
 
 std::size_t count_or(const GgufFile& file, std::string_view suffix, std::size_t when_absent) {
-  const auto* const value = file.find<std::uint32_t>(key_of(suffix));
+  const auto* const value = file.find<std::uint32_t>(key_of(file, suffix));
   return value ? *value : when_absent;
 }
-std::size_t count(const GgufFile& file, std::string_view suffix) { return file.get<std::uint32_t>(key_of(suffix)); }
+std::size_t count(const GgufFile& file, std::string_view suffix) {
+  return file.get<std::uint32_t>(key_of(file, suffix));
+}
 double number_or(const GgufFile& file, std::string_view key, double when_absent) {
   const auto* const value = file.find<float>(key);
   return value ? decimal_of(*value) : when_absent;
@@ -77,8 +92,8 @@ double number_or(const GgufFile& file, std::string_view key, double when_absent)
 /// The factor that runtimes divide positions by unless the type says otherwise: it needs no type beside it. Older
 /// converters wrote the second key; 0 stands for "not scaled".
 double linear_rope_factor(const GgufFile& file) {
-  const double older = number_or(file, key_of("rope.scale_linear"), 1);
-  const double factor = number_or(file, key_of("rope.scaling.factor"), older);
+  const double older = number_or(file, key_of(file, "rope.scale_linear"), 1);
+  const double factor = number_or(file, key_of(file, "rope.scaling.factor"), older);
   return factor == 0 ? 1 : factor;
 }
 
@@ -226,14 +241,29 @@ RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) con
   return divided;
 }
 
+RopeSpec GgufWeights::read_yarn(RopeSpec rope, double factor) const {
+  const GgufFile& file = files_.front();
+  if (find(kGgufRopeDivisors))
+    fail(ErrorKind::bad_data, "RoPE scaling by yarn and by tensor '{}' together is not supported", kGgufRopeDivisors);
+  rope.kind = RopeKind::yarn;
+  rope.factor = factor;
+  rope.original_max_positions = count_or(file, "rope.scaling.original_context_length", count(file, "context_length"));
+  rope.beta_fast = number_or(file, key_of(file, "rope.scaling.yarn_beta_fast"), rope.beta_fast);
+  rope.beta_slow = number_or(file, key_of(file, "rope.scaling.yarn_beta_slow"), rope.beta_slow);
+  rope.attention_factor =
+      number_or(file, key_of(file, "rope.scaling.attn_factor"), 1) * yarn_attention_factor(rope.factor);
+  return rope;
+}
+
 RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
   const GgufFile& file = files_.front();
   RopeSpec rope;
-  rope.theta = number_or(file, key_of("rope.freq_base"), rope.theta);
-  const auto* const scaling = file.find<std::string>(key_of("rope.scaling.type"));
+  rope.theta = number_or(file, key_of(file, "rope.freq_base"), rope.theta);
+  const auto* const scaling = file.find<std::string>(key_of(file, "rope.scaling.type"));
   const double factor = linear_rope_factor(file);
-  if (scaling && *scaling != "none" && *scaling != "linear")
-    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear and divisors", *scaling);
+  if (scaling && *scaling == "yarn" && factor != 1) return read_yarn(std::move(rope), factor);
+  if (scaling && *scaling != "none" && *scaling != "linear" && *scaling != "yarn")
+    fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear, yarn and divisors", *scaling);
   const bool is_linear = scaling ? *scaling == "linear" : factor != 1;
   if (is_linear && factor != 1 && find(kGgufRopeDivisors))
     fail(ErrorKind::bad_data, "RoPE scaling by a linear factor of {} and by tensor '{}' together is not supported",
@@ -245,11 +275,33 @@ RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
   return rope;
 }
 
+/// What files say in keys of their family, or what runtimes take for granted of it.
+void GgufWeights::read_family_settings(Architecture& result) const {
+  const GgufFile& file = files_.front();
+  const FamilyInfo& family = result.info();
+  result.activation = family.activation;
+  result.embedding_scale = gguf_embedding_scale(result);
+  if (const double scalar = gguf_score_scalar(result); scalar != static_cast<double>(result.head_dim))
+    result.score_scalar = scalar;
+  if (family.scores.attention_cap != 0) {
+    result.attention_cap = number_or(file, key_of(file, "attn_logit_softcapping"), family.scores.attention_cap);
+    result.final_cap = number_or(file, key_of(file, "final_logit_softcapping"), family.scores.final_cap);
+  }
+  const SlidingRule& rule = family.window;
+  if (!rule.in_gguf) return;
+  result.sliding_window = count_or(file, "attention.sliding_window", rule.width);
+  if (rule.theta_key.empty() && result.sliding_window >= result.max_positions) result.sliding_window = 0;
+  if (result.sliding_window == 0 || result.layers > kMostLayers) return;
+  for (std::size_t i = 0; i < result.layers; ++i) result.full_attention.push_back(gguf_sees_all(family, i));
+  if (std::ranges::find(result.full_attention, true) == result.full_attention.end()) result.full_attention.clear();
+  if (rule.theta_key.empty()) return;
+  const RopeSpec sliding{.theta = number_or(file, key_of(file, "rope.freq_base_swa"), rule.theta)};
+  if (sliding != result.rope) result.sliding_rope = sliding;
+}
+
 Architecture GgufWeights::read_architecture() const {
   const GgufFile& file = files_.front();
-  const std::string& name = file.get<std::string>("general.architecture");
-  if (name != kArchitecture)
-    fail(ErrorKind::bad_data, "architecture '{}' is not supported; known: {}", name, kArchitecture);
+  const FamilyInfo& family = family_of(file);
   if (const std::size_t experts = count_or(file, "expert_count", 0); experts > 0)
     fail(ErrorKind::bad_data, "a mixture of {} experts is not supported", experts);
   const Place embedding = find(kEmbedding);
@@ -257,6 +309,7 @@ Architecture GgufWeights::read_architecture() const {
     fail(ErrorKind::bad_data, "no tensor '{}' of two dimensions", kEmbedding);
 
   Architecture result;
+  result.family = family.hf_class;
   result.hidden = count(file, "embedding_length");
   result.ffn = count(file, "feed_forward_length");
   result.layers = count(file, "block_count");
@@ -265,11 +318,12 @@ Architecture GgufWeights::read_architecture() const {
   result.head_dim = count_or(file, "attention.key_length", result.heads == 0 ? 0 : result.hidden / result.heads);
   result.vocab = checked_cast<std::size_t>(embedding.tensor->dims[1]);
   result.max_positions = count(file, "context_length");
-  result.norm_eps = decimal_of(file.get<float>(key_of("attention.layer_norm_rms_epsilon")));
+  result.norm_eps = decimal_of(file.get<float>(key_of(file, "attention.layer_norm_rms_epsilon")));
   for (const char* const suffix : {"attention.value_length", "rope.dimension_count"})
     if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim)
-      fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(suffix), stored, result.head_dim);
+      fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(file, suffix), stored, result.head_dim);
   result.rope = read_rope(result.head_dim);
+  read_family_settings(result);
   result.tied = !find(kHead);
   result.qkv_bias = static_cast<bool>(find("blk.0.attn_q.bias"));
   result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
@@ -278,7 +332,7 @@ Architecture GgufWeights::read_architecture() const {
     result.bos_id = checked_cast<std::int32_t>(*bos);
   if (const auto* const eos = file.find<std::uint32_t>("tokenizer.ggml.eos_token_id"))
     result.eos_ids = {checked_cast<std::int32_t>(*eos)};
-  check_architecture(result, kArchitecture);
+  check_architecture(result, family.gguf_name);
   return result;
 }
 
@@ -367,7 +421,7 @@ float GgufWeights::scale_of(const std::string& name) const {
 
 Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
   const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
-  const std::size_t heads = info.permuted_heads(architecture_);
+  const std::size_t heads = architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads(architecture_) : 0;
   Linear linear{read_matrix(name + "weight", heads), {}};
   if (info.has_bias(architecture_)) linear.bias = read_vector(name + "bias", heads);
   return linear;
@@ -376,16 +430,18 @@ Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const
 TensorPtr GgufWeights::embedding() const { return read_matrix(std::string(kEmbedding), 0); }
 
 BlockWeights GgufWeights::block(std::size_t index) const {
-  if (index >= architecture_.layers)
-    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
-  BlockWeights block;
-  block.input_norm = read_vector(fmt::format("blk.{}.attn_norm.weight", index), 0);
-  block.post_attention_norm = read_vector(fmt::format("blk.{}.ffn_norm.weight", index), 0);
-  for (const LinearInfo& info : block_linears()) block[info.slot] = read_linear(index, info);
-  return block;
+  return assemble_block(
+      architecture_, index,
+      [&](const NormInfo& info) { return read_norm(fmt::format("blk.{}.{}.weight", index, info.gguf)); },
+      [&](const LinearInfo& info) { return read_linear(index, info); });
 }
 
-std::vector<float> GgufWeights::final_norm() const { return read_vector("output_norm.weight", 0); }
+std::vector<float> GgufWeights::final_norm() const { return read_norm("output_norm.weight"); }
+
+/// A file has the gains themselves.
+std::vector<float> GgufWeights::read_norm(const std::string& name) const {
+  return norm_of_gains(architecture_, read_vector(name, 0));
+}
 
 TensorPtr GgufWeights::head() const { return architecture_.tied ? embedding() : read_matrix(std::string(kHead), 0); }
 

@@ -1,9 +1,10 @@
-// A model read from a GGUF file of the llama architecture (or several, split): what our exporter writes, and what
+// A model read from a GGUF file of a family of ours (or several, split): what our exporter writes, and what
 // llama.cpp's converter and quantizer write in F32, F16, BF16 and the types of all our gguf/ grids, from Q2_K to MXFP4.
 // Rows of q and k come back in the order of Hugging Face checkpoints, so the same forward pass serves both.
 //
-// Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear and llama3, linear together with
-// divisors, and other tensor types, by name. The tokenizer of the file is not read (gguf_tokenizer.h does that).
+// Refuses other architectures, mixtures of experts, RoPE kinds other than none, linear, llama3 and yarn, linear
+// together with divisors, and other tensor types, by name. The tokenizer of the file is not read (gguf_tokenizer.h does
+// that).
 #pragma once
 
 #include <cstddef>
@@ -58,6 +59,8 @@ class GgufWeights final : public ModelWeights {
   /// What the matrix `name` ("blk.0.attn_q.weight") is multiplied by: the number in "blk.0.attn_q.scale", or 1. Throws
   /// bad_data for one that is not a positive number.
   float scale_of(const std::string& name) const;
+  /// Of a norm, under its name in the file: less what the family adds.
+  std::vector<float> read_norm(const std::string& name) const;
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;
@@ -74,6 +77,8 @@ class GgufWeights final : public ModelWeights {
   Place find(std::string_view name) const;
   Architecture read_architecture() const;
   RopeSpec read_rope(std::size_t head_dim) const;
+  void read_family_settings(Architecture& result) const;
+  RopeSpec read_yarn(RopeSpec rope, double factor) const;
   RopeSpec read_divided_rope(RopeSpec rope, std::size_t head_dim) const;
   void check_tensors() const;
   std::string problem_of(const TensorSpec& spec) const;

@@ -1,17 +1,27 @@
-// Row-wise arithmetic of a block that is not a product: RMS normalisation and the SwiGLU gate.
+// Row-wise arithmetic of a block that is not a product: RMS normalisation and the gate.
 #pragma once
 
 #include <span>
 
 #include "base/matrix.h"
+#include "model/family.h"
 
 namespace adze {
 
-/// out = x / sqrt(mean(x^2) + eps) * weight, per row; the mean is taken in double.  x, out: [tokens x n] (may be the
-/// same), weight: [n].
-void rms_norm(ConstViewF x, std::span<const float> weight, double eps, ViewF out);
+/// How a model normalises.
+struct RmsNorm {
+  double eps = 1e-6;
+  float offset = 0;  ///< FamilyInfo::norm_offset
+};
 
-/// up = silu(gate) * up, silu(g) = g / (1 + exp(-g)). Equal shapes.
-void swiglu(ConstViewF gate, ViewF up);
+/// out = x / sqrt(mean(x^2) + eps) * (offset + weight), per row; the mean is taken in double.  x, out: [tokens x n]
+/// (may be the same), weight: [n].
+void rms_norm(ConstViewF x, std::span<const float> weight, const RmsNorm& norm, ViewF out);
+
+/// The same of every part of weight.size() values of each row, in place: heads of queries or keys, or the whole row.
+void rms_norm_parts(std::span<const float> weight, const RmsNorm& norm, ViewF x);
+
+/// up = activation(gate) * up. Equal shapes.
+void apply_gate(Activation activation, ConstViewF gate, ViewF up);
 
 }  // namespace adze

@@ -1,5 +1,6 @@
 #include "model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -17,7 +18,23 @@ double llama3_divisor(const RopeSpec& spec, double frequency) {
   return 1.0 / ((1.0 - t) / spec.factor + t);
 }
 
-double divisor(const RopeSpec& spec, std::size_t pair, double frequency) {
+/// Pairs that turn `turns` times within the original context (equation 23 of YaRN, arXiv 2309.00071, solved for the
+/// pair).
+double yarn_pair(const RopeSpec& spec, std::size_t head_dim, double turns) {
+  const auto context = static_cast<double>(spec.original_max_positions);
+  return static_cast<double>(head_dim) * std::log(context / (2.0 * std::numbers::pi * turns)) /
+         (2.0 * std::log(spec.theta));
+}
+
+/// 1 for pairs that turn fast, `factor` for slow ones, between them a ramp of the frequency over the pair's number.
+double yarn_divisor(const RopeSpec& spec, std::size_t pair, std::size_t head_dim) {
+  const double low = std::max(std::floor(yarn_pair(spec, head_dim, spec.beta_fast)), 0.0);
+  const double high = std::min(std::ceil(yarn_pair(spec, head_dim, spec.beta_slow)), static_cast<double>(head_dim) - 1);
+  const double ramp = std::clamp((static_cast<double>(pair) - low) / std::max(high - low, 0.001), 0.0, 1.0);
+  return 1.0 / (ramp / spec.factor + 1.0 - ramp);
+}
+
+double divisor(const RopeSpec& spec, std::size_t pair, std::size_t head_dim, double frequency) {
   switch (spec.kind) {
     case RopeKind::none:
       return 1.0;
@@ -27,6 +44,8 @@ double divisor(const RopeSpec& spec, std::size_t pair, double frequency) {
       return llama3_divisor(spec, frequency);
     case RopeKind::longrope:
       return spec.divisors.at(pair);
+    case RopeKind::yarn:
+      return yarn_divisor(spec, pair, head_dim);
   }
   return 1.0;
 }
@@ -49,7 +68,8 @@ void rotate_head(float* head, std::span<const float> cosine, std::span<const flo
 
 std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim) {
   std::vector<double> divisors(head_dim / 2);
-  for (std::size_t i = 0; i < divisors.size(); ++i) divisors[i] = divisor(spec, i, plain_frequency(spec, i, head_dim));
+  for (std::size_t i = 0; i < divisors.size(); ++i)
+    divisors[i] = divisor(spec, i, head_dim, plain_frequency(spec, i, head_dim));
   return divisors;
 }
 
@@ -62,12 +82,14 @@ std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim)
 
 RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions)
     : cosine_(positions, head_dim / 2), sine_(positions, head_dim / 2) {
-  const std::vector<double> frequencies = rope_frequencies(spec, head_dim);
+  RopeSpec used = spec;
+  if (!spec.long_divisors.empty() && positions > spec.original_max_positions) used.divisors = spec.long_divisors;
+  const std::vector<double> frequencies = rope_frequencies(used, head_dim);
   for (std::size_t position = 0; position < positions; ++position) {
     for (std::size_t i = 0; i < frequencies.size(); ++i) {
       const double angle = static_cast<double>(position) * frequencies[i];
-      cosine_(position, i) = static_cast<float>(std::cos(angle));
-      sine_(position, i) = static_cast<float>(std::sin(angle));
+      cosine_(position, i) = static_cast<float>(spec.attention_factor * std::cos(angle));
+      sine_(position, i) = static_cast<float>(spec.attention_factor * std::sin(angle));
     }
   }
 }

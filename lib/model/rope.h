@@ -1,6 +1,6 @@
 // Rotary position embedding in the half-split layout of Hugging Face checkpoints: element i of a head is paired with
-// element i + head_dim / 2. Kinds: plain, linear (positions divided), llama3 (low frequencies divided) and longrope
-// (every frequency by a divisor of its own).
+// element i + head_dim / 2. Kinds: plain, linear (positions divided), llama3 and yarn (low frequencies divided) and
+// longrope (every frequency by a divisor of its own).
 #pragma once
 
 #include <cstddef>
@@ -19,9 +19,10 @@ std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim)
 /// longrope.
 std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim);
 
-/// Cosines and sines of all angles for positions 0 .. positions - 1.
+/// Cosines and sines of all angles for positions 0 .. positions - 1, times the attention factor.
 class RopeTable {
  public:
+  /// Longer windows than the original context of longrope take its other divisors, from the first position on.
   RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions);
 
   std::size_t positions() const { return cosine_.rows(); }

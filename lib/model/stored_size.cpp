@@ -34,8 +34,7 @@ SizeByClass size_by_class(const ModelWeights& model) {
   size[TensorClass::norms] += size_of(model.final_norm());
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     const BlockWeights block = model.block(b);
-    size[TensorClass::norms] += size_of(block.input_norm);
-    size[TensorClass::norms] += size_of(block.post_attention_norm);
+    for (const std::vector<float>& norm : block.norms) size[TensorClass::norms] += size_of(norm);
     for (const LinearInfo& info : block_linears()) {
       StoredSize& one = size[is_attention(info.stage) ? TensorClass::attention : TensorClass::ffn];
       one += size_of(*block[info.slot].weight);

@@ -35,13 +35,6 @@ constexpr std::array<LinearInfo, kLinearCount> kLinears = {{
     {LinearSlot::down, Stage::down, "mlp.down_proj", "ffn_down", hidden, ffn, mlp_bias, none},
 }};
 
-struct NormInfo {
-  std::string_view module;
-  std::string_view gguf;
-};
-constexpr std::array kNorms = {NormInfo{"input_layernorm", "attn_norm"},
-                               NormInfo{"post_attention_layernorm", "ffn_norm"}};
-
 constexpr std::array<std::string_view, 5> kRoleNames = {"embedding", "linear", "norm", "bias", "head"};
 constexpr std::array<std::string_view, 4> kStageNames = {"qkv", "o", "gate_up", "down"};
 
@@ -50,6 +43,7 @@ constexpr std::array<std::string_view, 1> kIgnoredSuffixes = {".rotary_emb.inv_f
 constexpr std::string_view kHeadName = "lm_head.weight";
 constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 constexpr std::size_t kShownProblems = 8;
+constexpr std::size_t kMostCompared = 1000;  // names that a missing one is compared with
 
 std::string block_module(std::size_t block, std::string_view part) { return fmt::format("layers.{}.{}", block, part); }
 
@@ -68,15 +62,16 @@ TensorSpec linear_spec(const A& a, std::size_t block, const LinearInfo& info, Te
   if (role == TensorRole::linear) spec.shape.push_back(info.cols(a));
   spec.role = role;
   spec.slot = info.slot;
-  if (family_of(a.family).qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads(a);
+  if (a.info().qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads(a);
   return spec;
 }
 
 void add_block(const A& a, std::size_t block, std::vector<TensorSpec>& all) {
-  for (const NormInfo& norm : kNorms) {
+  for (const NormInfo& norm : a.info().norms) {
     TensorSpec& spec = all.emplace_back(block_spec(block, norm.module, norm.gguf, "weight"));
-    spec.shape = {a.hidden};
+    spec.shape = {norm_size(a, norm.slot)};
     spec.role = TensorRole::norm;
+    spec.norm = norm.slot;
   }
   for (const LinearInfo& info : kLinears) {
     all.push_back(linear_spec(a, block, info, TensorRole::linear));
@@ -100,9 +95,9 @@ bool is_ignored(const A& a, std::string_view name) {
   return std::ranges::any_of(kIgnoredSuffixes, [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
 
-/// What is wrong with a stored tensor, or "".
-std::string problem_of(const TensorSpec& spec, const TensorInfo* stored) {
-  if (!stored) return fmt::format("tensor '{}' is missing", spec.hf_name);
+/// What is wrong with a stored tensor, or "". unknown: names of stored tensors that have no place.
+std::string problem_of(const TensorSpec& spec, const TensorInfo* stored, std::span<const std::string> unknown) {
+  if (!stored) return fmt::format("tensor '{}' is missing{}", spec.hf_name, suggestion(spec.hf_name, unknown));
   if (stored->shape != spec.shape)
     return fmt::format("tensor '{}' has shape [{}], but config.json asks for [{}]", spec.hf_name,
                        fmt::join(stored->shape, ", "), fmt::join(spec.shape, ", "));
@@ -169,6 +164,13 @@ Shape shape_of(const Architecture& architecture, LinearSlot slot) {
   return {info.rows(architecture), info.cols(architecture)};
 }
 
+std::size_t norm_size(const Architecture& a, NormSlot slot) {
+  const bool spans_heads = a.info().qk_norms_span_heads;
+  if (slot == NormSlot::queries) return spans_heads ? a.q_width() : a.head_dim;
+  if (slot == NormSlot::keys) return spans_heads ? a.kv_width() : a.head_dim;
+  return a.hidden;
+}
+
 std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(info_of(*slot).stage) : std::nullopt; }
 
 std::vector<TensorSpec> expected_tensors(const Architecture& a) {
@@ -189,15 +191,25 @@ Architecture resolve_tying(Architecture architecture, const TensorSource& source
 }
 
 void validate_tensors(const Architecture& architecture, const TensorSource& source) {
-  std::vector<std::string> problems;
+  const std::vector<TensorSpec> expected = expected_tensors(architecture);
   std::set<std::string, std::less<>> known;
-  for (const TensorSpec& spec : expected_tensors(architecture)) {
-    std::string problem = problem_of(spec, source.find(spec.hf_name));
+  for (const TensorSpec& spec : expected) known.insert(spec.hf_name);
+  const auto is_unknown = [&](const TensorInfo& stored) {
+    return !known.contains(stored.name) && !is_ignored(architecture, stored.name);
+  };
+  std::vector<std::string> unknown;
+  for (const TensorInfo& stored : source.tensors())
+    if (unknown.size() < kMostCompared && is_unknown(stored)) unknown.push_back(stored.name);
+  std::vector<std::string> problems;
+  for (const TensorSpec& spec : expected) {
+    // Which name was meant is looked for only where it will be shown.
+    const auto names =
+        problems.size() < kShownProblems ? std::span<const std::string>(unknown) : std::span<const std::string>();
+    std::string problem = problem_of(spec, source.find(spec.hf_name), names);
     if (!problem.empty()) problems.push_back(std::move(problem));
-    known.insert(spec.hf_name);
   }
   for (const TensorInfo& stored : source.tensors())
-    if (!known.contains(stored.name) && !is_ignored(architecture, stored.name))
+    if (is_unknown(stored))
       problems.push_back(fmt::format("tensor '{}' [{}] is not part of {} with {} layers", stored.name,
                                      fmt::join(stored.shape, ", "), architecture.family, architecture.layers));
   if (!problems.empty()) fail_with(source.origin(), problems);

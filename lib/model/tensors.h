@@ -65,11 +65,15 @@ struct TensorSpec {
   TensorRole role = TensorRole::linear;
   std::optional<std::size_t> block;
   std::optional<LinearSlot> slot;  ///< linears of a block and their biases
+  std::optional<NormSlot> norm;    ///< norms of a block
   /// Not 0: the GGUF conversion reorders the rows of this many heads (row h*hd + 2k + a <- row h*hd + a*hd/2 + k).
   std::size_t permuted_heads = 0;
 
   std::optional<Stage> stage() const;
 };
+
+/// [n] of a norm in the given architecture.
+std::size_t norm_size(const Architecture& architecture, NormSlot slot);
 
 /// Embedding, blocks in order (norms, linears, biases), final norm, and the head unless it is tied.
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture);

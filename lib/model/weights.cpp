@@ -53,6 +53,18 @@ Linear load_linear(const TensorSource& source, const Architecture& architecture,
 
 }  // namespace
 
+std::vector<float> gains_of_norm(const Architecture& architecture, std::span<const float> weights) {
+  std::vector<float> gains(weights.begin(), weights.end());
+  for (float& gain : gains) gain += architecture.info().norm_offset;
+  return gains;
+}
+
+std::vector<float> norm_of_gains(const Architecture& architecture, std::span<const float> gains) {
+  std::vector<float> weights(gains.begin(), gains.end());
+  for (float& weight : weights) weight -= architecture.info().norm_offset;
+  return weights;
+}
+
 std::shared_ptr<const DenseTensor> load_matrix(const TensorSource& source, const TensorInfo& tensor) {
   return with_context(place_of(source, tensor), [&] {
     if (tensor.shape.size() != 2) fail(ErrorKind::bad_data, "{} dimensions instead of 2", tensor.shape.size());
@@ -84,14 +96,12 @@ TensorPtr CheckpointWeights::embedding() const {
 }
 
 BlockWeights CheckpointWeights::block(std::size_t index) const {
-  if (index >= architecture_.layers)
-    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  BlockWeights block;
-  block.input_norm = load_vector(*source_, require(*source_, prefix + "input_layernorm.weight"));
-  block.post_attention_norm = load_vector(*source_, require(*source_, prefix + "post_attention_layernorm.weight"));
-  for (const LinearInfo& info : block_linears()) block[info.slot] = load_linear(*source_, architecture_, index, info);
-  return block;
+  return assemble_block(
+      architecture_, index,
+      [&](const NormInfo& info) {
+        return load_vector(*source_, require(*source_, fmt::format("model.layers.{}.{}.weight", index, info.module)));
+      },
+      [&](const LinearInfo& info) { return load_linear(*source_, architecture_, index, info); });
 }
 
 std::vector<float> CheckpointWeights::final_norm() const {

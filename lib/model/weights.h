@@ -11,9 +11,11 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "grid/compressed_tensor.h"
 #include "model/architecture.h"
 #include "model/tensors.h"
@@ -46,14 +48,33 @@ struct CacheMaxima {
 
 /// One transformer layer. The width of the FFN is that of its own tensors, which a narrowed model may have per block.
 struct BlockWeights {
-  std::vector<float> input_norm;           ///< [hidden], before attention
-  std::vector<float> post_attention_norm;  ///< [hidden], before the FFN
+  std::array<std::vector<float>, kNormCount> norms;  ///< as stored (FamilyInfo::norm_offset); empty: there is none
   std::array<Linear, kLinearCount> linears;
   std::optional<CacheMaxima> cache;  ///< where they were measured
+  bool sees_all = false;             ///< Architecture::sees_all of its layer
 
   const Linear& operator[](LinearSlot slot) const { return linears[static_cast<std::size_t>(slot)]; }
   Linear& operator[](LinearSlot slot) { return linears[static_cast<std::size_t>(slot)]; }
+  const std::vector<float>& operator[](NormSlot slot) const { return norms[static_cast<std::size_t>(slot)]; }
+  std::vector<float>& operator[](NormSlot slot) { return norms[static_cast<std::size_t>(slot)]; }
 };
+
+/// A block put together of all that its architecture says it has: norm(info) gives the values of a norm, linear(info)
+/// a linear. Throws internal for a block that there is none of.
+template <typename LoadNorm, typename LoadLinear>
+BlockWeights assemble_block(const Architecture& architecture, std::size_t index, LoadNorm&& norm, LoadLinear&& linear) {
+  if (index >= architecture.layers)
+    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture.layers);
+  BlockWeights block;
+  for (const NormInfo& info : architecture.info().norms) block[info.slot] = norm(info);
+  for (const LinearInfo& info : block_linears()) block[info.slot] = linear(info);
+  block.sees_all = architecture.sees_all(index);
+  return block;
+}
+
+/// What a norm multiplies by, of the weights that are stored for it; and back.
+std::vector<float> gains_of_norm(const Architecture& architecture, std::span<const float> weights);
+std::vector<float> norm_of_gains(const Architecture& architecture, std::span<const float> gains);
 
 class ModelWeights {
  public:

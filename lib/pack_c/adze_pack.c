@@ -361,6 +361,7 @@ static int read_rope(reading* r, span in) {
   int got;
   while ((got = next_field(&in, &f)) == 1) {
     uint64_t i;
+    if (f.number > 8) r->pack->model.has_more = 1;
     if (f.number != 8 || f.type != 2) continue;
     if (r->pack->frequencies != NULL || size_of(f.bytes) % 8 != 0) return refuse(r, "malformed frequencies");
     r->pack->frequency_count = (size_t)(size_of(f.bytes) / 8);
@@ -394,6 +395,7 @@ static int read_architecture(reading* r, span in) {
   field f;
   int got;
   while ((got = next_field(&in, &f)) == 1) {
+    if (f.number > 18) model->has_more = 1;
     if (f.type == 0 && f.number >= 2 && f.number <= 9) *sizes[f.number - 2] = f.value;
     if (f.type == 0 && f.number >= 12 && f.number <= 15) *flags[f.number - 12] = f.value != 0;
     if (f.type == 0 && f.number == 16) model->sliding_window = f.value;

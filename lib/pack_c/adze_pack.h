@@ -43,6 +43,7 @@ typedef struct adze_pack_model {
   uint64_t sliding_window;  // 0: full attention
   double norm_eps;
   int tied, qkv_bias, o_bias, mlp_bias;
+  int has_more;  // settings of pack.proto that are not in this struct and not at their defaults: do not compute then
   const double* rope_frequencies;  // [head_dim / 2], angle per position
   int has_bos;
   int32_t bos_id;

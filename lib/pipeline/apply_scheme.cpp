@@ -114,7 +114,7 @@ class SchemeRun {
       progress_.update(++done);
     }
     const std::string name = "store/" + block_file_name(block);
-    write_block_file(folder_.path() / name, outcome.weights);
+    write_block_file(folder_.path() / name, outcome.weights, plan_.architecture);
     add(name, std::move(outcome.tensors));
   }
 

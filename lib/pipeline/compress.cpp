@@ -117,7 +117,7 @@ class Run {
     stream.states.emplace(states_layout(run_));
     if (from == 0) {
       begin(stream, 0);
-      embed_windows(*weights_->embedding(), run_.windows.ids, *stream.states);
+      embed_windows(*forward_, *weights_->embedding(), run_.windows.ids, *stream.states);
       keep(stream);
     } else {
       stream.states->open(folder_.out() / stream.file(from));
@@ -129,8 +129,9 @@ class Run {
     progress_.note(fmt::format("hidden states after block {} are missing: computed again", block));
     begin(stream, block + 1);
     run_block(*forward_,
-              stream.compressed ? read_block_file(folder_.store() / block_file_name(block), run_.plan.architecture)
-                                : weights_->block(block),
+              stream.compressed
+                  ? read_block_file(folder_.store() / block_file_name(block), run_.plan.architecture, block)
+                  : weights_->block(block),
               *stream.states);
     keep(stream);
   }
@@ -188,7 +189,7 @@ class Run {
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(block);
     const std::string store_name = "store/" + block_file_name(block);
-    write_block_file(folder_.out() / store_name, outcome.weights);
+    write_block_file(folder_.out() / store_name, outcome.weights, run_.plan.architecture);
     step.stored = describe_with_sidecar(store_name);
     for (Stream* stream : streams()) save(*stream, block + 1, step);
     step.tensors = std::move(outcome.tensors);

@@ -9,6 +9,7 @@
 #include "model/onnx/onnx_weights.h"
 #include "model/packed/packed_weights.h"
 #include "model/tensors.h"
+#include "model/unfused_source.h"
 #include "model/weights.h"
 #include "pipeline/inspect_kinds.h"
 #include "text/tokenizer.h"
@@ -28,7 +29,8 @@ void add_model(Inspection& inspection, std::span<const StoreFile> files, std::sh
     const std::string* config = text_of(files, "config.json");
     if (config == nullptr) fail(ErrorKind::bad_data, "there is no config.json");
     const Architecture architecture = parse_architecture(parse_json(*config, origin), origin);
-    add_architecture(inspection, CheckpointWeights(architecture, std::move(source)).architecture());
+    add_architecture(inspection,
+                     CheckpointWeights(architecture, unfused_source(architecture, std::move(source))).architecture());
     add(inspection, "supported", true);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::bad_data) throw;

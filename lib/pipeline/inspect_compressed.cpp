@@ -24,14 +24,13 @@ void add_vector(Inspection& inspection, const std::string& name, std::span<const
   if (!values.empty()) inspection.tensors.push_back({name, "f32", {values.size()}, values.size_bytes()});
 }
 
-void add_block(Inspection& inspection, std::size_t index, const BlockWeights& block) {
-  const std::string prefix = fmt::format("layers.{}.", index);
-  add_vector(inspection, prefix + "input_layernorm", block.input_norm);
+void add_block(Inspection& inspection, std::size_t index, const BlockWeights& block, const FamilyInfo& family) {
+  for (const NormInfo& norm : family.norms)
+    add_vector(inspection, fmt::format("layers.{}.{}", index, norm.module), block[norm.slot]);
   for (const LinearInfo& info : block_linears()) {
     add_matrix(inspection, module_name(index, info.slot), *block[info.slot].weight);
     add_vector(inspection, module_name(index, info.slot) + ".bias", block[info.slot].bias);
   }
-  add_vector(inspection, prefix + "post_attention_layernorm", block.post_attention_norm);
 }
 
 /// What the manifest says, where it says it as expected.
@@ -119,7 +118,7 @@ void describe_store_folder(const Path& path, Inspection& inspection) {
   const Architecture& architecture = store.architecture();
   add_architecture(inspection, architecture);
   add_matrix(inspection, "embed_tokens", *store.embedding());
-  for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b));
+  for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b), architecture.info());
   add_vector(inspection, "norm", store.final_norm());
   if (!architecture.tied) add_matrix(inspection, "lm_head", *store.head());
 }

@@ -20,6 +20,7 @@
 #include "model/onnx/onnx_weights.h"
 #include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"
+#include "model/unfused_source.h"
 #include "pipeline/work_folder.h"
 
 namespace adze {
@@ -47,8 +48,22 @@ void load_weights(OpenedModel& model) {
       std::make_shared<CheckpointWeights>(parse_architecture(parse_json(*config, origin), origin), model.source);
 }
 
-void open_folder(OpenedModel& model, const OpenModelOptions&) {
+/// config.json with another class: an architecture that we do not know, taken for one that we do.
+void take_for(const std::string& hf_class, OpenedModel& model) {
+  const FamilyInfo& family = family_of(hf_class);
+  const auto config = std::ranges::find(model.files, "config.json", &StoreFile::name);
+  const std::string origin = (model.path / "config.json").string();
+  parse_json(config->text, origin);  // strict
+  auto json = nlohmann::ordered_json::parse(config->text);
+  if (!json.is_object()) fail(ErrorKind::bad_data, "{}: expected a JSON object", origin);
+  json["architectures"] = {family.hf_class};
+  json["model_type"] = family.model_type;
+  config->text = json.dump(2) + "\n";
+}
+
+void open_folder(OpenedModel& model, const OpenModelOptions& options) {
   model.files = read_folder_files(model.path);
+  if (!options.like.empty()) take_for(options.like, model);
   if (is_onnx_folder(model.path)) {
     auto onnx = std::make_shared<OnnxWeights>(model.path);
     model.weights = onnx;
@@ -64,7 +79,10 @@ void open_folder(OpenedModel& model, const OpenModelOptions&) {
     model.source = std::make_shared<PackedSource>(std::move(packed));
     return;
   }
-  model.source = open_checkpoint_folder(model.path);
+  const auto config = std::ranges::find(model.files, "config.json", &StoreFile::name);
+  config->text = unfused_config(config->text, origin);
+  const Architecture architecture = parse_architecture(parse_json(config->text, origin), origin);
+  model.source = unfused_source(architecture, open_checkpoint_folder(model.path));
   load_weights(model);
 }
 

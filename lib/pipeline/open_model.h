@@ -25,6 +25,7 @@ std::string_view name_of(ModelKind kind);
 struct OpenModelOptions {
   std::optional<std::filesystem::path> source;  ///< of a model store: where the checkpoint lies now
   bool trust = false;                           ///< of a model store: open it although its checksum does not match
+  std::string like;                             ///< class that a folder's config.json shall name; empty: what it does
   std::optional<std::filesystem::path> base;    ///< of a delta: the model that it is the difference from
 };
 

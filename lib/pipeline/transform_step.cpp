@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "calibrate/block_pass.h"
 #include "model/compressed_store.h"
+#include "model/rope_config.h"
 
 namespace adze {
 namespace {
@@ -51,7 +52,7 @@ class TransformPass {
     const TransformedWeights tables(model_.weights, transforms_);
     HiddenStates states(layout_);
     states.begin(states_file(0));
-    embed_windows(*tables.embedding(), windows.ids, states);
+    embed_windows(*forwards_.back(), *tables.embedding(), windows.ids, states);
     if (layout_.on_disk) states.save();
     const std::size_t layers = plan_.architecture.layers;
     progress_.start("transforming", layers);
@@ -103,9 +104,9 @@ class TransformPass {
     const auto file = [&](std::size_t done) { return folder_ / fmt::format("states-surveying-{:04}.f32", done); };
     HiddenStates states(layout);
     states.begin(file(0));
-    embed_windows(*model_.weights->embedding(), windows.ids, states);
-    if (layout.on_disk) states.save();
     const Forward forward(model_.architecture(), layout.tokens);
+    embed_windows(forward, *model_.weights->embedding(), windows.ids, states);
+    if (layout.on_disk) states.save();
     const std::size_t layers = model_.architecture().layers;
     progress_.start("surveying", layers);
     for (std::size_t block = 0; block < layers; ++block) {
@@ -140,7 +141,8 @@ class TransformPass {
   /// `states`: the block's input.
   BlockWeights make_block(std::size_t index, const HiddenStates& states) {
     const fs::path file = folder_ / block_file_name(index);
-    if (auto made = whole(file, progress_, [&] { return read_block_file(file, plan_.architecture); })) return *made;
+    if (auto made = whole(file, progress_, [&] { return read_block_file(file, plan_.architecture, index); }))
+      return *made;
     BlockWeights block = original_->block(index);
     for (std::size_t t = 0; t < transforms_.size(); ++t) {
       const Transform& transform = *transforms_[t];
@@ -148,7 +150,7 @@ class TransformPass {
       if (transform.needs_inputs()) inputs = measure(*forwards_[t], index, block, states);
       block = transform.block(std::move(block), index, inputs ? &*inputs : nullptr);
     }
-    write_block_file(file, block);
+    write_block_file(file, block, plan_.architecture);
     return block;
   }
 

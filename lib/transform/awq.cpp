@@ -109,7 +109,7 @@ std::vector<float> awq_scales(std::span<const double> sizes, double ratio) {
 }
 
 std::shared_ptr<const Transform> configure_awq(MapReader& options, const Architecture& original) {
-  std::vector<Stage> stages = read_stages(options, kStages, "");
+  std::vector<Stage> stages = read_stages(options, scalable_stages(original, kStages), "no norm precedes it");
   const std::optional<double> ratio = options.optional("ratio").real(0, 1);
   return std::make_shared<Awq>(original, std::move(stages), ratio);
 }

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "transform/demands.h"
 #include "transform/depth_search.h"
 #include "transform/fewer_blocks.h"
 
@@ -131,6 +132,7 @@ std::vector<std::size_t> read_blocks(const Value& value, std::size_t layers) {
 }  // namespace
 
 std::shared_ptr<const Transform> configure_drop_blocks(MapReader& options, const Architecture& original) {
+  require_equal_layers(original, "drop-blocks");
   DropOptions read;
   const Value blocks = options.optional("blocks");
   const Value count = blocks.present() ? options.optional("count") : options.required("count");

@@ -15,6 +15,7 @@
 #include "metrics/proxy_loss.h"
 #include "model/rope.h"
 #include "transform/cut.h"
+#include "transform/demands.h"
 #include "transform/least_groups.h"
 
 namespace adze {
@@ -233,6 +234,7 @@ std::unique_ptr<Survey> NarrowHeads::survey() const { return std::make_unique<Pa
 }  // namespace
 
 std::shared_ptr<const Transform> configure_narrow_heads(MapReader& options, const Architecture& original) {
+  require_plain_heads(original, "narrow-heads");
   const Value keep = options.required("keep");
   const double part = keep.percent().value_or(1);
   const Value align_value = options.optional("align");

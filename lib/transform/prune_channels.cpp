@@ -11,6 +11,7 @@
 #include "calibrate/surrogate.h"
 #include "metrics/proxy_loss.h"
 #include "transform/cut.h"
+#include "transform/demands.h"
 #include "transform/least_groups.h"
 
 namespace adze {
@@ -197,6 +198,7 @@ std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const A
 }
 
 std::shared_ptr<const Transform> configure_prune_heads(MapReader& options, const Architecture& original) {
+  require_heads_apart(original, "prune-heads");
   constexpr std::array kWhat{Named<bool>{"groups", true}, Named<bool>{"queries", false}};
   const PruneOptions prune = read_prune_options(options);
   const bool groups = options.optional("what").one_of<bool>(kWhat).value_or(true);

@@ -1,8 +1,9 @@
 #include "transform/rotation.h"
 
-#include <algorithm>
+#include <array>
 
 #include "base/error.h"
+#include "transform/demands.h"
 #include "transform/rotate_tensor.h"
 
 namespace adze {
@@ -14,21 +15,24 @@ struct BlockRotations {
   const RandomHadamard* heads;
 };
 
+/// By NormSlot: what the norms of a block multiply by.
+using NormGains = std::array<std::vector<float>, kNormCount>;
+
 /// Which sides of a linear turn. Gains leave their norms with R1 only.
-TensorSides sides_of(LinearSlot slot, const BlockWeights& block, const BlockRotations& rotations) {
-  const auto reads_residual = [&](const std::vector<float>& gain) {
+TensorSides sides_of(LinearSlot slot, const NormGains& gains, const BlockRotations& rotations) {
+  const auto reads_residual = [&](NormSlot norm) {
     TensorSides sides;
     if (!rotations.residual) return sides;
     sides.in = rotations.residual;
-    sides.gain = gain;
+    sides.gain = gains[static_cast<std::size_t>(norm)];
     return sides;
   };
   switch (slot) {
     case LinearSlot::q:
     case LinearSlot::k:
-      return reads_residual(block.input_norm);
+      return reads_residual(NormSlot::before_attention);
     case LinearSlot::v: {
-      TensorSides sides = reads_residual(block.input_norm);
+      TensorSides sides = reads_residual(NormSlot::before_attention);
       sides.out = rotations.heads;
       return sides;
     }
@@ -36,7 +40,7 @@ TensorSides sides_of(LinearSlot slot, const BlockWeights& block, const BlockRota
       return {rotations.heads, rotations.residual, {}};
     case LinearSlot::gate:
     case LinearSlot::up:
-      return reads_residual(block.post_attention_norm);
+      return reads_residual(NormSlot::before_ffn);
     case LinearSlot::down:
       return {nullptr, rotations.residual, {}};
   }
@@ -56,9 +60,10 @@ const RandomHadamard* pointer_to(const std::optional<RandomHadamard>& rotation) 
 }  // namespace
 
 Rotation::Rotation(const Architecture& original, const RotationOptions& options)
-    : head_dim_(original.head_dim), options_(options) {
+    : original_(original), options_(options) {
   if (options.heads) check_size(original.head_dim, "head size", "heads");
   if (!options.residual) return;
+  require_readable_states(original, "rotate residual=true");
   check_size(original.hidden, "hidden size", "the residual stream");
   residual_.emplace(original.hidden, options.seed, "rotation.residual");
   unties_ = original.tied;
@@ -74,22 +79,24 @@ Architecture Rotation::architecture(const Architecture& before) const {
 
 std::optional<RandomHadamard> Rotation::head_rotation(std::size_t block) const {
   if (!options_.heads) return std::nullopt;
-  return RandomHadamard(head_dim_, options_.seed, fmt::format("rotation.layers.{}.heads", block));
+  return RandomHadamard(original_.head_dim, options_.seed, fmt::format("rotation.layers.{}.heads", block));
 }
 
 BlockWeights Rotation::block(BlockWeights block, std::size_t index, const BlockInputs* /*inputs*/) const {
   const std::optional<RandomHadamard> heads = head_rotation(index);
   const BlockRotations rotations{pointer_to(residual_), pointer_to(heads)};
+  NormGains gains;
+  for (std::size_t n = 0; n < kNormCount; ++n) gains[n] = gains_of_norm(original_, block.norms[n]);
   for (const LinearInfo& info : block_linears()) {
     Linear& linear = block[info.slot];
-    const TensorSides sides = sides_of(info.slot, block, rotations);
+    const TensorSides sides = sides_of(info.slot, gains, rotations);
     with_context(module_name(index, info.slot), [&] {
       linear.weight = rotate_tensor(std::move(linear.weight), sides);
       if (sides.out) linear.bias = rotate_bias(linear.bias, *sides.out);
     });
   }
-  block.input_norm = final_norm(std::move(block.input_norm));
-  block.post_attention_norm = final_norm(std::move(block.post_attention_norm));
+  for (const NormSlot norm : {NormSlot::before_attention, NormSlot::before_ffn})
+    block[norm] = final_norm(std::move(block[norm]));
   return block;
 }
 
@@ -101,12 +108,13 @@ TensorPtr Rotation::embedding(TensorPtr table) const {
 
 TensorPtr Rotation::head(TensorPtr table, std::span<const float> norm) const {
   if (!residual_) return table;
-  return with_context("lm_head", [&] { return rotate_tensor(std::move(table), {&*residual_, nullptr, norm}); });
+  const std::vector<float> gains = gains_of_norm(original_, norm);
+  return with_context("lm_head", [&] { return rotate_tensor(std::move(table), {&*residual_, nullptr, gains}); });
 }
 
 std::vector<float> Rotation::final_norm(std::vector<float> norm) const {
-  if (residual_) std::ranges::fill(norm, 1.0f);
-  return norm;
+  if (!residual_) return norm;
+  return norm_of_gains(original_, std::vector<float>(norm.size(), 1.0f));
 }
 
 std::string Rotation::description() const {

@@ -52,7 +52,7 @@ class Rotation final : public Transform {
  private:
   std::optional<RandomHadamard> head_rotation(std::size_t block) const;
 
-  std::size_t head_dim_;
+  Architecture original_;
   RotationOptions options_;
   bool unties_ = false;
   std::optional<RandomHadamard> residual_;

@@ -35,9 +35,13 @@ void divide_rows(std::span<const float> scales, std::size_t index, LinearSlot sl
   for (std::size_t r = 0; r < block[slot].bias.size(); ++r) block[slot].bias[r] /= scales[r];
 }
 
-void divide(std::span<const float> scales, std::vector<float>& gains) {
+void divide(const Architecture& architecture, std::span<const float> scales, std::vector<float>& norm) {
+  std::vector<float> gains = gains_of_norm(architecture, norm);
   for (std::size_t j = 0; j < gains.size(); ++j) gains[j] /= scales[j];
+  norm = norm_of_gains(architecture, gains);
 }
+
+NormSlot norm_before(Stage stage) { return stage == Stage::qkv ? NormSlot::before_attention : NormSlot::before_ffn; }
 
 }  // namespace
 
@@ -62,14 +66,21 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
   for (const LinearInfo& info : linears_of(stage)) multiply_columns(columns, index, info.slot, block);
   switch (stage) {
     case Stage::qkv:
-      return divide(scales, block.input_norm);
     case Stage::gate_up:
-      return divide(scales, block.post_attention_norm);
+      return divide(architecture, scales, block[norm_before(stage)]);
     case Stage::o:
       return divide_rows(scales, index, LinearSlot::v, block);
     case Stage::down:
       return divide_rows(scales, index, LinearSlot::up, block);
   }
+}
+
+std::vector<Stage> scalable_stages(const Architecture& architecture, std::span<const Stage> stages) {
+  std::vector<Stage> scalable;
+  for (const Stage stage : stages)
+    if (stage == Stage::o || stage == Stage::down || architecture.has_norm(norm_before(stage)))
+      scalable.push_back(stage);
+  return scalable;
 }
 
 std::vector<Stage> read_stages(MapReader& options, std::span<const Stage> allowed, std::string_view why) {

@@ -25,6 +25,9 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
 /// One scale per column of the stage's linears: those of value channels repeated for every query head.
 std::vector<float> column_scales(const Architecture& architecture, Stage stage, std::span<const float> scales);
 
+/// Those of `stages` whose inputs something makes that can take the scales: of qkv and gate_up a norm.
+std::vector<Stage> scalable_stages(const Architecture& architecture, std::span<const Stage> stages);
+
 /// `inputs: [qkv, o, gate_up, down]`: stages by name, all of `allowed` unless given. Reports names that are none, and
 /// those that are no input with something before it that can take the scales, with `why`.
 std::vector<Stage> read_stages(MapReader& options, std::span<const Stage> allowed, std::string_view why);

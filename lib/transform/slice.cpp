@@ -13,6 +13,7 @@
 #include "linalg/eigen.h"
 #include "linalg/gemm.h"
 #include "transform/cut.h"
+#include "transform/demands.h"
 
 namespace adze {
 namespace {
@@ -99,12 +100,13 @@ class Slice final : public Transform {
         if (info.stage == Stage::o || info.stage == Stage::down)
           cut_outputs_of(linear);
         else
-          linear.weight = cut_inputs(*linear.weight,
-                                     info.stage == Stage::qkv ? block.input_norm : block.post_attention_norm, basis());
+          linear.weight = cut_inputs(
+              *linear.weight,
+              info.stage == Stage::qkv ? block[NormSlot::before_attention] : block[NormSlot::before_ffn], basis());
       });
     }
-    block.input_norm = norm();
-    block.post_attention_norm = norm();
+    block[NormSlot::before_attention] = norm();
+    block[NormSlot::before_ffn] = norm();
     return block;
   }
 
@@ -149,7 +151,7 @@ class NormSurvey final : public Survey {
   bool wants(Stage stage) const override { return stage == Stage::qkv || stage == Stage::gate_up; }
   bool wants_head() const override { return true; }
   void see(Stage stage, const InputStatistics& inputs, const BlockWeights& block) override {
-    add(inputs, stage == Stage::qkv ? block.input_norm : block.post_attention_norm);
+    add(inputs, stage == Stage::qkv ? block[NormSlot::before_attention] : block[NormSlot::before_ffn]);
   }
   void see_head(const InputStatistics& inputs, std::span<const float> norm) override { add(inputs, norm); }
   std::shared_ptr<const Transform> result() override { return slice_.surveyed(sum_); }
@@ -171,6 +173,10 @@ std::unique_ptr<Survey> Slice::survey() const { return std::make_unique<NormSurv
 }  // namespace
 
 std::shared_ptr<const Transform> configure_slice(MapReader& options, const Architecture& original) {
+  require_readable_states(original, "slice");
+  if (original.embedding_scale != 1 || original.info().norm_offset != 0)
+    fail(ErrorKind::bad_recipe, "slice: the scale of the embedding of {} follows from the hidden size, which changes",
+         original.family);
   const Value keep = options.required("keep");
   const double part = keep.percent().value_or(1);
   const std::size_t align = options.optional("align").count(1, 1024).value_or(32);

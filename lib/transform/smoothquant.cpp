@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "transform/scaling.h"
 
 namespace adze {
@@ -56,7 +57,10 @@ class SmoothQuant final : public Transform {
 
 std::shared_ptr<const Transform> configure_smoothquant(MapReader& options, const Architecture& original) {
   const double alpha = options.optional("alpha").real(0, 1).value_or(0.5);
-  std::vector<Stage> stages = read_stages(options, kAfterNorms, "no norm precedes it");
+  std::vector<Stage> stages = read_stages(options, scalable_stages(original, kAfterNorms), "no norm precedes it");
+  if (stages.empty())
+    fail(ErrorKind::bad_recipe, "smoothquant: {} has no norm before attention and FFN that could take the scales",
+         original.family);
   return std::make_shared<SmoothQuant>(original, std::move(stages), alpha);
 }
 

@@ -139,7 +139,7 @@ CacheMaxima plain_maxima(const Architecture& a, const BlockWeights& block, const
     std::vector<float> normed(a.hidden);
     for (std::size_t c = 0; c < a.hidden; ++c)
       normed[c] = static_cast<float>(hidden(t, c) / std::sqrt(squares / static_cast<double>(a.hidden) + a.norm_eps) *
-                                     block.input_norm[c]);
+                                     block[NormSlot::before_attention][c]);
     for (const double v : plain_linear(block[LinearSlot::v], normed)) values = std::max(values, std::fabs(v));
     const std::vector<double> k = plain_linear(block[LinearSlot::k], normed);
     const std::size_t half = a.head_dim / 2;
@@ -197,7 +197,7 @@ Outcome run_three_blocks(int threads, std::size_t windows_held, const std::files
     if (folder != nullptr) states.save();
   };
   begin(0);
-  embed_windows(*model.embedding(), ids, states);
+  embed_windows(forward, *model.embedding(), ids, states);
   save();
   Outcome outcome;
   for (const std::size_t b : {std::size_t{0}, std::size_t{1}}) {
@@ -266,7 +266,8 @@ TEST(EmbedWindows, ReadsTheRowsOfTheTable) {
   const TensorPtr embedding = model.embedding();
   const MatrixF table = embedding->decode();
   HiddenStates states({3, 1, model.architecture().hidden, 1, false});
-  embed_windows(*embedding, std::vector<std::int32_t>{3, 49, 3}, states);
+  const Forward forward(model.architecture(), 1);
+  embed_windows(forward, *embedding, std::vector<std::int32_t>{3, 49, 3}, states);
   const MatrixF hidden = states.values();
   for (const auto& [row, id] : {std::pair{0, 3}, {1, 49}, {2, 3}})
     EXPECT_TRUE(std::ranges::equal(hidden.row(static_cast<std::size_t>(row)), table.row(static_cast<std::size_t>(id))));

@@ -60,7 +60,7 @@ TEST(Calibrate, WritesWhatEachBlocksPassMeasures) {
   EXPECT_EQ(statistics.info(), describe_statistics(four_blocks(), "small", text));
   const Forward forward(four_blocks(), text.tokens);
   HiddenStates hidden({text.count(), text.tokens, four_blocks().hidden, 1, false});
-  embed_windows(*model().embedding(), text.ids, hidden);
+  embed_windows(forward, *model().embedding(), text.ids, hidden);
   for (std::size_t b = 0; b < 4; ++b) {
     const BlockWeights block = model().block(b);
     BlockPass pass(forward, hidden);
@@ -190,7 +190,7 @@ TEST(Calibrate, RefusesAFolderWithOtherThingsEvenToOverwrite) {
 TEST(Calibrate, NeverOverwritesBlocksOfACompressedStore) {
   const TempFolder folder;
   fs::create_directory(folder / "out");
-  write_block_file(folder / "out/block-0000.h5", model().block(0));
+  write_block_file(folder / "out/block-0000.h5", model().block(0), model().architecture());
   for (const bool overwrite : {false, true})
     expect_error(ErrorKind::cannot_create, "block-0000.h5: is not a file of statistics; choose another -o",
                  [&] { run(folder / "out", windows(), overwrite); });
@@ -232,7 +232,8 @@ TEST(Calibrate, PredictsTheBytesOfItsFiles) {
   std::uint64_t bytes = 0;
   for (const auto& [name, content] : files_of(folder / "out")) bytes += content.size();
   const CalibratePrediction prediction = predict_calibration(
-      four_blocks(), {windows().count(), windows().tokens, four_blocks().hidden, batch_windows(windows().tokens), false});
+      four_blocks(),
+      {windows().count(), windows().tokens, four_blocks().hidden, batch_windows(windows().tokens), false});
   EXPECT_LE(prediction.disk, bytes);
   EXPECT_GT(prediction.disk + 5 * 20'000, bytes);  // and what HDF5 itself needs per file
   EXPECT_GT(prediction.memory, windows().ids.size() * four_blocks().hidden * sizeof(float));
@@ -285,7 +286,8 @@ TEST(MergeStatistics, GivesThoseOfOneRunOverAllWindows) {
   EXPECT_EQ(differences(merged.info(), both.info()), std::vector<std::string>{"calibration"});
   EXPECT_EQ(merged.part(3).weights(), both.part(3).weights());
   for (std::size_t b = 0; b < 4; ++b)
-    for (const Stage stage : kStages) expect_close(merged.block_input(b, stage), both.block_input(b, stage), 1e-6);  // other slices of windows
+    for (const Stage stage : kStages)
+      expect_close(merged.block_input(b, stage), both.block_input(b, stage), 1e-6);  // other slices of windows
   expect_close(merged.head_input(), both.head_input(), 1e-6);
 }
 

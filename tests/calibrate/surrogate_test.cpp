@@ -31,7 +31,7 @@ Dense repeated(const Architecture& a, const BlockWeights& block) {
     const std::size_t from = r / a.head_dim / (a.heads / a.kv_heads) * a.head_dim + r % a.head_dim;
     for (std::size_t c = 0; c < a.hidden; ++c)
       result(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(c)) =
-          static_cast<double>(v(from, c)) * block.input_norm[c];
+          static_cast<double>(v(from, c)) * block[NormSlot::before_attention][c];
     result(static_cast<Eigen::Index>(r), static_cast<Eigen::Index>(a.hidden)) = block[LinearSlot::v].bias[from];
   }
   return result;
@@ -40,8 +40,8 @@ Dense repeated(const Architecture& a, const BlockWeights& block) {
 TEST(Surrogate, OfANormIsTheDiagonalOfItsSquaredGains) {
   const Architecture a = small_architecture();
   const BlockWeights block = random_model(a).block(0);
-  for (const auto& [stage, gains] :
-       {std::pair{Stage::qkv, block.input_norm}, std::pair{Stage::gate_up, block.post_attention_norm}}) {
+  for (const auto& [stage, gains] : {std::pair{Stage::qkv, block[NormSlot::before_attention]},
+                                     std::pair{Stage::gate_up, block[NormSlot::before_ffn]}}) {
     const SurrogateMoments moments = surrogate_moments(a, stage, 0, block, block);
     for (std::size_t i = 0; i < a.hidden; ++i)
       for (std::size_t j = 0; j < a.hidden; ++j)
@@ -85,7 +85,7 @@ TEST(Surrogate, OfHiddenChannelsIsNearTheExactOneWhereThatIsKnown) {
   seen[LinearSlot::up].weight = tensor(smaller);
   const SurrogateMoments moments = surrogate_moments(a, Stage::down, 0, original, seen);
   Dense up = eigen(smaller);
-  for (std::size_t c = 0; c < a.hidden; ++c) up.col(static_cast<Eigen::Index>(c)) *= seen.post_attention_norm[c];
+  for (std::size_t c = 0; c < a.hidden; ++c) up.col(static_cast<Eigen::Index>(c)) *= seen[NormSlot::before_ffn][c];
   const double open = 1.5 / (1 + std::exp(-1.5));
   const Dense exact = open * open * up * up.transpose();
   const Dense drawn = eigen(moments.second_moment) / moments.second_moment(0, 0) * exact(0, 0);

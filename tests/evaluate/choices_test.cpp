@@ -51,7 +51,7 @@ double naive_score(const ModelWeights& model, const EncodedChoice& choice) {
   const Forward forward(a, choice.ids.size());
   Workspace work;
   MatrixF x(choice.ids.size(), a.hidden), logits(choice.ids.size(), a.vocab);
-  embed(*model.embedding(), choice.ids, x);
+  forward.embed(*model.embedding(), choice.ids, x);
   for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
   forward.final_norm(model.final_norm(), x, x);
   forward.logits(*model.head(), x, logits, work);

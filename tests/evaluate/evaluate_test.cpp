@@ -38,7 +38,7 @@ double naive_mean_nll(const ModelWeights& model, const Matrix<std::int32_t>& win
   for (std::size_t w = 0; w < windows.rows(); ++w) {
     Workspace work;
     MatrixF x(windows.cols(), a.hidden), logits(windows.cols(), a.vocab);
-    embed(*model.embedding(), windows.row(w), x);
+    forward.embed(*model.embedding(), windows.row(w), x);
     for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
     forward.final_norm(model.final_norm(), x, x);
     forward.logits(*model.head(), x, logits, work);

@@ -109,7 +109,7 @@ TEST_P(PackedFormats, HoldWhatTheModelHolds) {
   EXPECT_EQ(written.final_norm(), model.final_norm());
   for (std::size_t b = 0; b < 2; ++b) {
     const BlockWeights left = written.block(b), right = model.block(b);
-    EXPECT_EQ(left.input_norm, right.input_norm);
+    EXPECT_EQ(left[NormSlot::before_attention], right[NormSlot::before_attention]);
     for (const LinearInfo& info : block_linears()) {
       const MatrixF meant = right[info.slot].weight->decode();
       EXPECT_EQ(left[info.slot].weight->format(), GetParam().format);

@@ -39,8 +39,8 @@ void expect_same_model(const ModelWeights& a, const ModelWeights& b) {
   EXPECT_EQ(a.final_norm(), b.final_norm());
   for (std::size_t i = 0; i < a.architecture().layers; ++i) {
     const BlockWeights left = a.block(i), right = b.block(i);
-    EXPECT_EQ(left.input_norm, right.input_norm);
-    EXPECT_EQ(left.post_attention_norm, right.post_attention_norm);
+    EXPECT_EQ(left[NormSlot::before_attention], right[NormSlot::before_attention]);
+    EXPECT_EQ(left[NormSlot::before_ffn], right[NormSlot::before_ffn]);
     for (const LinearInfo& info : block_linears()) {
       expect_same_matrix(*left[info.slot].weight, *right[info.slot].weight, module_name(i, info.slot));
       EXPECT_EQ(left[info.slot].bias, right[info.slot].bias) << module_name(i, info.slot);
@@ -135,7 +135,7 @@ TEST(GgufExport, DemoInFloat32GivesBitIdenticalLogits) {
     const Forward forward(weights.architecture(), ids.size());
     Workspace work;
     MatrixF x(ids.size(), weights.architecture().hidden), out(ids.size(), weights.architecture().vocab);
-    embed(*weights.embedding(), ids, x);
+    forward.embed(*weights.embedding(), ids, x);
     for (std::size_t b = 0; b < weights.architecture().layers; ++b) forward.run_block(weights.block(b), x, work);
     forward.final_norm(weights.final_norm(), x, x);
     forward.logits(*weights.head(), x, out, work);

@@ -66,7 +66,7 @@ inline MatrixF our_logits(const ModelWeights& model, const Windows& windows) {
   std::size_t row = 0;
   for (const auto& ids : windows) {
     MatrixF x(ids.size(), a.hidden);
-    embed(*embedding, ids, x);
+    forward.embed(*embedding, ids, x);
     for (const BlockWeights& block : blocks) forward.run_block(block, x, work);
     forward.final_norm(model.final_norm(), x, x);
     forward.logits(*head, x, all.view().row_range(row, ids.size()), work);

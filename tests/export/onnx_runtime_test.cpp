@@ -11,6 +11,7 @@
 
 #include "export/llama_cpp.h"
 #include "export/onnx/decoder_graph.h"
+#include "model/rope_config.h"
 
 namespace adze {
 namespace {

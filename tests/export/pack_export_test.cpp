@@ -55,8 +55,8 @@ class AnyModel final : public ModelWeights {
   BlockWeights block(std::size_t index) const override {
     BlockWeights block;
     const std::string prefix = "layers." + std::to_string(index);
-    block.input_norm = random_values(architecture_.hidden, prefix + "in");
-    block.post_attention_norm = random_values(architecture_.hidden, prefix + "post");
+    block[NormSlot::before_attention] = random_values(architecture_.hidden, prefix + "in");
+    block[NormSlot::before_ffn] = random_values(architecture_.hidden, prefix + "post");
     for (const LinearInfo& info : block_linears()) {
       block[info.slot].weight = matrix(module_name(index, info.slot));
       if (info.has_bias(architecture_))
@@ -117,8 +117,8 @@ void expect_same(const ModelWeights& left, const ModelWeights& right) {
   ASSERT_EQ(left.architecture().layers, right.architecture().layers);
   for (std::size_t b = 0; b < left.architecture().layers; ++b) {
     const BlockWeights a = left.block(b), c = right.block(b);
-    EXPECT_EQ(a.input_norm, c.input_norm);
-    EXPECT_EQ(a.post_attention_norm, c.post_attention_norm);
+    EXPECT_EQ(a[NormSlot::before_attention], c[NormSlot::before_attention]);
+    EXPECT_EQ(a[NormSlot::before_ffn], c[NormSlot::before_ffn]);
     for (const LinearInfo& info : block_linears()) {
       same(*a[info.slot].weight, *c[info.slot].weight);
       EXPECT_EQ(a[info.slot].bias, c[info.slot].bias);

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <limits>
 
 #include <gmock/gmock.h>
@@ -6,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/rope_config.h"
 
 namespace adze {
 namespace {
@@ -98,6 +100,12 @@ TEST(Architecture, NamesAnUnknownClassAndTheNearestKnownOnes) {
   EXPECT_THAT(error_of(with(llama_config(), "architectures", "LlamaForCausalLM")), HasSubstr("list of one class"));
 }
 
+TEST(Architecture, SaysWhatToDoWithAModelOfTextAndImages) {
+  const Json config = {{"architectures", {"Gemma3ForConditionalGeneration"}}, {"text_config", llama_config()}};
+  EXPECT_THAT(error_of(config), AllOf(HasSubstr("'Gemma3ForConditionalGeneration' is of text and more"),
+                                      HasSubstr("'text_config' as its config.json")));
+}
+
 TEST(Architecture, MistralHasASlidingWindow) {
   const Json mistral = with(llama_config(), "architectures", {"MistralForCausalLM"});
   EXPECT_EQ(parse_architecture(mistral, "c").sliding_window, 4096u);  // the default of its class
@@ -107,7 +115,13 @@ TEST(Architecture, MistralHasASlidingWindow) {
   const Json full = with(mistral, "layer_types", {"full_attention", "full_attention"});
   EXPECT_EQ(parse_architecture(with(full, "sliding_window", 100), "c").sliding_window, 0u);
   EXPECT_THAT(error_of(with(mistral, "layer_types", {"full_attention", "sliding_attention"})),
-              HasSubstr("same for all"));
+              HasSubstr("has 2 names for 6 layers"));
+  const char *const one = "full_attention", *const other = "sliding_attention";
+  const Architecture mixed =
+      parse_architecture(with(mistral, "layer_types", {one, other, one, other, one, other}), "c");
+  EXPECT_EQ(mixed.full_attention, (std::vector<bool>{true, false, true, false, true, false}));
+  EXPECT_TRUE(mixed.sees_all(2));
+  EXPECT_FALSE(mixed.sees_all(3));
 }
 
 TEST(Architecture, AcceptsAllSpellingsOfRope) {
@@ -148,15 +162,32 @@ TEST(Architecture, ReadsLongRopeOfOneSetOfFactorsAndWritesItAgain) {
   EXPECT_EQ(again.at("attention_factor"), 1.0);
 }
 
-TEST(Architecture, RefusesLongRopeThatChangesWithTheContext) {
+TEST(Architecture, ReadsLongRopeThatChangesWithTheContext) {
+  Json scaling = longrope();
+  scaling["long_factor"][0] = 2;
+  Json config = with(llama_config(), "rope_scaling", scaling);
+  config.update({{"max_position_embeddings", 131072}, {"original_max_position_embeddings", 4096}});
+  const Architecture a = parse_architecture(config, "c");
+  EXPECT_EQ(a.rope.long_divisors.front(), 2.0);
+  EXPECT_EQ(a.rope.original_max_positions, 4096u);
+  EXPECT_DOUBLE_EQ(a.rope.attention_factor, std::sqrt(1 + std::log(32.0) / std::log(4096.0)));
+  const Json again = Json::parse(rope_scaling(a).dump());
+  Json later = with(config, "rope_scaling", again);
+  EXPECT_EQ(parse_architecture(later, "c"), a);
+  later.erase("original_max_position_embeddings");
+  EXPECT_EQ(parse_architecture(later, "c"), a);
+  EXPECT_THAT(beyond_plain(a), HasSubstr("two sets of RoPE factors"));
+}
+
+TEST(Architecture, RefusesHostileLongRope) {
   const auto scaled = [](const char* key, const Json& value) {
     return error_of(with(llama_config(), "rope_scaling", with(longrope(), key, value)));
   };
   Json other = longrope().at("long_factor");
-  other[0] = 2;
-  EXPECT_THAT(scaled("long_factor", other), HasSubstr("long_factor differs from short_factor"));
-  EXPECT_THAT(scaled("attention_factor", 1.2), HasSubstr("attention_factor must be 1"));
-  EXPECT_THAT(scaled("factor", 4), HasSubstr("attention_factor must be 1"));
+  other.push_back(2);
+  EXPECT_THAT(scaled("long_factor", other), HasSubstr("RoPE factors for long contexts"));
+  EXPECT_THAT(scaled("attention_factor", 0), HasSubstr("attention_factor must be above 0"));
+  EXPECT_THAT(scaled("original_max_position_embeddings", 0), HasSubstr("must be above 0"));
   EXPECT_THAT(scaled("short_factor", "1"), HasSubstr("'short_factor' must be a list of numbers"));
   other = longrope();
   for (const char* const key : {"short_factor", "long_factor"}) other[key] = {1.0};
@@ -170,7 +201,7 @@ TEST(Architecture, RefusesLongRopeThatChangesWithTheContext) {
 
 TEST(Architecture, RefusesRopeItCannotCompute) {
   const auto scaled = [](const Json& scaling) { return error_of(with(llama_config(), "rope_scaling", scaling)); };
-  EXPECT_THAT(scaled({{"rope_type", "yarn"}, {"factor", 4}}), AllOf(HasSubstr("'yarn'"), HasSubstr("llama3")));
+  EXPECT_THAT(scaled({{"rope_type", "dynamic"}, {"factor", 4}}), AllOf(HasSubstr("'dynamic'"), HasSubstr("llama3")));
   EXPECT_THAT(scaled({{"rope_type", "linear"}}), HasSubstr("'factor' is missing"));
   EXPECT_THAT(scaled({{"rope_type", "linear"}, {"factor", 0}}), HasSubstr("RoPE factor"));
   EXPECT_THAT(scaled({{"rope_type", "llama3"}, {"factor", 8}}), HasSubstr("'low_freq_factor' is missing"));

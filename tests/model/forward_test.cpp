@@ -52,12 +52,13 @@ TEST(Embed, CopiesRowsAndRefusesIdsOutsideTheVocabulary) {
   const MatrixF table = random_matrix({5, 6}, "table");
   const DenseTensor embedding = make_dense(table, DType::f32);
   MatrixF x(2, 6);
-  embed(embedding, std::vector<std::int32_t>{4, 0}, x);
+  const Forward forward(small_architecture(), 2);
+  forward.embed(embedding, std::vector<std::int32_t>{4, 0}, x);
   EXPECT_TRUE(std::ranges::equal(x.row(0), table.row(4)));
   EXPECT_TRUE(std::ranges::equal(x.row(1), table.row(0)));
   for (const std::int32_t id : {5, -1}) {
     try {
-      embed(embedding, std::vector<std::int32_t>{0, id}, x);
+      forward.embed(embedding, std::vector<std::int32_t>{0, id}, x);
       FAIL() << "no error for " << id;
     } catch (const Error& error) {
       EXPECT_EQ(error.message(), fmt::format("token id {} at position 1 is outside the vocabulary of 5", id));
@@ -115,9 +116,9 @@ TEST(Forward, EveryWeightAndBiasOfABlockMatters) {
   BlockWeights changed = model.block(0);
   changed[LinearSlot::k].bias.assign(a.kv_width(), 1.0f);  // ... but not after RoPE
   EXPECT_FALSE(run(changed) == expected);
-  for (auto norm : {&BlockWeights::input_norm, &BlockWeights::post_attention_norm}) {
+  for (const NormSlot norm : {NormSlot::before_attention, NormSlot::before_ffn}) {
     changed = model.block(0);
-    (changed.*norm)[3] = 5.0f;
+    changed[norm][3] = 5.0f;
     EXPECT_FALSE(run(changed) == expected);
   }
 }

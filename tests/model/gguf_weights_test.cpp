@@ -69,8 +69,8 @@ TEST(GgufWeights, ReadTheModelOfACheckpointBack) {
   EXPECT_EQ(model.head()->decode(), original.head()->decode());
   EXPECT_EQ(model.final_norm(), original.final_norm());
   const BlockWeights block = model.block(1), expected = original.block(1);
-  EXPECT_EQ(block.input_norm, expected.input_norm);
-  EXPECT_EQ(block.post_attention_norm, expected.post_attention_norm);
+  EXPECT_EQ(block[NormSlot::before_attention], expected[NormSlot::before_attention]);
+  EXPECT_EQ(block[NormSlot::before_ffn], expected[NormSlot::before_ffn]);
   for (const LinearInfo& info : block_linears()) {
     EXPECT_EQ(block[info.slot].weight->decode(), expected[info.slot].weight->decode()) << info.module;
     EXPECT_EQ(block[info.slot].bias, expected[info.slot].bias) << info.module;
@@ -263,12 +263,13 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
     };
   };
   const std::vector<Case> cases = {
-      {"architecture 'qwen2' is not supported; known: llama", set("general.architecture", std::string("qwen2"))},
+      {"architecture 'mamba' is not supported", set("general.architecture", std::string("mamba"))},
+      {"key 'qwen2.embedding_length' is missing", set("general.architecture", std::string("qwen2"))},
       {"key 'general.architecture' is missing", [](Parts& p) { p.drop_key("general.architecture"); }},
       {"key 'llama.block_count' is missing", [](Parts& p) { p.drop_key("llama.block_count"); }},
       {"llama.block_count", set("llama.block_count", std::uint64_t{2})},
       {"a mixture of 8 experts", set("llama.expert_count", std::uint32_t{8})},
-      {"RoPE scaling 'yarn' is not supported", set("llama.rope.scaling.type", std::string("yarn"))},
+      {"RoPE scaling 'longrope' is not supported", set("llama.rope.scaling.type", std::string("longrope"))},
       {"llama.rope.dimension_count is 4, but heads have 8", set("llama.rope.dimension_count", std::uint32_t{4})},
       {"llama.attention.value_length is 16", set("llama.attention.value_length", std::uint32_t{16})},
       {"num_attention_heads is 0", set("llama.attention.head_count", std::uint32_t{0})},

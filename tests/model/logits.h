@@ -15,7 +15,7 @@ inline MatrixF logits_of(const ModelWeights& model, const std::vector<std::int32
   const Forward forward(a, ids.size());
   Workspace work;
   MatrixF x(ids.size(), a.hidden);
-  embed(*model.embedding(), ids, x);
+  forward.embed(*model.embedding(), ids, x);
   for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
   forward.final_norm(model.final_norm(), x, x);
   MatrixF logits(ids.size(), a.vocab);

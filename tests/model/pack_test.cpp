@@ -294,7 +294,7 @@ TEST(DeltaPack, IsAddedToItsBase) {
   EXPECT_THAT(block[LinearSlot::k].weight->decode().values(),
               ::testing::ElementsAreArray(of_base("model.layers.0.self_attn.k_proj.weight")));
   EXPECT_THAT(block[LinearSlot::v].weight->decode().values(), ElementsAre(0, 1, 2, 3)) << "in full";
-  EXPECT_EQ(block.input_norm, of_base("model.layers.0.input_layernorm.weight"));
+  EXPECT_EQ(block[NormSlot::before_attention], of_base("model.layers.0.input_layernorm.weight"));
   EXPECT_EQ(model.pack().manifest().base->name, "hand's base");
   // As a checkpoint it is all floats.
   const PackSource source(std::make_shared<PackWeights>(model.pack().file().path(), made.base));

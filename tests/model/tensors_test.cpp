@@ -104,7 +104,9 @@ TEST(ValidateTensors, NamesWhatIsMissingSurplusMisshapenOrOfAWrongType) {
   source.put("model.layers.0.self_attn.k_proj.weight", DType::f32, {24, 16}, std::vector<float>(24 * 16));
   source.put("model.layers.2.mlp.up_proj.weight", DType::f32, {40, 24}, std::vector<float>(40 * 24));
   EXPECT_THAT(error_of(a, source),
-              AllOf(HasSubstr("memory: "), HasSubstr("'model.layers.1.mlp.up_proj.weight' is missing"),
+              AllOf(HasSubstr("memory: "),
+                    HasSubstr("'model.layers.1.mlp.up_proj.weight' is missing; did you mean "
+                              "'model.layers.2.mlp.up_proj.weight'?"),
                     HasSubstr("'model.layers.0.self_attn.k_proj.weight' has shape [24, 16], but config.json asks for "
                               "[16, 24]"),
                     HasSubstr("'model.layers.2.mlp.up_proj.weight' [40, 24] is not part of LlamaForCausalLM with 2")));

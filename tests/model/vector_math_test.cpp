@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <numeric>
 
 #include <gtest/gtest.h>
@@ -85,7 +86,7 @@ TEST(Swiglu, AgreesWithItsFormula) {
   const MatrixF gate = testing::random_matrix({3, 37}, "gate", 4.0);
   MatrixF up = testing::random_matrix({3, 37}, "up");
   const MatrixF before = up;
-  swiglu(gate, up);
+  apply_gate(Activation::silu, gate, up);
   for (std::size_t i = 0; i < up.values().size(); ++i) {
     const double g = gate.values()[i];
     ASSERT_NEAR(up.values()[i], g / (1 + std::exp(-g)) * before.values()[i], 3e-6);
@@ -98,10 +99,55 @@ TEST(Swiglu, StaysFiniteForHugeGates) {
     gate(0, i) = i % 2 == 0 ? -1e30f : 1e30f;
     up(0, i) = 1.0f;
   }
-  swiglu(gate, up);
+  apply_gate(Activation::silu, gate, up);
   for (std::size_t i = 0; i < 20; ++i) {
     EXPECT_TRUE(std::isfinite(up(0, i)));
     EXPECT_TRUE(i % 2 == 0 || up(0, i) == 1e30f);
+  }
+}
+
+TEST(GeluTanh, AgreesWithItsFormulaAndStaysFinite) {
+  MatrixF gate = testing::random_matrix({3, 37}, "gate", 4.0);
+  gate(0, 0) = -1e30f;
+  gate(0, 1) = 1e30f;
+  gate(0, 2) = 0;
+  MatrixF up = testing::random_matrix({3, 37}, "up");
+  const MatrixF before = up;
+  apply_gate(Activation::gelu_tanh, gate, up);
+  for (std::size_t i = 0; i < up.values().size(); ++i) {
+    const double g = gate.values()[i];
+    const double gelu = 0.5 * g * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g)));
+    ASSERT_NEAR(up.values()[i], gelu * before.values()[i], 3e-6 + 1e-6 * std::fabs(gelu)) << g;
+  }
+}
+
+TEST(SoftCap, AgreesWithTheHyperbolicTangent) {
+  for (std::size_t count = 0; count <= 40; ++count) {
+    std::vector<float> values = testing::random_values(count, "scores");
+    for (std::size_t i = 0; i < count; ++i) values[i] *= static_cast<float>(10 * i);
+    const std::vector<float> before = values;
+    soft_cap(50.0f, 0.25f, values);
+    for (std::size_t i = 0; i < count; ++i)
+      ASSERT_NEAR(values[i], 50 * std::tanh(0.25 * before[i] / 50), 5e-5) << before[i];
+  }
+  std::vector<float> huge = {-1e30f, 1e30f};
+  soft_cap(30.0f, 1.0f, huge);
+  EXPECT_EQ(huge, (std::vector<float>{-30.0f, 30.0f}));
+}
+
+TEST(RmsNorm, TakesPartsOfARowAndAddsItsOffset) {
+  const MatrixF x = testing::random_matrix({2, 12}, "x", 2.0);
+  const std::vector<float> weight = testing::random_values(4, "w");
+  std::vector<float> gains = weight;
+  for (float& gain : gains) gain += 1;
+  MatrixF parts = x;
+  rms_norm_parts(weight, {.eps = 1e-2, .offset = 1}, parts);
+  for (std::size_t first = 0; first < 12; first += 4) {
+    MatrixF alone(2, 4);
+    for (std::size_t r = 0; r < 2; ++r) std::ranges::copy(x.row(r).subspan(first, 4), alone.row(r).begin());
+    rms_norm(alone, gains, {.eps = 1e-2}, alone);
+    for (std::size_t r = 0; r < 2; ++r)
+      EXPECT_TRUE(std::ranges::equal(alone.row(r), parts.row(r).subspan(first, 4))) << first;
   }
 }
 
@@ -109,7 +155,7 @@ TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
   const MatrixF x = testing::random_matrix({4, 19}, "x", 2.0);
   const std::vector<float> weight = testing::random_values(19, "w");
   MatrixF out(x.shape());
-  rms_norm(x, weight, 1e-2, out);
+  rms_norm(x, weight, {.eps = 1e-2}, out);
   for (std::size_t r = 0; r < x.rows(); ++r) {
     double square = 0;
     for (const float value : x.row(r)) square += static_cast<double>(value) * value;
@@ -117,7 +163,7 @@ TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
     for (std::size_t c = 0; c < 19; ++c) ASSERT_NEAR(out(r, c), x(r, c) / root * weight[c], 1e-6);
   }
   MatrixF same = x;
-  rms_norm(same, weight, 1e-2, same);
+  rms_norm(same, weight, {.eps = 1e-2}, same);
   EXPECT_TRUE(same == out);
 }
 

@@ -42,8 +42,8 @@ TEST(CheckpointWeights, GiveEveryTensorAsStored) {
     EXPECT_TRUE(std::ranges::equal(decoded.values(), source->values(name + ".weight"))) << name;
     EXPECT_EQ(layer.bias, info.has_bias(a) ? source->values(name + ".bias") : std::vector<float>()) << name;
   }
-  EXPECT_EQ(block.input_norm, source->values("model.layers.1.input_layernorm.weight"));
-  EXPECT_EQ(block.post_attention_norm, source->values("model.layers.1.post_attention_layernorm.weight"));
+  EXPECT_EQ(block[NormSlot::before_attention], source->values("model.layers.1.input_layernorm.weight"));
+  EXPECT_EQ(block[NormSlot::before_ffn], source->values("model.layers.1.post_attention_layernorm.weight"));
   EXPECT_EQ(model.final_norm(), source->values("model.norm.weight"));
   const std::vector<float> table = source->values("model.embed_tokens.weight");
   const MatrixF decoded = model.embedding()->decode();

@@ -57,7 +57,15 @@ async function openModel(path, options = {}) {
 async function openSequence(model, tokens) {
   if (tokens > model.trainContextSize)
     throw new Error(`${tokens} tokens asked for, the model's context is ${model.trainContextSize}`);
-  const context = await model.createContext({ contextSize: tokens, batchSize: tokens, flashAttention: false });
+  // One place more than there are tokens: a full context is shifted before the last token is evaluated. Keys and values
+  // as they are computed, not rounded to half precision.
+  const context = await model.createContext({
+    contextSize: tokens + 1,
+    batchSize: tokens,
+    flashAttention: false,
+    experimentalKvCacheKeyType: "F32",
+    experimentalKvCacheValueType: "F32",
+  });
   return context.getSequence();
 }
 

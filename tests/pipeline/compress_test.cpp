@@ -55,7 +55,8 @@ HiddenStates embedded(const Prepared& prepared) {
   const TokenWindows& windows = prepared.run.windows;
   const ModelWeights& original = *prepared.model.weights;
   HiddenStates states({windows.count(), windows.tokens, original.architecture().hidden, 1, false});
-  embed_windows(*original.embedding(), windows.ids, states);
+  const Forward forward(original.architecture(), windows.tokens);
+  embed_windows(forward, *original.embedding(), windows.ids, states);
   return states;
 }
 

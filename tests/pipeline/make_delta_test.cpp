@@ -85,8 +85,8 @@ double worst_difference(const ModelWeights& model, const MemorySource& tuned, co
   const CheckpointWeights before(model.architecture(), std::make_shared<MemorySource>(base));
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     const BlockWeights is = model.block(b), should = meant.block(b), was = before.block(b);
-    EXPECT_EQ(is.input_norm, should.input_norm);
-    EXPECT_EQ(is.post_attention_norm, should.post_attention_norm);
+    EXPECT_EQ(is[NormSlot::before_attention], should[NormSlot::before_attention]);
+    EXPECT_EQ(is[NormSlot::before_ffn], should[NormSlot::before_ffn]);
     for (std::size_t l = 0; l < kLinearCount; ++l) {
       const MatrixF a = is.linears[l].weight->decode(), c = should.linears[l].weight->decode(),
                     w = was.linears[l].weight->decode();

@@ -47,7 +47,7 @@ std::vector<MatrixF> states_of(const ModelWeights& model, std::span<const std::i
   const Forward forward(model.architecture(), window.size());
   Workspace work;
   MatrixF x(window.size(), model.architecture().hidden);
-  embed(*model.embedding(), window, x);
+  forward.embed(*model.embedding(), window, x);
   std::vector<MatrixF> states{x};
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     forward.run_block(model.block(b), x, work);
@@ -84,7 +84,7 @@ TEST(FewerBlocks, CollapsesByTheGoldenValues) {
     BlockWeights block(std::size_t index) const override {
       constexpr std::array kValues{1.0f, 1.5f, 0.7f, 2.0f};
       BlockWeights block;
-      block.input_norm = {static_cast<float>(index)};
+      block[NormSlot::before_attention] = {static_cast<float>(index)};
       for (Linear& linear : block.linears) {
         MatrixF matrix(1, 1);
         matrix(0, 0) = kValues[index];
@@ -101,7 +101,7 @@ TEST(FewerBlocks, CollapsesByTheGoldenValues) {
   const auto model = std::make_shared<Constant>(deep(4));
   const auto value = [&](MergeMode merge) {
     const BlockWeights block = FewerBlocks(model, {1, 2, 3}, merge).block(0);
-    EXPECT_EQ(block.input_norm.front(), 0);  // norms stay
+    EXPECT_EQ(block[NormSlot::before_attention].front(), 0);  // norms stay
     const float weight = block[LinearSlot::up].weight->decode()(0, 0);
     EXPECT_FLOAT_EQ(block[LinearSlot::up].bias.front(), weight);
     return weight;

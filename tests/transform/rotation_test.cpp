@@ -39,8 +39,8 @@ std::vector<std::vector<std::byte>> bytes_of_model(const ModelWeights& model) {
   add(model.final_norm());
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     const BlockWeights block = model.block(b);
-    add(block.input_norm);
-    add(block.post_attention_norm);
+    add(block[NormSlot::before_attention]);
+    add(block[NormSlot::before_ffn]);
     for (const Linear& linear : block.linears) {
       bytes.push_back(payload_of(linear.weight));
       add(linear.bias);
@@ -53,11 +53,11 @@ TEST(Rotation, MovesGainsOutOfTheNormsWithTheResidualOnly) {
   const auto model = shared_model(small_architecture());
   const auto residual = rotated(model, kResidual), heads = rotated(model, kHeads);
   EXPECT_THAT(residual.final_norm(), Each(1.0f));
-  EXPECT_THAT(residual.block(1).input_norm, Each(1.0f));
-  EXPECT_THAT(residual.block(1).post_attention_norm, Each(1.0f));
+  EXPECT_THAT(residual.block(1)[NormSlot::before_attention], Each(1.0f));
+  EXPECT_THAT(residual.block(1)[NormSlot::before_ffn], Each(1.0f));
   EXPECT_EQ(heads.final_norm(), model->final_norm());
-  EXPECT_EQ(heads.block(1).input_norm, model->block(1).input_norm);
-  EXPECT_EQ(heads.block(1).post_attention_norm, model->block(1).post_attention_norm);
+  EXPECT_EQ(heads.block(1)[NormSlot::before_attention], model->block(1)[NormSlot::before_attention]);
+  EXPECT_EQ(heads.block(1)[NormSlot::before_ffn], model->block(1)[NormSlot::before_ffn]);
 }
 
 /// Which linears of block 0 have other weights, as a string such as "v o".

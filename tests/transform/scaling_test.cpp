@@ -96,8 +96,8 @@ TEST(ScaleInputs, TouchesTheStageAndWhatFeedsIt) {
         text += fmt::format(" {}", info.module.substr(info.module.find('.') + 1));
       if (before[info.slot].bias != after[info.slot].bias) text += "+bias";
     }
-    if (before.input_norm != after.input_norm) text += " input_norm";
-    if (before.post_attention_norm != after.post_attention_norm) text += " post_attention_norm";
+    if (before[NormSlot::before_attention] != after[NormSlot::before_attention]) text += " input_norm";
+    if (before[NormSlot::before_ffn] != after[NormSlot::before_ffn]) text += " post_attention_norm";
     return text;
   };
   EXPECT_EQ(changed(Stage::qkv), " q_proj k_proj v_proj input_norm");
@@ -188,8 +188,8 @@ TEST(SmoothQuant, SplitsTheRangeBetweenInputsAndWeights) {
         const double w = column_maximum(before, stage, c);
         const double s = std::pow(x, alpha) / std::pow(w, 1 - alpha);
         EXPECT_NEAR(column_maximum(after, stage, c), w * s, 1e-5 * w * s);
-        const auto& norm = stage == Stage::qkv ? before.input_norm : before.post_attention_norm;
-        const auto& moved = stage == Stage::qkv ? after.input_norm : after.post_attention_norm;
+        const auto& norm = stage == Stage::qkv ? before[NormSlot::before_attention] : before[NormSlot::before_ffn];
+        const auto& moved = stage == Stage::qkv ? after[NormSlot::before_attention] : after[NormSlot::before_ffn];
         EXPECT_NEAR(moved[c], norm[c] / s, 1e-5 * std::fabs(norm[c] / s));
       }
   }

@@ -12,6 +12,7 @@
 #include "export/tensor_walk.h"
 #include "export/unverified_file.h"
 #include "grid/format.h"
+#include "model/gguf_rules.h"
 #include "model/gguf_weights.h"
 #include "text/tokenizer.h"
 
@@ -34,18 +35,21 @@ void write_matrix(GgufWriter& writer, const TensorSpec& spec, const GgufStorage&
   }
 }
 
-void write_vector(GgufWriter& writer, const TensorSpec& spec, std::span<const float> values) {
+/// offset: of norms, which a GGUF has with what the family adds to them.
+void write_vector(GgufWriter& writer, const TensorSpec& spec, float offset, std::span<const float> values) {
   std::vector<float> ordered;
-  for (const std::size_t from : gguf_row_order(values.size(), spec.permuted_heads)) ordered.push_back(values[from]);
+  for (const std::size_t from : gguf_row_order(values.size(), spec.permuted_heads))
+    ordered.push_back(values[from] + offset);
   writer.write(spec.gguf_name, std::as_bytes(std::span(ordered)));
 }
 
 void write_tensor(GgufWriter& writer, const PlannedTensor& planned, const GgufStorage& storage,
-                  const TensorValues& values) {
+                  const TensorValues& values, const FamilyInfo& family) {
   if (!values.matrix) {
     if (planned.spec.shape != std::vector<std::uint64_t>{values.vector.size()})
       fail(ErrorKind::internal, "{} values in the model, {} planned", values.vector.size(), planned.spec.shape.front());
-    return write_vector(writer, planned.spec, values.vector);
+    const float offset = planned.spec.role == TensorRole::norm ? family.norm_offset : 0.0f;
+    return write_vector(writer, planned.spec, offset, values.vector);
   }
   const Shape shape = values.matrix->shape();
   if (values.matrix->format() != planned.format ||
@@ -94,8 +98,9 @@ void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent
   progress.start("writing", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& planned = plan.tensors[i];
-    with_context(fmt::format("tensor '{}'", planned.spec.hf_name),
-                 [&] { write_tensor(writer.next(), planned, content.storages[i], walk.at(planned.spec)); });
+    with_context(fmt::format("tensor '{}'", planned.spec.hf_name), [&] {
+      write_tensor(writer.next(), planned, content.storages[i], walk.at(planned.spec), plan.architecture.info());
+    });
     progress.update(i + 1);
   }
   if (!content.rope_divisors.empty())
@@ -108,10 +113,25 @@ void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent
 
 /// Empty when the window, if there is one, covers all positions: then it changes nothing.
 std::string window_remark(const Architecture& architecture) {
+  if (architecture.info().window.in_gguf) return "";
   if (architecture.sliding_window == 0 || architecture.sliding_window >= architecture.max_positions) return "";
   return fmt::format(
       "the runtime has no sliding window for this architecture; beyond {} tokens it attends to all of them",
       architecture.sliding_window);
+}
+
+/// Gemma's scale of the embedding, rounded to the model's dtype, which the runtime does not round.
+std::string scale_remark(const Architecture& architecture) {
+  const double scale = gguf_embedding_scale(architecture);
+  if (architecture.embedding_scale == scale) return "";
+  return fmt::format("the runtime scales the embedding by {:.6g}, the model by {:.6g}", scale,
+                     architecture.embedding_scale);
+}
+
+/// Of the whole file.
+std::string file_remark(const Architecture& architecture) {
+  const std::string window = window_remark(architecture), scale = scale_remark(architecture);
+  return window + (window.empty() || scale.empty() ? "" : "; ") + scale;
 }
 
 std::vector<std::filesystem::path> part_paths(const std::filesystem::path& path, std::size_t count) {
@@ -122,14 +142,16 @@ std::vector<std::filesystem::path> part_paths(const std::filesystem::path& path,
 
 class GgufExporter final : public Exporter {
  public:
-  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    if (tensor.spec.role == TensorRole::embedding)  // of the whole file, but said once
+      if (auto reason = gguf_refuses(architecture)) return reason;
     GgufStorage storage = gguf_storage(tensor);
     return storage.type ? std::nullopt : std::optional(std::move(storage.reason));
   }
 
   std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
     // Of the whole file, but said once: with the embedding, which every model has.
-    std::string text = tensor.spec.role == TensorRole::embedding ? window_remark(architecture) : "";
+    std::string text = tensor.spec.role == TensorRole::embedding ? file_remark(architecture) : "";
     const GgufStorage storage = gguf_storage(tensor);
     if (storage.type != nullptr && (storage.repack || dense_format(tensor.format) != tensor.format))
       text += fmt::format("{}{}: {} {} {} at {} bits per weight", text.empty() ? "" : "; ", tensor.spec.module,
@@ -150,7 +172,7 @@ class GgufExporter final : public Exporter {
   void write(const ExportPlan& plan, const ModelWeights& model, const std::filesystem::path& path,
              Progress& progress) const override {
     const GgufContent content = with_context(path.string(), [&] { return gguf_content(plan); });
-    for (const std::string& remark : {window_remark(plan.architecture), character_remark(plan.tokenizer->vocabulary())})
+    for (const std::string& remark : {file_remark(plan.architecture), character_remark(plan.tokenizer->vocabulary())})
       if (!remark.empty()) progress.warn(fmt::format("{}: {}", path.string(), remark));
     const std::vector<GgufPart> parts =
         with_context(path.string(), [&] { return split_gguf(content, plan.split_max_bytes); });

@@ -16,6 +16,7 @@
 #include "export/gguf/tokenizer_keys.h"
 #include "model/config_object.h"
 #include "model/gguf_files.h"
+#include "model/gguf_rules.h"
 #include "model/gguf_weights.h"
 #include "model/rope.h"
 #include "text/tokenizer.h"
@@ -137,8 +138,13 @@ class MetadataBuilder {
     put_count("attention.key_length", a_.head_dim);
     put_count("attention.value_length", a_.head_dim);
     put_number("attention.layer_norm_rms_epsilon", a_.norm_eps);
+    if (a_.info().window.in_gguf)
+      put_count("attention.sliding_window", a_.sliding_window > 0 ? a_.sliding_window : a_.max_positions);
+    if (a_.attention_cap != 0) put_number("attn_logit_softcapping", a_.attention_cap);
+    if (a_.final_cap != 0) put_number("final_logit_softcapping", a_.final_cap);
     put_count("rope.dimension_count", a_.head_dim);
     put_number("rope.freq_base", a_.rope.theta);
+    if (a_.sliding_rope) put_number("rope.freq_base_swa", a_.sliding_rope->theta);
     add_rope();
   }
 
@@ -185,11 +191,23 @@ class MetadataBuilder {
       put(fmt::format("{}.rope.scaling.type", name_), std::string("linear"));
       put_number("rope.scaling.factor", rope.factor);
     }
+    if (rope.kind == RopeKind::yarn) add_yarn();
     if (rope.kind != RopeKind::llama3) return;
     put(std::string(kGgufRopeFactor), static_cast<float>(rope.factor));
     put(std::string(kGgufRopeLowFactor), static_cast<float>(rope.low_freq_factor));
     put(std::string(kGgufRopeHighFactor), static_cast<float>(rope.high_freq_factor));
     put(std::string(kGgufRopeOriginalContext), checked_cast<std::uint32_t>(rope.original_max_positions));
+  }
+
+  /// The runtime multiplies by the usual attention factor of yarn itself, and by attn_factor on top of it.
+  void add_yarn() {
+    const RopeSpec& rope = a_.rope;
+    put(fmt::format("{}.rope.scaling.type", name_), std::string("yarn"));
+    put_number("rope.scaling.factor", rope.factor);
+    put_count("rope.scaling.original_context_length", rope.original_max_positions);
+    put_number("rope.scaling.yarn_beta_fast", rope.beta_fast);
+    put_number("rope.scaling.yarn_beta_slow", rope.beta_slow);
+    put_number("rope.scaling.attn_factor", rope.attention_factor / yarn_attention_factor(rope.factor));
   }
 
   const Architecture& a_;
@@ -204,8 +222,38 @@ std::string gguf_scale_name(const TensorSpec& spec) {
   return spec.gguf_name.substr(0, spec.gguf_name.rfind('.')) + ".scale";
 }
 
+std::optional<std::string> gguf_refuses(const Architecture& a) {
+  const FamilyInfo& family = a.info();
+  const bool is_llama = family.gguf_name == kGgufLlama;
+  const auto no = [&](std::string_view why) { return fmt::format("{} in GGUF {}", family.hf_class, why); };
+  if (family.gguf_head == GgufHead::never && !a.tied)
+    return no("has no head of its own, but the embedding table; leave the head tied");
+  if (family.gguf_head == GgufHead::always && a.tied) return no("has a head of its own; this model has none");
+  if (a.activation != family.activation) return no("has another activation");
+  if (!is_llama && (a.o_bias || a.mlp_bias || a.qkv_bias != family.qkv_bias)) return no("has no such biases");
+  if (family.window.in_gguf && a.sliding_window == 0 && !family.window.theta_key.empty())
+    return no("has layers with a window, whose RoPE is another");
+  if (family.window.in_gguf && a.sliding_window > 0)
+    for (std::size_t i = 0; i < a.layers; ++i)
+      if (a.sees_all(i) != gguf_sees_all(family, i))
+        return fmt::format("{}, and layer {} is not as that says",
+                           no(fmt::format("has a window in all but every {}th layer", family.window.every)), i);
+  if (a.sliding_rope && a.sliding_rope->kind != RopeKind::none) return no("scales no RoPE of layers with a window");
+  if (!family.window.in_gguf && a.sliding_rope) return no("has one RoPE");
+  if (!a.rope.long_divisors.empty() || (a.rope.kind == RopeKind::longrope && a.rope.attention_factor != 1))
+    return no("has one set of RoPE factors, whatever the context, and no attention factor beside them");
+  const double scalar = a.score_scalar != 0 ? a.score_scalar : static_cast<double>(a.head_dim);
+  if (const double meant = gguf_score_scalar(a); scalar != meant)
+    return no(fmt::format("divides scores by the root of {}, not of {}", meant, scalar));
+  const bool caps = a.attention_cap != 0 && a.final_cap != 0;
+  if (family.scores.attention_cap != 0 ? !caps : a.attention_cap != 0 || a.final_cap != 0)
+    return no(caps ? "has no soft-capping" : "has soft-capping of attention and of logits, both");
+  return std::nullopt;
+}
+
 GgufContent gguf_content(const ExportPlan& plan) {
   require_planned_tensors(plan);
+  if (const auto reason = gguf_refuses(plan.architecture)) fail(ErrorKind::bad_data, "{}", *reason);
   GgufContent content;
   add_tensors(plan, content);
   add_rope_divisors(plan.architecture, content);

@@ -2,6 +2,7 @@
 // the list of tensors with their types.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct GgufContent {
 
 /// "blk.0.attn_q.scale" beside "blk.0.attn_q.weight".
 std::string gguf_scale_name(const TensorSpec& spec);
+
+/// Why no GGUF says this architecture: a setting that the runtime has not, or has otherwise; nothing where one can.
+std::optional<std::string> gguf_refuses(const Architecture& architecture);
 
 /// Throws bad_data for what GGUF cannot hold (gguf_storage, tokenizer_metadata) or when there is no tokenizer, internal
 /// when the plan's tensors are not those of its architecture.

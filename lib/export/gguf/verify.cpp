@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "export/tensor_walk.h"
 #include "grid/format.h"
+#include "model/gguf_rules.h"
 #include "model/gguf_weights.h"
 
 namespace adze {
@@ -41,6 +42,13 @@ RopeSpec as_stored(const RopeSpec& rope) {
   }
   result.factor = rounded(rope.factor);
   if (rope.kind == RopeKind::linear) return result;
+  if (rope.kind == RopeKind::yarn) {
+    result.original_max_positions = rope.original_max_positions;
+    result.beta_fast = rounded(rope.beta_fast);
+    result.beta_slow = rounded(rope.beta_slow);
+    result.attention_factor = rounded(rope.attention_factor / yarn_attention_factor(rope.factor));
+    return result;
+  }
   result.low_freq_factor = rounded(rope.low_freq_factor);
   result.high_freq_factor = rounded(rope.high_freq_factor);
   result.original_max_positions = rope.original_max_positions;
@@ -50,8 +58,16 @@ RopeSpec as_stored(const RopeSpec& rope) {
 /// What of an architecture a GGUF says: not which of two families with one GGUF name it is, no window that the runtime
 /// does not have, no special tokens beyond the tokenizer's (compared as metadata).
 Architecture as_stored(Architecture a) {
-  a.family = family_of(a.family).gguf_name;
-  a.sliding_window = 0;
+  const SlidingRule& rule = a.info().window;  // a window of all positions changes nothing, but for a RoPE of its own
+  if (!rule.in_gguf || (rule.theta_key.empty() && a.sliding_window >= a.max_positions)) {
+    a.sliding_window = 0;
+    a.full_attention.clear();
+  }
+  a.embedding_scale = gguf_embedding_scale(a);
+  a.attention_cap = static_cast<float>(a.attention_cap);
+  a.final_cap = static_cast<float>(a.final_cap);
+  if (a.sliding_rope) a.sliding_rope = as_stored(*a.sliding_rope);
+  a.family = family_of_gguf(a.info().gguf_name)->hf_class;
   a.tied_stated = false;
   a.bos_id.reset();
   a.eos_ids.clear();
@@ -105,6 +121,12 @@ void compare_vectors(std::span<const float> written, std::span<const float> mean
   fail(ErrorKind::internal, "element {} is {} in the file and {} in the model", l - written.begin(), *l, *r);
 }
 
+/// As the file has it: there, and there alone, a norm's values are those of the model to the bit.
+std::vector<float> plus(std::vector<float> values, float offset) {
+  for (float& value : values) value += offset;
+  return values;
+}
+
 void compare_weights(const ModelWeights& written, const ExportPlan& plan, const ModelWeights& model,
                      Progress& progress) {
   TensorWalk in_file(written);
@@ -118,7 +140,8 @@ void compare_weights(const ModelWeights& written, const ExportPlan& plan, const 
       if (right.matrix && is_composed(right.matrix->format()))
         return compare_matrices(*left.matrix, *densified(right.matrix));  // exact only once it is rounded
       if (right.matrix) return compare_matrices(*left.matrix, *right.matrix);
-      compare_vectors(left.vector, right.vector);
+      const float offset = spec.role == TensorRole::norm ? plan.architecture.info().norm_offset : 0.0f;
+      compare_vectors(plus(left.vector, offset), plus(right.vector, offset));
     });
     progress.update(i + 1);
   }

@@ -265,19 +265,19 @@ TensorPtr OnnxWeights::embedding() const {
 }
 
 BlockWeights OnnxWeights::block(std::size_t index) const {
-  if (index >= architecture_.layers)
-    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  BlockWeights block;
-  block.input_norm = floats(prefix + "input_layernorm.weight", architecture_.hidden);
-  block.post_attention_norm = floats(prefix + "post_attention_layernorm.weight", architecture_.hidden);
-  for (const LinearInfo& info : block_linears()) {
-    const Shape shape = adze::shape_of(architecture_, info.slot);
-    const std::string module = module_name(index, info.slot);
-    block[info.slot].weight = product("/model/" + module, shape);
-    if (info.has_bias(architecture_)) block[info.slot].bias = floats("model." + module + ".bias", shape.rows);
-  }
-  return block;
+  return assemble_block(
+      architecture_, index,
+      [&](const NormInfo& info) {
+        return floats(fmt::format("model.layers.{}.{}.weight", index, info.module),
+                      norm_size(architecture_, info.slot));
+      },
+      [&](const LinearInfo& info) {
+        const Shape shape = adze::shape_of(architecture_, info.slot);
+        const std::string module = module_name(index, info.slot);
+        Linear linear{product("/model/" + module, shape), {}};
+        if (info.has_bias(architecture_)) linear.bias = floats("model." + module + ".bias", shape.rows);
+        return linear;
+      });
 }
 
 std::vector<float> OnnxWeights::final_norm() const { return floats("model.norm.weight", architecture_.hidden); }

@@ -184,18 +184,15 @@ std::vector<float> PackWeights::vector(const std::string& name) const {
 TensorPtr PackWeights::embedding() const { return matrix("model.embed_tokens.weight"); }
 
 BlockWeights PackWeights::block(std::size_t index) const {
-  if (index >= architecture().layers)
-    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture().layers);
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  BlockWeights block;
-  block.input_norm = vector(prefix + "input_layernorm.weight");
-  block.post_attention_norm = vector(prefix + "post_attention_layernorm.weight");
-  for (const LinearInfo& info : block_linears()) {
-    const std::string base = "model." + module_name(index, info.slot);
-    block[info.slot].weight = matrix(base + ".weight");
-    if (info.has_bias(architecture())) block[info.slot].bias = vector(base + ".bias");
-  }
-  return block;
+  return assemble_block(
+      architecture(), index,
+      [&](const NormInfo& info) { return vector(fmt::format("model.layers.{}.{}.weight", index, info.module)); },
+      [&](const LinearInfo& info) {
+        const std::string base = "model." + module_name(index, info.slot);
+        Linear linear{matrix(base + ".weight"), {}};
+        if (info.has_bias(architecture())) linear.bias = vector(base + ".bias");
+        return linear;
+      });
 }
 
 std::vector<float> PackWeights::final_norm() const { return vector("model.norm.weight"); }

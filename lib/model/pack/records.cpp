@@ -35,7 +35,15 @@ struct RopeRow {
   pack::RopeKind stored;
 };
 constexpr std::array kRopes{RopeRow{RopeKind::none, pack::PLAIN}, RopeRow{RopeKind::linear, pack::LINEAR_SCALED},
-                            RopeRow{RopeKind::llama3, pack::LLAMA3}, RopeRow{RopeKind::longrope, pack::LONG}};
+                            RopeRow{RopeKind::llama3, pack::LLAMA3}, RopeRow{RopeKind::longrope, pack::LONG},
+                            RopeRow{RopeKind::yarn, pack::YARN}};
+
+struct ActivationRow {
+  Activation activation;
+  pack::Activation stored;
+};
+constexpr std::array kActivations{ActivationRow{Activation::silu, pack::SILU},
+                                  ActivationRow{Activation::gelu_tanh, pack::GELU_TANH}};
 
 struct EncodingRow {
   int number;
@@ -66,6 +74,11 @@ void to_proto(const RopeSpec& rope, std::size_t head_dim, pack::Rope& out) {
   out.mutable_divisors()->Add(rope.divisors.begin(), rope.divisors.end());
   const std::vector<double> frequencies = rope_frequencies(rope, head_dim);
   out.mutable_frequencies()->Add(frequencies.begin(), frequencies.end());
+  out.set_attention_factor(rope.attention_factor == 1 ? 0 : rope.attention_factor);
+  out.mutable_long_divisors()->Add(rope.long_divisors.begin(), rope.long_divisors.end());
+  if (rope.kind != RopeKind::yarn) return;
+  out.set_beta_fast(rope.beta_fast);
+  out.set_beta_slow(rope.beta_slow);
 }
 
 void to_proto(const Architecture& a, pack::Architecture& out) {
@@ -87,6 +100,14 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_sliding_window(a.sliding_window);
   if (a.bos_id) out.set_bos_id(*a.bos_id);
   out.mutable_eos_ids()->Add(a.eos_ids.begin(), a.eos_ids.end());
+  out.mutable_full_attention()->Add(a.full_attention.begin(), a.full_attention.end());
+  if (a.sliding_rope) to_proto(*a.sliding_rope, a.head_dim, *out.mutable_sliding_rope());
+  out.set_activation(std::ranges::find(kActivations, a.activation, &ActivationRow::activation)->stored);
+  out.set_embedding_scale(a.embedding_scale == 1 ? 0 : a.embedding_scale);
+  out.set_score_scalar(a.score_scalar);
+  out.set_attention_cap(a.attention_cap);
+  out.set_final_cap(a.final_cap);
+  out.set_norm_offset(a.info().norm_offset);
 }
 
 // From messages.
@@ -104,7 +125,23 @@ RopeSpec from_proto(const pack::Rope& rope) {
                 rope.high_freq_factor(),
                 checked_cast<std::size_t>(rope.original_max_positions())};
   spec.divisors.assign(rope.divisors().begin(), rope.divisors().end());
+  spec.attention_factor = rope.attention_factor() == 0 ? 1 : rope.attention_factor();
+  spec.long_divisors.assign(rope.long_divisors().begin(), rope.long_divisors().end());
+  if (row->kind != RopeKind::yarn) return spec;
+  spec.beta_fast = rope.beta_fast();
+  spec.beta_slow = rope.beta_slow();
   return spec;
+}
+
+void check_frequencies(const RopeSpec& rope, std::size_t head_dim, const pack::Rope& stored) {
+  if (!std::ranges::equal(rope_frequencies(rope, head_dim), stored.frequencies(), is_near))
+    fail(ErrorKind::bad_data, "the RoPE frequencies are not those of its other numbers");
+}
+
+Activation activation_of(const pack::Architecture& a) {
+  const auto* const row = std::ranges::find(kActivations, a.activation(), &ActivationRow::stored);
+  if (row == kActivations.end()) fail(ErrorKind::bad_data, "unknown activation {}", static_cast<int>(a.activation()));
+  return row->activation;
 }
 
 Architecture from_proto(const pack::Architecture& a) {
@@ -127,10 +164,19 @@ Architecture from_proto(const pack::Architecture& a) {
   architecture.sliding_window = a.sliding_window();
   if (a.has_bos_id()) architecture.bos_id = a.bos_id();
   architecture.eos_ids.assign(a.eos_ids().begin(), a.eos_ids().end());
+  architecture.full_attention.assign(a.full_attention().begin(), a.full_attention().end());
+  if (a.has_sliding_rope()) architecture.sliding_rope = from_proto(a.sliding_rope());
+  architecture.activation = activation_of(a);
+  architecture.embedding_scale = a.embedding_scale() == 0 ? 1 : a.embedding_scale();
+  architecture.score_scalar = a.score_scalar();
+  architecture.attention_cap = a.attention_cap();
+  architecture.final_cap = a.final_cap();
   check_architecture(architecture, "the model record");
-  const std::vector<double> meant = rope_frequencies(architecture.rope, architecture.head_dim);
-  if (!std::ranges::equal(meant, a.rope().frequencies(), is_near))
-    fail(ErrorKind::bad_data, "the RoPE frequencies are not those of its other numbers");
+  if (a.norm_offset() != static_cast<double>(architecture.info().norm_offset))
+    fail(ErrorKind::bad_data, "norms are offset by {}, those of {} by {}", a.norm_offset(), architecture.family,
+         architecture.info().norm_offset);
+  check_frequencies(architecture.rope, architecture.head_dim, a.rope());
+  if (architecture.sliding_rope) check_frequencies(*architecture.sliding_rope, architecture.head_dim, a.sliding_rope());
   return architecture;
 }
 

@@ -167,19 +167,19 @@ TensorPtr PackedWeights::embedding() const {
 }
 
 BlockWeights PackedWeights::block(std::size_t index) const {
-  if (index >= architecture_.layers)
-    fail(ErrorKind::internal, "block {} of a model with {}", index, architecture_.layers);
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  BlockWeights block;
-  block.input_norm = vector(prefix + "input_layernorm.weight", architecture_.hidden);
-  block.post_attention_norm = vector(prefix + "post_attention_layernorm.weight", architecture_.hidden);
-  for (const LinearInfo& info : block_linears()) {
-    const std::string base = "model." + module_name(index, info.slot);
-    const Shape shape = adze::shape_of(architecture_, info.slot);
-    block[info.slot].weight = matrix(base, shape);
-    if (info.has_bias(architecture_)) block[info.slot].bias = vector(base + ".bias", shape.rows);
-  }
-  return block;
+  return assemble_block(
+      architecture_, index,
+      [&](const NormInfo& info) {
+        return vector(fmt::format("model.layers.{}.{}.weight", index, info.module),
+                      norm_size(architecture_, info.slot));
+      },
+      [&](const LinearInfo& info) {
+        const std::string base = "model." + module_name(index, info.slot);
+        const Shape shape = adze::shape_of(architecture_, info.slot);
+        Linear linear{matrix(base, shape), {}};
+        if (info.has_bias(architecture_)) linear.bias = vector(base + ".bias", shape.rows);
+        return linear;
+      });
 }
 
 std::vector<float> PackedWeights::final_norm() const { return vector("model.norm.weight", architecture_.hidden); }

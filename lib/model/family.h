@@ -1,0 +1,98 @@
+// Families of decoder-only transformers: one row each says what its checkpoints call things, which parts its blocks
+// have and what holds where config.json says nothing. A family whose parts exist is one row
+// (docs/adding-an-architecture.md); nothing else knows a family by name.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace adze {
+
+/// Where a block normalises, in the order of computation.
+enum class NormSlot : std::uint8_t {
+  before_attention,  ///< input of {q, k, v}; without it they read the states themselves
+  queries,           ///< q before RoPE
+  keys,              ///< k before RoPE
+  after_attention,   ///< output of {o}, before it joins the states
+  before_ffn,        ///< input of {gate, up}
+  after_ffn,         ///< output of {down}, before it joins the states
+};
+inline constexpr std::size_t kNormCount = 6;
+
+/// A norm that the blocks of a family have.
+struct NormInfo {
+  NormSlot slot;
+  std::string_view module;  ///< inside the block: "input_layernorm"
+  std::string_view gguf;    ///< inside the block: "attn_norm"
+};
+
+/// Of the gate: hidden = activation(gate(x)) * up(x).
+enum class Activation : std::uint8_t {
+  silu,
+  gelu_tanh,  ///< 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+};
+
+/// Whether a GGUF of the family has a head of its own ("output.weight") beside the embedding table.
+enum class GgufHead : std::uint8_t {
+  unless_tied,
+  never,   ///< the runtime takes the table and refuses the tensor: only tied models can be exported
+  always,  ///< the runtime refuses files without it: only models with a head of their own can be exported
+};
+
+/// Which layers see a window only. A key of "" is a setting that the family does not have.
+struct SlidingRule {
+  std::string_view key;               ///< null or 0: full attention everywhere
+  std::size_t width = 0;              ///< where the key is absent
+  std::string_view enabled_key = "";  ///< false (its default): full attention everywhere
+  std::string_view first_key = "";    ///< layers from this one on have the window
+  std::size_t first = 0;              ///< where that is absent
+  std::string_view every_key = "";    ///< every so manyth layer sees all tokens
+  std::size_t every = 0;              ///< where that is absent; 0: no layer does
+  std::string_view theta_key = "";    ///< RoPE of layers with a window is plain, with this theta
+  double theta = 0;                   ///< where that is absent
+  bool in_gguf = false;               ///< the runtime has the window, with the pattern of `every`
+};
+
+/// Sizes of scores. A key of "" is a setting that the family does not have; values hold where a key is absent.
+struct ScoreRule {
+  std::string_view scalar_key = "";  ///< scores are divided by its root; otherwise by that of head_dim
+  double scalar = 0;
+  std::string_view attention_cap_key = "";  ///< scores s become cap tanh(s / cap); null: they stay
+  double attention_cap = 0;
+  std::string_view final_cap_key = "";  ///< the same of logits
+  double final_cap = 0;
+};
+
+struct FamilyInfo {
+  std::string_view hf_class;      ///< in config.json `architectures`
+  std::string_view model_type;    ///< in config.json `model_type`
+  std::string_view read_as = "";  ///< class whose model it is once its matrices are apart (model/unfused_source.h)
+  std::string_view gguf_name;     ///< in GGUF general.architecture; the first row with a name is what a file becomes
+  bool qk_rows_permuted_in_gguf = false;  ///< the runtime rotates neighbouring elements, so q/k rows are reordered
+  GgufHead gguf_head = GgufHead::unless_tied;
+
+  std::span<const NormInfo> norms = {};  ///< in the order in which tables list them
+  float norm_offset = 0;                 ///< RMS norms multiply by offset + weight; a GGUF has the sum
+  bool qk_norms_span_heads = false;      ///< one norm over all heads, not one for each
+  std::string_view activation_key = "hidden_act";
+  Activation activation = Activation::silu;  ///< where the key is absent
+  bool scales_embedding = false;             ///< states begin as sqrt(hidden) times the table's rows
+  bool qkv_bias = false;                     ///< q, k and v have biases, whatever config.json says
+  std::string_view attention_bias_key = "";  ///< q, k, v and o have biases when it is true
+  std::string_view mlp_bias_key = "";        ///< gate, up and down have biases when it is true
+  SlidingRule window = {};
+  ScoreRule scores = {};
+  double rope_theta = 10000.0;
+  std::size_t max_positions = 2048;
+  bool tied = false;  ///< where config.json says nothing, and nothing else does
+};
+
+std::span<const FamilyInfo> families();
+/// Throws bad_data for an unknown class, naming the nearest known one and all known ones.
+const FamilyInfo& family_of(std::string_view hf_class);
+/// nullptr when no family has this general.architecture.
+const FamilyInfo* family_of_gguf(std::string_view gguf_name);
+
+}  // namespace adze

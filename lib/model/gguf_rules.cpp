@@ -1,0 +1,34 @@
+#include "model/gguf_rules.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace adze {
+namespace {
+
+/// Models whose loader divides scores by the root of hidden / heads.
+struct WideScores {
+  std::string_view gguf_name;
+  std::size_t layers;
+};
+constexpr std::array kWideScores = {WideScores{"gemma2", 46}, WideScores{"gemma3", 62}};
+
+}  // namespace
+
+bool gguf_sees_all(const FamilyInfo& family, std::size_t layer) {
+  return family.window.every > 0 && (layer + 1) % family.window.every == 0;
+}
+
+double gguf_score_scalar(const Architecture& a) {
+  const bool wide = std::ranges::any_of(kWideScores, [&](const WideScores& row) {
+    return row.gguf_name == a.info().gguf_name && row.layers == a.layers;
+  });
+  return static_cast<double>(wide ? a.hidden / a.heads : a.head_dim);
+}
+
+double gguf_embedding_scale(const Architecture& a) {
+  return a.info().scales_embedding ? std::sqrt(static_cast<float>(a.hidden)) : 1.0f;
+}
+
+}  // namespace adze

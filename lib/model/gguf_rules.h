@@ -1,0 +1,22 @@
+// What llama.cpp takes for granted of a family, where no key of a GGUF says it: reading a file fills it in, writing one
+// refuses models of which it is not so. From llama.cpp's loaders of each architecture.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "model/architecture.h"
+
+namespace adze {
+
+/// Of Llama and Mistral, which share it; biases are read where they are.
+inline constexpr std::string_view kGgufLlama = "llama";
+
+/// Whether a layer sees all tokens, where the family has layers with a window.
+bool gguf_sees_all(const FamilyInfo& family, std::size_t layer);
+/// Scores are divided by its root: head_dim, but hidden / heads in the largest Gemma 2 and 3, known by their depth.
+double gguf_score_scalar(const Architecture& architecture);
+/// sqrt(hidden) in single precision, or 1.
+double gguf_embedding_scale(const Architecture& architecture);
+
+}  // namespace adze

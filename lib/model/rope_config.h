@@ -1,0 +1,31 @@
+// RoPE as config.json states it: `rope_theta` and `rope_scaling` of Transformers 4, `rope_parameters` of Transformers
+// 5, which may hold one set for layers with a window and one for the others.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "model/architecture.h"
+#include "model/config_object.h"
+
+namespace adze {
+
+struct RopePair {
+  RopeSpec rope;
+  std::optional<RopeSpec> sliding;  ///< of layers with a window, where it is another
+};
+
+/// Throws bad_data for a kind that the forward pass does not have.
+RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::size_t max_positions);
+
+/// Throws bad_data for numbers that are out of range. pairs: of one head.
+void check_rope(const RopeSpec& rope, std::size_t pairs, std::string_view origin);
+
+/// The `rope_scaling` object of config.json that parse_rope() reads as the RoPE of the architecture; null for a plain
+/// one.
+nlohmann::ordered_json rope_scaling(const Architecture& architecture);
+
+}  // namespace adze

@@ -1,0 +1,132 @@
+#include "model/unfused_source.h"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "model/tensors.h"
+
+namespace adze {
+namespace {
+
+/// A stored matrix and the linears that lie in it, from the first row on.
+struct FusedMatrix {
+  std::string_view module;
+  std::array<std::optional<LinearSlot>, 3> parts;
+};
+constexpr std::array kFused = {FusedMatrix{"self_attn.qkv_proj", {LinearSlot::q, LinearSlot::k, LinearSlot::v}},
+                               FusedMatrix{"mlp.gate_up_proj", {LinearSlot::gate, LinearSlot::up, std::nullopt}}};
+
+class UnfusedSource final : public TensorSource {
+ public:
+  UnfusedSource(const Architecture& architecture, std::shared_ptr<const TensorSource> source)
+      : source_(std::move(source)) {
+    std::vector<Part> parts;
+    std::vector<const TensorInfo*> fused;
+    for (std::size_t block = 0; block < architecture.layers; ++block)
+      for (const FusedMatrix& matrix : kFused)
+        if (const TensorInfo* const stored =
+                source_->find(fmt::format("model.layers.{}.{}.weight", block, matrix.module))) {
+          add_parts(architecture, block, matrix, *stored, parts);
+          fused.push_back(stored);
+        }
+    for (const TensorInfo& tensor : source_->tensors())
+      if (std::ranges::find(fused, &tensor) == fused.end()) parts.push_back({tensor, &tensor, 0});
+    std::ranges::sort(parts, {}, [](const Part& part) -> const std::string& { return part.info.name; });
+    for (Part& part : parts) {
+      tensors_.push_back(part.info);
+      places_.push_back({part.stored, part.offset});
+    }
+  }
+
+  std::span<const TensorInfo> tensors() const override { return tensors_; }
+  std::string origin() const override { return source_->origin(); }
+  void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override {
+    check_range(tensor, offset, out.size());
+    const Place& place = places_[index_of(tensor)];
+    source_->read(*place.stored, place.offset + offset, out);
+  }
+  std::optional<FilePlace> place(const TensorInfo& tensor) const override {
+    const Place& place = places_[index_of(tensor)];
+    std::optional<FilePlace> at = source_->place(*place.stored);
+    if (at) at->offset += place.offset;
+    return at;
+  }
+
+ private:
+  struct Place {
+    const TensorInfo* stored;
+    std::uint64_t offset;
+  };
+  struct Part {
+    TensorInfo info;
+    const TensorInfo* stored;
+    std::uint64_t offset;
+  };
+
+  void add_parts(const Architecture& architecture, std::size_t block, const FusedMatrix& matrix,
+                 const TensorInfo& stored, std::vector<Part>& parts) const {
+    std::uint64_t rows = 0, cols = 0;
+    for (const auto& slot : matrix.parts)
+      if (slot) {
+        const Shape shape = shape_of(architecture, *slot);
+        rows = checked_add(rows, shape.rows);
+        cols = shape.cols;
+      }
+    if (stored.shape != std::vector<std::uint64_t>{rows, cols})
+      fail(ErrorKind::bad_data, "{}: tensor '{}' has shape [{}], but config.json asks for [{}, {}]", source_->origin(),
+           stored.name, fmt::join(stored.shape, ", "), rows, cols);
+    std::uint64_t offset = 0;
+    for (const auto& slot : matrix.parts)
+      if (slot) {
+        const Shape shape = shape_of(architecture, *slot);
+        TensorInfo info{fmt::format("model.{}.weight", module_name(block, *slot)),
+                        stored.dtype,
+                        {shape.rows, shape.cols},
+                        stored.bytes / rows * shape.rows};
+        offset += info.bytes;
+        parts.push_back({std::move(info), &stored, offset - stored.bytes / rows * shape.rows});
+      }
+  }
+
+  std::shared_ptr<const TensorSource> source_;
+  std::vector<TensorInfo> tensors_;
+  std::vector<Place> places_;  ///< parallel to tensors_
+};
+
+}  // namespace
+
+std::string unfused_config(const std::string& text, const std::string& origin) {
+  const nlohmann::json config = parse_json(text, origin);
+  if (!config.is_object() || !config.contains("architectures")) return text;
+  const nlohmann::json& classes = config["architectures"];
+  if (!classes.is_array() || classes.size() != 1 || !classes[0].is_string()) return text;
+  const auto known = families();
+  const auto family = std::ranges::find(known, classes[0].get<std::string>(), &FamilyInfo::hf_class);
+  if (family == known.end() || family->read_as.empty()) return text;
+  const FamilyInfo& apart = family_of(family->read_as);
+  auto json = nlohmann::ordered_json::parse(text);
+  json["architectures"] = {apart.hf_class};
+  json["model_type"] = apart.model_type;
+  json.erase("auto_map");  // code of the other family
+  if (!json.contains(apart.window.key)) json[std::string(apart.window.key)] = nullptr;
+  if (!json.contains("max_position_embeddings")) json["max_position_embeddings"] = family->max_positions;
+  return json.dump(2) + "\n";
+}
+
+std::shared_ptr<const TensorSource> unfused_source(const Architecture& architecture,
+                                                   std::shared_ptr<const TensorSource> source) {
+  const bool is_fused = std::ranges::any_of(source->tensors(), [](const TensorInfo& tensor) {
+    return std::ranges::any_of(kFused, [&](const FusedMatrix& matrix) {
+      return tensor.name.ends_with(fmt::format(".{}.weight", matrix.module));
+    });
+  });
+  return is_fused ? std::make_shared<UnfusedSource>(architecture, std::move(source)) : std::move(source);
+}
+
+}  // namespace adze

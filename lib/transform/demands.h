@@ -1,0 +1,20 @@
+// What transforms need of the parts of a model's blocks. Each throws bad_recipe, naming the transform and the part,
+// where the model has others.
+#pragma once
+
+#include <string_view>
+
+#include "model/architecture.h"
+
+namespace adze {
+
+/// States are read through norms of their own and written as they are: what turns or cuts them folds into the linears.
+void require_readable_states(const Architecture& architecture, std::string_view transform);
+/// Heads have no norms of their own, one RoPE and scores by their size: what cuts them folds into the linears.
+void require_plain_heads(const Architecture& architecture, std::string_view transform);
+/// No norm spans several heads, so that any of them may go.
+void require_heads_apart(const Architecture& architecture, std::string_view transform);
+/// All layers see the same tokens, so that any of them may go.
+void require_equal_layers(const Architecture& architecture, std::string_view transform);
+
+}  // namespace adze

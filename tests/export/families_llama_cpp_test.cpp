@@ -1,0 +1,273 @@
+// Every family of decoders as GGUF: read again by us it is the same model, and llama.cpp predicts from it what our
+// forward pass predicts from the checkpoint. Files with one thing wrong show that the comparison would see it.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "export/llama_cpp.h"
+#include "model/gguf_testing.h"
+#include "model/plain_reference.h"
+#include "model/random_checkpoint.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kSeed = 20;
+constexpr std::size_t kTokens = 100;  // several windows, and more than the original context of the scaled RoPEs
+constexpr double kLikely = 1e-3;      // probability from which on tokens are compared
+constexpr double kTolerance = 1e-2;   // of a log-probability: llama.cpp keeps keys and values as f16
+
+/// Cases that llama.cpp computes otherwise, which is no error of the file.
+struct Exempt {
+  std::string_view family;
+  std::string_view reason;
+};
+constexpr std::array kNotAsInLlamaCpp = {
+    Exempt{"mistral", "llama.cpp's architecture `llama`, which Mistral is there, knows no sliding window"}};
+
+bool is_exempt(const FamilyCase& family) {
+  return std::ranges::find(kNotAsInLlamaCpp, family.name, &Exempt::family) != kNotAsInLlamaCpp.end();
+}
+
+/// All but those that no file can say.
+std::vector<FamilyCase> cases_in_gguf() {
+  std::vector<FamilyCase> cases = family_cases();
+  std::erase_if(cases, [](const FamilyCase& family) { return family.name == "phi3_longrope"; });
+  return cases;
+}
+
+std::vector<FamilyCase> cases_in_llama_cpp() {
+  std::vector<FamilyCase> cases = cases_in_gguf();
+  std::erase_if(cases, is_exempt);
+  return cases;
+}
+
+const auto kNameOfCase = [](const auto& case_info) { return case_info.param.name; };
+
+/// The checkpoint as GGUF, every matrix in F32 as it is stored.
+void export_checkpoint(const fs::path& checkpoint, const fs::path& gguf) {
+  const auto model = open_checkpoint_model(checkpoint);
+  const std::vector<StoreFile> files = read_folder_files(checkpoint);
+  const ExportPlan plan{model->architecture(), planned_tensors(*model), &demo().tokenizer, files, "family", {}};
+  find_exporter("gguf")->make()->write(plan, *model, gguf, silent_progress());
+}
+
+Windows one_window(std::size_t tokens) { return {random_ids(tokens, 4096)}; }
+
+class FamiliesAsGguf : public ::testing::TestWithParam<FamilyCase> {};
+
+TEST_P(FamiliesAsGguf, AreTheSameModelWhenReadAgain) {
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", GetParam().config, kSeed);
+  export_checkpoint(checkpoint, folder / "model.gguf");
+  // The window of Mistral gets lost, since its file is one of Llama: a text that is no longer.
+  const auto tokens = is_exempt(GetParam()) ? GetParam().config.at("sliding_window").get<std::size_t>() : kTokens;
+  const Windows windows = one_window(tokens);
+  const MatrixF original = our_logits(*open_checkpoint_model(checkpoint), windows);
+  EXPECT_LT(largest_difference(our_logits(GgufWeights(folder / "model.gguf"), windows), original),
+            1e-5 * range_of(original));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FamiliesAsGguf, ::testing::ValuesIn(cases_in_gguf()), kNameOfCase);
+
+void expect_refused(const char* family, const nlohmann::json& changes, std::string_view words) {
+  const TempFolder folder;
+  nlohmann::json config = family_case(family).config;
+  config.update(changes);
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", config, kSeed);
+  expect_error(ErrorKind::bad_data, words, [&] { export_checkpoint(checkpoint, folder / "model.gguf"); });
+}
+
+TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldComputeSomethingElse) {
+  expect_refused("phi3_longrope", nlohmann::json::object(), "one set of RoPE factors");
+  expect_refused("gemma", {{"tie_word_embeddings", false}}, "no head of its own");
+  expect_refused("olmo2", {{"tie_word_embeddings", true}}, "has a head of its own");
+  expect_refused("gemma2", {{"query_pre_attn_scalar", 48}}, "root of 32, not of 48");
+  expect_refused("gemma2", {{"attn_logit_softcapping", nullptr}}, "soft-capping");
+  expect_refused("gemma3", {{"final_logit_softcapping", 30.0}}, "soft-capping");
+  expect_refused("gemma3", {{"sliding_window_pattern", 3}}, "every 6th layer");
+  expect_refused("llama", {{"hidden_act", "gelu_pytorch_tanh"}}, "another activation");
+}
+
+struct Comparison {
+  double worst = 0;          ///< largest difference of log-probabilities
+  std::size_t compared = 0;  ///< tokens that one of the two finds likely
+};
+
+/// theirs: probabilities, ours: their logarithms; both [positions x vocabulary].
+Comparison compare(const MatrixF& theirs, const MatrixD& ours) {
+  Comparison result;
+  if (theirs.shape() != ours.shape()) throw std::runtime_error("distributions of different shapes");
+  for (std::size_t i = 0; i < ours.values().size(); ++i) {
+    const double p = theirs.values()[i], log = ours.values()[i];
+    if (p < kLikely && std::exp(log) < kLikely) continue;
+    result.worst = std::max(result.worst, std::abs(std::log(p) - log));
+    ++result.compared;
+  }
+  return result;
+}
+
+/// llama.cpp with one case's checkpoint, exported.
+class FamiliesInLlamaCpp : public LlamaCpp {
+ protected:
+  void make(const FamilyCase& family) {
+    checkpoint = write_random_checkpoint(folder / "checkpoint", family.config, kSeed);
+    export_checkpoint(checkpoint, folder / "true.gguf");
+  }
+  Comparison compare_with_ours(const std::string& gguf, std::size_t tokens = kTokens) const {
+    const Windows windows = one_window(tokens);
+    const auto model = open_checkpoint_model(checkpoint);
+    return compare(distribution(gguf, windows), log_probabilities(our_logits(*model, windows)));
+  }
+
+  fs::path checkpoint;
+};
+
+class EveryFamilyInLlamaCpp : public FamiliesInLlamaCpp, public ::testing::WithParamInterface<FamilyCase> {};
+
+TEST_P(EveryFamilyInLlamaCpp, PredictsWhatOurForwardPassPredicts) {
+  make(GetParam());
+  const Comparison found = compare_with_ours("true.gguf");
+  RecordProperty("worst", std::to_string(found.worst));
+  std::printf("llama.cpp against us, %s: %zu log-probabilities differ by up to %.2g\n", GetParam().name.c_str(),
+              found.compared, found.worst);
+  EXPECT_LT(found.worst, kTolerance);
+  EXPECT_GT(found.compared, 5 * kTokens) << "distributions this peaked compare little";
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, EveryFamilyInLlamaCpp, ::testing::ValuesIn(cases_in_llama_cpp()), kNameOfCase);
+
+TEST_F(FamiliesInLlamaCpp, AgreesWithMistralOnlyAsFarAsItsWindow) {
+  const FamilyCase family = family_case("mistral");
+  make(family);
+  const auto window = family.config.at("sliding_window").get<std::size_t>();
+  EXPECT_LT(compare_with_ours("true.gguf", window).worst, kTolerance);
+  EXPECT_GT(compare_with_ours("true.gguf").worst, kTolerance) << "it has the window now: take it off the list";
+}
+
+/// One thing wrong with the file of a case.
+struct BrokenFile {
+  std::string_view family;
+  std::string what;
+  std::function<void(GgufParts&)> spoil;
+};
+
+GgufParts parts_of(const GgufFile& file) {
+  GgufParts parts;
+  parts.metadata.assign(file.metadata().begin(), file.metadata().end());
+  for (const GgufTensor& tensor : file.tensors()) {
+    parts.tensors.push_back({tensor.name, tensor.type->id, tensor.dims});
+    parts.data.push_back(tensor_bytes(file, tensor.name));
+  }
+  return parts;
+}
+
+/// Gives a key that the file has another value of the same type.
+std::function<void(GgufParts&)> set(const std::string& key, const GgufValue& value) {
+  return [=](GgufParts& parts) {
+    const auto at = std::ranges::find(parts.metadata, key, &GgufKeyValue::key);
+    if (at == parts.metadata.end() || at->value.index() != value.index() || at->value == value)
+      throw std::runtime_error(key + " is not there, has another type or this very value");
+    at->value = value;
+  };
+}
+
+/// The data of every tensor whose name ends with `suffix`, all of them F32.
+void for_each_tensor(GgufParts& parts, std::string_view suffix,
+                     const std::function<void(const GgufTensorSpec&, std::span<float>)>& change) {
+  std::size_t changed = 0;
+  for (std::size_t i = 0; i < parts.tensors.size(); ++i) {
+    if (!parts.tensors[i].name.ends_with(suffix)) continue;
+    if (parts.tensors[i].type != find_gguf_type("F32")->id) throw std::runtime_error(parts.tensors[i].name);
+    std::vector<float> values(parts.data[i].size() / sizeof(float));
+    std::memcpy(values.data(), parts.data[i].data(), parts.data[i].size());
+    change(parts.tensors[i], values);
+    std::memcpy(parts.data[i].data(), values.data(), parts.data[i].size());
+    ++changed;
+  }
+  if (changed == 0) throw std::runtime_error("no tensors " + std::string(suffix));
+}
+
+/// Rows of q in another order. back: from that of files whose runtime rotates neighbours to that of checkpoints;
+/// otherwise the other way.
+std::function<void(GgufParts&)> reorder_q(std::size_t heads, bool back) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, "attn_q.weight", [&](const GgufTensorSpec& spec, std::span<float> values) {
+      const std::vector<float> stored(values.begin(), values.end());
+      const std::size_t cols = spec.dims[0];
+      const std::vector<std::size_t> order = gguf_row_order(spec.dims[1], heads);
+      for (std::size_t g = 0; g < order.size(); ++g) {
+        const std::size_t from = back ? g : order[g], to = back ? order[g] : g;
+        std::ranges::copy(std::span(stored).subspan(from * cols, cols),
+                          values.begin() + static_cast<std::ptrdiff_t>(to * cols));
+      }
+    });
+  };
+}
+
+std::function<void(GgufParts&)> add_to(std::string_view suffix, float value) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, suffix, [&](const GgufTensorSpec&, std::span<float> values) {
+      for (float& v : values) v += value;
+    });
+  };
+}
+
+std::vector<BrokenFile> broken_files() {
+  return {
+      {"llama", "rope_theta", set("llama.rope.freq_base", 20000.0f)},
+      {"llama", "rows of q as in the checkpoint", reorder_q(4, true)},
+      {"llama_llama3_rope", "divisors", add_to(kGgufRopeDivisors, 0.5f)},
+      {"llama_linear_rope", "factor", set("llama.rope.scaling.factor", 3.0f)},
+      {"llama_yarn_rope", "linear", set("llama.rope.scaling.type", std::string("linear"))},
+      {"llama_yarn_rope", "factor", set("llama.rope.scaling.factor", 2.0f)},
+      {"llama_yarn_rope", "context", set("llama.rope.scaling.original_context_length", std::uint32_t{256})},
+      {"qwen2", "rope_theta", set("qwen2.rope.freq_base", 10000.0f)},
+      {"qwen2", "no bias of q",
+       [](GgufParts& parts) {
+         for_each_tensor(parts, "attn_q.bias",
+                         [](const GgufTensorSpec&, std::span<float> values) { std::ranges::fill(values, 0.0f); });
+       }},
+      {"qwen2", "rows of q reordered", reorder_q(4, false)},
+      {"qwen3", "rope_theta", set("qwen3.rope.freq_base", 10000.0f)},
+      {"qwen3", "rows of q reordered", reorder_q(4, false)},
+      {"gemma", "norms as in the checkpoint", add_to("norm.weight", -1.0f)},
+      {"gemma2", "cap of scores", set("gemma2.attn_logit_softcapping", 50.0f)},
+      {"gemma2", "cap of logits", set("gemma2.final_logit_softcapping", 1000.0f)},
+      {"gemma2", "window", set("gemma2.attention.sliding_window", std::uint32_t{15})},
+      {"gemma2", "norms as in the checkpoint", add_to("norm.weight", -1.0f)},
+      {"gemma3", "rope_theta", set("gemma3.rope.freq_base", 100000.0f)},
+      {"gemma3", "factor", set("gemma3.rope.scaling.factor", 1.0f)},
+      {"gemma3", "window", set("gemma3.attention.sliding_window", std::uint32_t{15})},
+      {"gemma3", "norms of queries as in the checkpoint", add_to("attn_q_norm.weight", -1.0f)},
+      {"olmo2", "rope_theta", set("olmo2.rope.freq_base", 10000.0f)},
+      {"olmo2", "rows of q reordered", reorder_q(4, false)},
+  };
+}
+
+TEST_P(EveryFamilyInLlamaCpp, PredictsSomethingElseFromABrokenFile) {
+  make(GetParam());
+  const GgufFile file(folder / "true.gguf");
+  for (const BrokenFile& broken : broken_files()) {
+    if (broken.family != GetParam().name) continue;
+    GgufParts parts = parts_of(file);
+    broken.spoil(parts);
+    parts.write(folder);  // model.gguf
+    const Comparison found = compare_with_ours("model.gguf");
+    std::printf("%s, wrong %s: %.2g\n", GetParam().name.c_str(), broken.what.c_str(), found.worst);
+    EXPECT_GT(found.worst, kTolerance) << broken.what;
+  }
+}
+
+}  // namespace
+}  // namespace adze

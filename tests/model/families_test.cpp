@@ -1,0 +1,256 @@
+// Every family of decoders: our float32 pass against a plain one in double that shares no code with it, over random
+// small checkpoints; that a wrong setting shows; that writing token by token computes the same.
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <stdexcept>
+
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "checkpoint/checkpoint_testing.h"
+#include "model/forward.h"
+#include "model/logits.h"
+#include "model/memory_source.h"
+#include "model/plain_reference.h"
+#include "model/random_checkpoint.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kSeed = 20;
+constexpr std::size_t kTokens = 200;  // ten windows and more
+// Of the range of the logits, which are some 30 from the smallest to the largest: float32 sums in another order.
+constexpr double kRelativeTolerance = 2e-4;
+constexpr double kVisible = 1e-2;  // of a log-probability; above what kRelativeTolerance lets pass
+
+/// A case's checkpoint and what the reference makes of a text.
+struct Prepared {
+  explicit Prepared(const FamilyCase& family)
+      : folder(write_random_checkpoint(temporary / family.name, family.config, kSeed)),
+        ids(random_ids(kTokens, family.config.at("vocab_size").get<std::uint64_t>())),
+        logits(reference_logits(folder, ids)),
+        logs(log_probabilities(logits)) {}
+
+  TempFolder temporary;
+  fs::path folder;
+  std::vector<std::int32_t> ids;
+  MatrixD logits;
+  MatrixD logs;
+};
+
+const Prepared& prepared(const FamilyCase& family) {
+  static std::map<std::string, std::unique_ptr<Prepared>> all;
+  std::unique_ptr<Prepared>& one = all[family.name];
+  if (!one) one = std::make_unique<Prepared>(family);
+  return *one;
+}
+
+class Families : public ::testing::TestWithParam<FamilyCase> {};
+
+TEST_P(Families, ComputeWhatTheirDefinitionSays) {
+  const Prepared& reference = prepared(GetParam());
+  const MatrixF ours = logits_of(*open_checkpoint_model(reference.folder), reference.ids);
+  const double worst = largest_difference(ours, reference.logits) / range_of(reference.logits);
+  RecordProperty("worst", std::to_string(worst));
+  std::printf("%s: largest difference %.2g of the range of %.3g\n", GetParam().name.c_str(), worst,
+              range_of(reference.logits));
+  EXPECT_LT(worst, kRelativeTolerance);
+}
+
+TEST_P(Families, HaveTestModelsThatPredictSomething) {
+  const double entropy = mean_entropy(prepared(GetParam()).logs);
+  EXPECT_LT(entropy, 3.0);
+  EXPECT_GT(entropy, 1.0) << "with one sure token at each place, the others would not be seen";
+}
+
+/// Logits of a pass that gets one token at a time, with a cache for each block.
+MatrixF stepped_logits_of(const ModelWeights& model, std::span<const std::int32_t> ids) {
+  const Architecture& a = model.architecture();
+  const Forward forward(a, ids.size());
+  const TensorPtr embedding = model.embedding(), head = model.head();
+  std::vector<BlockWeights> blocks;
+  std::vector<KeyValueCache> caches;
+  for (std::size_t b = 0; b < a.layers; ++b) {
+    blocks.push_back(model.block(b));
+    caches.emplace_back(a, ids.size());
+  }
+  Workspace work;
+  MatrixF logits(ids.size(), a.vocab);
+  for (std::size_t t = 0; t < ids.size(); ++t) {
+    MatrixF x(1, a.hidden);
+    forward.embed(*embedding, ids.subspan(t, 1), x);
+    for (std::size_t b = 0; b < a.layers; ++b) {
+      KeyValueCache* const cache = &caches[b];
+      forward.run_block_step(blocks[b], x, {&cache, 1}, work);
+    }
+    forward.final_norm(model.final_norm(), x, x);
+    forward.logits(*head, x, logits.view().row_range(t, 1), work);
+  }
+  return logits;
+}
+
+TEST_P(Families, ComputeTheSameTokenByToken) {
+  const Prepared& reference = prepared(GetParam());
+  const auto model = open_checkpoint_model(reference.folder);
+  const MatrixD whole = log_probabilities(logits_of(*model, reference.ids));
+  const MatrixD stepped = log_probabilities(stepped_logits_of(*model, reference.ids));
+  EXPECT_LT(largest_difference(stepped, whole), kRelativeTolerance * range_of(reference.logits));
+}
+
+/// A setting that is wrong: `changes` replaces values of config.json (null is written as null), `removed` keys go.
+struct Wrong {
+  std::string_view family;
+  std::string what;
+  Json changes;
+  std::vector<std::string> removed = {};
+};
+
+std::vector<Wrong> wrong_settings() {
+  const Json llama3 = family_case("llama_llama3_rope").config.at("rope_scaling");
+  const Json yarn = family_case("llama_yarn_rope").config.at("rope_scaling");
+  const auto other = [](Json object, const char* key, const Json& value) {
+    object[key] = value;
+    return object;
+  };
+  Json types = Json::array();  // of gemma3_layer_types with layers 4 and 5 exchanged
+  for (int i = 0; i < 7; ++i) types.push_back(i == 4 ? "full_attention" : "sliding_attention");
+  const Json odd = Json::array({"full_attention", "sliding_attention", "full_attention"});
+  const Json none = Json::object();
+  return {
+      {"llama", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"llama", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
+      {"llama", "a scaling that is not there", {{"rope_scaling", yarn}}},
+      {"llama_llama3_rope", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"llama_llama3_rope", "no scaling", {{"rope_scaling", nullptr}}},
+      {"llama_llama3_rope", "factor", {{"rope_scaling", other(llama3, "factor", 4.0)}}},
+      {"llama_llama3_rope", "low", {{"rope_scaling", other(llama3, "low_freq_factor", 1.5)}}},
+      {"llama_llama3_rope", "high", {{"rope_scaling", other(llama3, "high_freq_factor", 8.0)}}},
+      {"llama_llama3_rope", "context", {{"rope_scaling", other(llama3, "original_max_position_embeddings", 128)}}},
+      {"llama_linear_rope", "no scaling", none, {"rope_scaling"}},
+      {"llama_linear_rope", "factor", {{"rope_scaling", Json{{"factor", 3.0}, {"type", "linear"}}}}},
+      {"llama_yarn_rope", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"llama_yarn_rope", "no scaling", {{"rope_scaling", nullptr}}},
+      {"llama_yarn_rope", "linear", {{"rope_scaling", Json{{"factor", 4.0}, {"type", "linear"}}}}},
+      {"llama_yarn_rope", "factor", {{"rope_scaling", other(yarn, "factor", 2.0)}}},
+      {"llama_yarn_rope", "context", {{"rope_scaling", other(yarn, "original_max_position_embeddings", 256)}}},
+      {"llama_yarn_rope", "beta_slow", {{"rope_scaling", other(yarn, "beta_slow", 4.0)}}},
+      {"llama_yarn_rope", "attention_factor", {{"rope_scaling", other(yarn, "attention_factor", 1.0)}}},
+      {"mistral", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"mistral", "window", {{"sliding_window", 19}}},
+      {"mistral", "no window", {{"sliding_window", nullptr}}},
+      {"qwen2", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"qwen2", "a window that is not in force", {{"use_sliding_window", true}}},
+      {"qwen2_tied", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"qwen3", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"qwen3", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
+      {"gemma", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"gemma2", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"gemma2", "window", {{"sliding_window", 15}}},
+      {"gemma2", "no window", {{"sliding_window", nullptr}}},
+      {"gemma2", "the other layers", {{"layer_types", odd}}},
+      {"gemma2", "cap of scores", {{"attn_logit_softcapping", 20.0}}},
+      {"gemma2", "no cap of scores", {{"attn_logit_softcapping", nullptr}}},
+      {"gemma2", "cap of logits", {{"final_logit_softcapping", 40.0}}},
+      {"gemma2", "no cap of logits", {{"final_logit_softcapping", nullptr}}},
+      {"gemma2", "scale of scores", {{"query_pre_attn_scalar", 48}}},
+      {"gemma3", "rope_theta", {{"rope_theta", 100000.0}}},
+      {"gemma3", "local rope_theta", {{"rope_local_base_freq", 20000.0}}},
+      {"gemma3", "no scaling", {{"rope_scaling", nullptr}}},
+      {"gemma3", "window", {{"sliding_window", 15}}},
+      {"gemma3", "no window", {{"sliding_window", nullptr}}},
+      {"gemma3", "pattern", {{"sliding_window_pattern", 3}}},
+      {"gemma3", "scale of scores", {{"query_pre_attn_scalar", 48}}},
+      {"gemma3", "a cap of logits that is not there", {{"final_logit_softcapping", 30.0}}},
+      {"gemma3_layer_types", "layer_types", {{"layer_types", types}}},
+      {"gemma3_layer_types", "a pattern of 4", {{"sliding_window_pattern", 4}}, {"layer_types"}},
+      {"phi3", "a window that is not there", {{"sliding_window", 20}}},
+      {"phi3", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"phi3_longrope", "no scaling", {{"rope_scaling", nullptr}}},
+      {"phi3_longrope", "the other factors", {{"original_max_position_embeddings", 255}}},
+      {"phi3_longrope", "window", {{"sliding_window", 19}}},
+      {"olmo2", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"olmo2", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
+  };
+}
+
+TEST_P(Families, ComputeSomethingElseUnderAWrongSetting) {
+  const Prepared& reference = prepared(GetParam());
+  std::size_t tried = 0;
+  for (const Wrong& wrong : wrong_settings()) {
+    if (wrong.family != GetParam().name) continue;
+    Json config = GetParam().config;
+    config.update(wrong.changes);
+    for (const std::string& key : wrong.removed) config.erase(key);
+    ASSERT_NE(config, GetParam().config) << wrong.what;
+    const TempFolder altered;
+    copy_checkpoint(reference.folder, altered.path(), config);
+    const MatrixD ours = log_probabilities(logits_of(*open_checkpoint_model(altered.path()), reference.ids));
+    const double worst = largest_difference(ours, reference.logs);
+    EXPECT_GT(worst, kVisible) << wrong.what;
+    EXPECT_TRUE(std::isfinite(worst)) << wrong.what;
+    ++tried;
+  }
+  EXPECT_GT(tried, 0u) << "no wrong setting is known for this case";
+}
+
+TEST(FusedMatrices, AreReadApartAndRefusedWhereTheirHeightIsAnother) {
+  const TempFolder folder;
+  Json config = family_case("phi3").config;
+  write_random_checkpoint(folder / "model", config, kSeed);
+  const auto model = open_checkpoint_model(folder / "model");
+  EXPECT_EQ(model->architecture().family, "MistralForCausalLM");
+  EXPECT_EQ(model->block(1)[LinearSlot::up].weight->shape(), (Shape{96, 64}));
+  config["num_key_value_heads"] = 4;
+  copy_checkpoint(folder / "model", folder / "other", config);
+  expect_error(ErrorKind::bad_data,
+               "'model.layers.0.self_attn.qkv_proj.weight' has shape [128, 64], but config.json asks for [192, 64]",
+               [&] { open_checkpoint_model(folder / "other"); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Families, ::testing::ValuesIn(family_cases()),
+                         [](const auto& case_info) { return case_info.param.name; });
+
+// The reference itself, against PyTorch's logits of a trained model.
+TEST(PlainReference, GivesTheGoldenLogitsOfTheDemo) {
+  const fs::path root = ADZE_SOURCE_DIR;
+  const Json golden = Json::parse(read_file(root / "tests/model/golden/demo_llama_logits.json"));
+  const auto ids = golden.at("ids").get<std::vector<std::int32_t>>();
+  const MatrixD logits = reference_logits(root / "tests/models/demo-llama", ids);
+  const auto stride = golden.at("stride").get<std::size_t>();
+  for (const Json& expected : golden.at("rows")) {
+    const auto row = expected.at("position").get<std::size_t>();
+    const auto values = expected.at("logits").get<std::vector<double>>();
+    ASSERT_EQ(values.size() * stride, logits.cols());
+    for (std::size_t i = 0; i < values.size(); ++i) ASSERT_NEAR(logits(row, i * stride), values[i], 2e-4) << row;
+  }
+}
+
+TEST(PlainReference, RefusesTensorsThatItDoesNotUse) {
+  const Prepared& qwen3 = prepared(family_case("qwen3"));
+  const TempFolder altered;
+  Json config = family_case("qwen3").config;
+  config["model_type"] = "llama";
+  copy_checkpoint(qwen3.folder, altered.path(), config);
+  EXPECT_THROW(reference_logits(altered.path(), qwen3.ids), std::runtime_error);
+}
+
+TEST(RandomCheckpoint, IsTheSameForTheSameSeed) {
+  const FamilyCase family = family_case("gemma");
+  const TempFolder folder;
+  const auto weights = [&](const char* name, std::uint64_t seed) {
+    return read_file(write_random_checkpoint(folder / name, family.config, seed) / "model.safetensors");
+  };
+  const std::string first = weights("first", 1);
+  EXPECT_EQ(weights("second", 1), first);
+  EXPECT_NE(weights("third", 2), first);
+}
+
+}  // namespace
+}  // namespace adze

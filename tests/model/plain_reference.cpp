@@ -1,0 +1,376 @@
+#include "model/plain_reference.h"
+
+#include <bit>
+#include <cstring>
+#include <fstream>
+#include <initializer_list>
+#include <iterator>
+#include <map>
+#include <numbers>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace adze::testing {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+std::string bytes_of_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw std::runtime_error("cannot read " + path.string());
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct Tensor {
+  std::vector<std::size_t> shape;
+  std::vector<double> values;
+  bool used = false;
+};
+
+/// F32 and BF16, little-endian; a BF16 is the upper half of a F32.
+std::vector<double> values_of(const std::string& dtype, std::string_view bytes) {
+  if (dtype != "F32" && dtype != "BF16") throw std::runtime_error("dtype " + dtype);
+  const std::size_t size = dtype == "F32" ? 4 : 2;
+  std::vector<double> values;
+  for (std::size_t at = 0; at < bytes.size(); at += size) {
+    std::uint32_t bits = 0;
+    for (std::size_t i = 0; i < size; ++i)
+      bits |= std::uint32_t{static_cast<unsigned char>(bytes[at + i])} << (8 * (4 - size + i));
+    values.push_back(std::bit_cast<float>(bits));
+  }
+  return values;
+}
+
+/// A number of config.json; null is as good as absent.
+double number(const Json& object, const char* key, double otherwise) {
+  const auto at = object.find(key);
+  return at == object.end() || at->is_null() ? otherwise : at->get<double>();
+}
+
+std::size_t count(const Json& object, const char* key, std::size_t otherwise) {
+  return static_cast<std::size_t>(number(object, key, static_cast<double>(otherwise)));
+}
+
+void add(const MatrixD& y, MatrixD& x) {
+  for (std::size_t i = 0; i < x.values().size(); ++i) x.values()[i] += y.values()[i];
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+double gelu_tanh(double x) {
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+}
+
+/// c tanh(x / c), or x where there is no cap.
+double capped(double x, double cap) { return cap == 0 ? x : cap * std::tanh(x / cap); }
+
+/// Angles per position of the pairs of a head, and what cosines and sines are multiplied by.
+struct Rope {
+  std::vector<double> frequencies;
+  double factor = 1;
+};
+
+Rope plain_rope(double theta, std::size_t head_dim) {
+  Rope rope;
+  for (std::size_t i = 0; i < head_dim / 2; ++i)
+    rope.frequencies.push_back(std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim)));
+  return rope;
+}
+
+/// Llama 3.1: wavelengths above original / low are stretched by `factor`, those below original / high are not, and
+/// between them the frequency is a mixture that is linear in original / wavelength.
+void scale_llama3(const Json& scaling, Rope& rope) {
+  const double factor = scaling.at("factor"), low = scaling.at("low_freq_factor"),
+               high = scaling.at("high_freq_factor");
+  const double original = scaling.at("original_max_position_embeddings");
+  for (double& f : rope.frequencies) {
+    const double wavelength = 2 * std::numbers::pi / f;
+    if (wavelength > original / low) {
+      f /= factor;
+    } else if (wavelength >= original / high) {
+      const double share = (original / wavelength - low) / (high - low);
+      f = (1 - share) * f / factor + share * f;
+    }
+  }
+}
+
+/// YaRN (Peng et al. 2023, arXiv 2309.00071, section 3.2): pairs that turn more than beta_fast times in the original
+/// context stay, those that turn less than beta_slow times are stretched, with a ramp over the index between them.
+void scale_yarn(const Json& scaling, double theta, std::size_t head_dim, Rope& rope) {
+  const double factor = scaling.at("factor"), original = scaling.at("original_max_position_embeddings");
+  const auto dim = static_cast<double>(head_dim);
+  const auto index_that_turns = [&](double turns) {
+    return dim * std::log(original / (turns * 2 * std::numbers::pi)) / (2 * std::log(theta));
+  };
+  const double first = std::max(std::floor(index_that_turns(number(scaling, "beta_fast", 32))), 0.0);
+  double last = std::min(std::ceil(index_that_turns(number(scaling, "beta_slow", 1))), dim - 1);
+  if (first == last) last += 0.001;
+  for (std::size_t i = 0; i < rope.frequencies.size(); ++i) {
+    const double stretched = std::clamp((static_cast<double>(i) - first) / (last - first), 0.0, 1.0);
+    double& f = rope.frequencies[i];
+    f = stretched * f / factor + (1 - stretched) * f;
+  }
+  rope.factor = number(scaling, "attention_factor", factor > 1 ? 0.1 * std::log(factor) + 1 : 1);
+}
+
+class Reference {
+ public:
+  explicit Reference(const fs::path& folder) : config_(Json::parse(bytes_of_file(folder / "config.json"))) {
+    read_tensors(bytes_of_file(folder / "model.safetensors"));
+    family_ = config_.at("model_type").get<std::string>();
+    if (!is_any_of({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3"}))
+      throw std::runtime_error("model_type " + family_);
+    gemma_ = is_any_of({"gemma", "gemma2", "gemma3_text"});
+    heads_ = count(config_, "num_attention_heads", 0);
+    kv_heads_ = count(config_, "num_key_value_heads", heads_);
+    head_dim_ = count(config_, "head_dim", count(config_, "hidden_size", 0) / heads_);
+  }
+
+  MatrixD logits(std::span<const std::int32_t> ids) {
+    tokens_ = ids.size();
+    MatrixD x = embedded(ids);
+    const std::size_t layers = config_.at("num_hidden_layers");
+    for (std::size_t i = 0; i < layers; ++i) run_layer(i, x);
+    x = norm(x, "model.norm");
+    const bool tied = config_.value("tie_word_embeddings", gemma_);
+    MatrixD out = linear(x, tied ? "model.embed_tokens" : "lm_head");
+    const double cap = is_any_of({"gemma2", "gemma3_text"}) ? number(config_, "final_logit_softcapping", 0) : 0;
+    for (double& logit : out.values()) logit = capped(logit, cap);
+    for (const auto& [name, tensor] : tensors_)
+      if (!tensor.used) throw std::runtime_error("a " + family_ + " model has no use for " + name);
+    return out;
+  }
+
+ private:
+  bool is_any_of(std::initializer_list<const char*> families) const {
+    return std::ranges::find(families, family_) != families.end();
+  }
+
+  void read_tensors(const std::string& file) {
+    std::uint64_t header_bytes = 0;
+    for (std::size_t i = 0; i < 8; ++i)
+      header_bytes |= std::uint64_t{static_cast<unsigned char>(file.at(i))} << (8 * i);
+    const Json header = Json::parse(file.substr(8, header_bytes));
+    const std::string_view data = std::string_view(file).substr(8 + header_bytes);
+    for (const auto& [name, entry] : header.items()) {
+      if (name == "__metadata__") continue;
+      const std::size_t begin = entry.at("data_offsets").at(0), end = entry.at("data_offsets").at(1);
+      tensors_[name] = {entry.at("shape").get<std::vector<std::size_t>>(),
+                        values_of(entry.at("dtype").get<std::string>(), data.substr(begin, end - begin))};
+    }
+  }
+
+  const Tensor& tensor(const std::string& name) {
+    const auto at = tensors_.find(name);
+    if (at == tensors_.end()) throw std::runtime_error("no tensor " + name);
+    at->second.used = true;
+    return at->second;
+  }
+
+  /// y = x W^T + b, with a bias where the checkpoint has one.
+  MatrixD linear(const MatrixD& x, const std::string& module) {
+    const Tensor& weight = tensor(module + ".weight");
+    const std::size_t out = weight.shape.at(0), in = weight.shape.at(1);
+    if (in != x.cols()) throw std::runtime_error(module + " has another shape");
+    std::vector<double> bias(out);
+    if (tensors_.contains(module + ".bias")) bias = tensor(module + ".bias").values;
+    MatrixD y(x.rows(), out);
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t o = 0; o < out; ++o) {
+        double sum = bias.at(o);
+        for (std::size_t i = 0; i < in; ++i) sum += weight.values[o * in + i] * x(t, i);
+        y(t, o) = sum;
+      }
+    return y;
+  }
+
+  static MatrixD columns(const MatrixD& x, std::size_t first, std::size_t width) {
+    MatrixD part(x.rows(), width);
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t i = 0; i < width; ++i) part(t, i) = x(t, first + i);
+    return part;
+  }
+
+  /// RMSNorm of every run of as many elements as the weight has: a row, or each head of it. Gemma's multiplies by 1 +
+  /// w.
+  MatrixD norm(const MatrixD& x, const std::string& module) {
+    const std::vector<double>& weight = tensor(module + ".weight").values;
+    const std::size_t size = weight.size();
+    if (x.cols() % size != 0) throw std::runtime_error(module + " has another size");
+    const double eps = number(config_, "rms_norm_eps", 1e-6);
+    MatrixD y(x.shape());
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t begin = 0; begin < x.cols(); begin += size) {
+        double squares = 0;
+        for (std::size_t i = 0; i < size; ++i) squares += x(t, begin + i) * x(t, begin + i);
+        const double scale = 1 / std::sqrt(squares / static_cast<double>(size) + eps);
+        for (std::size_t i = 0; i < size; ++i)
+          y(t, begin + i) = x(t, begin + i) * scale * (gemma_ ? 1 + weight[i] : weight[i]);
+      }
+    return y;
+  }
+
+  MatrixD embedded(std::span<const std::int32_t> ids) {
+    const Tensor& table = tensor("model.embed_tokens.weight");
+    const std::size_t hidden = table.shape.at(1);
+    MatrixD x(ids.size(), hidden);
+    for (std::size_t t = 0; t < ids.size(); ++t)
+      for (std::size_t i = 0; i < hidden; ++i) {
+        x(t, i) = table.values.at(static_cast<std::size_t>(ids[t]) * hidden + i);
+        if (gemma_) x(t, i) *= std::sqrt(static_cast<double>(hidden));
+      }
+    return x;
+  }
+
+  /// Which tokens a layer sees: itself and the window - 1 before it; 0: all before it.
+  std::size_t window(std::size_t layer) const {
+    const std::size_t width = count(config_, "sliding_window", 0);
+    if (is_any_of({"mistral", "phi3"})) return width;
+    if (is_any_of({"qwen2", "qwen3"})) {
+      const bool slides =
+          config_.value("use_sliding_window", false) && layer >= count(config_, "max_window_layers", 28);
+      return slides ? width : 0;
+    }
+    return slides(layer) ? width : 0;
+  }
+
+  /// Of the families whose layers differ.
+  bool slides(std::size_t layer) const {
+    if (!is_any_of({"gemma2", "gemma3_text"})) return false;
+    if (config_.contains("layer_types")) return config_.at("layer_types").at(layer) == "sliding_attention";
+    if (family_ == "gemma2") return layer % 2 == 0;
+    return (layer + 1) % count(config_, "sliding_window_pattern", 6) != 0;
+  }
+
+  Rope rope(std::size_t layer) const {
+    if (family_ == "gemma3_text" && slides(layer))
+      return plain_rope(number(config_, "rope_local_base_freq", 10000), head_dim_);
+    const double theta = number(config_, "rope_theta", 10000);
+    Rope rope = plain_rope(theta, head_dim_);
+    if (!config_.contains("rope_scaling") || config_.at("rope_scaling").is_null()) return rope;
+    const Json& scaling = config_.at("rope_scaling");
+    const std::string kind = scaling.contains("rope_type") ? scaling.at("rope_type") : scaling.at("type");
+    if (kind == "linear")
+      for (double& f : rope.frequencies) f /= scaling.at("factor").get<double>();
+    else if (kind == "llama3")
+      scale_llama3(scaling, rope);
+    else if (kind == "yarn")
+      scale_yarn(scaling, theta, head_dim_, rope);
+    else if (kind == "longrope")
+      scale_longrope(scaling, rope);
+    else
+      throw std::runtime_error("RoPE " + kind);
+    return rope;
+  }
+
+  /// Phi-3: a list of divisors for texts within the original context, and another for longer ones (LongRoPE, arXiv
+  /// 2402.13753).
+  void scale_longrope(const Json& scaling, Rope& rope) const {
+    const double original = config_.at("original_max_position_embeddings");
+    const Json& divisors = scaling.at(static_cast<double>(tokens_) > original ? "long_factor" : "short_factor");
+    for (std::size_t i = 0; i < rope.frequencies.size(); ++i) rope.frequencies[i] /= divisors.at(i).get<double>();
+    const double factor = config_.at("max_position_embeddings").get<double>() / original;
+    rope.factor = std::sqrt(1 + std::log(factor) / std::log(original));
+  }
+
+  /// Pairs (i, i + head_dim / 2) of every head turn by position times frequency.
+  void rotate(const Rope& rope, MatrixD& x) const {
+    const std::size_t half = head_dim_ / 2;
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t head = 0; head < x.cols(); head += head_dim_)
+        for (std::size_t i = 0; i < half; ++i) {
+          const double angle = static_cast<double>(t) * rope.frequencies[i];
+          const double cosine = rope.factor * std::cos(angle), sine = rope.factor * std::sin(angle);
+          const double a = x(t, head + i), b = x(t, head + i + half);
+          x(t, head + i) = a * cosine - b * sine;
+          x(t, head + i + half) = b * cosine + a * sine;
+        }
+  }
+
+  MatrixD attention(const MatrixD& x, std::size_t layer) {
+    const std::string module = "model.layers." + std::to_string(layer) + ".self_attn.";
+    const std::size_t q_width = heads_ * head_dim_, kv_width = kv_heads_ * head_dim_;
+    const bool fused = family_ == "phi3";
+    const MatrixD all = fused ? linear(x, module + "qkv_proj") : MatrixD();
+    MatrixD q = fused ? columns(all, 0, q_width) : linear(x, module + "q_proj");
+    MatrixD k = fused ? columns(all, q_width, kv_width) : linear(x, module + "k_proj");
+    const MatrixD v = fused ? columns(all, q_width + kv_width, kv_width) : linear(x, module + "v_proj");
+    if (is_any_of({"qwen3", "gemma3_text", "olmo2"})) {  // of each head, in OLMo 2 of all heads together
+      q = norm(q, module + "q_norm");
+      k = norm(k, module + "k_norm");
+    }
+    rotate(rope(layer), q);
+    rotate(rope(layer), k);
+    MatrixD mix(x.rows(), heads_ * head_dim_);
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t h = 0; h < heads_; ++h) mix_head(q, k, v, layer, t, h, mix);
+    return linear(mix, module + "o_proj");
+  }
+
+  /// What token t takes of the tokens it sees, at head h.
+  void mix_head(const MatrixD& q, const MatrixD& k, const MatrixD& v, std::size_t layer, std::size_t t, std::size_t h,
+                MatrixD& mix) const {
+    const auto dim = static_cast<double>(head_dim_);
+    const bool has_settings = is_any_of({"gemma2", "gemma3_text"});
+    const double scale = 1 / std::sqrt(has_settings ? number(config_, "query_pre_attn_scalar", dim) : dim);
+    const double cap = has_settings ? number(config_, "attn_logit_softcapping", 0) : 0;
+    const std::size_t width = window(layer);
+    const std::size_t begin = width > 0 && t + 1 > width ? t + 1 - width : 0;
+    const std::size_t from = h * head_dim_, group = h / (heads_ / kv_heads_) * head_dim_;
+    std::vector<double> weights;
+    double sum = 0;
+    for (std::size_t s = begin; s <= t; ++s) {
+      double score = 0;
+      for (std::size_t i = 0; i < head_dim_; ++i) score += q(t, from + i) * k(s, group + i);
+      weights.push_back(std::exp(capped(score * scale, cap)));  // far from where double overflows
+      sum += weights.back();
+    }
+    for (std::size_t s = begin; s <= t; ++s)
+      for (std::size_t i = 0; i < head_dim_; ++i) mix(t, from + i) += weights[s - begin] / sum * v(s, group + i);
+  }
+
+  MatrixD mlp(const MatrixD& x, std::size_t layer) {
+    const std::string module = "model.layers." + std::to_string(layer) + ".mlp.";
+    const bool fused = family_ == "phi3";
+    const MatrixD both = fused ? linear(x, module + "gate_up_proj") : MatrixD();
+    const MatrixD gate = fused ? columns(both, 0, both.cols() / 2) : linear(x, module + "gate_proj");
+    MatrixD inner = fused ? columns(both, both.cols() / 2, both.cols() / 2) : linear(x, module + "up_proj");
+    for (std::size_t i = 0; i < inner.values().size(); ++i)
+      inner.values()[i] *= gemma_ ? gelu_tanh(gate.values()[i]) : silu(gate.values()[i]);
+    return linear(inner, module + "down_proj");
+  }
+
+  void run_layer(std::size_t layer, MatrixD& x) {
+    const std::string module = "model.layers." + std::to_string(layer) + ".";
+    if (family_ == "olmo2") {
+      add(norm(attention(x, layer), module + "post_attention_layernorm"), x);
+      add(norm(mlp(x, layer), module + "post_feedforward_layernorm"), x);
+    } else if (is_any_of({"gemma2", "gemma3_text"})) {
+      const MatrixD mixed = attention(norm(x, module + "input_layernorm"), layer);
+      add(norm(mixed, module + "post_attention_layernorm"), x);
+      const MatrixD made = mlp(norm(x, module + "pre_feedforward_layernorm"), layer);
+      add(norm(made, module + "post_feedforward_layernorm"), x);
+    } else {
+      add(attention(norm(x, module + "input_layernorm"), layer), x);
+      add(mlp(norm(x, module + "post_attention_layernorm"), layer), x);
+    }
+  }
+
+  Json config_;
+  std::map<std::string, Tensor> tensors_;
+  std::string family_;
+  bool gemma_ = false;
+  std::size_t heads_ = 0, kv_heads_ = 0, head_dim_ = 0, tokens_ = 0;
+};
+
+}  // namespace
+
+MatrixD reference_logits(const fs::path& folder, std::span<const std::int32_t> ids) {
+  return Reference(folder).logits(ids);
+}
+
+}  // namespace adze::testing

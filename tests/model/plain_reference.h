@@ -1,0 +1,62 @@
+// A second opinion on what decoders compute: the forward pass of every family in double, written from its published
+// definition as plainly as possible, one loop per sum. It reads config.json and the safetensors file by itself and
+// shares no code with lib/model or lib/checkpoint, so that an error of one is not an error of both.
+//
+// Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2, Gemma 3 (text) and OLMo 2; RoPE plain, linear, llama3 and yarn. Slow:
+// for small models. Reads one model.safetensors in F32 or BF16 and the config keys of Transformers 4.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+#include "base/matrix.h"
+
+namespace adze::testing {
+
+/// Logits after every token: [ids.size() x vocab]. Throws for an unknown model_type or RoPE, a missing tensor, and a
+/// tensor in the file that the pass has not used.
+MatrixD reference_logits(const std::filesystem::path& folder, std::span<const std::int32_t> ids);
+
+/// Logarithm of the softmax of every row.
+template <typename T>
+MatrixD log_probabilities(const Matrix<T>& logits) {
+  MatrixD out(logits.shape());
+  for (std::size_t r = 0; r < logits.rows(); ++r) {
+    const double largest = *std::ranges::max_element(logits.row(r));
+    double sum = 0;
+    for (const T logit : logits.row(r)) sum += std::exp(logit - largest);
+    for (std::size_t c = 0; c < logits.cols(); ++c) out(r, c) = logits(r, c) - largest - std::log(sum);
+  }
+  return out;
+}
+
+/// Mean over rows of the entropy, in nats.  logs: log_probabilities().
+inline double mean_entropy(const MatrixD& logs) {
+  double total = 0;
+  for (const double p : logs.values()) total -= std::exp(p) * p;
+  return total / static_cast<double>(logs.rows());
+}
+
+/// The largest |a - b|; infinite where one is not a number. Equal shapes.
+template <typename A, typename B>
+double largest_difference(const Matrix<A>& a, const Matrix<B>& b) {
+  if (a.shape() != b.shape()) return INFINITY;
+  double largest = 0;
+  for (std::size_t i = 0; i < a.values().size(); ++i) {
+    const double difference = std::abs(static_cast<double>(a.values()[i]) - static_cast<double>(b.values()[i]));
+    if (!(difference <= largest)) largest = std::isnan(difference) ? INFINITY : difference;
+  }
+  return largest;
+}
+
+/// Largest minus smallest value.
+template <typename T>
+double range_of(const Matrix<T>& matrix) {
+  const auto [smallest, largest] = std::ranges::minmax_element(matrix.values());
+  return static_cast<double>(*largest) - static_cast<double>(*smallest);
+}
+
+}  // namespace adze::testing

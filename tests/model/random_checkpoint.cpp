@@ -1,0 +1,361 @@
+#include "model/random_checkpoint.h"
+
+#include <cmath>
+#include <fstream>
+#include <stdexcept>
+
+#include "base/random.h"
+#include "model/plain_reference.h"
+
+namespace adze::testing {
+namespace {
+
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr std::size_t kVocab = 4096;  // of the demo checkpoint's tokenizer
+
+/// What config.json of all families has.
+Json common(const char* hf_class, const char* model_type, std::size_t layers = 3, std::size_t head_dim = 16) {
+  return {{"architectures", Json::array({hf_class})},
+          {"model_type", model_type},
+          {"attention_dropout", 0.0},
+          {"bos_token_id", 0},
+          {"eos_token_id", 1},
+          {"head_dim", head_dim},
+          {"hidden_size", 64},
+          {"initializer_range", 0.02},
+          {"intermediate_size", 96},
+          {"max_position_embeddings", 256},
+          {"num_attention_heads", 4},
+          {"num_hidden_layers", layers},
+          {"num_key_value_heads", 2},
+          {"rms_norm_eps", 1e-6},
+          {"rope_theta", 10000.0},
+          {"torch_dtype", "float32"},
+          {"transformers_version", "4.52.0"},
+          {"use_cache", true},
+          {"vocab_size", kVocab}};
+}
+
+Json with(Json config, const Json& changes) {
+  config.update(changes);
+  return config;
+}
+
+Json llama(const Json& changes = Json::object()) {
+  return with(with(common("LlamaForCausalLM", "llama"), {{"attention_bias", false},
+                                                         {"hidden_act", "silu"},
+                                                         {"mlp_bias", false},
+                                                         {"pretraining_tp", 1},
+                                                         {"rms_norm_eps", 1e-5},
+                                                         {"rope_scaling", nullptr},
+                                                         {"tie_word_embeddings", false}}),
+              changes);
+}
+
+Json mistral() {
+  return with(common("MistralForCausalLM", "mistral"),
+              {{"hidden_act", "silu"}, {"rms_norm_eps", 1e-5}, {"sliding_window", 20}, {"tie_word_embeddings", false}});
+}
+
+/// As published: no head_dim, no word of the biases, and a window that is not in force.
+Json qwen2(bool tied) {
+  Json config = with(common("Qwen2ForCausalLM", "qwen2"), {{"hidden_act", "silu"},
+                                                           {"max_window_layers", 0},
+                                                           {"rope_theta", 1000000.0},
+                                                           {"sliding_window", 16},
+                                                           {"tie_word_embeddings", tied},
+                                                           {"use_sliding_window", false}});
+  config.erase("head_dim");
+  return config;
+}
+
+Json qwen3() {
+  return with(common("Qwen3ForCausalLM", "qwen3", 3, 32), {{"attention_bias", false},
+                                                           {"hidden_act", "silu"},
+                                                           {"max_window_layers", 3},
+                                                           {"rope_scaling", nullptr},
+                                                           {"rope_theta", 1000000.0},
+                                                           {"sliding_window", nullptr},
+                                                           {"tie_word_embeddings", false},
+                                                           {"use_sliding_window", false}});
+}
+
+/// As published: a hidden_act that does not count, and no word of the tied head.
+Json gemma() {
+  return with(common("GemmaForCausalLM", "gemma", 3, 32), {{"attention_bias", false},
+                                                           {"hidden_act", "gelu"},
+                                                           {"hidden_activation", "gelu_pytorch_tanh"},
+                                                           {"pad_token_id", 0},
+                                                           {"rope_scaling", nullptr}});
+}
+
+/// Scores are capped lower than in published models (50), so that the cap shows.
+Json gemma2() {
+  return with(common("Gemma2ForCausalLM", "gemma2", 3, 32), {{"attention_bias", false},
+                                                             {"attn_logit_softcapping", 10.0},
+                                                             {"cache_implementation", "hybrid"},
+                                                             {"final_logit_softcapping", 30.0},
+                                                             {"hidden_act", "gelu_pytorch_tanh"},
+                                                             {"hidden_activation", "gelu_pytorch_tanh"},
+                                                             {"pad_token_id", 0},
+                                                             {"query_pre_attn_scalar", 32},
+                                                             {"sliding_window", 16}});
+}
+
+/// Without the keys that say which layers slide. Seven layers: with a pattern of 6 the sixth sees all tokens.
+Json gemma3() {
+  return with(common("Gemma3ForCausalLM", "gemma3_text", 7, 32),
+              {{"attention_bias", false},
+               {"attn_logit_softcapping", nullptr},
+               {"cache_implementation", "hybrid"},
+               {"final_logit_softcapping", nullptr},
+               {"hidden_activation", "gelu_pytorch_tanh"},
+               {"pad_token_id", 0},
+               {"query_pre_attn_scalar", 32},
+               {"rope_local_base_freq", 10000.0},
+               {"rope_scaling", Json{{"factor", 2.0}, {"rope_type", "linear"}}},
+               {"rope_theta", 1000000.0},
+               {"sliding_window", 16}});
+}
+
+/// What Transformers writes since it names the kind of attention of each layer.
+Json gemma3_layer_types() {
+  Json types = Json::array();
+  for (int i = 0; i < 7; ++i) types.push_back(i == 5 ? "full_attention" : "sliding_attention");
+  return with(gemma3(), {{"layer_types", types}});
+}
+
+/// Its matrices are fused: q, k and v; gate and up.
+Json phi3(const Json& changes) {
+  Json config = with(common("Phi3ForCausalLM", "phi3"), {{"attention_bias", false},
+                                                         {"hidden_act", "silu"},
+                                                         {"original_max_position_embeddings", 64},
+                                                         {"pad_token_id", 1},
+                                                         {"rms_norm_eps", 1e-5},
+                                                         {"rope_scaling", nullptr},
+                                                         {"sliding_window", 20},
+                                                         {"tie_word_embeddings", false}});
+  config.erase("head_dim");
+  return with(config, changes);
+}
+
+Json olmo2() {
+  Json config = with(common("Olmo2ForCausalLM", "olmo2"), {{"attention_bias", false},
+                                                           {"hidden_act", "silu"},
+                                                           {"pad_token_id", 1},
+                                                           {"rope_scaling", nullptr},
+                                                           {"rope_theta", 500000.0},
+                                                           {"tie_word_embeddings", false}});
+  config.erase("head_dim");
+  return config;
+}
+
+// Of head_dim 16 the first pair keeps its frequency, some lie between, the others are divided.
+const Json kLlama3Rope = {{"factor", 8.0},
+                          {"high_freq_factor", 4.0},
+                          {"low_freq_factor", 1.0},
+                          {"original_max_position_embeddings", 64},
+                          {"rope_type", "llama3"}};
+// 4 * 64 = max_position_embeddings: some versions of Transformers take their ratio for the factor.
+const Json kYarnRope = {{"factor", 4.0}, {"original_max_position_embeddings", 64}, {"rope_type", "yarn"}};
+
+// Of the 8 pairs of head_dim 16, for texts up to original_max_position_embeddings and for longer ones.
+const Json kLongRope = {{"long_factor", {1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0}},
+                        {"short_factor", {1.0, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5}},
+                        {"type", "longrope"}};
+
+/// Tensors of a safetensors file, each with random values from a stream of its name.
+class RandomTensors {
+ public:
+  /// norm_offset: what the family adds to a norm's stored weight.
+  RandomTensors(std::uint64_t seed, double norm_offset) : seed_(seed), norm_offset_(norm_offset) {}
+
+  /// A product keeps the scale of its input, times `gain`.
+  void matrix(const std::string& name, std::size_t out, std::size_t in, double gain) {
+    const double deviation = gain / std::sqrt(static_cast<double>(in));
+    add(name, {out, in}, [&](RandomStream& random) { return deviation * random.normal(); });
+  }
+  void bias(const std::string& name, std::size_t size) {
+    add(name, {size}, [](RandomStream& random) { return 0.3 * random.normal(); });
+  }
+  /// either_sign: half of the gains are negative.
+  void norm(const std::string& name, std::size_t size, double gain = 1, bool either_sign = false) {
+    add(name, {size}, [&](RandomStream& random) {
+      const double sign = either_sign && random.below(2) == 0 ? -1 : 1;
+      return sign * gain * (1 + 0.2 * random.normal()) - norm_offset_;
+    });
+  }
+
+  void write(const fs::path& path) const {
+    Json header = header_;
+    header["__metadata__"] = {{"format", "pt"}};
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    std::string length(8, '\0');
+    for (std::size_t i = 0; i < length.size(); ++i) length[i] = static_cast<char>((text.size() >> (8 * i)) & 0xFF);
+    std::ofstream(path, std::ios::binary) << length << text << data_;
+  }
+
+ private:
+  template <typename Value>
+  void add(const std::string& name, const std::vector<std::size_t>& shape, const Value& value) {
+    std::size_t count = 1;
+    for (const std::size_t size : shape) count *= size;
+    RandomStream random(seed_, name);
+    std::vector<float> values(count);
+    for (float& v : values) v = static_cast<float>(value(random));
+    const std::size_t begin = data_.size();
+    data_.append(reinterpret_cast<const char*>(values.data()), count * sizeof(float));
+    header_[name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", Json::array({begin, data_.size()})}};
+  }
+
+  std::uint64_t seed_;
+  double norm_offset_;
+  Json header_ = Json::object();
+  std::string data_;
+};
+
+struct Sizes {
+  explicit Sizes(const Json& config)
+      : hidden(config.at("hidden_size")),
+        ffn(config.at("intermediate_size")),
+        layers(config.at("num_hidden_layers")),
+        heads(config.at("num_attention_heads")),
+        kv_heads(config.at("num_key_value_heads")),
+        head_dim(config.value("head_dim", hidden / heads)) {}
+  std::size_t hidden, ffn, layers, heads, kv_heads, head_dim;
+};
+
+void add_attention(RandomTensors& tensors, const std::string& block, const std::string& family, const Sizes& sizes) {
+  const std::size_t q = sizes.heads * sizes.head_dim, kv = sizes.kv_heads * sizes.head_dim;
+  if (family == "phi3") {
+    tensors.matrix(block + "self_attn.qkv_proj.weight", q + 2 * kv, sizes.hidden, 1.25);
+    tensors.matrix(block + "self_attn.o_proj.weight", sizes.hidden, q, 3);
+    return;
+  }
+  // Scores of standard deviation 1.25^2: a token attends to a few others more than to the rest. What they give is
+  // averaged, so values and outputs are made larger in return.
+  constexpr double kScoreGain = 1.25, kOutputGain = 2;
+  tensors.matrix(block + "self_attn.q_proj.weight", q, sizes.hidden, kScoreGain);
+  tensors.matrix(block + "self_attn.k_proj.weight", kv, sizes.hidden, kScoreGain);
+  tensors.matrix(block + "self_attn.v_proj.weight", kv, sizes.hidden, kOutputGain);
+  tensors.matrix(block + "self_attn.o_proj.weight", sizes.hidden, q, kOutputGain);
+  if (family == "qwen2") {
+    tensors.bias(block + "self_attn.q_proj.bias", q);
+    tensors.bias(block + "self_attn.k_proj.bias", kv);
+    tensors.bias(block + "self_attn.v_proj.bias", kv);
+  }
+  if (family == "qwen3" || family == "gemma3_text") {
+    tensors.norm(block + "self_attn.q_norm.weight", sizes.head_dim, kScoreGain);
+    tensors.norm(block + "self_attn.k_norm.weight", sizes.head_dim, kScoreGain);
+  }
+  if (family == "olmo2") {
+    tensors.norm(block + "self_attn.q_norm.weight", q, kScoreGain);
+    tensors.norm(block + "self_attn.k_norm.weight", kv, kScoreGain);
+  }
+}
+
+void add_block(RandomTensors& tensors, const std::string& block, const std::string& family, const Sizes& sizes) {
+  if (family != "olmo2") tensors.norm(block + "input_layernorm.weight", sizes.hidden);
+  add_attention(tensors, block, family, sizes);
+  tensors.norm(block + "post_attention_layernorm.weight", sizes.hidden);
+  if (family == "gemma2" || family == "gemma3_text")
+    tensors.norm(block + "pre_feedforward_layernorm.weight", sizes.hidden);
+  if (family == "phi3") {
+    tensors.matrix(block + "mlp.gate_up_proj.weight", 2 * sizes.ffn, sizes.hidden, 1.25);
+  } else {
+    tensors.matrix(block + "mlp.gate_proj.weight", sizes.ffn, sizes.hidden, 1.5);
+    tensors.matrix(block + "mlp.up_proj.weight", sizes.ffn, sizes.hidden, 1);
+  }
+  tensors.matrix(block + "mlp.down_proj.weight", sizes.hidden, sizes.ffn, 1.5);
+  if (family == "gemma2" || family == "gemma3_text" || family == "olmo2")
+    tensors.norm(block + "post_feedforward_layernorm.weight", sizes.hidden);
+}
+
+/// head_gain: standard deviation of the logits, before a cap.
+void write_weights(const fs::path& path, const Json& config, std::uint64_t seed, double head_gain) {
+  const std::string family = config.at("model_type");
+  const bool is_gemma = family.starts_with("gemma");
+  const bool tied = config.value("tie_word_embeddings", is_gemma);
+  const Sizes sizes(config);
+  RandomTensors tensors(seed, is_gemma ? 1 : 0);
+  const double embedding_gain = tied ? head_gain : std::sqrt(static_cast<double>(sizes.hidden));
+  tensors.matrix("model.embed_tokens.weight", kVocab, sizes.hidden, embedding_gain);
+  for (std::size_t i = 0; i < sizes.layers; ++i)
+    add_block(tensors, "model.layers." + std::to_string(i) + ".", family, sizes);
+  // States resemble the row they came from. Under a tied head each token would predict itself and nothing else; with
+  // gains of both signs the resemblance is gone.
+  tensors.norm("model.norm.weight", sizes.hidden, 1, tied);
+  if (!tied) tensors.matrix("lm_head.weight", kVocab, sizes.hidden, head_gain);
+  tensors.write(path);
+}
+
+fs::path demo_file(const char* name) { return fs::path(ADZE_SOURCE_DIR) / "tests/models/demo-llama" / name; }
+
+void write_config(const fs::path& folder, const Json& config) {
+  std::ofstream(folder / "config.json") << config.dump(2) << '\n';
+}
+
+}  // namespace
+
+std::vector<FamilyCase> family_cases() {
+  return {{"llama", llama()},
+          {"llama_llama3_rope", llama({{"rope_theta", 500000.0}, {"rope_scaling", kLlama3Rope}})},
+          {"llama_linear_rope", llama({{"rope_scaling", Json{{"factor", 2.0}, {"type", "linear"}}}})},
+          {"llama_yarn_rope", llama({{"rope_scaling", kYarnRope}})},
+          {"mistral", mistral()},
+          {"qwen2", qwen2(false)},
+          {"qwen2_tied", qwen2(true)},
+          {"qwen3", qwen3()},
+          {"gemma", gemma()},
+          {"gemma2", gemma2()},
+          {"gemma3", with(gemma3(), {{"sliding_window_pattern", 6}})},
+          {"gemma3_layer_types", gemma3_layer_types()},
+          {"phi3", phi3({{"sliding_window", nullptr}})},
+          {"phi3_longrope", phi3({{"rope_scaling", kLongRope}})},
+          {"olmo2", olmo2()}};
+}
+
+FamilyCase family_case(std::string_view name) {
+  for (FamilyCase& family : family_cases())
+    if (family.name == name) return family;
+  throw std::out_of_range("no family case '" + std::string(name) + "'");
+}
+
+fs::path write_random_checkpoint(const fs::path& folder, const Json& config, std::uint64_t seed) {
+  fs::create_directories(folder);
+  for (const char* const name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"})
+    fs::copy_file(demo_file(name), folder / name, fs::copy_options::overwrite_existing);
+  write_config(folder, config);
+
+  RandomStream random(seed, "text");
+  std::vector<std::int32_t> ids(48);
+  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random.below(kVocab));
+  const auto entropy_with = [&](double head_gain) {
+    write_weights(folder / "model.safetensors", config, seed, head_gain);
+    return mean_entropy(log_probabilities(reference_logits(folder, ids)));
+  };
+  // Beyond a quarter of a cap, more and more logits are cut off, and the entropy grows again.
+  const double cap = config.contains("final_logit_softcapping") && config["final_logit_softcapping"].is_number()
+                         ? config["final_logit_softcapping"].get<double>()
+                         : 128;
+  double low = 0.5, high = cap / 4;
+  for (int step = 0; step < 8; ++step) {  // down to 64^(1/256), 1.6%
+    const double middle = std::sqrt(low * high);
+    (entropy_with(middle) > kMeanEntropy ? low : high) = middle;
+  }
+  write_weights(folder / "model.safetensors", config, seed, high);
+  return folder;
+}
+
+fs::path copy_checkpoint(const fs::path& from, const fs::path& to, const Json& config) {
+  fs::create_directories(to);
+  for (const fs::directory_entry& entry : fs::directory_iterator(from))
+    fs::copy_file(entry.path(), to / entry.path().filename(), fs::copy_options::overwrite_existing);
+  write_config(to, config);
+  return to;
+}
+
+}  // namespace adze::testing

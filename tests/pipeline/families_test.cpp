@@ -1,0 +1,146 @@
+// Every family through the whole of a run: compressed, stopped and gone on with, on several threads, exported, opened
+// again; and what transforms fold into it.
+#include <gtest/gtest.h>
+
+#include "base/parallel.h"
+#include "export/exporter.h"
+#include "export/gguf/metadata.h"
+#include "model/logits.h"
+#include "model/plain_reference.h"
+#include "model/random_checkpoint.h"
+#include "pipeline/model_description.h"
+#include "pipeline/pipeline_testing.h"
+
+namespace adze {
+namespace {
+
+using namespace testing;
+namespace fs = std::filesystem;
+
+constexpr std::uint64_t kSeed = 20;
+
+const std::string kInt4 =
+    "schemes: { w: { grid: int4, group: 32, symmetric: true, solver: gptq } }\n"
+    "rules: [ { modules: layers.**, scheme: w } ]\n";
+
+class FamilyRuns : public ::testing::TestWithParam<FamilyCase> {
+ protected:
+  void SetUp() override { write_random_checkpoint(model(), GetParam().config, kSeed); }
+
+  fs::path model() const { return folder / "model"; }
+  bool has_gguf() const { return !gguf_refuses(open_model(model()).architecture()); }
+  /// All formats that can say the family.
+  std::string exports() const {
+    return std::string("export: [ { format: pack, file: m.adze }, { format: compressed-tensors, file: ct }") +
+           (has_gguf() ? ", { format: gguf, file: m.gguf } ]\n" : " ]\n");
+  }
+
+  TempFolder folder;
+  const std::vector<std::int32_t> ids = random_ids(60, 4096);
+};
+
+/// Stops a run at the beginning of its second block.
+class StopAtSecondBlock final : public Progress {
+ public:
+  void update(std::uint64_t done) override {
+    if (done == 1) throw Error(ErrorKind::stopped, "stopped by the test");
+  }
+};
+
+TEST_P(FamilyRuns, CompressResumeExportAndOpenAgain) {
+  const std::string text = recipe_of(kInt4 + exports());
+  set_thread_count(1);
+  run_recipe(text, model(), folder / "out");
+  set_thread_count(2);
+  {
+    const Prepared prepared(text, model());
+    CompressOptions options;
+    options.out = folder / "again";
+    StopAtSecondBlock stop;
+    EXPECT_ANY_THROW(compress(prepared.run, options, stop));
+    EXPECT_FALSE(fs::exists(folder / "again" / kManifestName));
+  }
+  run_recipe(text, model(), folder / "again");
+  set_thread_count(0);
+  EXPECT_EQ(read_file(folder / "out" / kManifestName), read_file(folder / "again" / kManifestName));
+
+  const MatrixF original = logits_of(*open_model(model()).weights, ids);
+  const MatrixF stored = logits_of(*open_model(folder / "out").weights, ids);
+  const double moved = largest_difference(stored, original);
+  EXPECT_GT(moved, 1e-3) << "nothing was rounded";
+  EXPECT_LT(moved, 0.7 * range_of(original));
+  std::vector<const char*> files = {"out/m.adze", "out/ct"};
+  if (has_gguf()) files.push_back("out/m.gguf");
+  for (const char* const file : files) {
+    const auto opened = open_model(folder / file);
+    const std::size_t tokens = GetParam().name == "mistral" ? 20 : ids.size();  // GGUF has no window there
+    const std::vector<std::int32_t> some(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(tokens));
+    EXPECT_LT(
+        largest_difference(logits_of(*opened.weights, some), logits_of(*open_model(folder / "out").weights, some)),
+        1e-5 * range_of(original))
+        << file;
+  }
+}
+
+/// The model after a transform that folds in, all weights in floats.
+MatrixF transformed_logits(const fs::path& model, const fs::path& out, const std::string& transform,
+                           const std::vector<std::int32_t>& ids) {
+  run_recipe(recipe_of("transform: [ " + transform + " ]\n" + "rules: [ { modules: \"**\", store: f32 } ]\n"), model,
+             out);
+  return logits_of(*open_model(out).weights, ids);
+}
+
+TEST_P(FamilyRuns, TransformsFoldInOrAreRefusedWithTheReason) {
+  const auto opened = open_model(model());
+  const MatrixF original = logits_of(*opened.weights, ids);
+  const double tolerance = 2e-3 * range_of(original);
+  const ModelDescription description = describe_model(opened.architecture());
+  const auto reason_against = [&](std::string_view name) {
+    return std::ranges::find(description.abilities, name, &Ability::name)->reason;
+  };
+  if (const std::string reason = reason_against("rotate"); reason.empty())
+    EXPECT_LT(
+        largest_difference(transformed_logits(model(), folder / "rotated", "{ kind: rotate, seed: 3 }", ids), original),
+        tolerance);
+  else
+    EXPECT_THAT(refusal(recipe_of("transform: [ { kind: rotate } ]\n" + kInt4), model()), ::testing::HasSubstr("norm"));
+  EXPECT_LT(
+      largest_difference(
+          transformed_logits(model(), folder / "heads", "{ kind: rotate, residual: false, seed: 3 }", ids), original),
+      tolerance);
+  EXPECT_LT(largest_difference(transformed_logits(model(), folder / "awq", "{ kind: awq }", ids), original), tolerance);
+}
+
+TEST_P(FamilyRuns, ADescriptionNamesEveryTensorOfABlock) {
+  const Architecture architecture = open_model(model()).architecture();
+  const std::string text = text_of(describe_model(architecture));
+  for (const TensorSpec& spec : expected_tensors(architecture)) {
+    if (spec.block != std::size_t{0} || spec.role == TensorRole::bias) continue;
+    EXPECT_THAT(text, ::testing::HasSubstr(spec.module.substr(std::string("layers.0.").size()))) << text;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FamilyRuns, ::testing::ValuesIn(family_cases()),
+                         [](const auto& case_info) { return case_info.param.name; });
+
+TEST(UnknownArchitecture, IsNamedAndMayBeTakenForAKnownOne) {
+  const TempFolder folder;
+  nlohmann::json config = family_case("llama").config;
+  config["architectures"] = {"LarchForCausalLM"};
+  write_random_checkpoint(folder / "model", family_case("llama").config, kSeed);
+  copy_checkpoint(folder / "model", folder / "larch", config);
+  expect_error(ErrorKind::bad_data, "'LarchForCausalLM' is not supported", [&] { open_model(folder / "larch"); });
+  expect_error(ErrorKind::bad_data, "--like", [&] { open_model(folder / "larch"); });
+  OpenModelOptions options;
+  options.like = "LlamaForCausalLM";
+  const OpenedModel taken = open_model(folder / "larch", options);
+  EXPECT_EQ(taken.architecture(), open_model(folder / "model").architecture());
+  options.like = "Qwen3ForCausalLM";
+  expect_error(ErrorKind::bad_data, "self_attn.q_norm.weight' is missing",
+               [&] { open_model(folder / "larch", options); });
+  options.like = "Llama";
+  expect_error(ErrorKind::bad_data, "'Llama' is not supported", [&] { open_model(folder / "larch", options); });
+}
+
+}  // namespace
+}  // namespace adze

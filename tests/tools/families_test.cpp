@@ -1,0 +1,76 @@
+// Families through the programs: what a model is said to be, a store of an architecture that is taken for a known one,
+// and every family imported, measured and judged.
+#include <nlohmann/json.hpp>
+
+#include "model/random_checkpoint.h"
+#include "tools/tools_testing.h"
+
+namespace adze::testing {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::uint64_t kSeed = 20;
+
+ProgramResult import(std::vector<std::string> arguments) { return run_program("adze-import", std::move(arguments)); }
+
+TEST(Describe, ShowsATreeSettingsAndWhatMayBeDone) {
+  const TempFolder folder;
+  const std::string model = write_random_checkpoint(folder / "gemma2", family_case("gemma2").config, kSeed).string();
+  const ProgramResult shown = import({model, "--describe"});
+  expect_exit(shown, 0);
+  for (const char* const words :
+       {"Gemma2ForCausalLM (gemma2 in GGUF)", "embed_tokens", "4096 x 64", "the head too", "layers.0 ... layers.2",
+        "self_attn.q_proj", "post_feedforward_layernorm", "norm of down's output, before it joins the states",
+        "window of 16 tokens, but in layers 1", "scores capped at 10", "norms multiply by 1 + weight",
+        "can export gguf", "cannot rotate: rotate: Gemma2ForCausalLM has norms behind attention and FFN",
+        "cannot export onnx"})
+    EXPECT_THAT(shown.out, ::testing::HasSubstr(words));
+  const Json json = Json::parse(import({model, "--describe", "--json"}).out);
+  EXPECT_EQ(json["family"], "Gemma2ForCausalLM");
+  EXPECT_EQ(json["parts"][0]["shape"], Json::array({4096, 64}));
+  EXPECT_EQ(json["abilities"][0]["possible"], false);
+  EXPECT_GT(json["parameters"], 4096 * 64);
+}
+
+TEST(Describe, OrAnOutputIsWanted) {
+  expect_exit(import({demo_model().string()}), 64, {"-o FILE.h5 is required, or --describe"});
+}
+
+TEST(Like, MakesAStoreThatSaysTheOtherName) {
+  const TempFolder folder;
+  Json config = family_case("qwen3").config;
+  write_random_checkpoint(folder / "qwen3", config, kSeed);
+  config["architectures"] = {"OakForCausalLM"};
+  const std::string oak = copy_checkpoint(folder / "qwen3", folder / "oak", config).string();
+  const std::string store = (folder / "oak.h5").string();
+  expect_exit(import({oak, "-o", store}), 65, {"'OakForCausalLM' is not supported", "--like"});
+  expect_exit(import({oak, "-o", store, "--like", "Qwen3ForCausalLM"}), 0);
+  EXPECT_THAT(import({store, "--describe"}).out, ::testing::HasSubstr("Qwen3ForCausalLM"));
+  expect_exit(import({oak, "-o", store, "--overwrite", "--like", "Olmo2ForCausalLM"}), 65, {"is missing"});
+}
+
+class FamiliesInTools : public ::testing::TestWithParam<FamilyCase> {};
+
+/// Imported by reference, measured, and judged beside the checkpoint: the same model.
+TEST_P(FamiliesInTools, AreImportedMeasuredAndJudged) {
+  const TempFolder folder;
+  const std::string model = write_random_checkpoint(folder / "model", GetParam().config, kSeed).string();
+  const std::string store = (folder / "model.h5").string();
+  const fs::path narrative = fs::path(ADZE_SOURCE_DIR) / "calibration_data/calib/narrative.txt";
+  const std::string text = folder.put("text.txt", read_file(narrative).substr(0, 4000)).string();
+  expect_exit(import({model, "-o", store}), 0);
+  expect_exit(run_program("adze-calibrate", {store, "--set", text, "--windows", "4", "--tokens", "32", "-q", "-o",
+                                             (folder / "stats").string()}),
+              0);
+  const ProgramResult judged =
+      run_program("adze-eval", {store, "--reference", model, "--text", text, "--protocol", "lcpp-64", "--json", "-q"});
+  expect_exit(judged, 0);
+  EXPECT_THAT(judged.out, ::testing::HasSubstr("perplexity"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FamiliesInTools, ::testing::ValuesIn(family_cases()),
+                         [](const auto& case_info) { return case_info.param.name; });
+
+}  // namespace
+}  // namespace adze::testing
