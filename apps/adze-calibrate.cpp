@@ -72,26 +72,38 @@ void print_statistics(const Options& options, const CalibrateResult& result, con
                           statistics_table(inputs)));
 }
 
-/// The most convenient layout of the states that keeps within --memory: smaller batches, then states on disk.
-StatesLayout choose_layout(const Options& options, const TokenWindows& windows, const Architecture& architecture) {
-  StatesLayout layout{windows.count(), windows.tokens, architecture.hidden, batch_windows(windows.tokens), false};
-  if (!options.memory) return layout;
+/// How a model is measured.
+struct Measuring {
+  StatesLayout layout;
+  bool together = true;  ///< CalibrateOptions
+};
+
+/// The most convenient one that keeps within --memory: stage by stage, then smaller batches, then states on disk.
+Measuring choose_measuring(const Options& options, const TokenWindows& windows, const Architecture& architecture) {
+  Measuring chosen{{windows.count(), windows.tokens, architecture.hidden, batch_windows(windows.tokens), false}};
+  if (!options.memory) return chosen;
+  StatesLayout& layout = chosen.layout;
   const std::size_t least = slice_windows(windows.tokens);
+  const auto fits = [&] {
+    return predict_calibration(architecture, layout, chosen.together).memory <= *options.memory;
+  };
+  if (fits()) return chosen;
+  chosen.together = false;
   for (const bool on_disk : {false, true}) {
     layout.on_disk = on_disk;
     for (layout.batch_windows = batch_windows(windows.tokens);;
          layout.batch_windows = std::max(layout.batch_windows / 2, least)) {
-      if (predict_calibration(architecture, layout).memory <= *options.memory) return layout;
+      if (fits()) return chosen;
       if (layout.batch_windows == least) break;
     }
   }
   fail(ErrorKind::out_of_memory, "the run needs {} at least, --memory allows {}; allow that much, or shorten --tokens",
-       bytes_in_words(predict_calibration(architecture, layout).memory), bytes_in_words(*options.memory));
+       bytes_in_words(predict_calibration(architecture, layout, false).memory), bytes_in_words(*options.memory));
 }
 
 void print_prediction(const Options& options, const TokenWindows& windows, const Architecture& architecture,
-                      const StatesLayout& layout, const Tool& tool) {
-  const CalibratePrediction prediction = predict_calibration(architecture, layout);
+                      const Measuring& measuring, const Tool& tool) {
+  const CalibratePrediction prediction = predict_calibration(architecture, measuring.layout, measuring.together);
   if (tool.options().json) {
     Tool::print(nlohmann::ordered_json{{"windows", windows.count()},
                                        {"tokens", windows.ids.size()},
@@ -110,13 +122,14 @@ void measure(const Options& options, Tool& tool) {
   const OpenedModel model = open_model(options.model, options.open);
   check_window_length(model.architecture(), options.rule.tokens);
   const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
-  const StatesLayout layout = choose_layout(options, windows, model.architecture());
+  const Measuring measuring = choose_measuring(options, windows, model.architecture());
   if (options.dry_run) {
     const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name, windows),
                                  options.overwrite);
-    return print_prediction(options, windows, model.architecture(), layout, tool);
+    return print_prediction(options, windows, model.architecture(), measuring, tool);
   }
-  const CalibrateOptions how{options.out, options.overwrite, layout.batch_windows, layout.on_disk};
+  const CalibrateOptions how{options.out, options.overwrite, measuring.layout.batch_windows, measuring.together,
+                             measuring.layout.on_disk};
   print_statistics(options, calibrate(*model.weights, model.name, windows, how, tool.progress()), tool);
 }
 

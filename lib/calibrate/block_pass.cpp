@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/convert.h"
@@ -133,6 +135,43 @@ InputStatistics BlockPass::measure(Stage stage, const BlockWeights& weights) {
     add_inputs(statistics, inputs, states_.tokens());
   }
   inputs_ = {};  // the caller solves now, and needs the memory
+  return statistics;
+}
+
+std::array<InputStatistics, kStages.size()> BlockPass::measure_all(const BlockWeights& weights) {
+  for (std::size_t step = 0; step <= kStages.size(); ++step) take_turn(step);
+  const Architecture& a = forward_.architecture();
+  const std::array<std::size_t, kStages.size()> widths{a.hidden, a.q_width(), a.hidden, ffn_width(weights)};
+  std::array<InputStatistics, kStages.size()> statistics;
+  std::array<MatrixF, kStages.size()> inputs;
+  const std::size_t tokens = states_.tokens();
+  Pool<Workspace> scratch;
+  for (std::size_t b = 0; b < states_.batches(); ++b) {
+    const ViewF states = states_.load(b);
+    for (std::size_t s = 0; s < inputs.size(); ++s)
+      if (inputs[s].rows() < states.rows()) inputs[s] = MatrixF(states.rows(), widths[s]);
+    for_windows(states, tokens, [&](std::size_t w, ViewF x) {
+      const auto of = [&](Stage stage) {
+        return inputs[static_cast<std::size_t>(stage)].view().row_range(w * tokens, tokens);
+      };
+      const auto borrowed = scratch.borrow();
+      Workspace& work = *borrowed;
+      forward_.stage_input_qkv(weights, x, of(Stage::qkv));
+      forward_.attention_mix(weights, of(Stage::qkv), of(Stage::o), work);
+      forward_.add_attention(weights, of(Stage::o), x, work);
+      forward_.stage_input_mlp(weights, x, of(Stage::gate_up));
+      forward_.mlp_hidden(weights, of(Stage::gate_up), of(Stage::down), work);
+      forward_.add_mlp(weights, of(Stage::down), x, work);
+    });
+    states_.store(b);
+    for (const Stage stage : kStages) {
+      const auto s = static_cast<std::size_t>(stage);
+      if (b == 0) statistics[s] = InputStatistics(widths[s]);
+      with_context(fmt::format("input of {}", name_of(stage)),
+                   [&] { add_inputs(statistics[s], inputs[s].view().row_range(0, states.rows()), tokens); });
+    }
+  }
+  add_maxima(scratch, cache_);
   return statistics;
 }
 

@@ -46,7 +46,8 @@ class Calibration {
         info_(describe_statistics(model.architecture(), name, windows)),
         output_(options.out, info_, options.overwrite),
         forward_(model.architecture(), windows.tokens),
-        states_(states_layout(model.architecture(), windows, options)) {
+        states_(states_layout(model.architecture(), windows, options)),
+        together_(options.together) {
     states_.begin(options.out / kStatesFileName);
   }
 
@@ -86,6 +87,18 @@ class Calibration {
   void measure_block(std::size_t block, const BlockWeights& weights) {
     StatisticsWriter writer(output_.folder(), info_, block, hasher_.hex());
     BlockPass pass(forward_, states_);
+    if (together_) {
+      const auto measured = with_context(fmt::format("block {}", block), [&] { return pass.measure_all(weights); });
+      for (const Stage stage : kStages)
+        writer.add(std::string(name_of(stage)), measured[static_cast<std::size_t>(stage)]);
+    } else {
+      measure_stages(block, weights, pass, writer);
+    }
+    writer.commit();
+    ++measured_;
+  }
+
+  void measure_stages(std::size_t block, const BlockWeights& weights, BlockPass& pass, StatisticsWriter& writer) {
     std::size_t done = block * kStages.size();
     for (const Stage stage : kStages) {
       const std::string input(name_of(stage));
@@ -94,8 +107,6 @@ class Calibration {
       progress_.update(++done);
     }
     pass.finish(weights);
-    writer.commit();
-    ++measured_;
   }
 
   void do_head() {
@@ -118,6 +129,7 @@ class Calibration {
   Forward forward_;
   Hasher hasher_;  ///< of everything that decided states_
   HiddenStates states_;
+  bool together_;
   std::size_t measured_ = 0;
 };
 
@@ -140,16 +152,18 @@ CalibrateResult calibrate(const ModelWeights& model, const std::string& name, co
   return Calibration(model, name, windows, options, progress).run();
 }
 
-CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout) {
+CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout, bool together) {
   constexpr std::uint64_t kStoredBytes = sizeof(std::uint16_t);  // of a weight, as checkpoints mostly have them
   CalibratePrediction prediction;
-  std::uint64_t block_weights = 0, measuring = 0;
+  std::uint64_t block_weights = 0, measuring = 0, moments = 0;
   for (const LinearInfo& info : block_linears()) block_weights += shape_of(architecture, info.slot).count();
   for (const Stage stage : kStages) {
     const std::uint64_t inputs = shape_of(architecture, linears_of(stage)[0].slot).cols;
     prediction.disk += input_bytes(inputs);
+    moments += moment_bytes(inputs);
     measuring = std::max(measuring, moment_bytes(inputs) + measuring_bytes(architecture, stage, layout));
   }
+  if (together) measuring = moments + measuring_all_bytes(architecture, layout);
   prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
   const std::uint64_t table = std::uint64_t{architecture.vocab} * architecture.hidden * kStoredBytes;
   prediction.memory =

@@ -1,5 +1,6 @@
 // Runs a model with its own weights over token windows and writes the statistics of every layer's input, block by block
-// (statistics_store.h). Memory: the hidden states of all windows, one block's weights, one H.
+// (statistics_store.h). Memory: the hidden states of all windows, one block's weights, the H of its inputs or one of
+// them.
 //
 // A run that was stopped goes on: blocks whose files are there, intact and of this run are not measured again, only run
 // so that the next one's input exists. The bytes are the same however often it was stopped, for any number of threads.
@@ -25,6 +26,7 @@ struct CalibrateOptions {
   std::filesystem::path out;
   bool overwrite = false;
   std::size_t batch_windows = 0;  ///< held with their inputs; 0: as many as run well. Changes no bit of the result
+  bool together = true;           ///< all inputs of a block measured in one pass: faster, with all its H in memory
   bool states_on_disk = false;    ///< hidden states in a file of `out` that goes with the run, instead of memory
 };
 
@@ -40,8 +42,10 @@ CalibrateResult calibrate(const ModelWeights& model, const std::string& name, co
 /// What a run will take, without running it.
 struct CalibratePrediction {
   std::uint64_t disk = 0;    ///< bytes of the folder's datasets
-  std::uint64_t memory = 0;  ///< bytes at the peak: program, hidden states, a block of 16-bit weights, a batch, one H
+  std::uint64_t memory = 0;  ///< bytes at the peak: program, hidden states, a block of 16-bit weights, a batch, its H
 };
-CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout);
+/// together: CalibrateOptions.
+CalibratePrediction predict_calibration(const Architecture& architecture, const StatesLayout& layout,
+                                        bool together = true);
 
 }  // namespace adze

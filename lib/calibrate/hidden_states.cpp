@@ -26,7 +26,9 @@ StatesLayout layout_of(ConstViewF values, std::size_t tokens) {
   return {values.rows() / tokens, tokens, values.cols(), batch_windows(tokens), false};
 }
 
-std::span<std::byte> bytes_of(ViewF view) { return std::as_writable_bytes(std::span(view.data(), view.shape().count())); }
+std::span<std::byte> bytes_of(ViewF view) {
+  return std::as_writable_bytes(std::span(view.data(), view.shape().count()));
+}
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// The hidden states of all windows, [windows * tokens x hidden] floats, in memory or in a file with one batch of windows
-// in memory. Loops go through them batch by batch, in order, and look the same in both cases:
+// The hidden states of all windows, [windows * tokens x hidden] floats, in memory or in a file with one batch of
+// windows in memory. Loops go through them batch by batch, in order, and look the same in both cases:
 //
 //   states.begin(next);                       what is stored from here on belongs to the file `next`
 //   for (std::size_t b = 0; b < states.batches(); ++b) {

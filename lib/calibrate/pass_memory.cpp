@@ -8,8 +8,8 @@
 namespace adze {
 namespace {
 
-constexpr std::uint64_t kTileRows = 256;    // model/forward.cpp: rows of a weight decoded at a time
-constexpr std::uint64_t kQueryTile = 128;   // model/attention.cpp: scores of one tile of queries, at most
+constexpr std::uint64_t kTileRows = 256;   // model/forward.cpp: rows of a weight decoded at a time
+constexpr std::uint64_t kQueryTile = 128;  // model/attention.cpp: scores of one tile of queries, at most
 
 std::uint64_t floats(std::uint64_t count) { return checked_mul(count, sizeof(float)); }
 
@@ -46,6 +46,13 @@ std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, con
   if (stage == Stage::o || stage == Stage::gate_up) scratch = attention_floats(architecture, layout.tokens);
   if (stage == Stage::down) scratch = ffn_floats(architecture, layout.tokens, false);
   return floats(windows * layout.tokens * inputs + active * scratch);
+}
+
+std::uint64_t measuring_all_bytes(const Architecture& a, const StatesLayout& layout) {
+  const std::uint64_t windows = std::min(layout.batch_windows, layout.windows);
+  const std::uint64_t active = std::min(threads(), windows);
+  const std::uint64_t inputs = windows * layout.tokens * (2 * a.hidden + a.q_width() + a.ffn);
+  return floats(inputs) + active * window_scratch_bytes(a, layout.tokens);
 }
 
 std::uint64_t window_scratch_bytes(const Architecture& architecture, std::size_t tokens) {

@@ -25,6 +25,9 @@ std::uint64_t states_bytes(const StatesLayout& layout);
 /// BlockPass::measure without H and states: the batch's inputs and each thread's scratch.
 std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, const StatesLayout& layout);
 
+/// The same of BlockPass::measure_all.
+std::uint64_t measuring_all_bytes(const Architecture& architecture, const StatesLayout& layout);
+
 /// One window on its way through a block: Workspace and what run_block or BlockPass allocate, for each thread.
 std::uint64_t window_scratch_bytes(const Architecture& architecture, std::size_t tokens);
 

@@ -94,6 +94,24 @@ TEST(BlockPass, FinishLeavesTheStatesOfRunBlock) {
   }
 }
 
+TEST(BlockPass, AllStagesTogetherGiveTheSameBits) {
+  const auto model = random_model(small_architecture());
+  const BlockWeights block = model.block(1);
+  for (const auto& [windows, tokens] : kCases) {
+    const Forward forward(model.architecture(), tokens);
+    const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
+    HiddenStates apart(hidden, tokens), together(hidden, tokens);
+    BlockPass one_by_one(forward, apart), at_once(forward, together);
+    const auto all = at_once.measure_all(block);
+    for (const Stage stage : kStages)
+      expect_same(all[static_cast<std::size_t>(stage)], one_by_one.measure(stage, block),
+                  fmt::format("{} windows of {}, {}", windows, tokens, name_of(stage)));
+    one_by_one.finish(block);
+    EXPECT_TRUE(together.values() == apart.values()) << windows << " windows of " << tokens;
+    EXPECT_EQ(at_once.cache(), one_by_one.cache());
+  }
+}
+
 TEST(BlockPass, StagesSeeTheWeightsPutInPlaceBeforeThem) {
   const auto model = random_model(small_architecture());
   const auto other = random_model(small_architecture(), DType::f32, "compressed");

@@ -71,6 +71,16 @@ TEST(Calibrate, WritesWhatEachBlocksPassMeasures) {
   expect_same(statistics.head_input(), measure_head_input(forward, model().final_norm(), hidden));
 }
 
+TEST(Calibrate, WritesTheSameBytesStageByStage) {
+  const TempFolder folder;
+  run(folder / "together");
+  CalibrateOptions options;
+  options.out = folder / "apart";
+  options.together = false;
+  calibrate(model(), "small", windows(), options, silent_progress());
+  EXPECT_EQ(files_of(folder / "together"), files_of(folder / "apart"));
+}
+
 TEST(Calibrate, WritesTheSameBytesForAnyNumberOfThreads) {
   const TempFolder folder;
   for (const int threads : {1, 4}) {
@@ -110,16 +120,26 @@ TEST(Calibrate, GoesOnAfterBeingStoppedAnywhere) {
   const TempFolder folder;
   run(folder / "whole");
   const auto expected = files_of(folder / "whole");
-  // A block is committed after its fourth stage, and the units of that stage are told before.
-  const std::pair<std::uint64_t, std::size_t> stops[] = {{1, 0}, {4, 0}, {5, 1}, {9, 2}, {16, 3}};
-  for (const auto& [units, kept] : stops) {
-    const fs::path out = folder / fmt::format("stopped-{}", units);
-    StopAfter stop(units);
-    expect_error(ErrorKind::stopped, "stopped by the test", [&] { run(out, windows(), false, model(), stop); });
-    const CalibrateResult result = run(out);
-    EXPECT_EQ(result.kept, kept) << units;
-    EXPECT_EQ(files_of(out), expected) << units;
-  }
+  struct Stop {
+    std::uint64_t units;
+    std::size_t kept;   ///< stage by stage: a block is committed after its fourth, whose units are told before
+    std::size_t whole;  ///< together: a block's units are told once it is committed
+  };
+  const Stop stops[] = {{1, 0, 1}, {4, 0, 1}, {5, 1, 2}, {9, 2, 3}, {16, 3, 4}};
+  for (const bool together : {false, true})
+    for (const auto& [units, apart, whole] : stops) {
+      const std::size_t kept = together ? whole : apart;
+      CalibrateOptions options;
+      options.out = folder / fmt::format("stopped-{}-{}", units, together);
+      options.together = together;
+      StopAfter stop(units);
+      expect_error(ErrorKind::stopped, "stopped by the test",
+                   [&] { calibrate(model(), "small", windows(), options, stop); });
+      const fs::path& out = options.out;
+      const CalibrateResult result = run(out);
+      EXPECT_EQ(result.kept, kept) << units;
+      EXPECT_EQ(files_of(out), expected) << units;
+    }
 }
 
 TEST(Calibrate, MakesADamagedFileAgain) {
@@ -222,7 +242,7 @@ TEST(Calibrate, NamesTheInputWhoseActivationsOverflow) {
   source.put("model.layers.2.mlp.up_proj.weight", DType::f32, {40, 24}, values);
   const CheckpointWeights broken(four_blocks(), std::make_shared<testing::MemorySource>(source));
   const TempFolder folder;
-  expect_error(ErrorKind::bad_data, "block 2, input of down: activations are not finite",
+  expect_error(ErrorKind::bad_data, "block 2: input of down: activations are not finite",
                [&] { run(folder / "out", windows(), false, broken); });
 }
 

@@ -153,7 +153,8 @@ TEST(HiddenStates, WrongUseIsABug) {
   HiddenStates states(kFiveWindows);
   expect_error(ErrorKind::internal, "stored before begin()", [&] { states.store(0); });
   states.begin(folder / "states");
-  expect_error(ErrorKind::internal, "batch 1 of hidden states is stored before those in front", [&] { states.store(1); });
+  expect_error(ErrorKind::internal, "batch 1 of hidden states is stored before those in front",
+               [&] { states.store(1); });
   states.store(0);
   expect_error(ErrorKind::internal, "saved before every batch was stored", [&] { states.save(); });
 }

@@ -154,7 +154,7 @@ TEST(GgufTools, RefuseOtherArchitecturesByName) {
   Workplace::overwrite(path_in(place, "demo.gguf"), bytes.replace(at, 5, "qwenX"));
   for (const auto& [name, out] : {std::pair{"import", "x.h5"}, {"export", "x.gguf"}})
     expect_exit(tool(name, {path_in(place, "demo.gguf"), "-o", path_in(place, out)}), 65,
-                {"architecture 'qwenX' is not supported; known: llama"});
+                {"architecture 'qwenX' is not supported; did you mean 'qwen2'?; known: llama, qwen2"});
   expect_exit(tool("inspect", {path_in(place, "demo.gguf")}), 0);
 }
 

@@ -121,6 +121,12 @@ class Drawing {
     return {left, top, left + cell_ - 1, top + height_ - 1};
   }
 
+  /// Two digits; hundreds and thousands whole.
+  static std::string cell_text(double value) {
+    return std::abs(value) >= 99.5 && std::abs(value) < 99999.5 ? fmt::format("{:.0f}", value)
+                                                                : fmt::format("{:.2g}", value);
+  }
+
   bool is_noise(double value) const { return map_.noise && std::abs(value - map_.middle) <= *map_.noise; }
 
   void draw_cell(std::size_t r, std::size_t c) {
@@ -132,7 +138,7 @@ class Drawing {
     const std::string shade = shade_class(map_.palette, shades_.place(value));
     canvas_.rect(box(r, c), {shade + (is_noise(value) ? " noise" : ""), tooltip});
     if (writes_numbers_)
-      canvas_.text({box(r, c).middle().x, box(r, c).middle().y + 4}, Anchor::middle, fmt::format("{:.2g}", value),
+      canvas_.text({box(r, c).middle().x, box(r, c).middle().y + 4}, Anchor::middle, cell_text(value),
                    {is_noise(value) ? "small label" : "small label on " + shade});
   }
 
