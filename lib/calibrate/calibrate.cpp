@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "base/hash.h"
 #include "calibrate/block_pass.h"
@@ -27,6 +29,21 @@ void add_weights(Hasher& hasher, const BlockWeights& block) {
     add_weights(hasher, *linear.weight);
     add_weights(hasher, linear.bias);
   }
+}
+
+/// What a pass computes beside its weights, as text.
+std::string settings_of(const Architecture& a) {
+  std::string layers;
+  for (std::size_t i = 0; i < a.layers; ++i) layers += a.sees_all(i) ? '1' : '0';
+  const auto rope = [](const RopeSpec& r) {
+    return fmt::format("{} {} {} {} {} {} {} {} {} [{}] [{}]", static_cast<int>(r.kind), r.theta, r.factor,
+                       r.low_freq_factor, r.high_freq_factor, r.original_max_positions, r.beta_fast, r.beta_slow,
+                       r.attention_factor, fmt::join(r.divisors, " "), fmt::join(r.long_divisors, " "));
+  };
+  return fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}\n",
+                     a.norm_eps, a.info().norm_offset, rope(a.rope), a.sliding_rope ? rope(*a.sliding_rope) : "",
+                     a.sliding_window, layers, static_cast<int>(a.activation), a.embedding_scale, a.score_scalar,
+                     a.attention_cap, a.final_cap);
 }
 
 StatesLayout states_layout(const Architecture& architecture, const TokenWindows& windows,
@@ -66,6 +83,7 @@ class Calibration {
  private:
   void embed_text() {
     const TensorPtr embedding = model_.embedding();
+    hasher_.add(settings_of(model_.architecture()));
     add_weights(hasher_, *embedding);
     embed_windows(forward_, *embedding, windows_.ids, states_);
   }

@@ -15,15 +15,22 @@ std::uint64_t floats(std::uint64_t count) { return checked_mul(count, sizeof(flo
 
 std::uint64_t threads() { return static_cast<std::uint64_t>(thread_count()); }
 
+/// An output that is normalised before it joins the states.
+std::uint64_t output_floats(const Architecture& a, NormSlot after, std::uint64_t tokens) {
+  return a.has_norm(after) ? tokens * a.hidden : 0;
+}
+
 /// Attention: q, k, v, its output and its normed input.
 std::uint64_t attention_floats(const Architecture& a, std::uint64_t tokens) {
   return tokens * (2 * a.q_width() + 2 * a.kv_width() + a.hidden + kQueryTile) +
-         kTileRows * std::max(a.hidden, a.q_width());
+         output_floats(a, NormSlot::after_attention, tokens) + kTileRows * std::max(a.hidden, a.q_width());
 }
 
 /// The FFN: gate, its output and its normed input.
 std::uint64_t ffn_floats(const Architecture& a, std::uint64_t tokens, bool adds_output) {
-  return tokens * ((adds_output ? 2 : 1) * a.ffn + a.hidden) + kTileRows * (adds_output ? a.ffn : a.hidden);
+  return tokens * ((adds_output ? 2 : 1) * a.ffn + a.hidden) +
+         (adds_output ? output_floats(a, NormSlot::after_ffn, tokens) : 0) +
+         kTileRows * (adds_output ? a.ffn : a.hidden);
 }
 
 }  // namespace

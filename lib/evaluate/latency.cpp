@@ -116,12 +116,18 @@ double prefill_operations(const Architecture& architecture, std::size_t tokens) 
   for (const LinearInfo& linear : block_linears())
     weights += static_cast<double>(shape_of(architecture, linear.slot).count());
   // Pairs of a query and a key that it sees, each with one product of scores and one of values.
+  const auto pairs_within = [&](std::size_t window) {
+    double pairs = 0;
+    for (std::size_t t = 0; t < tokens; ++t) pairs += static_cast<double>(std::min(t + 1, window));
+    return pairs;
+  };
+  const double all = pairs_within(tokens);
+  const double windowed = architecture.sliding_window > 0 ? pairs_within(architecture.sliding_window) : all;
   double pairs = 0;
-  for (std::size_t t = 0; t < tokens; ++t)
-    pairs +=
-        static_cast<double>(architecture.sliding_window > 0 ? std::min(t + 1, architecture.sliding_window) : t + 1);
+  for (std::size_t layer = 0; layer < architecture.layers; ++layer)
+    pairs += architecture.sees_all(layer) ? all : windowed;
   const double attention = 2 * pairs * static_cast<double>(architecture.q_width());
-  return 2 * (static_cast<double>(architecture.layers) * (weights * static_cast<double>(tokens) + attention) +
+  return 2 * (static_cast<double>(architecture.layers) * weights * static_cast<double>(tokens) + attention +
               static_cast<double>(architecture.hidden) * static_cast<double>(architecture.vocab));
 }
 

@@ -55,8 +55,9 @@ void refuse_multimodal(const ConfigObject& config, const std::string& hf_class) 
   const auto known = families();
   if (!config.find("text_config") || std::ranges::find(known, hf_class, &FamilyInfo::hf_class) != known.end()) return;
   fail(ErrorKind::bad_data,
-       "{}: architecture '{}' is of text and more; adze reads models of text: save its language model alone, with "
-       "'text_config' as its config.json",
+       "{}: architecture '{}' is of text and more, with a 'text_config' of its own; adze reads models of text alone: "
+       "save "
+       "its language model as a checkpoint of its own",
        config.origin(), hf_class);
 }
 

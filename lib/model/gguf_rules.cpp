@@ -24,7 +24,7 @@ double gguf_score_scalar(const Architecture& a) {
   const bool wide = std::ranges::any_of(kWideScores, [&](const WideScores& row) {
     return row.gguf_name == a.info().gguf_name && row.layers == a.layers;
   });
-  return static_cast<double>(wide ? a.hidden / a.heads : a.head_dim);
+  return static_cast<double>(wide && a.heads > 0 ? a.hidden / a.heads : a.head_dim);
 }
 
 double gguf_embedding_scale(const Architecture& a) {

@@ -283,13 +283,17 @@ void GgufWeights::read_family_settings(Architecture& result) const {
   result.embedding_scale = gguf_embedding_scale(result);
   if (const double scalar = gguf_score_scalar(result); scalar != static_cast<double>(result.head_dim))
     result.score_scalar = scalar;
-  if (family.scores.attention_cap != 0) {
-    result.attention_cap = number_or(file, key_of(file, "attn_logit_softcapping"), family.scores.attention_cap);
-    result.final_cap = number_or(file, key_of(file, "final_logit_softcapping"), family.scores.final_cap);
-  }
+  result.attention_cap = number_or(file, key_of(file, "attn_logit_softcapping"), family.scores.attention_cap);
+  result.final_cap = number_or(file, key_of(file, "final_logit_softcapping"), family.scores.final_cap);
   const SlidingRule& rule = family.window;
+  if (rule.key.empty() && family.gguf_name != kGgufLlama && count_or(file, "attention.sliding_window", 0) > 0)
+    fail(ErrorKind::bad_data, "a sliding window, which {} does not have, is not supported", family.hf_class);
   if (!rule.in_gguf) return;
-  result.sliding_window = count_or(file, "attention.sliding_window", rule.width);
+  if (const std::size_t every = count_or(file, "attention.sliding_window_pattern", rule.every); every != rule.every)
+    fail(ErrorKind::bad_data, "a window in all but every {}th layer is not supported, only every {}th", every,
+         rule.every);
+  // Without a window there is one RoPE only, in families that have two.
+  result.sliding_window = count_or(file, "attention.sliding_window", rule.theta_key.empty() ? rule.width : 0);
   if (rule.theta_key.empty() && result.sliding_window >= result.max_positions) result.sliding_window = 0;
   if (result.sliding_window == 0 || result.layers > kMostLayers) return;
   for (std::size_t i = 0; i < result.layers; ++i) result.full_attention.push_back(gguf_sees_all(family, i));
@@ -328,6 +332,10 @@ Architecture GgufWeights::read_architecture() const {
   result.qkv_bias = static_cast<bool>(find("blk.0.attn_q.bias"));
   result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
   result.mlp_bias = static_cast<bool>(find("blk.0.ffn_gate.bias"));
+  if (family.gguf_name != kGgufLlama && (result.qkv_bias != family.qkv_bias || result.o_bias || result.mlp_bias))
+    fail(ErrorKind::bad_data, "biases of q, k and v: {}, of the output projection: {}, of the FFN: {}; {} has {}",
+         result.qkv_bias, result.o_bias, result.mlp_bias, family.hf_class,
+         family.qkv_bias ? "those of q, k and v" : "none");
   if (const auto* const bos = file.find<std::uint32_t>("tokenizer.ggml.bos_token_id"))
     result.bos_id = checked_cast<std::int32_t>(*bos);
   if (const auto* const eos = file.find<std::uint32_t>("tokenizer.ggml.eos_token_id"))

@@ -49,8 +49,8 @@ void parse_longrope(const ConfigObject& rope, const ConfigObject& config, std::s
   const bool in_config = config.find(kOriginal) != nullptr;
   const std::size_t original = in_config ? config.size(kOriginal) : rope.size_or(kOriginal, max_positions);
   if (original == 0) rope.wrong(kOriginal, "above 0", 0);
-  const double factor =
-      in_config ? static_cast<double>(max_positions) / static_cast<double>(original) : rope.number_or("factor", 1.0);
+  const double ratio = static_cast<double>(max_positions) / static_cast<double>(original);
+  const double factor = in_config ? ratio : rope.number_or("factor", ratio);
   spec.attention_factor = rope.number_or("attention_factor", longrope_attention_factor(factor, original));
   if (!spec.long_divisors.empty()) spec.original_max_positions = original;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "model/rope_config.h"
 #include "model/tensors.h"
 
 namespace adze {
@@ -27,18 +29,21 @@ class UnfusedSource final : public TensorSource {
   UnfusedSource(const Architecture& architecture, std::shared_ptr<const TensorSource> source)
       : source_(std::move(source)) {
     std::vector<Part> parts;
-    std::vector<const TensorInfo*> fused;
+    std::set<const TensorInfo*> fused;
     for (std::size_t block = 0; block < architecture.layers; ++block)
       for (const FusedMatrix& matrix : kFused)
         if (const TensorInfo* const stored =
                 source_->find(fmt::format("model.layers.{}.{}.weight", block, matrix.module))) {
           add_parts(architecture, block, matrix, *stored, parts);
-          fused.push_back(stored);
+          fused.insert(stored);
         }
     for (const TensorInfo& tensor : source_->tensors())
-      if (std::ranges::find(fused, &tensor) == fused.end()) parts.push_back({tensor, &tensor, 0});
+      if (!fused.contains(&tensor)) parts.push_back({tensor, &tensor, 0});
     std::ranges::sort(parts, {}, [](const Part& part) -> const std::string& { return part.info.name; });
     for (Part& part : parts) {
+      if (!tensors_.empty() && tensors_.back().name == part.info.name)
+        fail(ErrorKind::bad_data, "{}: '{}' is there twice, alone and in a fused tensor", source_->origin(),
+             part.info.name);
       tensors_.push_back(part.info);
       places_.push_back({part.stored, part.offset});
     }
@@ -99,23 +104,37 @@ class UnfusedSource final : public TensorSource {
   std::vector<Place> places_;  ///< parallel to tensors_
 };
 
+/// The family with fused matrices that config.json names, by its class or else its type; nullptr: another one.
+const FamilyInfo* fused_family(const nlohmann::json& config) {
+  if (!config.is_object()) return nullptr;
+  const auto classes = config.find("architectures");
+  const bool by_class = classes != config.end() && !classes->is_null();
+  for (const FamilyInfo& family : families()) {
+    if (family.read_as.empty()) continue;
+    const bool named = by_class ? *classes == nlohmann::json::array({family.hf_class})
+                                : config.contains("model_type") && config["model_type"] == family.model_type;
+    if (named) return &family;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::string unfused_config(const std::string& text, const std::string& origin) {
   const nlohmann::json config = parse_json(text, origin);
-  if (!config.is_object() || !config.contains("architectures")) return text;
-  const nlohmann::json& classes = config["architectures"];
-  if (!classes.is_array() || classes.size() != 1 || !classes[0].is_string()) return text;
-  const auto known = families();
-  const auto family = std::ranges::find(known, classes[0].get<std::string>(), &FamilyInfo::hf_class);
-  if (family == known.end() || family->read_as.empty()) return text;
-  const FamilyInfo& apart = family_of(family->read_as);
-  auto json = nlohmann::ordered_json::parse(text);
+  const FamilyInfo* const family = fused_family(config);
+  if (family == nullptr) return text;
+  const Architecture architecture = parse_architecture(config, origin);
+  const FamilyInfo& apart = architecture.info();
+  nlohmann::json json = config;
   json["architectures"] = {apart.hf_class};
   json["model_type"] = apart.model_type;
   json.erase("auto_map");  // code of the other family
   if (!json.contains(apart.window.key)) json[std::string(apart.window.key)] = nullptr;
-  if (!json.contains("max_position_embeddings")) json["max_position_embeddings"] = family->max_positions;
+  json["max_position_embeddings"] = architecture.max_positions;
+  // In the words that all families have for it.
+  if (architecture.rope.kind == RopeKind::longrope && json.contains("rope_scaling"))
+    json["rope_scaling"] = rope_scaling(architecture);
   return json.dump(2) + "\n";
 }
 

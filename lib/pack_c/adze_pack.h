@@ -43,7 +43,8 @@ typedef struct adze_pack_model {
   uint64_t sliding_window;  // 0: full attention
   double norm_eps;
   int tied, qkv_bias, o_bias, mlp_bias;
-  int has_more;  // settings of pack.proto that are not in this struct and not at their defaults: do not compute then
+  int has_more;  // settings of pack.proto that are not in this struct and not at their defaults: do not compute
+                 // then; nor for a family that you do not know, whose blocks may have more tensors
   const double* rope_frequencies;  // [head_dim / 2], angle per position
   int has_bos;
   int32_t bos_id;

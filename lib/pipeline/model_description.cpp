@@ -81,9 +81,24 @@ void add_block(const Architecture& a, std::vector<DescribedPart>& parts) {
   }
 }
 
+std::string_view in_words(RopeKind kind) {
+  switch (kind) {
+    case RopeKind::none:
+      return "";
+    case RopeKind::linear:
+      return ", linear";
+    case RopeKind::llama3:
+      return ", llama3";
+    case RopeKind::longrope:
+      return ", longrope";
+    case RopeKind::yarn:
+      return ", yarn";
+  }
+  return "";
+}
+
 std::string rope_in_words(const RopeSpec& rope) {
-  constexpr std::array<std::string_view, 5> kKinds = {"", ", linear", ", llama3", ", longrope", ", yarn"};
-  const std::string_view kind = kKinds[static_cast<std::size_t>(rope.kind)];
+  const std::string_view kind = in_words(rope.kind);
   const bool has_factor = rope.kind != RopeKind::none && rope.kind != RopeKind::longrope;
   return fmt::format("theta {:g}{}{}", rope.theta, kind, has_factor ? fmt::format(" by {:g}", rope.factor) : "");
 }
@@ -127,13 +142,19 @@ std::vector<Ability> abilities_of(const Architecture& a) {
   const auto add = [&](std::string_view name, auto demand) {
     abilities.push_back({std::string(name), reason_of([&] { demand(a, name); })});
   };
-  add("rotate", require_readable_states);
-  add("slice", require_readable_states);
+  add("rotate the residual stream", require_readable_states);
+  abilities.push_back({"rotate heads", ""});
+  add("slice", [](const Architecture& b, std::string_view name) {
+    require_readable_states(b, name);
+    require_free_hidden_size(b, name);
+  });
   add("narrow-heads", require_plain_heads);
   add("prune-heads", require_heads_apart);
   add("drop-blocks", require_equal_layers);
-  const std::vector<Stage> scalable = scalable_stages(a, kStages);
-  abilities.push_back({fmt::format("scale inputs of {} (awq, smoothquant)", names_of(scalable)), ""});
+  abilities.push_back({fmt::format("awq of {}", names_of(scalable_stages(a, kStages))), ""});
+  constexpr std::array kAfterNorms{Stage::qkv, Stage::gate_up};
+  const bool has_norms = !scalable_stages(a, kAfterNorms).empty();
+  abilities.push_back({"smoothquant", has_norms ? "" : "there is no norm before attention and FFN"});
   abilities.push_back({"export gguf", gguf_refuses(a).value_or("")});
   const std::string beyond = beyond_plain(a);
   abilities.push_back({"export onnx", beyond.empty() ? "" : "the graph has not " + beyond});

@@ -61,10 +61,16 @@ void take_for(const std::string& hf_class, OpenedModel& model) {
   config->text = json.dump(2) + "\n";
 }
 
+void refuse_like(const OpenModelOptions& options) {
+  if (!options.like.empty())
+    fail(ErrorKind::usage, "--like is for folders of float weights, whose config.json names a class");
+}
+
 void open_folder(OpenedModel& model, const OpenModelOptions& options) {
   model.files = read_folder_files(model.path);
   if (!options.like.empty()) take_for(options.like, model);
   if (is_onnx_folder(model.path)) {
+    refuse_like(options);
     auto onnx = std::make_shared<OnnxWeights>(model.path);
     model.weights = onnx;
     model.parts = onnx->file().files();
@@ -73,6 +79,7 @@ void open_folder(OpenedModel& model, const OpenModelOptions& options) {
   }
   const std::string origin = (model.path / "config.json").string();
   if (is_packed_config(parse_json(*model.file("config.json"), origin), origin)) {
+    refuse_like(options);
     auto packed = std::make_shared<PackedWeights>(model.path);
     model.weights = packed;
     model.parts = packed->files();
@@ -275,6 +282,7 @@ OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {
   model.path = path;
   model.kind = detect_model(path);
   model.name = folder_name(path);
+  if (model.kind != ModelKind::checkpoint_folder) refuse_like(options);
   row_of(model.kind).open(model, options);
   load_tokenizer(model);
   return model;

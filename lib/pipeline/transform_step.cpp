@@ -193,6 +193,14 @@ void set_rope(const Architecture& architecture, nlohmann::ordered_json& config) 
   config[is_new ? "rope_parameters" : "rope_scaling"] = std::move(scaling);
 }
 
+/// A setting that config.json lost would change the arithmetic of whoever reads the result.
+void require_said(const Architecture& meant, const std::string& text) {
+  Architecture said = parse_architecture(nlohmann::json::parse(text), "config.json");
+  said.tied = meant.tied;  // which tensors there are decides that
+  said.tied_stated = meant.tied_stated;
+  if (said != meant) fail(ErrorKind::internal, "config.json does not say what the transformed model is");
+}
+
 }  // namespace
 
 bool needs_transform_pass(const CompressionPlan& plan) {
@@ -227,7 +235,14 @@ std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, co
       transformed.head_dim != original.head_dim)
     json["head_dim"] = transformed.head_dim;  // where it is not stated, it is derived from these two
   if (transformed.rope != original.rope) set_rope(transformed, json);
+  const std::string_view scalar = transformed.info().scores.scalar_key;  // where it is not stated, it is the family's
+  if (!scalar.empty() && transformed.head_dim != original.head_dim)
+    json[std::string(scalar)] =
+        transformed.score_scalar != 0 ? transformed.score_scalar : static_cast<double>(transformed.head_dim);
+  if (const auto types = json.find("layer_types"); types != json.end() && types->is_array() && !types->empty())
+    while (types->size() > transformed.layers) types->erase(types->size() - 1);  // all the same (require_equal_layers)
   config->text = json.dump(2) + "\n";
+  require_said(transformed, config->text);
   return result;
 }
 

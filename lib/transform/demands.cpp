@@ -19,6 +19,11 @@ void require_readable_states(const Architecture& a, std::string_view transform) 
           "norms behind attention and FFN");
 }
 
+void require_free_hidden_size(const Architecture& a, std::string_view transform) {
+  require(a.embedding_scale == 1 && a.info().norm_offset == 0, a, transform,
+          "an embedding whose scale follows from the hidden size");
+}
+
 void require_plain_heads(const Architecture& a, std::string_view transform) {
   require(!a.has_norm(NormSlot::queries) && !a.has_norm(NormSlot::keys), a, transform, "norms of queries and keys");
   require(!a.sliding_rope, a, transform, "two RoPEs");

@@ -10,6 +10,8 @@ namespace adze {
 
 /// States are read through norms of their own and written as they are: what turns or cuts them folds into the linears.
 void require_readable_states(const Architecture& architecture, std::string_view transform);
+/// Nothing follows from the hidden size but sizes, and gains are stored as they are: what cuts the states may.
+void require_free_hidden_size(const Architecture& architecture, std::string_view transform);
 /// Heads have no norms of their own, one RoPE and scores by their size: what cuts them folds into the linears.
 void require_plain_heads(const Architecture& architecture, std::string_view transform);
 /// No norm spans several heads, so that any of them may go.

@@ -174,9 +174,7 @@ std::unique_ptr<Survey> Slice::survey() const { return std::make_unique<NormSurv
 
 std::shared_ptr<const Transform> configure_slice(MapReader& options, const Architecture& original) {
   require_readable_states(original, "slice");
-  if (original.embedding_scale != 1 || original.info().norm_offset != 0)
-    fail(ErrorKind::bad_recipe, "slice: the scale of the embedding of {} follows from the hidden size, which changes",
-         original.family);
+  require_free_hidden_size(original, "slice");
   const Value keep = options.required("keep");
   const double part = keep.percent().value_or(1);
   const std::size_t align = options.optional("align").count(1, 1024).value_or(32);

@@ -90,6 +90,8 @@ void expect_refused(const char* family, const nlohmann::json& changes, std::stri
 
 TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldComputeSomethingElse) {
   expect_refused("phi3_longrope", nlohmann::json::object(), "one set of RoPE factors");
+  expect_refused("qwen2", {{"rope_scaling", family_case("llama_llama3_rope").config["rope_scaling"]}},
+                 "no RoPE factors of each pair");
   expect_refused("gemma", {{"tie_word_embeddings", false}}, "no head of its own");
   expect_refused("olmo2", {{"tie_word_embeddings", true}}, "has a head of its own");
   expect_refused("gemma2", {{"query_pre_attn_scalar", 48}}, "root of 32, not of 48");

@@ -103,7 +103,7 @@ TEST(Architecture, NamesAnUnknownClassAndTheNearestKnownOnes) {
 TEST(Architecture, SaysWhatToDoWithAModelOfTextAndImages) {
   const Json config = {{"architectures", {"Gemma3ForConditionalGeneration"}}, {"text_config", llama_config()}};
   EXPECT_THAT(error_of(config), AllOf(HasSubstr("'Gemma3ForConditionalGeneration' is of text and more"),
-                                      HasSubstr("'text_config' as its config.json")));
+                                      HasSubstr("save its language model as a checkpoint of its own")));
 }
 
 TEST(Architecture, MistralHasASlidingWindow) {

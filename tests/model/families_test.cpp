@@ -16,6 +16,7 @@
 #include "model/memory_source.h"
 #include "model/plain_reference.h"
 #include "model/random_checkpoint.h"
+#include "model/unfused_source.h"
 
 namespace adze {
 namespace {
@@ -212,6 +213,15 @@ TEST(FusedMatrices, AreReadApartAndRefusedWhereTheirHeightIsAnother) {
   expect_error(ErrorKind::bad_data,
                "'model.layers.0.self_attn.qkv_proj.weight' has shape [128, 64], but config.json asks for [192, 64]",
                [&] { open_checkpoint_model(folder / "other"); });
+}
+
+TEST(FusedMatrices, AreRefusedBesideTheirParts) {
+  const Architecture a = random_model(small_architecture()).architecture();
+  auto source = std::make_shared<MemorySource>(random_source(a));
+  source->put("model.layers.0.mlp.gate_up_proj.weight", DType::f32, {2 * a.ffn, a.hidden},
+              std::vector<float>(2 * a.ffn * a.hidden));
+  expect_error(ErrorKind::bad_data, "'model.layers.0.mlp.gate_proj.weight' is there twice, alone and in a fused tensor",
+               [&] { unfused_source(a, source); });
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Families, ::testing::ValuesIn(family_cases()),

@@ -265,6 +265,28 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
   const std::vector<Case> cases = {
       {"architecture 'mamba' is not supported", set("general.architecture", std::string("mamba"))},
       {"key 'qwen2.embedding_length' is missing", set("general.architecture", std::string("qwen2"))},
+      {"Gemma3ForCausalLM has none",  // and no heads, which nothing is divided by
+       [=](Parts& p) {
+         for (GgufKeyValue& pair : p.metadata)
+           if (pair.key.starts_with("llama.")) pair.key = "gemma3" + pair.key.substr(5);
+         set("general.architecture", std::string("gemma3"))(p);
+         set("gemma3.block_count", std::uint32_t{62})(p);
+         set("gemma3.attention.head_count", std::uint32_t{0})(p);
+         set("gemma3.attention.head_count_kv", std::uint32_t{1})(p);
+       }},
+      {"a sliding window, which Olmo2ForCausalLM does not have",
+       [=](Parts& p) {
+         for (GgufKeyValue& pair : p.metadata)
+           if (pair.key.starts_with("llama.")) pair.key = "olmo2" + pair.key.substr(5);
+         set("general.architecture", std::string("olmo2"))(p);
+         set("olmo2.attention.sliding_window", std::uint32_t{16})(p);
+       }},
+      {"biases of q, k and v: true",
+       [=](Parts& p) {
+         for (GgufKeyValue& pair : p.metadata)
+           if (pair.key.starts_with("llama.")) pair.key = "qwen3" + pair.key.substr(5);
+         set("general.architecture", std::string("qwen3"))(p);
+       }},
       {"key 'general.architecture' is missing", [](Parts& p) { p.drop_key("general.architecture"); }},
       {"key 'llama.block_count' is missing", [](Parts& p) { p.drop_key("llama.block_count"); }},
       {"llama.block_count", set("llama.block_count", std::uint64_t{2})},

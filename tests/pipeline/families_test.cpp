@@ -98,7 +98,7 @@ TEST_P(FamilyRuns, TransformsFoldInOrAreRefusedWithTheReason) {
   const auto reason_against = [&](std::string_view name) {
     return std::ranges::find(description.abilities, name, &Ability::name)->reason;
   };
-  if (const std::string reason = reason_against("rotate"); reason.empty())
+  if (const std::string reason = reason_against("rotate the residual stream"); reason.empty())
     EXPECT_LT(
         largest_difference(transformed_logits(model(), folder / "rotated", "{ kind: rotate, seed: 3 }", ids), original),
         tolerance);

@@ -23,8 +23,10 @@ TEST(Describe, ShowsATreeSettingsAndWhatMayBeDone) {
        {"Gemma2ForCausalLM (gemma2 in GGUF)", "embed_tokens", "4096 x 64", "the head too", "layers.0 ... layers.2",
         "self_attn.q_proj", "post_feedforward_layernorm", "norm of down's output, before it joins the states",
         "window of 16 tokens, but in layers 1", "scores capped at 10", "norms multiply by 1 + weight",
-        "can export gguf", "cannot rotate: rotate: Gemma2ForCausalLM has norms behind attention and FFN",
-        "cannot export onnx"})
+        "can export gguf",
+        "cannot rotate the residual stream: rotate the residual stream: Gemma2ForCausalLM has norms behind attention "
+        "and FFN",
+        "can rotate heads", "cannot export onnx"})
     EXPECT_THAT(shown.out, ::testing::HasSubstr(words));
   const Json json = Json::parse(import({model, "--describe", "--json"}).out);
   EXPECT_EQ(json["family"], "Gemma2ForCausalLM");
@@ -46,6 +48,8 @@ TEST(Like, MakesAStoreThatSaysTheOtherName) {
   const std::string store = (folder / "oak.h5").string();
   expect_exit(import({oak, "-o", store}), 65, {"'OakForCausalLM' is not supported", "--like"});
   expect_exit(import({oak, "-o", store, "--like", "Qwen3ForCausalLM"}), 0);
+  expect_exit(import({store, "-o", (folder / "again.h5").string(), "--like", "Qwen3ForCausalLM"}), 64,
+              {"--like is for folders"});
   EXPECT_THAT(import({store, "--describe"}).out, ::testing::HasSubstr("Qwen3ForCausalLM"));
   expect_exit(import({oak, "-o", store, "--overwrite", "--like", "Olmo2ForCausalLM"}), 65, {"is missing"});
 }

@@ -240,6 +240,8 @@ std::optional<std::string> gguf_refuses(const Architecture& a) {
                            no(fmt::format("has a window in all but every {}th layer", family.window.every)), i);
   if (a.sliding_rope && a.sliding_rope->kind != RopeKind::none) return no("scales no RoPE of layers with a window");
   if (!family.window.in_gguf && a.sliding_rope) return no("has one RoPE");
+  if (!is_llama && (a.rope.kind == RopeKind::llama3 || a.rope.kind == RopeKind::longrope))
+    return no("has no RoPE factors of each pair");
   if (!a.rope.long_divisors.empty() || (a.rope.kind == RopeKind::longrope && a.rope.attention_factor != 1))
     return no("has one set of RoPE factors, whatever the context, and no attention factor beside them");
   const double scalar = a.score_scalar != 0 ? a.score_scalar : static_cast<double>(a.head_dim);

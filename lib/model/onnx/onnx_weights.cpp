@@ -207,6 +207,8 @@ bool is_onnx_folder(const std::filesystem::path& folder) {
 OnnxWeights::OnnxWeights(const std::filesystem::path& folder)
     : file_(folder), architecture_(read_architecture(folder)) {
   with_context(file_.origin(), [&] {
+    if (const std::string parts = beyond_plain(architecture_); !parts.empty())
+      fail(ErrorKind::bad_data, "config.json names {}, whose {} no graph of ours has", architecture_.family, parts);
     architecture_.tied = is_tied(file_);
     check_settings();
     if (architecture_.tied) check_tied_head(file_, architecture_);
