@@ -38,7 +38,6 @@ constexpr std::array kSizeLimits = {
 constexpr std::size_t kMaxWidth = std::size_t{1} << 24;  // heads * head_dim
 constexpr std::size_t kMaxWindow = std::size_t{1} << 31;
 constexpr double kMaxScore = 1e6;  // soft caps, and what scores are divided by
-constexpr std::string_view kFull = "full_attention", kSliding = "sliding_attention";
 
 struct ActivationName {
   std::string_view name;
@@ -56,8 +55,7 @@ void refuse_multimodal(const ConfigObject& config, const std::string& hf_class) 
   if (!config.find("text_config") || std::ranges::find(known, hf_class, &FamilyInfo::hf_class) != known.end()) return;
   fail(ErrorKind::bad_data,
        "{}: architecture '{}' is of text and more, with a 'text_config' of its own; adze reads models of text alone: "
-       "save "
-       "its language model as a checkpoint of its own",
+       "save its language model as a checkpoint of its own",
        config.origin(), hf_class);
 }
 
@@ -109,9 +107,9 @@ std::vector<bool> parse_full_attention(const ConfigObject& config, const FamilyI
       fail(ErrorKind::bad_data, "{}: 'layer_types' has {} names for {} layers", config.origin(), types->size(), layers);
     for (std::size_t i = 0; i < layers; ++i) {
       const Json& type = same ? types->front() : (*types)[i];
-      if (type != kFull && (rule.key.empty() || type != kSliding))
+      if (type != kFullAttention && (rule.key.empty() || type != kSlidingAttention))
         config.wrong("layer_types", "an attention that the family has", type);
-      full[i] = type == kFull;
+      full[i] = type == kFullAttention;
     }
     return full;
   }
@@ -150,11 +148,6 @@ void parse_scores(const ConfigObject& config, const FamilyInfo& family, Architec
   if (result.score_scalar == static_cast<double>(result.head_dim)) result.score_scalar = 0;
   result.attention_cap = number_unless_null(config, rule.attention_cap_key, rule.attention_cap);
   result.final_cap = number_unless_null(config, rule.final_cap_key, rule.final_cap);
-}
-
-void check_range(std::string_view origin, std::string_view what, double value, double above, double most) {
-  if (!(value > above && value <= most))  // false for NaN
-    fail(ErrorKind::bad_data, "{}: {} must be above {} and at most {}, not {}", origin, what, above, most, value);
 }
 
 /// 0 stands for a setting that is not there.

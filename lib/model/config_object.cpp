@@ -35,6 +35,11 @@ std::int32_t as_id(const ConfigObject& config, std::string_view key, const Json&
 
 }  // namespace
 
+void check_range(std::string_view origin, std::string_view what, double value, double above, double most) {
+  if (!(value > above && value <= most))  // false for NaN
+    fail(ErrorKind::bad_data, "{}: {} must be above {} and at most {}, not {}", origin, what, above, most, value);
+}
+
 ConfigObject::ConfigObject(const Json& object, std::string_view origin) : object_(object), origin_(origin) {
   if (!object.is_object()) fail(ErrorKind::bad_data, "{}: expected a JSON object, found {}", origin, shown(object));
 }

@@ -12,6 +12,9 @@
 
 namespace adze {
 
+/// Throws bad_data unless above < value <= most; for NaN, too.
+void check_range(std::string_view origin, std::string_view what, double value, double above, double most);
+
 /// A view: the object and the origin must outlive it. Every function throws bad_data for a value of the wrong kind.
 /// A key of "" is one that the caller does not have: always absent.
 class ConfigObject {

@@ -43,7 +43,7 @@ void add_window(const Architecture& a, Json& config) {
   config[std::string(rule.key)] = a.sliding_window > 0 ? Json(a.sliding_window) : Json(nullptr);
   if (a.sliding_window == 0) return;
   Json types = Json::array();
-  for (std::size_t i = 0; i < a.layers; ++i) types.push_back(a.sees_all(i) ? "full_attention" : "sliding_attention");
+  for (std::size_t i = 0; i < a.layers; ++i) types.push_back(a.sees_all(i) ? kFullAttention : kSlidingAttention);
   config["layer_types"] = std::move(types);
   if (!rule.theta_key.empty()) config[std::string(rule.theta_key)] = (a.sliding_rope ? *a.sliding_rope : a.rope).theta;
 }

@@ -104,8 +104,7 @@ void GgufSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
 
 /// `out` takes whole rows, from first_row on, in Hugging Face order.
 void GgufSource::read_rows(const Stored& stored, std::size_t first_row, std::span<std::byte> out) const {
-  const std::size_t row_bytes =
-      stored.cols * checked_cast<std::size_t>(bytes_of(seen_dtype(*stored.type, stored.is_offset)));
+  const std::size_t row_bytes = stored.cols * checked_cast<std::size_t>(bytes_of(seen_dtype(*stored.type, false)));
   std::vector<std::size_t> rows;
   for (std::size_t row = first_row; row < first_row + out.size() / row_bytes; ++row)
     rows.push_back(stored_row(row, stored.rows, stored.permuted_heads));

@@ -19,7 +19,6 @@ constexpr double kMaxTheta = 1e12;
 constexpr double kMaxFactor = 1e6;
 constexpr double kMaxDivisor = 1e12;  // as theta, whose powers it may have to turn into others
 constexpr double kMaxContext = static_cast<double>(std::size_t{1} << 31);
-constexpr std::string_view kFull = "full_attention", kSliding = "sliding_attention";
 
 struct RopeName {
   std::string_view name;
@@ -86,11 +85,6 @@ RopeSpec parse_one(const ConfigObject& rope, const ConfigObject& config, double 
   return spec;
 }
 
-void check_range(std::string_view origin, std::string_view what, double value, double above, double most) {
-  if (!(value > above && value <= most))  // false for NaN
-    fail(ErrorKind::bad_data, "{}: {} must be above {} and at most {}, not {}", origin, what, above, most, value);
-}
-
 }  // namespace
 
 double yarn_attention_factor(double factor) { return factor > 1 ? 0.1 * std::log(factor) + 1.0 : 1.0; }
@@ -110,7 +104,7 @@ RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::s
   if (!object) return pair;
   const std::string place = fmt::format("{}: {}", config.origin(), key);
   const ConfigObject rope(*object, place);
-  const Json *full = rope.find(kFull), *sliding = rope.find(kSliding);
+  const Json *full = rope.find(kFullAttention), *sliding = rope.find(kSlidingAttention);
   if (!full && !sliding) {
     pair.rope = parse_one(rope, config, theta, max_positions);
     return pair;
@@ -119,8 +113,8 @@ RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::s
     const std::string where = fmt::format("{}: {}", place, name);
     return parse_one(ConfigObject(part, where), config, otherwise, max_positions);
   };
-  if (full) pair.rope = parse_part(*full, kFull, theta);
-  if (sliding) pair.sliding = parse_part(*sliding, kSliding, pair.sliding ? pair.sliding->theta : theta);
+  if (full) pair.rope = parse_part(*full, kFullAttention, theta);
+  if (sliding) pair.sliding = parse_part(*sliding, kSlidingAttention, pair.sliding ? pair.sliding->theta : theta);
   return pair;
 }
 

@@ -13,6 +13,9 @@
 
 namespace adze {
 
+/// Kinds of attention in `layer_types`, and of sets in `rope_parameters`.
+inline constexpr std::string_view kFullAttention = "full_attention", kSlidingAttention = "sliding_attention";
+
 struct RopePair {
   RopeSpec rope;
   std::optional<RopeSpec> sliding;  ///< of layers with a window, where it is another
