@@ -8,6 +8,9 @@
 #include "base/checked.h"
 #include "base/parallel.h"
 
+/// Of OpenBLAS, declared in no header of its own; builds of it without threads lack it.
+extern "C" __attribute__((weak)) int blas_thread_shutdown_();
+
 namespace adze {
 namespace {
 
@@ -38,7 +41,10 @@ void for_tiles(std::size_t rows, const Body& body) {
 
 void use_single_threaded_blas() {
   static std::once_flag once;
-  std::call_once(once, [] { openblas_set_num_threads(1); });
+  std::call_once(once, [] {
+    openblas_set_num_threads(1);
+    if (blas_thread_shutdown_ != nullptr) blas_thread_shutdown_();
+  });
 }
 
 void multiply_nt(ConstViewF a, ConstViewF b, ViewF c, bool accumulate) {

@@ -26,7 +26,8 @@ MatrixD product_tn(ConstViewD a, ConstViewD b);
 /// A A^T, both triangles; half the work of a product.  A: [m x k].
 MatrixD gram(ConstViewD a);
 
-/// Stops BLAS from starting threads of its own. Called by every function here; cheap after the first time.
+/// Ends the threads that BLAS starts with the program, which else spin for tens of milliseconds in wait of work that
+/// never comes. Called by every function here; cheap after the first time.
 void use_single_threaded_blas();
 
 }  // namespace adze

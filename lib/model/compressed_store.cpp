@@ -1,6 +1,7 @@
 #include "model/compressed_store.h"
 
 #include <array>
+#include <exception>
 #include <map>
 
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "checkpoint/hdf5.h"
 #include "checkpoint/sidecar.h"
 #include "grid/factors/product_tensor.h"
@@ -175,6 +177,26 @@ BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture
   return block;
 }
 
+/// Every block's file, checked on all threads. Throws what is wrong with the first that is.
+std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> open_blocks(const std::filesystem::path& folder,
+                                                                     std::size_t layers) {
+  std::vector<std::shared_ptr<const Hdf5Reader>> files(layers);
+  std::vector<std::exception_ptr> problems(layers);
+  parallel_for(layers, [&](std::size_t block) {
+    try {
+      files[block] = std::make_shared<const Hdf5Reader>(open_checked(folder / block_file_name(block), "adze block"));
+    } catch (...) {
+      problems[block] = std::current_exception();
+    }
+  });
+  std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> all;
+  for (std::size_t block = 0; block < layers; ++block) {
+    if (problems[block]) std::rethrow_exception(problems[block]);
+    all.emplace(block, std::move(files[block]));
+  }
+  return all;
+}
+
 }  // namespace
 
 BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture, std::size_t index) {
@@ -213,6 +235,10 @@ std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) co
   if (spec.role == TensorRole::embedding) return embedding_->format();
   if (spec.role == TensorRole::head) return head_->format();
   if (spec.role != TensorRole::linear) return std::nullopt;
+  {
+    const std::lock_guard lock(mutex_);  // who asks for one format asks for all
+    if (!block_files_.contains(*spec.block)) block_files_.merge(open_blocks(folder_, architecture_.layers));
+  }
   return block_file(*spec.block)->text(info_of(*spec.slot).module, "format");
 }
 
