@@ -14,7 +14,7 @@ namespace adze {
 namespace {
 
 /// Scales that are zero stand for groups of zeros; a scale of one with codes of zero says the same, and no reader
-/// divides by it. Throws internal for a scale that is not finite.
+/// divides by it. Where codes were not unpacked, scales alone. Throws internal for a scale that is not finite.
 void leave_no_zero_scales(IntegerMatrix& matrix) {
   const std::vector<float> scales = scales_of(matrix);
   const std::size_t groups = matrix.groups(), cols = matrix.group_cols(), width = bytes_of(matrix.spec.scale_dtype);
@@ -26,6 +26,7 @@ void leave_no_zero_scales(IntegerMatrix& matrix) {
       fail(ErrorKind::internal, "row {}, group {}: the scale is {}", i / groups, i % groups, scales[i]);
     if (scales[i] != 0) continue;
     std::memcpy(matrix.scales.data() + i * width, one.data(), width);
+    if (matrix.codes.empty()) continue;
     std::vector<std::uint8_t> row = matrix.unpacked_row(i / groups);
     std::fill_n(row.begin() + static_cast<std::ptrdiff_t>(i % groups * cols), cols, matrix.zeros[i]);
     matrix.pack_row(i / groups, row);
@@ -47,6 +48,11 @@ void leave_no_zero_scales(MinifloatMatrix& matrix) {
       *scale = static_cast<std::byte>(nearest_e4m3(one));
     std::fill_n(matrix.codes.data() + i * group_bytes, group_bytes, std::byte{0});
   }
+}
+
+/// True for the part of a matrix on an integer grid that has its codes; others are made without them.
+bool has_codes(std::string_view suffix) {
+  return suffix == "weight" || suffix == "weight_packed" || suffix == "qweight";
 }
 
 bool is_table(const PlannedTensor& tensor) {
@@ -155,7 +161,7 @@ std::vector<std::byte> QuantizedFormat::encode(const PlannedTensor& tensor, cons
     leave_no_zero_scales(parts);
     return encode_minifloats(std::move(parts), suffix);
   }
-  IntegerMatrix parts = unpack_integers(*quantized);
+  IntegerMatrix parts = has_codes(suffix) ? unpack_integers(*quantized) : unpack_sides(*quantized);
   leave_no_zero_scales(parts);
   return encode_integers(std::move(parts), suffix);
 }

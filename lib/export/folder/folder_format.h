@@ -83,6 +83,7 @@ class QuantizedFormat : public FolderFormat {
                                                                        std::string_view) const {
     return std::nullopt;
   }
+  /// matrix: without codes for other parts than "weight", "weight_packed" and "qweight".
   virtual std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const = 0;
   virtual std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const;
 

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 
@@ -58,22 +59,26 @@ IntegerParts block_parts(const IntegerMatrix& matrix, const BlockLayout& layout)
   parts.codes.resize(rows * layout.row_bytes());
   parts.scales.resize(rows * layout.blocks);
   if (is_asymmetric) parts.zeros.resize(rows * layout.zero_bytes());
-  parallel_for(rows, [&](std::size_t r) {
-    const std::span<std::byte> codes(parts.codes.data() + r * layout.row_bytes(), layout.row_bytes());
-    if (matrix.spec.bits == layout.bits) {
-      std::ranges::copy(matrix.code_row(r), codes.begin());  // the same stream of bits
-    } else {
-      std::vector<std::uint8_t> row = matrix.unpacked_row(r);
-      for (std::uint8_t& code : row) code = static_cast<std::uint8_t>(code + shift);
-      pack(codes, layout.bits, row);
-    }
+  constexpr std::size_t kTileRows = 64;
+  const std::size_t stored = matrix.code_bytes(), shared = matrix.group_cols();
+  parallel_for(divide_up(rows, kTileRows), [&](std::size_t tile) {
     std::vector<std::uint8_t> zeros(layout.blocks);
-    for (std::size_t b = 0; b < layout.blocks; ++b) {
-      const std::size_t side = r * groups + std::min(b * layout.block / matrix.group_cols(), groups - 1);
-      parts.scales[r * layout.blocks + b] = scales[side];
-      zeros[b] = matrix.zeros[side];
+    for (std::size_t r = tile * kTileRows; r < std::min(rows, (tile + 1) * kTileRows); ++r) {
+      const std::span<std::byte> codes(parts.codes.data() + r * layout.row_bytes(), layout.row_bytes());
+      if (matrix.spec.bits == layout.bits) {
+        std::memcpy(codes.data(), matrix.codes.data() + r * stored, stored);  // the same stream of bits
+      } else {
+        std::vector<std::uint8_t> row = matrix.unpacked_row(r);
+        for (std::uint8_t& code : row) code = static_cast<std::uint8_t>(code + shift);
+        pack(codes, layout.bits, row);
+      }
+      for (std::size_t b = 0; b < layout.blocks; ++b) {
+        const std::size_t side = r * groups + std::min(b * layout.block / shared, groups - 1);
+        parts.scales[r * layout.blocks + b] = scales[side];
+        zeros[b] = matrix.zeros[side];
+      }
+      if (is_asymmetric) pack({parts.zeros.data() + r * layout.zero_bytes(), layout.zero_bytes()}, layout.bits, zeros);
     }
-    if (is_asymmetric) pack({parts.zeros.data() + r * layout.zero_bytes(), layout.zero_bytes()}, layout.bits, zeros);
   });
   return parts;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "linalg/convert.h"
@@ -41,6 +42,39 @@ struct RowLayout {
   std::size_t bytes() const { return scales + zeros + codes; }
 };
 
+/// body(row) on all threads, many rows a task: of one row there is less to do than to begin with it.
+template <typename Body>
+void for_rows(std::size_t rows, const Body& body) {
+  constexpr std::size_t kTileRows = 64;
+  parallel_for(divide_up(rows, kTileRows), [&](std::size_t tile) {
+    for (std::size_t r = tile * kTileRows; r < std::min(rows, (tile + 1) * kTileRows); ++r) body(r);
+  });
+}
+
+enum class Codes { all, none };
+
+IntegerMatrix unpack(const QuantizedTensor& tensor, Codes codes) {
+  const IntegerGridSpec* const spec = integer_spec_of(tensor.grid());
+  if (spec == nullptr || spec->scope == ScaleScope::tensor)
+    fail(ErrorKind::bad_data, "{} has no scales of groups or channels of integers", tensor.format());
+  IntegerMatrix matrix{*spec, tensor.shape(), {}, {}, {}};
+  const RowLayout layout(matrix);
+  const std::size_t groups = matrix.groups(), rows = matrix.shape.rows;
+  if (codes == Codes::all) matrix.codes.resize(rows * layout.codes);
+  matrix.scales.resize(rows * layout.scales);
+  matrix.zeros.assign(rows * groups, static_cast<std::uint8_t>(middle_of(*spec)));
+  for_rows(rows, [&](std::size_t r) {
+    const std::span<const std::byte> row = tensor.row(r);
+    std::memcpy(matrix.scales.data() + r * layout.scales, row.data(), layout.scales);
+    if (codes == Codes::all)
+      std::memcpy(matrix.codes.data() + r * layout.codes, row.data() + layout.scales + layout.zeros, layout.codes);
+    if (spec->symmetric) return;
+    BitReader zeros(row.subspan(layout.scales, layout.zeros), spec->bits);
+    for (std::size_t g = 0; g < groups; ++g) matrix.zeros[r * groups + g] = static_cast<std::uint8_t>(zeros.get());
+  });
+  return matrix;
+}
+
 }  // namespace
 
 std::vector<std::uint8_t> IntegerMatrix::unpacked_row(std::size_t row) const {
@@ -56,33 +90,16 @@ void IntegerMatrix::pack_row(std::size_t row, std::span<const std::uint8_t> unpa
   for (const std::uint8_t code : unpacked) writer.put(code);
 }
 
-IntegerMatrix unpack_integers(const QuantizedTensor& tensor) {
-  const IntegerGridSpec* const spec = integer_spec_of(tensor.grid());
-  if (spec == nullptr || spec->scope == ScaleScope::tensor)
-    fail(ErrorKind::bad_data, "{} has no scales of groups or channels of integers", tensor.format());
-  IntegerMatrix matrix{*spec, tensor.shape(), {}, {}, {}};
-  const RowLayout layout(matrix);
-  const std::size_t groups = matrix.groups(), rows = matrix.shape.rows;
-  matrix.codes.resize(rows * layout.codes);
-  matrix.scales.resize(rows * layout.scales);
-  matrix.zeros.assign(rows * groups, static_cast<std::uint8_t>(middle_of(*spec)));
-  parallel_for(rows, [&](std::size_t r) {
-    const std::span<const std::byte> row = tensor.row(r);
-    std::memcpy(matrix.scales.data() + r * layout.scales, row.data(), layout.scales);
-    std::memcpy(matrix.codes.data() + r * layout.codes, row.data() + layout.scales + layout.zeros, layout.codes);
-    if (spec->symmetric) return;
-    BitReader zeros(row.subspan(layout.scales, layout.zeros), spec->bits);
-    for (std::size_t g = 0; g < groups; ++g) matrix.zeros[r * groups + g] = static_cast<std::uint8_t>(zeros.get());
-  });
-  return matrix;
-}
+IntegerMatrix unpack_integers(const QuantizedTensor& tensor) { return unpack(tensor, Codes::all); }
+
+IntegerMatrix unpack_sides(const QuantizedTensor& tensor) { return unpack(tensor, Codes::none); }
 
 std::shared_ptr<const QuantizedTensor> pack_integers(const IntegerMatrix& matrix) {
   check_sizes(matrix);
   const RowLayout layout(matrix);
   const std::size_t groups = matrix.groups(), rows = matrix.shape.rows;
   std::vector<std::byte> payload(rows * layout.bytes());
-  parallel_for(rows, [&](std::size_t r) {
+  for_rows(rows, [&](std::size_t r) {
     const std::span<std::byte> row = std::span(payload).subspan(r * layout.bytes(), layout.bytes());
     std::memcpy(row.data(), matrix.scales.data() + r * layout.scales, layout.scales);
     std::memcpy(row.data() + layout.scales + layout.zeros, matrix.code_row(r).data(), layout.codes);

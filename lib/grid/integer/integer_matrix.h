@@ -36,6 +36,8 @@ struct IntegerMatrix {
 
 /// Throws bad_data for a tensor on another grid, or with one scale for all of it.
 IntegerMatrix unpack_integers(const QuantizedTensor& tensor);
+/// The same without codes, which are most of it.
+IntegerMatrix unpack_sides(const QuantizedTensor& tensor);
 
 /// The inverse. Throws bad_data where sizes disagree, a zero point is too large, a row's padding is not zero, or a
 /// symmetric matrix has another zero point.

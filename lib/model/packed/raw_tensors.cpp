@@ -1,10 +1,13 @@
 #include "model/packed/raw_tensors.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace adze {
 
@@ -47,8 +50,12 @@ void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::
 }
 
 std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
+  constexpr std::size_t kPiece = std::size_t{1} << 20;
   std::vector<std::byte> bytes(checked_cast<std::size_t>(require(name).bytes()));
-  read_range(name, 0, bytes);
+  parallel_for(divide_up(bytes.size(), kPiece), [&](std::size_t piece) {
+    const std::span rest = std::span(bytes).subspan(piece * kPiece);
+    read_range(name, piece * kPiece, rest.first(std::min(kPiece, rest.size())));
+  });
   return bytes;
 }
 
