@@ -31,6 +31,9 @@ class MeantTensors {
   void note(std::size_t tensor, const std::string& format, std::span<const std::byte> payload);
   void note(std::size_t tensor, const TensorValues& values);
 
+  /// hash_hex() of what was noted.
+  const std::string& hash(std::size_t tensor) const { return notes_[tensor].value().hash; }
+
   /// True where it was noted and is the same. False says nothing.
   bool is(std::size_t tensor, const std::string& format, std::span<const std::byte> payload) const;
   bool is(std::size_t tensor, const TensorValues& values) const;

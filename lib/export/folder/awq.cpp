@@ -26,26 +26,37 @@ void put_row(std::size_t row, std::size_t cols, Code&& code, WordMatrix& words) 
   }
 }
 
-/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places. Two squares of
-/// eight words side by side.
-void transpose_nibbles(std::array<std::uint64_t, 8>& words) {
-  constexpr std::array<std::uint64_t, 3> kMasks{0x0000FFFF0000FFFF, 0x00FF00FF00FF00FF, 0x0F0F0F0F0F0F0F0F};
-  for (std::size_t stage = 0; stage < kMasks.size(); ++stage) {
-    const std::size_t apart = 4U >> stage;
-    const unsigned shift = 16U >> stage;
-    for (std::size_t j = 0; j < 8; ++j) {
-      if ((j & apart) != 0) continue;
-      const std::uint64_t change = ((words[j] >> shift) ^ words[j + apart]) & kMasks[stage];
-      words[j + apart] ^= change;
-      words[j] ^= change << shift;
+constexpr std::size_t kOctets = 16;  // of rows, side by side: a cache line of words
+
+/// Word j of as many squares as there are octets.
+using Squares = std::array<std::array<std::uint32_t, kOctets>, 8>;
+
+/// Parts of words change places with those of the words kApart further on. Plain loops of a length that the compiler
+/// knows become vector instructions.
+template <std::size_t kApart, unsigned kShift, std::uint32_t kMask>
+void swap_parts(Squares& words) {
+  for (std::size_t j = 0; j < 8; ++j) {
+    if ((j & kApart) != 0) continue;
+    std::array<std::uint32_t, kOctets>&low = words[j], &high = words[j + kApart];
+    for (std::size_t i = 0; i < kOctets; ++i) {
+      const std::uint32_t change = ((low[i] >> kShift) ^ high[i]) & kMask;
+      high[i] ^= change;
+      low[i] ^= change << kShift;
     }
   }
+}
+
+/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places.
+void transpose_nibbles(Squares& words) {
+  swap_parts<4, 16, 0x0000FFFF>(words);
+  swap_parts<2, 8, 0x00FF00FF>(words);
+  swap_parts<1, 4, 0x0F0F0F0F>(words);
 }
 
 /// Codes [rows x cols] of streams, as words [cols x rows / 8]. A task is the rows of a cache line of words; it takes a
 /// cache line of each row at a time, which lie far apart and would push each other out of the cache.
 std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
-  constexpr std::size_t kOctets = 16, kLineWords = 16;
+  constexpr std::size_t kLineWords = 16;
   const auto [rows, cols] = matrix.shape;
   const std::size_t octets = rows / 8;
   std::vector<std::byte> out(cols * octets * 4);
@@ -58,22 +69,15 @@ std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
         lines[r] = {};
         std::memcpy(lines[r].data(), rest.data(), std::min(rest.size(), sizeof lines[r]));
       }
-      for (std::size_t c = col; c < std::min(columns, col + 8 * kLineWords); c += 8)
-        for (std::size_t octet = 0; octet < count; octet += 2) {
-          std::array<std::uint64_t, 8> pair;
-          for (std::size_t i = 0; i < 8; ++i) {
-            const std::size_t row = 8 * octet + kOrder[i], word = (c - col) / 8;
-            pair[i] = lines[row][word] | std::uint64_t{lines[row + 8][word]} << 32;
-          }
-          transpose_nibbles(pair);
-          for (std::size_t k = 0; k < std::min<std::size_t>(8, columns - c); ++k) {
-            std::byte* const to = out.data() + ((c + k) * octets + first + octet) * 4;
-            if (octet + 1 < count)
-              std::memcpy(to, &pair[k], 8);
-            else
-              std::memcpy(to, &pair[k], 4);
-          }
-        }
+      for (std::size_t c = col; c < std::min(columns, col + 8 * kLineWords); c += 8) {
+        Squares words;
+        for (std::size_t i = 0; i < 8; ++i)
+          for (std::size_t octet = 0; octet < kOctets; ++octet)
+            words[i][octet] = lines[8 * octet + kOrder[i]][(c - col) / 8];
+        transpose_nibbles(words);
+        for (std::size_t k = 0; k < std::min<std::size_t>(8, columns - c); ++k)
+          std::memcpy(out.data() + ((c + k) * octets + first) * 4, words[k].data(), 4 * count);
+      }
     }
   });
   return out;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "base/parallel.h"
@@ -59,24 +60,31 @@ inline std::vector<std::byte> padded_rows(std::vector<std::byte> streams, std::s
   return padded;
 }
 
-template <std::size_t kWidth>
+/// Element is an unsigned number of its width.
+template <typename Element>
 std::vector<std::byte> transposed_fixed(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols) {
   // Rows of either side may lie so that they push each other out of the cache: a square of cache lines is copied first.
-  constexpr std::size_t kTile = 64 / kWidth;
+  constexpr std::size_t kWidth = sizeof(Element), kTile = 64 / kWidth;
   std::vector<std::byte> out(in.size());
   parallel_for((rows + kTile - 1) / kTile, [&](std::size_t tile) {
     const std::size_t first = tile * kTile, count = std::min(kTile, rows - first);
-    std::array<std::array<std::byte, kWidth * kTile>, kTile> lines;
-    std::array<std::byte, kWidth * kTile> line;
-    for (std::size_t left = 0; left < cols; left += kTile) {
-      const std::size_t width = std::min(kTile, cols - left);
-      for (std::size_t r = 0; r < count; ++r)
+    std::array<std::array<Element, kTile>, kTile> lines{};
+    std::array<Element, kTile> line;
+    // Whole squares have sizes that the compiler knows.
+    const auto turn = [&](std::size_t left, auto height, auto width) {
+      for (std::size_t r = 0; r < height; ++r)
         std::memcpy(lines[r].data(), in.data() + ((first + r) * cols + left) * kWidth, width * kWidth);
       for (std::size_t c = 0; c < width; ++c) {
-        for (std::size_t r = 0; r < count; ++r)
-          std::memcpy(line.data() + r * kWidth, lines[r].data() + c * kWidth, kWidth);
-        std::memcpy(out.data() + ((left + c) * rows + first) * kWidth, line.data(), count * kWidth);
+        for (std::size_t r = 0; r < kTile; ++r) line[r] = lines[r][c];
+        std::memcpy(out.data() + ((left + c) * rows + first) * kWidth, line.data(), height * kWidth);
       }
+    };
+    for (std::size_t left = 0; left < cols; left += kTile) {
+      const std::size_t width = std::min(kTile, cols - left);
+      if (count == kTile && width == kTile)
+        turn(left, std::integral_constant<std::size_t, kTile>(), std::integral_constant<std::size_t, kTile>());
+      else
+        turn(left, count, width);
     }
   });
   return out;
@@ -85,7 +93,7 @@ std::vector<std::byte> transposed_fixed(const std::vector<std::byte>& in, std::s
 /// Elements of 2 or 4 bytes, [rows x cols], the other way round.
 inline std::vector<std::byte> transposed_elements(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols,
                                                   std::size_t width) {
-  return width == 2 ? transposed_fixed<2>(in, rows, cols) : transposed_fixed<4>(in, rows, cols);
+  return width == 2 ? transposed_fixed<std::uint16_t>(in, rows, cols) : transposed_fixed<std::uint32_t>(in, rows, cols);
 }
 
 }  // namespace adze

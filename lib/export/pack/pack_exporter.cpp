@@ -1,6 +1,7 @@
 #include "export/pack/pack_exporter.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 #include "export/compare_models.h"
 #include "export/pack/pack_writer.h"
 #include "export/tensor_walk.h"
@@ -118,13 +120,13 @@ MeantTensors stream(const ExportPlan& plan, const ModelWeights& model, PackManif
       meant.note(i, read);
       return read;
     });
-    writing.run([&writer, &tensor, place, values = std::move(values)] {
+    writing.run([&writer, &tensor, &hash = meant.hash(i), place, values = std::move(values)] {
       with_context(place, [&] {
         CodingReport again;
         if (tensor.encoding == PackEncoding::rans)
           writer.write(tensor.region, coded(values, again));
         else
-          writer.write(tensor.region, values.payload());
+          writer.write(tensor.region, values.payload(), hash);
       });
     });
     progress.update(i + 1);
@@ -165,13 +167,11 @@ void compare_files(const ExportPlan& plan, const adze_pack* pack) {
   }
 }
 
-void compare_tensor(const adze_pack* pack, const adze_pack_tensor& stored, const PlannedTensor& planned) {
+bool is_planned(const adze_pack_tensor& stored, const PlannedTensor& planned) {
   std::vector<std::uint64_t> shape{stored.cols};
   if (stored.dimensions == 2) shape.insert(shape.begin(), stored.rows);
-  require_same(stored.name == planned.spec.hf_name && stored.module == planned.spec.module &&
-                   shape == planned.spec.shape && stored.format == planned.format,
-               "the name, sizes and format");
-  require_same(adze_pack_verify(pack, &stored, nullptr) == ADZE_PACK_OK, "the checksums");
+  return stored.name == planned.spec.hf_name && stored.module == planned.spec.module && shape == planned.spec.shape &&
+         stored.format == planned.format;
 }
 
 /// Throws internal, naming the first byte of a payload that is not the model's.
@@ -214,16 +214,27 @@ void verify(const ExportPlan& plan, const ModelWeights& model, const MeantTensor
   if (!pack) fail(ErrorKind::internal, "the reader in C refuses it: {}", error.message);
   compare_files(plan, pack.get());
   require_same(adze_pack_tensor_count(pack.get()) == plan.tensors.size(), "the tensors");
+  const auto is_meant = [&](std::size_t i) {
+    const adze_pack_tensor& stored = *adze_pack_get_tensor(pack.get(), i);
+    return is_planned(stored, plan.tensors[i]) && adze_pack_verify(pack.get(), &stored, nullptr) == ADZE_PACK_OK &&
+           meant.is(i, stored.format, bytes_of(stored.data, stored.bytes));
+  };
   TensorWalk walk(model);
   progress.start("verifying", plan.tensors.size());
-  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
-      const adze_pack_tensor& stored = *adze_pack_get_tensor(pack.get(), i);
-      compare_tensor(pack.get(), stored, plan.tensors[i]);
-      const std::span payload = bytes_of(stored.data, stored.bytes);
-      if (!meant.is(i, stored.format, payload)) compare_payloads(payload, walk.at(plan.tensors[i].spec).payload());
-    });
-    progress.update(i + 1);
+  constexpr std::size_t kBatch = 32;
+  for (std::size_t first = 0; first < plan.tensors.size(); first += kBatch) {
+    const std::size_t count = std::min(kBatch, plan.tensors.size() - first);
+    std::array<bool, kBatch> done{};
+    parallel_for(count, [&](std::size_t i) { done[i] = is_meant(first + i); });
+    for (std::size_t i = first; i < first + count; ++i)
+      if (!done[i - first])
+        with_context(fmt::format("tensor '{}'", plan.tensors[i].spec.hf_name), [&] {
+          const adze_pack_tensor& stored = *adze_pack_get_tensor(pack.get(), i);
+          require_same(is_planned(stored, plan.tensors[i]), "the name, sizes and format");
+          require_same(adze_pack_verify(pack.get(), &stored, nullptr) == ADZE_PACK_OK, "the checksums");
+          compare_payloads(bytes_of(stored.data, stored.bytes), walk.at(plan.tensors[i].spec).payload());
+        });
+    progress.update(first + count);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/parallel.h"
 
 namespace adze {
 
@@ -12,18 +13,20 @@ PackWriter::PackWriter(const std::filesystem::path& path, PackManifest& manifest
   file_.write(pack_head(manifest_));
 }
 
-void PackWriter::write(PackRegion& region, std::span<const std::byte> bytes) {
+void PackWriter::write(PackRegion& region, std::span<const std::byte> bytes) { write(region, bytes, hash_hex(bytes)); }
+
+void PackWriter::write(PackRegion& region, std::span<const std::byte> bytes, const std::string& hash) {
   if (bytes.size() != region.bytes)
     fail(ErrorKind::internal, "{} bytes in the model, {} planned", bytes.size(), region.bytes);
   static constexpr std::array<std::byte, kPackAlignment> kZeros{};
   file_.write(std::span(kZeros).first(manifest_.data_start + region.offset - file_.bytes_written()));
   file_.write(bytes);
-  region.hash = hash_hex(bytes);
-  for (std::size_t i = 0; i < region.checks.size(); ++i) {
+  region.hash = hash;
+  parallel_for(region.checks.size(), [&](std::size_t i) {
     const std::span rest = bytes.subspan(i * manifest_.piece_bytes);
     const std::span piece = rest.first(std::min<std::size_t>(rest.size(), manifest_.piece_bytes));
     region.checks[i] = hash64({reinterpret_cast<const char*>(piece.data()), piece.size()});
-  }
+  });
 }
 
 void PackWriter::commit() {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <span>
+#include <string>
 
 #include "base/file.h"
 #include "model/pack/manifest.h"
@@ -17,6 +18,8 @@ class PackWriter {
 
   /// Regions come in the order of the manifest; their bytes are the planned ones.
   void write(PackRegion& region, std::span<const std::byte> bytes);
+  /// hash: hash_hex() of them.
+  void write(PackRegion& region, std::span<const std::byte> bytes, const std::string& hash);
   /// The file is whole; it is on disk once its name is published (publish_file).
   void commit();
 

@@ -9,6 +9,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/parallel_read.h"
 #include "checkpoint/folder_files.h"
 
 namespace adze {
@@ -310,7 +311,7 @@ std::vector<std::byte> OnnxFile::read(const OnnxTensor& tensor) const {
   if (tensor.location.empty())
     std::memcpy(bytes.data(), text_.data() + tensor.offset, bytes.size());
   else
-    side_files_.at(tensor.location).read(tensor.offset, bytes);
+    parallel_read(side_files_.at(tensor.location), tensor.offset, bytes);
   return bytes;
 }
 

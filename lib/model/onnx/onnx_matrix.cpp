@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include <fmt/ranges.h>
 
@@ -29,18 +30,30 @@ std::vector<float> scales_from(std::span<const std::byte> bytes, int bits) {
   return scales;
 }
 
+/// `scales` as `dtype`; nothing where it does not hold all of them, which a few show.
+std::optional<std::vector<std::byte>> held_by(DType dtype, std::span<const float> scales) {
+  constexpr std::size_t kPiece = 4096;
+  const std::size_t width = bytes_of(dtype);
+  std::vector<std::byte> bytes(scales.size() * width);
+  std::array<float, kPiece> again;
+  for (std::size_t first = 0; first < scales.size(); first += kPiece) {
+    const std::span<const float> piece = scales.subspan(first, std::min(kPiece, scales.size() - first));
+    const std::span<std::byte> out = std::span(bytes).subspan(first * width, piece.size() * width);
+    from_float(dtype, piece, out);
+    to_float(dtype, out, std::span(again).first(piece.size()));
+    if (!std::equal(piece.begin(), piece.end(), again.begin())) return std::nullopt;
+  }
+  return bytes;
+}
+
 /// Scales in the narrowest dtype that holds all of them, which is what they were before they were widened.
 void set_scales(IntegerMatrix& matrix, const std::vector<float>& scales) {
-  for (const DType dtype : {DType::bf16, DType::f16, DType::f32}) {
-    std::vector<std::byte> bytes(scales.size() * bytes_of(dtype));
-    from_float(dtype, scales, bytes);
-    std::vector<float> again(scales.size());
-    to_float(dtype, bytes, again);
-    if (again != scales) continue;
-    matrix.spec.scale_dtype = dtype;
-    matrix.scales = std::move(bytes);
-    return;
-  }
+  for (const DType dtype : {DType::bf16, DType::f16, DType::f32})
+    if (auto bytes = held_by(dtype, scales)) {
+      matrix.spec.scale_dtype = dtype;
+      matrix.scales = std::move(*bytes);
+      return;
+    }
 }
 
 /// True when all blocks of each row have the same scale and zero point: one scale a row.
@@ -222,7 +235,7 @@ Blocks blocks_of(const OnnxNode& node) {
 }
 
 /// zeros_name: empty where the grid is symmetric.
-TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, std::span<const std::byte> codes,
+TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, std::vector<std::byte> codes,
                            const std::string& scales_name, const std::string& zeros_name) {
   const bool has_zeros = !zeros_name.empty();
   const int width = of.bits;
@@ -252,6 +265,10 @@ TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, 
   set_scales(matrix, scales);
   const std::size_t row_bytes = matrix.code_bytes(), stored_bytes = codes.size() / shape.rows,
                     spare = 8 * row_bytes - shape.cols * static_cast<std::size_t>(width);
+  if (stored_bytes == row_bytes && spare == 0) {
+    matrix.codes = std::move(codes);
+    return pack_integers(matrix);
+  }
   matrix.codes.resize(shape.rows * row_bytes);
   for (std::size_t r = 0; r < shape.rows; ++r) {
     std::memcpy(matrix.codes.data() + r * row_bytes, codes.data() + r * stored_bytes, row_bytes);
@@ -268,8 +285,8 @@ TensorPtr block_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) 
       integer_of(node, "N") != static_cast<std::int64_t>(shape.rows))
     fail(ErrorKind::bad_data, "K and N are not of a matrix of {} x {}", shape.rows, shape.cols);
   const std::uint64_t count = divide_up(shape.cols, blocks.columns), bytes = packed_bytes(blocks.columns, blocks.bits);
-  const auto codes = file.read(require_tensor(file, node.inputs[1], kOnnxU8, {shape.rows, count, bytes}));
-  return matrix_of_blocks(file, blocks, shape, codes, node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
+  auto codes = file.read(require_tensor(file, node.inputs[1], kOnnxU8, {shape.rows, count, bytes}));
+  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {
@@ -278,9 +295,9 @@ TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shap
     fail(ErrorKind::bad_data, "gathers along another axis");
   if (shape.cols % blocks.columns != 0)
     fail(ErrorKind::bad_data, "{} columns are no whole blocks of {}", shape.cols, blocks.columns);
-  const auto codes =
+  auto codes =
       file.read(require_tensor(file, node.inputs[0], kOnnxU8, {shape.rows, packed_bytes(shape.cols, blocks.bits)}));
-  return matrix_of_blocks(file, blocks, shape, codes, node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
+  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr product_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {

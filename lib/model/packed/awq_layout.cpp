@@ -24,56 +24,54 @@ std::uint8_t nibble(std::span<const std::byte> words, std::size_t cols, std::siz
   return static_cast<std::uint8_t>(at % 2 == 0 ? byte & 15U : byte >> 4);
 }
 
-/// Words of eight inputs [8] to streams of eight outputs: nibble k of stream j is the field of output j in word k. The
-/// same of other words in the upper halves.
-std::array<std::uint64_t, 8> streams_of(std::array<std::uint64_t, 8> words) {
-  const auto exchange = [&](std::size_t apart, unsigned shift, std::uint64_t low) {
-    for (std::size_t pair = 0; pair < 8; ++pair)
-      if ((pair & apart) == 0) {
-        const std::uint64_t a = words[pair], b = words[pair | apart];
-        words[pair] = (a & low) | ((b & low) << shift);
-        words[pair | apart] = ((a >> shift) & low) | (b & ~low);
-      }
-  };
-  exchange(1, 4, 0x0F0F0F0F0F0F0F0F);
-  exchange(2, 8, 0x00FF00FF00FF00FF);
-  exchange(4, 16, 0x0000FFFF0000FFFF);
-  std::array<std::uint64_t, 8> streams;
-  for (std::size_t j = 0; j < 8; ++j) streams[j] = words[kNibble[j]];
-  return streams;
+constexpr std::size_t kLanes = 16;  // words side by side that are turned together
+
+/// The same word of each lane.
+struct Lanes {
+  std::array<std::uint32_t, kLanes> of{};
+};
+
+/// Fields at odd places of the first of two words and those at even places of the second; what stays is where `low` is
+/// set in the first, and where it is not in the second.
+template <unsigned kShift, std::uint32_t kLow>
+void exchange(Lanes& first, Lanes& second) {
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    const std::uint32_t a = first.of[lane], b = second.of[lane];
+    first.of[lane] = (a & kLow) | ((b & kLow) << kShift);
+    second.of[lane] = ((a >> kShift) & kLow) | (b & ~kLow);
+  }
+}
+
+/// Words of eight inputs to streams of eight outputs, which lie at kNibble: nibble k of a stream is the field of its
+/// output in word k.
+void turn_fields(std::array<Lanes, 8>& words) {
+  for (const std::size_t pair : {0, 2, 4, 6}) exchange<4, 0x0F0F0F0F>(words[pair], words[pair + 1]);
+  for (const std::size_t pair : {0, 1, 4, 5}) exchange<8, 0x00FF00FF>(words[pair], words[pair + 2]);
+  for (const std::size_t pair : {0, 1, 2, 3}) exchange<16, 0x0000FFFF>(words[pair], words[pair + 4]);
 }
 
 /// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words; their streams are put
 /// together a cache line at a time.
 std::vector<std::byte> code_streams(std::span<const std::byte> packed, Shape shape) {
-  constexpr std::size_t kOctets = 16, kLineCols = 128;
+  constexpr std::size_t kLineCols = 128;
   const std::size_t octets = shape.rows / 8, row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, 4));
   std::vector<std::byte> codes(shape.rows * row_bytes);
-  parallel_for(divide_up(octets, kOctets), [&](std::size_t task) {
-    const std::size_t first = task * kOctets, end = std::min<std::size_t>(octets, first + kOctets);
-    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kOctets> lines{};
+  parallel_for(divide_up(octets, kLanes), [&](std::size_t task) {
+    const std::size_t first = task * kLanes, count = std::min(kLanes, octets - first);
+    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kLanes> lines{};
     for (std::size_t begin = 0; begin < shape.cols; begin += kLineCols) {
       const std::size_t past = std::min(shape.cols, begin + kLineCols);
-      for (std::size_t col = begin; col < past; col += 8)
-        for (std::size_t octet = first; octet < end; octet += 2) {
-          std::array<std::uint64_t, 8> words{};
-          for (std::size_t k = 0; k < std::min<std::size_t>(8, past - col); ++k) {
-            const std::byte* const from = packed.data() + ((col + k) * octets + octet) * 4;
-            if (octet + 1 < end)
-              std::memcpy(&words[k], from, 8);
-            else
-              std::memcpy(&words[k], from, 4);
-          }
-          const std::array<std::uint64_t, 8> streams = streams_of(words);
-          for (std::size_t j = 0; j < 8; ++j) {
-            const std::size_t row = 8 * (octet - first) + j, word = (col - begin) / 8;
-            lines[row][word] = static_cast<std::uint32_t>(streams[j]);
-            lines[row + 8][word] = static_cast<std::uint32_t>(streams[j] >> 32);
-          }
-        }
+      for (std::size_t col = begin; col < past; col += 8) {
+        std::array<Lanes, 8> words;
+        for (std::size_t k = 0; k < std::min<std::size_t>(8, past - col); ++k)
+          std::memcpy(words[k].of.data(), packed.data() + ((col + k) * octets + first) * 4, 4 * count);
+        turn_fields(words);
+        for (std::size_t lane = 0; lane < kLanes; ++lane)
+          for (std::size_t j = 0; j < 8; ++j) lines[8 * lane + j][(col - begin) / 8] = words[kNibble[j]].of[lane];
+      }
       const std::size_t bytes = std::min(sizeof lines[0], row_bytes - begin / 2);
-      for (std::size_t r = 8 * first; r < 8 * end; ++r)
-        std::memcpy(codes.data() + r * row_bytes + begin / 2, lines[r - 8 * first].data(), bytes);
+      for (std::size_t r = 0; r < 8 * count; ++r)
+        std::memcpy(codes.data() + (8 * first + r) * row_bytes + begin / 2, lines[r].data(), bytes);
     }
   });
   return codes;

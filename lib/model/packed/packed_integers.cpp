@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -20,23 +21,45 @@ std::vector<std::byte> word_column(std::span<const std::byte> words, std::size_t
 
 namespace {
 
-// The writers have this loop, too (export/folder/bit_words.h): what verifies them is not what wrote.
+/// Where a square of elements begins on either side.
+struct Corner {
+  const std::byte* from;
+  std::size_t from_stride;  ///< bytes
+  std::byte* to;
+  std::size_t to_stride;
+};
+
+constexpr std::size_t kLine = 64;  // bytes of the cache
+
+/// Turns height x width elements of kWidth bytes, at most a cache line of each row and column, in a place of their own:
+/// rows of either side may push each other out of the cache.
+template <std::size_t kWidth, typename Count>
+void turn_square(const Corner& at, Count height, Count width) {
+  constexpr std::size_t kSide = kLine / kWidth;
+  std::array<std::byte, kLine * kSide> square;
+  for (std::size_t r = 0; r < height; ++r)
+    for (std::size_t c = 0; c < width; ++c)
+      std::memcpy(square.data() + c * kLine + r * kWidth, at.from + r * at.from_stride + c * kWidth, kWidth);
+  for (std::size_t c = 0; c < width; ++c)
+    std::memcpy(at.to + c * at.to_stride, square.data() + c * kLine, height * kWidth);
+}
+
+// The writers have such a loop, too (export/folder/bit_words.h): what verifies them is not what wrote.
 template <std::size_t kWidth>
 std::vector<std::byte> turned_fixed(std::span<const std::byte> elements, std::size_t rows, std::size_t cols) {
-  // Squares are turned in a place of their own: rows of either side may push each other out of the cache.
-  constexpr std::size_t kTile = 64 / kWidth;
+  constexpr std::size_t kSide = kLine / kWidth;
+  constexpr std::integral_constant<std::size_t, kSide> kWhole;  // of squares, a size that the compiler knows
   std::vector<std::byte> out(elements.size());
-  parallel_for((cols + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t left = tile * kTile, width = std::min(kTile, cols - left);
-    std::array<std::array<std::byte, kWidth * kTile>, kTile> square;
-    for (std::size_t top = 0; top < rows; top += kTile) {
-      const std::size_t height = std::min(kTile, rows - top);
-      for (std::size_t r = 0; r < height; ++r) {
-        const std::byte* const row = elements.data() + ((top + r) * cols + left) * kWidth;
-        for (std::size_t c = 0; c < width; ++c) std::memcpy(square[c].data() + r * kWidth, row + c * kWidth, kWidth);
-      }
-      for (std::size_t c = 0; c < width; ++c)
-        std::memcpy(out.data() + ((left + c) * rows + top) * kWidth, square[c].data(), height * kWidth);
+  parallel_for((rows + kSide - 1) / kSide, [&](std::size_t band) {
+    const std::size_t top = band * kSide, height = std::min(kSide, rows - top);
+    for (std::size_t left = 0; left < cols; left += kSide) {
+      const std::size_t width = std::min(kSide, cols - left);
+      const Corner corner{elements.data() + (top * cols + left) * kWidth, cols * kWidth,
+                          out.data() + (left * rows + top) * kWidth, rows * kWidth};
+      if (height == kSide && width == kSide)
+        turn_square<kWidth>(corner, kWhole, kWhole);
+      else
+        turn_square<kWidth>(corner, height, width);
     }
   });
   return out;

@@ -1,13 +1,11 @@
 #include "model/packed/raw_tensors.h"
 
-#include <algorithm>
-
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/parallel.h"
+#include "base/parallel_read.h"
 
 namespace adze {
 
@@ -44,18 +42,14 @@ void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::
     if (const SafetensorsTensor* const tensor = file.find(name)) {
       if (offset > tensor->bytes() || out.size() > tensor->bytes() - offset)
         fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes", origin_, name, tensor->bytes());
-      return file.file().read(checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
+      return parallel_read(file.file(), checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
     }
   fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
 }
 
 std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
-  constexpr std::size_t kPiece = std::size_t{1} << 20;
   std::vector<std::byte> bytes(checked_cast<std::size_t>(require(name).bytes()));
-  parallel_for(divide_up(bytes.size(), kPiece), [&](std::size_t piece) {
-    const std::span rest = std::span(bytes).subspan(piece * kPiece);
-    read_range(name, piece * kPiece, rest.first(std::min(kPiece, rest.size())));
-  });
+  read_range(name, 0, bytes);
   return bytes;
 }
 
