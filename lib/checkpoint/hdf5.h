@@ -8,6 +8,7 @@
 // sandbox.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/read_bytes.h"
 
 namespace adze {
 
@@ -108,8 +110,14 @@ class Hdf5Reader {
   /// The whole dataset. Throws bad_data above `max_count` elements, for another type, or when missing.
   template <Hdf5Number T>
   std::vector<T> read(std::string_view path, std::uint64_t max_count) const {
-    std::vector<T> values(checked_count(path, hdf5_type<T>(), max_count));
-    read_part<T>(path, 0, values);
+    const std::uint64_t all = checked_count(path, hdf5_type<T>(), max_count);
+    std::vector<T> values;
+    values.reserve(all);
+    while (values.size() < all) {  // piece by piece: a vector writes zeros first
+      const std::size_t first = values.size();
+      values.resize(first + std::min<std::uint64_t>(kReadPiece, all - first));
+      read_part<T>(path, first, std::span(values).subspan(first));
+    }
     return values;
   }
   /// out.size() elements from `first`. Thread-safe.

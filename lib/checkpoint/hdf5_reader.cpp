@@ -2,7 +2,6 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/parallel_read.h"
 #include "checkpoint/hdf5_walk.h"
 
 namespace adze {
@@ -99,7 +98,7 @@ void Hdf5Reader::read_raw(std::string_view path, Hdf5Type type, std::uint64_t fi
   if (first > found.count || count > found.count - first)
     fail(ErrorKind::bad_data, "{}: '{}': elements {} to {}+{} lie outside its {}", this->path().string(), path, first,
          first, count, found.count);
-  if (count > 0) parallel_read(file_, found.offset + first * found.element_bytes, out);
+  if (count > 0) file_.read(found.offset + first * found.element_bytes, out);
 }
 
 std::vector<std::string> Hdf5Reader::read_texts(std::string_view path, std::uint64_t max_count,

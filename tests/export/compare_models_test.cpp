@@ -4,7 +4,9 @@
 
 #include <atomic>
 
+#include "base/hash.h"
 #include "export/export_testing.h"
+#include "grid/format.h"
 
 namespace adze {
 namespace {
@@ -73,6 +75,40 @@ TEST(CompareModels, OneValueThatDiffersIsNamed) {
                "row 70, column 5:", [&] { compared.run(written, model, MeantTensors(compared.plan.tensors.size())); });
 }
 
+/// A model of which one byte of block 1's up projection is another.
+class Spoiled final : public FormattedModel {
+ public:
+  Spoiled(const ModelWeights& base, const std::string& format, std::size_t byte)
+      : FormattedModel(base, linears_in(format, "f16")), byte_(byte) {}
+  BlockWeights block(std::size_t index) const override {
+    BlockWeights block = FormattedModel::block(index);
+    if (index != 1) return block;
+    TensorPtr& up = block[LinearSlot::up].weight;
+    std::vector<std::byte> bytes(up->payload().begin(), up->payload().end());
+    bytes[byte_] ^= std::byte{1};
+    up = tensor_from_payload(up->format(), up->shape(), std::move(bytes));
+    return block;
+  }
+
+ private:
+  std::size_t byte_;
+};
+
+TEST(CompareModels, ASpoiledScaleZeroPointOrCodeIsFound) {
+  const std::string format = "int4 g64 asym";
+  const Watched model(base(), format);
+  const Compared compared(model);
+  const TensorPtr up = model.block(1)[LinearSlot::up].weight;
+  const std::size_t row = up->payload().size() / up->shape().rows, groups = up->shape().cols / 64;
+  const std::size_t zeros = 2 * groups, codes = zeros + (groups + 1) / 2;
+  for (const std::size_t byte : {std::size_t{0}, zeros, codes, row - 1}) {
+    const Spoiled written(base(), format, 70 * row + byte);
+    for (const MeantTensors& notes : {compared.meant, MeantTensors(compared.plan.tensors.size())})
+      expect_error(ErrorKind::internal, "out: tensor 'model.layers.1.mlp.up_proj.weight': row 70, column ",
+                   [&] { compared.run(written, model, notes); });
+  }
+}
+
 TEST(CompareModels, TheSameValuesStoredOtherwiseAreNoDifference) {
   const Watched model(base(), "bf16");
   const FormattedModel rounded(base(), linears_in("bf16", "f16"));
@@ -88,6 +124,7 @@ TEST(MeantTensors, KeepTheFirstNote) {
   EXPECT_FALSE(meant.is(0, "f16", bytes));
   meant.note(0, "f16", bytes);
   meant.note(0, "f16", others);
+  EXPECT_EQ(meant.hash(0), hash_hex(bytes));
   EXPECT_TRUE(meant.is(0, "f16", bytes));
   EXPECT_FALSE(meant.is(0, "f16", others));
   EXPECT_FALSE(meant.is(0, "bf16", bytes));

@@ -58,16 +58,21 @@ void transpose_nibbles(Squares& words) {
 std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
   constexpr std::size_t kLineWords = 16;
   const auto [rows, cols] = matrix.shape;
-  const std::size_t octets = rows / 8;
+  const std::size_t octets = rows / 8, row_bytes = matrix.code_bytes();
   std::vector<std::byte> out(cols * octets * 4);
   parallel_for((octets + kOctets - 1) / kOctets, [&, columns = cols](std::size_t task) {
     const std::size_t first = task * kOctets, count = std::min(kOctets, octets - first);
     std::array<std::array<std::uint32_t, kLineWords>, 8 * kOctets> lines{};
     for (std::size_t col = 0; col < columns; col += 8 * kLineWords) {
+      const std::size_t bytes = std::min(sizeof lines[0], row_bytes - col / 2);
       for (std::size_t r = 0; r < 8 * count; ++r) {
-        const std::span<const std::byte> rest = matrix.code_row(8 * first + r).subspan(col / 2);
-        lines[r] = {};
-        std::memcpy(lines[r].data(), rest.data(), std::min(rest.size(), sizeof lines[r]));
+        const std::byte* const from = matrix.codes.data() + (8 * first + r) * row_bytes + col / 2;
+        if (bytes == sizeof lines[r]) {  // most are whole lines, which are fetched many at a time
+          std::memcpy(lines[r].data(), from, sizeof lines[r]);
+        } else {
+          lines[r] = {};
+          std::memcpy(lines[r].data(), from, bytes);
+        }
       }
       for (std::size_t c = col; c < std::min(columns, col + 8 * kLineWords); c += 8) {
         Squares words;

@@ -49,25 +49,29 @@ std::optional<BlockLayout> block_layout(const IntegerGridSpec& spec, std::size_t
   return BlockLayout{bits, block, (cols + block - 1) / block};
 }
 
-IntegerParts block_parts(const IntegerMatrix& matrix, const BlockLayout& layout) {
+IntegerParts block_parts(IntegerMatrix matrix, const BlockLayout& layout) {
   const auto [rows, cols] = matrix.shape;
   const std::size_t groups = matrix.groups();
   const bool is_asymmetric = !matrix.spec.symmetric;
   const std::vector<float> scales = checked_scales(matrix);
   const std::uint8_t shift = shift_of(matrix.spec, layout.bits);
   IntegerParts parts;
-  parts.codes.resize(rows * layout.row_bytes());
+  const std::size_t stored = matrix.code_bytes(), shared = matrix.group_cols();
+  const bool is_same_stream = matrix.spec.bits == layout.bits;
+  const bool is_same = is_same_stream && stored == layout.row_bytes();
+  if (is_same)
+    parts.codes = std::move(matrix.codes);
+  else
+    parts.codes.resize(rows * layout.row_bytes());
   parts.scales.resize(rows * layout.blocks);
   if (is_asymmetric) parts.zeros.resize(rows * layout.zero_bytes());
   constexpr std::size_t kTileRows = 64;
-  const std::size_t stored = matrix.code_bytes(), shared = matrix.group_cols();
   parallel_for(divide_up(rows, kTileRows), [&](std::size_t tile) {
     std::vector<std::uint8_t> zeros(layout.blocks);
     for (std::size_t r = tile * kTileRows; r < std::min(rows, (tile + 1) * kTileRows); ++r) {
       const std::span<std::byte> codes(parts.codes.data() + r * layout.row_bytes(), layout.row_bytes());
-      if (matrix.spec.bits == layout.bits) {
-        std::memcpy(codes.data(), matrix.codes.data() + r * stored, stored);  // the same stream of bits
-      } else {
+      if (!is_same && is_same_stream) std::memcpy(codes.data(), matrix.codes.data() + r * stored, stored);
+      if (!is_same_stream) {
         std::vector<std::uint8_t> row = matrix.unpacked_row(r);
         for (std::uint8_t& code : row) code = static_cast<std::uint8_t>(code + shift);
         pack(codes, layout.bits, row);

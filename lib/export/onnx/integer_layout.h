@@ -31,7 +31,7 @@ struct IntegerParts {
   std::vector<float> scales;
   std::vector<std::byte> zeros;  ///< empty where the grid is symmetric
 };
-IntegerParts block_parts(const IntegerMatrix& matrix, const BlockLayout& layout);
+IntegerParts block_parts(IntegerMatrix matrix, const BlockLayout& layout);
 
 /// DequantizeLinear: codes [in, out], int4 or int8 where the grid is symmetric, else uint4 or uint8; scales and zero
 /// points [groups, out]. Four bits are packed over the whole tensor, the first code in the low half.

@@ -9,7 +9,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/parallel_read.h"
+#include "base/read_bytes.h"
 #include "checkpoint/folder_files.h"
 
 namespace adze {
@@ -307,11 +307,9 @@ std::vector<std::filesystem::path> OnnxFile::files() const {
 }
 
 std::vector<std::byte> OnnxFile::read(const OnnxTensor& tensor) const {
+  if (!tensor.location.empty()) return read_bytes(side_files_.at(tensor.location), tensor.offset, tensor.bytes);
   std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes));
-  if (tensor.location.empty())
-    std::memcpy(bytes.data(), text_.data() + tensor.offset, bytes.size());
-  else
-    parallel_read(side_files_.at(tensor.location), tensor.offset, bytes);
+  std::memcpy(bytes.data(), text_.data() + tensor.offset, bytes.size());
   return bytes;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 
 #include <nlohmann/json.hpp>
 
@@ -44,34 +45,45 @@ void exchange(Lanes& first, Lanes& second) {
 
 /// Words of eight inputs to streams of eight outputs, which lie at kNibble: nibble k of a stream is the field of its
 /// output in word k.
-void turn_fields(std::array<Lanes, 8>& words) {
+void turn_fields(std::span<Lanes, 8> words) {
   for (const std::size_t pair : {0, 2, 4, 6}) exchange<4, 0x0F0F0F0F>(words[pair], words[pair + 1]);
   for (const std::size_t pair : {0, 1, 4, 5}) exchange<8, 0x00FF00FF>(words[pair], words[pair + 2]);
   for (const std::size_t pair : {0, 1, 2, 3}) exchange<16, 0x0000FFFF>(words[pair], words[pair + 4]);
 }
 
+/// At most a cache line; of whole ones the compiler knows the size.
+void copy_line(void* to, const void* from, std::size_t bytes) {
+  constexpr std::size_t kLine = 4 * kLanes;
+  if (bytes == kLine)
+    std::memcpy(to, from, kLine);
+  else
+    std::memcpy(to, from, bytes);
+}
+
 /// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words; their streams are put
-/// together a cache line at a time.
+/// together a cache line at a time. Lines are fetched many at a time, far from each other as they are.
 std::vector<std::byte> code_streams(std::span<const std::byte> packed, Shape shape) {
   constexpr std::size_t kLineCols = 128;
   const std::size_t octets = shape.rows / 8, row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, 4));
   std::vector<std::byte> codes(shape.rows * row_bytes);
   parallel_for(divide_up(octets, kLanes), [&](std::size_t task) {
     const std::size_t first = task * kLanes, count = std::min(kLanes, octets - first);
-    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kLanes> lines{};
+    std::array<Lanes, kLineCols> words{};
+    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kLanes> lines;
     for (std::size_t begin = 0; begin < shape.cols; begin += kLineCols) {
-      const std::size_t past = std::min(shape.cols, begin + kLineCols);
-      for (std::size_t col = begin; col < past; col += 8) {
-        std::array<Lanes, 8> words;
-        for (std::size_t k = 0; k < std::min<std::size_t>(8, past - col); ++k)
-          std::memcpy(words[k].of.data(), packed.data() + ((col + k) * octets + first) * 4, 4 * count);
-        turn_fields(words);
+      const std::size_t inputs = std::min(kLineCols, shape.cols - begin);
+      if (inputs < kLineCols) words = {};
+      for (std::size_t i = 0; i < inputs; ++i)
+        copy_line(words[i].of.data(), packed.data() + ((begin + i) * octets + first) * 4, 4 * count);
+      for (std::size_t word = 0; word < kLineCols / 8; ++word) {
+        const std::span<Lanes, 8> eight(words.data() + 8 * word, 8);
+        turn_fields(eight);
         for (std::size_t lane = 0; lane < kLanes; ++lane)
-          for (std::size_t j = 0; j < 8; ++j) lines[8 * lane + j][(col - begin) / 8] = words[kNibble[j]].of[lane];
+          for (std::size_t j = 0; j < 8; ++j) lines[8 * lane + j][word] = eight[kNibble[j]].of[lane];
       }
       const std::size_t bytes = std::min(sizeof lines[0], row_bytes - begin / 2);
       for (std::size_t r = 0; r < 8 * count; ++r)
-        std::memcpy(codes.data() + (8 * first + r) * row_bytes + begin / 2, lines[r].data(), bytes);
+        copy_line(codes.data() + (8 * first + r) * row_bytes + begin / 2, lines[r].data(), bytes);
     }
   });
   return codes;

@@ -5,7 +5,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
-#include "base/parallel_read.h"
+#include "base/read_bytes.h"
 
 namespace adze {
 
@@ -42,15 +42,16 @@ void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::
     if (const SafetensorsTensor* const tensor = file.find(name)) {
       if (offset > tensor->bytes() || out.size() > tensor->bytes() - offset)
         fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes", origin_, name, tensor->bytes());
-      return parallel_read(file.file(), checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
+      return file.file().read(checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
     }
   fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
 }
 
 std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
-  std::vector<std::byte> bytes(checked_cast<std::size_t>(require(name).bytes()));
-  read_range(name, 0, bytes);
-  return bytes;
+  for (const SafetensorsFile& file : files_)
+    if (const SafetensorsTensor* const tensor = file.find(name))
+      return read_bytes(file.file(), checked_add(file.data_start(), tensor->begin), tensor->bytes());
+  fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
 }
 
 std::vector<std::byte> RawTensors::read(const std::string& name, SafetensorsType type,
