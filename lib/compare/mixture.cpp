@@ -50,9 +50,9 @@ ComparedMoment mixed(const PooledInput& input, std::span<const double> weights) 
 std::vector<double> regrets(std::span<const PooledInput> inputs, std::span<const double> weights) {
   Matrix<double> at(inputs.size(), weights.size());
   parallel_for(inputs.size(), [&](std::size_t i) {
-    const ComparedMoment mixture = mixed(inputs[i], weights);
+    const MatrixD errors = error_moment(mixed(inputs[i], weights));
     for (std::size_t s = 0; s < weights.size(); ++s)
-      at(i, s) = std::log(expected_loss(mixture, inputs[i].sets[s]) / inputs[i].own[s]);
+      at(i, s) = std::log(expected_loss(errors, inputs[i].sets[s]) / inputs[i].own[s]);
   });
   std::vector<double> result(weights.size());
   for (std::size_t i = 0; i < inputs.size(); ++i)

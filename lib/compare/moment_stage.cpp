@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <optional>
 
@@ -37,13 +38,16 @@ std::size_t count_rare(const InputStatistics& statistics) {
 class InputMoments {
  public:
   InputMoments(const MeasuredMoments& moments, const InputPlace& place) : moments_(moments) {
-    for (std::size_t s = 0; s < moments.sets(); ++s)
+    for (std::size_t s = 0; s < moments.sets(); ++s) {
+      std::vector<MatrixD> draws;
       for (std::size_t r = 0; r < moments.draws(); ++r) {
         InputStatistics statistics = moments.draw(place, s, r);
         if (r == 0) first_.push_back(describe(statistics));
-        draws_.push_back(compared(place, std::move(statistics.second_moment)));
-        held_.push_back(compared(place, moments.held_out(place, s, r).second_moment));
+        draws.push_back(std::move(statistics.second_moment));
       }
+      for (std::size_t r = 0; r < draws.size(); ++r) held_.push_back(compared(place, sum_without(draws, r)));
+      for (MatrixD& draw : draws) draws_.push_back(compared(place, std::move(draw)));
+    }
     for (std::size_t t = 0; t < moments.texts(); ++t)
       texts_.push_back(compared(place, moments.text(place, t).second_moment));
   }
@@ -57,6 +61,16 @@ class InputMoments {
   const std::vector<SetAtInput>& first() const { return first_; }
 
  private:
+  /// What MeasuredMoments::held_out() would read again.
+  static MatrixD sum_without(std::span<const MatrixD> draws, std::size_t left_out) {
+    if (draws.size() == 1) return draws[0];
+    const std::size_t first = left_out == 0 ? 1 : 0;
+    MatrixD sum = draws[first];
+    for (std::size_t r = first + 1; r < draws.size(); ++r)
+      if (r != left_out) std::ranges::transform(sum.values(), draws[r].values(), sum.values().begin(), std::plus<>());
+    return sum;
+  }
+
   static SetAtInput describe(const InputStatistics& statistics) {
     SetAtInput set;
     set.tokens = statistics.tokens;
@@ -71,17 +85,18 @@ class InputMoments {
 
 std::vector<MatrixD> expected_regrets(const MeasuredMoments& moments, const InputMoments& of) {
   const std::size_t draws = moments.draws(), judges = of.judges(), sets = moments.sets();
-  std::vector<MatrixD> losses(draws, MatrixD(sets + 1, judges));  // the last row: the judge's own
+  MatrixD own(draws, judges);
   parallel_for(draws * judges, [&](std::size_t i) {
     const std::size_t r = i / judges, j = i % judges;
-    const ComparedMoment& judge = of.judge(j, r);
-    for (std::size_t s = 0; s < sets; ++s) losses[r](s, j) = expected_loss(of.draw(s, r), judge);
-    losses[r](sets, j) = expected_loss(judge, judge);
+    if (r == 0 || j < sets) own(r, j) = expected_loss(of.judge(j, r), of.judge(j, r));  // texts have no draws
   });
   std::vector<MatrixD> regrets(draws, MatrixD(sets, judges));
-  for (std::size_t r = 0; r < draws; ++r)
-    for (std::size_t s = 0; s < sets; ++s)
-      for (std::size_t j = 0; j < judges; ++j) regrets[r](s, j) = std::log(losses[r](s, j) / losses[r](sets, j));
+  parallel_for(draws * sets, [&](std::size_t i) {
+    const std::size_t r = i / sets, s = i % sets;
+    const MatrixD errors = error_moment(of.draw(s, r));
+    for (std::size_t j = 0; j < judges; ++j)
+      regrets[r](s, j) = std::log(expected_loss(errors, of.judge(j, r)) / own(j < sets ? r : 0, j));
+  });
   return regrets;
 }
 
@@ -100,19 +115,29 @@ void compare_pairs(const MeasuredMoments& moments, const InputMoments& of, Input
     set.dead = profile.dead;
     set.mean_square = of.draw(s, 0).mean_square() / static_cast<double>(set.tokens);
   }
-  parallel_for(sets * sets, [&](std::size_t i) {
-    const std::size_t a = i / sets, b = i % sets;
+  std::vector<std::pair<std::size_t, std::size_t>> pairs;
+  for (std::size_t a = 0; a < sets; ++a)
+    for (std::size_t b = a; b < sets; ++b) pairs.emplace_back(a, b);
+  parallel_for(pairs.size(), [&](std::size_t i) {
+    const auto [a, b] = pairs[i];
+    const ComparedMoment& first = of.draw(a, 0);
     if (a == b && moments.draws() == 1) {
-      result.captured(a, a) = captured_share(profiles[a], of.draw(a, 0));
+      result.captured(a, a) = captured_share(profiles[a], first);
       result.outliers(a, a) = 1;
       return;
     }
-    const ComparedMoment& from = of.draw(a, 0);
-    const ComparedMoment& to = of.draw(b, a == b ? 1 : 0);
-    result.distances(a, b) = distance_of(from, to);
-    result.correlation(a, b) = correlation_distance(from, to);
-    result.captured(a, b) = captured_share(profiles[a], to);
-    result.outliers(a, b) = outlier_overlap(from, to);
+    const ComparedMoment& second = of.draw(b, a == b ? 1 : 0);
+    const auto [there, back] = distances_between(first, second);
+    if (a != b) {
+      result.distances(b, a) = back;
+      result.correlation(b, a) = correlation_distance(second, first);
+      result.captured(b, a) = captured_share(profiles[b], first);
+      result.outliers(b, a) = outlier_overlap(second, first);
+    }
+    result.distances(a, b) = there;
+    result.correlation(a, b) = correlation_distance(first, second);
+    result.captured(a, b) = captured_share(profiles[a], second);
+    result.outliers(a, b) = outlier_overlap(first, second);
   });
 }
 

@@ -124,13 +124,13 @@ SymmetricEigen sketched_eigen(std::size_t n, std::size_t count, const std::funct
 std::vector<double> pencil_eigenvalues(MatrixD a, MatrixD b) {
   assert(a.rows() == a.cols() && a.shape() == b.shape());
   use_single_threaded_blas();
-  std::vector<double> values(a.rows());
-  if (values.empty()) return values;
-  require_success(LAPACKE_dsygvd(LAPACK_COL_MAJOR, 1, 'N', 'U', order(a.rows()), a.data(), order(a.rows()), b.data(),
-                                 order(a.rows()), values.data()),
-                  "dsygvd");
-  std::ranges::reverse(values);
-  return values;
+  const lapack_int n = order(a.rows());
+  if (n == 0) return {};
+  // dsygvd in its parts: without vectors it asks for so little memory that the reduction to tridiagonal form, most of
+  // the work, is not blocked.
+  require_success(LAPACKE_dpotrf(LAPACK_COL_MAJOR, 'U', n, b.data(), n), "dpotrf");
+  require_success(LAPACKE_dsygst(LAPACK_COL_MAJOR, 1, 'U', n, a.data(), n, b.data(), n), "dsygst");
+  return symmetric_eigenvalues(std::move(a));
 }
 
 MatrixD polar_factor(const MatrixD& g) {

@@ -19,7 +19,8 @@ int as_int(T value) {
   return static_cast<int>(value);
 }
 
-constexpr std::size_t kTileRows = 256;  // of large products
+constexpr std::size_t kTileRows = 256;   // of large products
+constexpr std::size_t kStripCols = 128;  // of products of triangles, which skip what is zero strip by strip
 
 template <typename T, typename Gemm>
 void gemm(Gemm run, CBLAS_TRANSPOSE transpose_a, CBLAS_TRANSPOSE transpose_b, MatrixView<const T> a,
@@ -35,6 +36,12 @@ template <typename Body>
 void for_tiles(std::size_t rows, const Body& body) {
   parallel_for(divide_up(rows, kTileRows),
                [&](std::size_t t) { body(t * kTileRows, std::min(kTileRows, rows - t * kTileRows)); });
+}
+
+/// Copies the lower triangle of c [n x n] to the upper one.
+void mirror_lower(MatrixD& c) {
+  for (std::size_t r = 0; r < c.rows(); ++r)
+    for (std::size_t col = r + 1; col < c.cols(); ++col) c(r, col) = c(col, r);
 }
 
 }  // namespace
@@ -107,9 +114,31 @@ MatrixD gram(ConstViewD a) {
     const std::size_t cols = first + count;  // the lower triangle, whole tiles of it
     multiply_nt(a.row_range(first, count), a.row_range(0, cols), c.view().row_range(first, count).col_range(0, cols));
   });
-  for (std::size_t r = 0; r < c.rows(); ++r)
-    for (std::size_t col = r + 1; col < c.cols(); ++col) c(r, col) = c(col, r);
+  mirror_lower(c);
   return c;
+}
+
+MatrixD gram_of_upper(ConstViewD t) {
+  assert(t.rows() == t.cols());
+  const std::size_t n = t.rows();
+  MatrixD c(n, n);
+  parallel_for(divide_up(n, kStripCols), [&](std::size_t strip) {
+    const std::size_t first = strip * kStripCols, count = std::min(kStripCols, n - first);
+    const ConstViewD above = t.row_range(0, first + count);  // below, the strip's columns are zero
+    multiply_tn(above.col_range(first, n - first), above.col_range(first, count),
+                c.view().row_range(first, n - first).col_range(first, count));
+  });
+  mirror_lower(c);
+  return c;
+}
+
+double inner_product(ConstViewD a, ConstViewD b) {
+  assert(a.shape() == b.shape());
+  use_single_threaded_blas();
+  double sum = 0;
+  for (std::size_t r = 0; r < a.rows(); ++r)
+    sum += cblas_ddot(as_int(a.cols()), a.row(r).data(), 1, b.row(r).data(), 1);
+  return sum;
 }
 
 }  // namespace adze

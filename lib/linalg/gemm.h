@@ -25,6 +25,11 @@ MatrixD product_nt(ConstViewD a, ConstViewD b);
 MatrixD product_tn(ConstViewD a, ConstViewD b);
 /// A A^T, both triangles; half the work of a product.  A: [m x k].
 MatrixD gram(ConstViewD a);
+/// T^T T of an upper triangular t [n x n] whose lower triangle holds zeros, both triangles: a sixth of the work of a
+/// product.
+MatrixD gram_of_upper(ConstViewD t);
+/// tr(A^T B), the sum of a o b, row after row.  a, b: [m x n].
+double inner_product(ConstViewD a, ConstViewD b);
 
 /// Ends the threads that BLAS starts with the program, which else spin for tens of milliseconds in wait of work that
 /// never comes. Called by every function here; cheap after the first time.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <vector>
 
 #include "base/error.h"
 #include "linalg/eigen.h"
@@ -17,10 +18,11 @@ constexpr double kDead = 1e-12;
 constexpr double kLeadingShare = 0.9;
 constexpr double kOutlierShare = 0.01;
 
-void check_alike(const ComparedMoment& a, const ComparedMoment& b) {
-  if (a.inputs() != b.inputs())
-    fail(ErrorKind::bad_data, "moments of {} and {} inputs cannot be compared", a.inputs(), b.inputs());
+void check_alike(std::size_t a, std::size_t b) {
+  if (a != b) fail(ErrorKind::bad_data, "moments of {} and {} inputs cannot be compared", a, b);
 }
+
+void check_alike(const ComparedMoment& a, const ComparedMoment& b) { check_alike(a.inputs(), b.inputs()); }
 
 double largest_diagonal(const MatrixD& h) {
   double largest = 0;
@@ -70,14 +72,6 @@ ComparedMoment::ComparedMoment(MatrixD h) : moment_(std::move(h)) {
     fail(ErrorKind::bad_data, "a second moment with trace {} cannot be compared", trace);
   mean_square_ = trace / static_cast<double>(n);
   for (double& value : moment_.values()) value /= mean_square_;
-  spread_ = damped();
-  if (const auto column = reverse_cholesky(spread_))
-    fail(ErrorKind::bad_data, "a second moment is not positive definite at column {}", *column);
-  std::vector<double> pivots(n);
-  for (std::size_t j = 0; j < n; ++j) pivots[j] = spread_(j, j);
-  invert_upper(spread_);
-  for (std::size_t j = 0; j < n; ++j)
-    for (double& value : spread_.row(j).subspan(j)) value *= pivots[j];
 }
 
 MatrixD ComparedMoment::damped() const {
@@ -107,8 +101,9 @@ MomentProfile profile_of(const ComparedMoment& moment) {
   for (std::size_t j = 0; j < n; ++j) profile.dead += h(j, j) <= least;
   std::size_t count = 0;
   for (double held = 0; count < n && held < kLeadingShare * trace; ++count) held += eigen.values[count];
-  profile.leading = MatrixD(count, n);
-  for (std::size_t k = 0; k < count; ++k) std::ranges::copy(eigen.vectors.row(k), profile.leading.row(k).begin());
+  profile.leading = count;
+  const ConstViewD vectors = eigen.vectors.view().row_range(0, count);
+  profile.seen = product_tn(vectors, vectors);
   return profile;
 }
 
@@ -127,27 +122,31 @@ double correlation_distance(const ComparedMoment& a, const ComparedMoment& b) {
   });
 }
 
-MomentDistance distance_of(const ComparedMoment& a, const ComparedMoment& b) {
-  MomentDistance distance;
-  distance.frobenius = frobenius_distance(a, b);
+std::array<MomentDistance, 2> distances_between(const ComparedMoment& a, const ComparedMoment& b) {
+  check_alike(a, b);
   const std::vector<double> mu = pencil_eigenvalues(a.damped(), b.damped());
+  MomentDistance there, back;
   double squares = 0;
   for (const double value : mu) {
     const double log = std::log(value);
-    distance.stein += value - log - 1;
-    distance.s_divergence += std::log((1 + value) / 2) - log / 2;
+    there.stein += value - log - 1;
+    back.stein += 1 / value + log - 1;
+    there.s_divergence += std::log((1 + value) / 2) - log / 2;
     squares += log * log;
   }
-  distance.affine_invariant = std::sqrt(squares);
-  distance.hilbert = std::log(mu.front() / mu.back());
-  return distance;
+  back.s_divergence = there.s_divergence;
+  there.affine_invariant = back.affine_invariant = std::sqrt(squares);
+  there.hilbert = back.hilbert = std::log(mu.front() / mu.back());
+  there.frobenius = frobenius_distance(a, b);
+  back.frobenius = frobenius_distance(b, a);
+  return {there, back};
 }
 
+MomentDistance distance_of(const ComparedMoment& a, const ComparedMoment& b) { return distances_between(a, b)[0]; }
+
 double captured_share(const MomentProfile& a, const ComparedMoment& b) {
-  const MatrixD seen = product_nn(a.leading, b.moment());
-  double captured = 0;
-  for (std::size_t i = 0; i < seen.values().size(); ++i) captured += seen.values()[i] * a.leading.values()[i];
-  return captured / static_cast<double>(b.inputs());  // whose trace is n
+  check_alike(a.seen.rows(), b.inputs());
+  return inner_product(a.seen, b.moment()) / static_cast<double>(b.inputs());  // whose trace is n
 }
 
 double outlier_overlap(const ComparedMoment& a, const ComparedMoment& b) {
@@ -158,13 +157,24 @@ double outlier_overlap(const ComparedMoment& a, const ComparedMoment& b) {
   return static_cast<double>(both.size()) / static_cast<double>(of_a.size() + of_b.size() - both.size());
 }
 
-double expected_loss(const ComparedMoment& a, const ComparedMoment& b) {
-  check_alike(a, b);
-  const MatrixD& spread = a.error_spread();
-  const MatrixD seen = product_nn(spread, b.moment());
-  double loss = 0;
-  for (std::size_t i = 0; i < seen.values().size(); ++i) loss += seen.values()[i] * spread.values()[i];
-  return loss;
+MatrixD error_moment(const ComparedMoment& a) {
+  MatrixD spread = a.damped();  // becomes R, R^-1, T
+  if (const auto column = reverse_cholesky(spread))
+    fail(ErrorKind::bad_data, "a second moment is not positive definite at column {}", *column);
+  const std::size_t n = spread.rows();
+  std::vector<double> pivots(n);
+  for (std::size_t j = 0; j < n; ++j) pivots[j] = spread(j, j);
+  invert_upper(spread);
+  for (std::size_t j = 0; j < n; ++j)
+    for (double& value : spread.row(j).subspan(j)) value *= pivots[j];
+  return gram_of_upper(spread);
 }
+
+double expected_loss(const MatrixD& error_moment, const ComparedMoment& b) {
+  check_alike(error_moment.rows(), b.inputs());
+  return inner_product(error_moment, b.moment());
+}
+
+double expected_loss(const ComparedMoment& a, const ComparedMoment& b) { return expected_loss(error_moment(a), b); }
 
 }  // namespace adze

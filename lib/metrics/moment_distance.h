@@ -13,11 +13,13 @@
 //
 // The expected regret of GPTQ needs no weights. GPTQ with moment A leaves dW = E T_A, E the rounding errors of the
 // columns one by one, about independent and alike, and T_A = diag(R_jj) R^-1 with A = R R^T, R upper triangular: an
-// error of column j and what later columns take back of it. So E tr(dW B dW^T) is in proportion to tr(T_A B T_A^T).
+// error of column j and what later columns take back of it. So E tr(dW B dW^T) is in proportion to tr(T_A B T_A^T),
+// which is linear in B: with G_A = T_A^T T_A, the second moment of these errors, it is tr(G_A B), and the errors of one
+// moment meet any number of judges at n^2 operations each.
 #pragma once
 
+#include <array>
 #include <cstddef>
-#include <vector>
 
 #include "base/matrix.h"
 
@@ -37,13 +39,10 @@ class ComparedMoment {
   /// H n / tr(H): a mean diagonal of 1, not damped.
   const MatrixD& moment() const { return moment_; }
   MatrixD damped() const;
-  /// T: unit upper triangular, of the damped moment.
-  const MatrixD& error_spread() const { return spread_; }
 
  private:
   MatrixD moment_;
   double mean_square_ = 0;
-  MatrixD spread_;
 };
 
 /// What one moment is like.
@@ -53,7 +52,8 @@ struct MomentProfile {
   double participation = 0;   ///< trace^2 / ||H||_F^2
   double condition = 0;       ///< of the damped moment
   std::size_t dead = 0;       ///< columns with H_jj <= 1e-12 of the largest
-  MatrixD leading;            ///< [k x n]: orthonormal eigenvectors that together hold 90 % of the trace
+  std::size_t leading = 0;    ///< eigenvectors that together hold 90 % of the trace
+  MatrixD seen;               ///< [n x n]: the projection on the space of these
 };
 MomentProfile profile_of(const ComparedMoment& moment);
 
@@ -66,6 +66,8 @@ struct MomentDistance {
 };
 /// Throws bad_data for different numbers of inputs.
 MomentDistance distance_of(const ComparedMoment& a, const ComparedMoment& b);
+/// Of a from b and of b from a, whose pencils have reciprocal eigenvalues: little more work than one of them.
+std::array<MomentDistance, 2> distances_between(const ComparedMoment& a, const ComparedMoment& b);
 double frobenius_distance(const ComparedMoment& a, const ComparedMoment& b);
 /// The same of D^-1/2 H D^-1/2: structure without the scales of columns. Dead columns count as uncorrelated.
 double correlation_distance(const ComparedMoment& a, const ComparedMoment& b);
@@ -75,7 +77,13 @@ double captured_share(const MomentProfile& a, const ComparedMoment& b);
 /// Jaccard index of the columns with the largest 1 % of the diagonal (one column at least).
 double outlier_overlap(const ComparedMoment& a, const ComparedMoment& b);
 
-/// tr(T_A B T_A^T): what GPTQ with moment a loses when b judges, up to a factor that only the grid decides.
+/// G_A = T_A^T T_A [n x n]: the second moment of the errors that GPTQ with moment a leaves, up to a factor that only
+/// the grid decides. Throws bad_data where a value of the moment is not finite.
+MatrixD error_moment(const ComparedMoment& a);
+/// tr(G_A B): what GPTQ that leaves these errors loses when b judges, up to the same factor. Throws bad_data for
+/// another number of inputs.
+double expected_loss(const MatrixD& error_moment, const ComparedMoment& b);
+/// The same with a's errors.
 double expected_loss(const ComparedMoment& a, const ComparedMoment& b);
 
 }  // namespace adze

@@ -62,6 +62,30 @@ TEST(Gemm, ADoubleProductIsExactToDoublePrecision) {
   }
 }
 
+TEST(Gemm, TheGramOfATriangleIsThatOfTheWholeMatrix) {
+  for (const std::size_t n : {0, 1, 5, 127, 128, 129, 300}) {
+    MatrixD t = random_matrix<double>({n, n}, "t");
+    for (std::size_t r = 0; r < n; ++r) std::fill_n(t.row(r).begin(), r, 0.0);
+    const MatrixD g = gram_of_upper(t);
+    EXPECT_EQ(g.shape(), t.shape());
+    if (n > 0) {
+      EXPECT_LT(relative_error(eigen(g), eigen(t).transpose() * eigen(t)), 1e-14) << n;
+    }
+    for (std::size_t r = 0; r < n; ++r)
+      for (std::size_t c = 0; c < r; ++c) ASSERT_EQ(g(r, c), g(c, r)) << n << ": " << r << "," << c;
+  }
+}
+
+TEST(Gemm, AnInnerProductIsTheTraceOfAProduct) {
+  for (const auto& [m, n, k] : kSizes) {
+    Strided a(random_matrix<double>({m, n}, "a"), 2);
+    Strided b(random_matrix<double>({m, n}, "b"), 1);
+    const double expected = (eigen(a.view()).transpose() * eigen(b.view())).trace();
+    EXPECT_NEAR(inner_product(a.view(), b.view()), expected, 1e-12 * static_cast<double>(m * n));
+  }
+  EXPECT_EQ(inner_product(MatrixD(), MatrixD()), 0);
+}
+
 TEST(Gemm, OverwritesWhatWasNotANumber) {
   const MatrixF a = random_matrix<float>({4, 4}, "a");
   MatrixF c(4, 4);

@@ -88,6 +88,31 @@ TEST(MomentDistance, IsSymmetricWhereItIsCalledSo) {
   EXPECT_GT(std::abs(ab.stein - ba.stein), 1e-6);
 }
 
+/// A few tokens for many columns, some of which are always zero: all but singular, as moments of thin sets are.
+MatrixD thin_moment(std::size_t n, std::size_t tokens, const std::string& name) {
+  MatrixD h = moment(n, tokens, name);
+  for (std::size_t dead = 1; dead < n; dead += 7)
+    for (std::size_t c = 0; c < n; ++c) h(dead, c) = h(c, dead) = 0;
+  return h;
+}
+
+TEST(MomentDistance, OnePencilGivesBothDirections) {
+  const std::pair<MatrixD, MatrixD> cases[] = {{moment(40, 90, "a"), moment(40, 90, "b")},
+                                               {thin_moment(150, 6, "a"), thin_moment(150, 9, "b")},
+                                               {thin_moment(40, 3, "a"), moment(40, 90, "b")}};
+  for (const auto& [of_a, of_b] : cases) {
+    const ComparedMoment a(of_a), b(of_b);
+    const auto [there, back] = distances_between(a, b);
+    const MomentDistance expected[] = {distance_of(a, b), distance_of(b, a)};
+    const MomentDistance given[] = {there, back};
+    for (std::size_t i = 0; i < 2; ++i)
+      for (const auto measure : {&MomentDistance::frobenius, &MomentDistance::stein, &MomentDistance::s_divergence,
+                                 &MomentDistance::affine_invariant, &MomentDistance::hilbert})
+        EXPECT_NEAR(given[i].*measure / expected[i].*measure, 1, 1e-9) << a.inputs() << " " << i;
+    EXPECT_GT(std::abs(there.stein / back.stein - 1), 1e-3) << "directions that are alike would tell nothing";
+  }
+}
+
 TEST(MomentDistance, FallsWithTheRootOfTheNumberOfTokens) {
   // Independent tokens of one distribution: the slope of log distance over log tokens is -1/2.
   const std::size_t n = 16;
@@ -111,7 +136,7 @@ TEST(MomentProfile, CountsDimensions) {
   EXPECT_NEAR(p.stable_rank, 5.0 / 3, 1e-12);
   EXPECT_NEAR(p.participation, 25.0 / 11, 1e-12);
   EXPECT_EQ(p.dead, 1u);
-  EXPECT_EQ(p.leading.rows(), 3u);  // 3 + 1 of 5 are 80 %
+  EXPECT_EQ(p.leading, 3u);  // 3 + 1 of 5 are 80 %
 }
 
 TEST(MomentProfile, CapturesAllOfItselfButATenth) {
@@ -153,6 +178,36 @@ TEST(ExpectedLoss, IsWhatGptqLosesOnAverage) {
   EXPECT_NEAR(lost / kRows * 12 / expected_loss(a, b), 1, 0.03);
 }
 
+/// tr(T B T^T), T = diag(R_jj) R^-1 as it is written, from the Cholesky factor of the reversed matrix.
+double plain_loss(const ComparedMoment& a, const ComparedMoment& b) {
+  const EigenRows<double> reversed = damped(a).reverse();
+  const EigenRows<double> lower = reversed.llt().matrixL();
+  const EigenRows<double> r = lower.reverse();  // upper triangular, r r^T = damped(a)
+  const EigenRows<double> t = r.diagonal().asDiagonal() * r.inverse();
+  return (t * eigen(b.moment()) * t.transpose()).trace();
+}
+
+TEST(ExpectedLoss, AgreesWithItsFormulaForMomentsOfAllRanks) {
+  const std::size_t n = 200;  // more than one strip of the product
+  std::vector<ComparedMoment> moments;
+  for (const std::size_t tokens : {1, 6, 150, 500}) {
+    moments.emplace_back(moment(n, tokens, "m" + std::to_string(tokens)));
+    moments.emplace_back(thin_moment(n, tokens, "thin" + std::to_string(tokens)));
+  }
+  for (const ComparedMoment& a : moments)
+    for (const ComparedMoment& b : moments) EXPECT_NEAR(expected_loss(a, b) / plain_loss(a, b), 1, 1e-9);
+}
+
+TEST(ExpectedLoss, IsLinearInTheJudge) {
+  const ComparedMoment a(moment(30, 60, "a")), b(moment(30, 60, "b")), c(moment(30, 60, "c"));
+  MatrixD sum = b.moment();
+  for (std::size_t i = 0; i < sum.values().size(); ++i) sum.values()[i] += c.moment().values()[i];
+  const MatrixD errors = error_moment(a);
+  const double mean = (expected_loss(errors, b) + expected_loss(errors, c)) / 2;
+  EXPECT_NEAR(expected_loss(errors, ComparedMoment(sum)) / mean, 1, 1e-12);
+  EXPECT_THROW(expected_loss(errors, ComparedMoment(moment(31, 60, "other"))), Error);
+}
+
 TEST(ExpectedLoss, IsLeastForTheJudgeItself) {
   for (const char* name : {"one", "two", "three"}) {
     const ComparedMoment judge(moment(24, 80, name)), other(moment(24, 80, std::string("not ") + name));
@@ -165,7 +220,12 @@ TEST(ComparedMoment, RefusesWhatCannotBeCompared) {
   MatrixD h = moment(4, 9, "nan");
   h(1, 1) = std::nan("");
   EXPECT_THROW(ComparedMoment{h}, Error);
+  h = moment(4, 9, "nan");
+  h(0, 2) = h(2, 0) = std::nan("");  // which the trace does not show
+  EXPECT_THROW(error_moment(ComparedMoment(h)), Error);
+  EXPECT_THROW(distance_of(ComparedMoment(h), ComparedMoment(moment(4, 9, "x"))), Error);
   EXPECT_THROW(distance_of(ComparedMoment(moment(4, 9, "x")), ComparedMoment(moment(5, 9, "x"))), Error);
+  EXPECT_THROW(captured_share(profile_of(ComparedMoment(moment(4, 9, "x"))), ComparedMoment(moment(5, 9, "x"))), Error);
 }
 
 }  // namespace
