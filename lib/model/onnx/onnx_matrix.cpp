@@ -286,7 +286,8 @@ TensorPtr block_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) 
     fail(ErrorKind::bad_data, "K and N are not of a matrix of {} x {}", shape.rows, shape.cols);
   const std::uint64_t count = divide_up(shape.cols, blocks.columns), bytes = packed_bytes(blocks.columns, blocks.bits);
   auto codes = file.read(require_tensor(file, node.inputs[1], kOnnxU8, {shape.rows, count, bytes}));
-  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
+  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2],
+                          node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {
@@ -297,7 +298,8 @@ TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shap
     fail(ErrorKind::bad_data, "{} columns are no whole blocks of {}", shape.cols, blocks.columns);
   auto codes =
       file.read(require_tensor(file, node.inputs[0], kOnnxU8, {shape.rows, packed_bytes(shape.cols, blocks.bits)}));
-  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
+  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2],
+                          node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr product_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {
