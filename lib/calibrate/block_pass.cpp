@@ -39,20 +39,21 @@ CacheMaxima update_windows(HiddenStates& states, Body&& body) {
   return maxima;
 }
 
-/// Calls body(inputs, tokens of a slice) for a batch of inputs in slices: of whole windows, or of parts of one window
-/// where a window is longer.
+/// Calls body(first row, rows, tokens of a slice) for a batch of inputs in slices: of whole windows, or of parts of one
+/// window where a window is longer.
 template <typename Body>
-void for_slices(ConstViewF inputs, std::size_t tokens, Body&& body) {
+void for_slices(std::size_t rows, std::size_t tokens, Body&& body) {
   if (tokens <= kSliceTokens) {
-    body(inputs, slice_windows(tokens) * tokens);
+    body(std::size_t{0}, rows, slice_windows(tokens) * tokens);
     return;
   }
-  for (std::size_t first = 0; first < inputs.rows(); first += tokens)
-    body(inputs.row_range(first, tokens), kSliceTokens);
+  for (std::size_t first = 0; first < rows; first += tokens) body(first, tokens, kSliceTokens);
 }
 
 void add_inputs(InputStatistics& statistics, ConstViewF inputs, std::size_t tokens) {
-  for_slices(inputs, tokens, [&](ConstViewF x, std::size_t slice) { statistics.add(x, slice); });
+  for_slices(inputs.rows(), tokens, [&](std::size_t first, std::size_t count, std::size_t slice) {
+    statistics.add(inputs.row_range(first, count), slice);
+  });
 }
 
 void subtract(ViewF a, ConstViewF b) {
@@ -164,12 +165,16 @@ std::array<InputStatistics, kStages.size()> BlockPass::measure_all(const BlockWe
       forward_.add_mlp(weights, of(Stage::down), x, work);
     });
     states_.store(b);
-    for (const Stage stage : kStages) {
-      const auto s = static_cast<std::size_t>(stage);
-      if (b == 0) statistics[s] = InputStatistics(widths[s]);
-      with_context(fmt::format("input of {}", name_of(stage)),
-                   [&] { add_inputs(statistics[s], inputs[s].view().row_range(0, states.rows()), tokens); });
-    }
+    if (b == 0)
+      for (std::size_t i = 0; i < inputs.size(); ++i) statistics[i] = InputStatistics(widths[i]);
+    for_slices(states.rows(), tokens, [&](std::size_t first, std::size_t count, std::size_t slice) {
+      std::vector<InputRows> rows;
+      for (const Stage stage : kStages) {
+        const auto i = static_cast<std::size_t>(stage);
+        rows.push_back({&statistics[i], inputs[i].view().row_range(first, count), std::string(name_of(stage))});
+      }
+      add_together(rows, slice);
+    });
   }
   add_maxima(scratch, cache_);
   return statistics;
@@ -206,10 +211,8 @@ ReferencedStatistics BlockPass::measure_against(BlockPass& reference, const Bloc
 
 /// target += a^T inputs, slice by slice.
 void BlockPass::add_cross(ConstViewF a, ConstViewF inputs, ViewD target) const {
-  std::size_t first = 0;
-  for_slices(inputs, states_.tokens(), [&](ConstViewF x, std::size_t slice) {
-    add_cross_moment(a.row_range(first, x.rows()), x, slice, target);
-    first += x.rows();
+  for_slices(inputs.rows(), states_.tokens(), [&](std::size_t first, std::size_t count, std::size_t slice) {
+    add_cross_moment(a.row_range(first, count), inputs.row_range(first, count), slice, target);
   });
 }
 

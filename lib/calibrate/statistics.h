@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,5 +30,16 @@ struct InputStatistics {
   /// Throws bad_data when the numbers of inputs differ.
   void merge(const InputStatistics& other);
 };
+
+/// Rows of one of several inputs that are measured together.
+struct InputRows {
+  InputStatistics* statistics = nullptr;
+  ConstViewF x;      ///< [tokens x n]
+  std::string name;  ///< of the input, for errors; may be empty
+};
+/// Adds the rows of every input to its statistics: the bits of InputStatistics::add(), and threads that find nothing to
+/// do at a narrow input take their share of the others. Throws bad_data for the first input that has a value that is
+/// not finite; nothing is added then.
+void add_together(std::span<const InputRows> inputs, std::size_t slice_tokens);
 
 }  // namespace adze

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/parallel.h"
 #include "linalg/convert.h"
 #include "metrics/rank_correlation.h"
 #include "pipeline/plan.h"
@@ -146,15 +147,16 @@ class Clock {
 void describe_tokens(const PreparedStudy& prepared, Study& study) {
   const std::size_t sets = prepared.sets.size();
   study.token_divergence = study.token_coverage = MatrixD(sets, sets);
-  for (std::size_t a = 0; a < sets; ++a) {
+  study.tokens.resize(sets);
+  parallel_for(sets, [&](std::size_t a) {
     const ComparedSet& set = prepared.sets[a];
-    study.tokens.push_back(set.is_saved() ? TokenProfile{} : token_profile(set));
+    if (!set.is_saved()) study.tokens[a] = token_profile(set);
     for (std::size_t b = 0; b < sets; ++b) {
       if (set.is_saved() || prepared.sets[b].is_saved()) continue;
       study.token_divergence(a, b) = token_divergence(set, prepared.sets[b]);
       study.token_coverage(a, b) = token_coverage(set, prepared.sets[b]);
     }
-  }
+  });
 }
 
 /// Statistics and judgements that a folder keeps are of one model and one kind of CPU, which a file of it says.

@@ -1,10 +1,12 @@
 #include "linalg/second_moment.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "base/parallel.h"
 #include "linalg/gemm.h"
+#include "linalg/widening_sums.h"
 
 namespace adze {
 namespace {
@@ -29,11 +31,6 @@ std::vector<Tile> upper_tiles(std::size_t n) {
   return tiles;
 }
 
-/// sums += values: spans instead of checked elements, so that compilers make vector code of it.
-void add_row(std::span<const float> values, std::span<double> sums) {
-  for (std::size_t j = 0; j < values.size(); ++j) sums[j] += static_cast<double>(values[j]);
-}
-
 /// Copies what lies above the diagonal in a tile to the places below it, in squares that fit the first cache.
 void mirror(ViewD h, const Tile& tile) {
   constexpr std::size_t kSquare = 32;
@@ -46,24 +43,38 @@ void mirror(ViewD h, const Tile& tile) {
       }
 }
 
+/// Adds what one tile of H gets of all slices.
+void add_tile(ConstViewF x, std::size_t slice_tokens, const Tile& tile, ViewD h) {
+  MatrixF product(tile.shape);
+  for (std::size_t first = 0; first < x.rows(); first += slice_tokens) {
+    const ConstViewF slice = x.row_range(first, std::min(slice_tokens, x.rows() - first));
+    multiply_tn(slice.col_range(tile.row, tile.shape.rows), slice.col_range(tile.col, tile.shape.cols), product);
+    for (std::size_t i = 0; i < tile.shape.rows; ++i) {
+      const std::size_t skip = tile.row + i > tile.col ? tile.row + i - tile.col : 0;
+      if (skip < tile.shape.cols)
+        add_widened(product.row(i).subspan(skip), h.row(tile.row + i).subspan(tile.col + skip, tile.shape.cols - skip));
+    }
+  }
+  mirror(h, tile);
+}
+
 }  // namespace
 
 void add_second_moment(ConstViewF x, std::size_t slice_tokens, ViewD h) {
-  assert(h.rows() == h.cols() && h.rows() == x.cols() && slice_tokens > 0);
-  const std::vector<Tile> tiles = upper_tiles(x.cols());
+  const MomentSum sum{x, h};
+  add_second_moments({&sum, 1}, slice_tokens);
+}
+
+void add_second_moments(std::span<const MomentSum> sums, std::size_t slice_tokens) {
+  assert(slice_tokens > 0);
+  std::vector<std::pair<const MomentSum*, Tile>> tiles;
+  for (const MomentSum& sum : sums) {
+    assert(sum.h.rows() == sum.h.cols() && sum.h.rows() == sum.x.cols());
+    for (const Tile& tile : upper_tiles(sum.x.cols())) tiles.emplace_back(&sum, tile);
+  }
   parallel_for(tiles.size(), [&](std::size_t t) {
-    const Tile& tile = tiles[t];
-    MatrixF product(tile.shape);
-    for (std::size_t first = 0; first < x.rows(); first += slice_tokens) {
-      const ConstViewF slice = x.row_range(first, std::min(slice_tokens, x.rows() - first));
-      multiply_tn(slice.col_range(tile.row, tile.shape.rows), slice.col_range(tile.col, tile.shape.cols), product);
-      for (std::size_t i = 0; i < tile.shape.rows; ++i) {
-        const std::size_t skip = tile.row + i > tile.col ? tile.row + i - tile.col : 0;
-        if (skip < tile.shape.cols)
-          add_row(product.row(i).subspan(skip), h.row(tile.row + i).subspan(tile.col + skip, tile.shape.cols - skip));
-      }
-    }
-    mirror(h, tile);
+    const auto& [sum, tile] = tiles[t];
+    add_tile(sum->x, slice_tokens, tile, sum->h);
   });
 }
 

@@ -23,7 +23,7 @@ constexpr float kLeastExponent = -87.3f;  // exp(-87.34) is the smallest normal 
 /// exp(x) = 2^n exp(r), n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite), |r| <= 0.3466; exp(r) by its
 /// Taylor polynomial of degree 7, whose remainder 0.3466^8 / 8! = 5e-9 is far below a float's rounding.
 template <class D>
-hn::Vec<D> Exp(D d, hn::Vec<D> x) {
+HWY_INLINE hn::Vec<D> Exp(D d, hn::Vec<D> x) {
   const hn::RebindToSigned<D> di;
   const auto keep = hn::Ge(x, hn::Set(d, kLeastExponent));
   x = hn::Min(hn::Max(x, hn::Set(d, kLeastExponent)), hn::Set(d, kMostExponent));
@@ -165,6 +165,18 @@ void MultiplyBy(float factor, float* values, std::size_t count) {
   for (; i < count; ++i) values[i] *= factor;
 }
 
+void ScaleByWeights(const float* in, float scale, float offset, const float* HWY_RESTRICT weights, float* out,
+                    std::size_t count) {
+  const Floats d;
+  const std::size_t lanes = hn::Lanes(d);
+  std::size_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto scaled = hn::Mul(hn::LoadU(d, in + i), hn::Set(d, scale));
+    hn::StoreU(hn::Mul(scaled, hn::Add(hn::Set(d, offset), hn::LoadU(d, weights + i))), d, out + i);
+  }
+  for (; i < count; ++i) out[i] = in[i] * scale * (offset + weights[i]);
+}
+
 template <class D>
 void SiluTimes(D d, const float* HWY_RESTRICT gate, float* HWY_RESTRICT up) {
   const auto g = hn::LoadU(d, gate);
@@ -232,6 +244,7 @@ HWY_EXPORT(ExpShifted);
 HWY_EXPORT(CompareSoftmaxes);
 HWY_EXPORT(LargestPlaces);
 HWY_EXPORT(MultiplyBy);
+HWY_EXPORT(ScaleByWeights);
 HWY_EXPORT(MultiplyBySilu);
 HWY_EXPORT(MultiplyByGeluTanh);
 HWY_EXPORT(SoftCap);
@@ -263,6 +276,12 @@ void largest_places(std::span<const float> values, std::span<std::uint32_t> ids)
 
 void multiply_by(float factor, std::span<float> values) {
   HWY_DYNAMIC_DISPATCH(MultiplyBy)(factor, values.data(), values.size());
+}
+
+void scale_by_weights(std::span<const float> in, float scale, float offset, std::span<const float> weights,
+                      std::span<float> out) {
+  assert(in.size() == out.size() && weights.size() == in.size());
+  HWY_DYNAMIC_DISPATCH(ScaleByWeights)(in.data(), scale, offset, weights.data(), out.data(), in.size());
 }
 
 void multiply_by_silu(std::span<const float> gate, std::span<float> up) {

@@ -44,6 +44,10 @@ void largest_places(std::span<const float> values, std::span<std::uint32_t> ids)
 /// values *= factor.
 void multiply_by(float factor, std::span<float> values);
 
+/// out = (in scale) (offset + weights), every operation rounded. Equal sizes; `in` and `out` may be the same.
+void scale_by_weights(std::span<const float> in, float scale, float offset, std::span<const float> weights,
+                      std::span<float> out);
+
 /// up *= silu(gate), silu(g) = g / (1 + exp(-g)). Equal sizes.
 void multiply_by_silu(std::span<const float> gate, std::span<float> up);
 

@@ -1,5 +1,6 @@
 #include "model/norm.h"
 
+#include <array>
 #include <cmath>
 
 #include "linalg/vector_math.h"
@@ -7,26 +8,42 @@
 namespace adze {
 namespace {
 
-void normalise(std::span<const float> in, std::span<const float> weight, const RmsNorm& norm, std::span<float> out) {
-  double sum = 0.0;
-  for (const float value : in) sum += static_cast<double>(value) * value;
-  const auto scale = static_cast<float>(1.0 / std::sqrt(sum / static_cast<double>(in.size()) + norm.eps));
-  for (std::size_t c = 0; c < in.size(); ++c) out[c] = in[c] * scale * (norm.offset + weight[c]);
+/// Sums of squares of `Rows` rows from `first` on, side by side: alone, each addition would wait for the one before.
+template <std::size_t Rows>
+std::array<double, Rows> square_sums(ConstViewF x, std::size_t first) {
+  std::array<const float*, Rows> rows;
+  for (std::size_t r = 0; r < Rows; ++r) rows[r] = x.row(first + r).data();
+  std::array<double, Rows> sums{};
+  for (std::size_t c = 0; c < x.cols(); ++c)
+    for (std::size_t r = 0; r < Rows; ++r) sums[r] += static_cast<double>(rows[r][c]) * rows[r][c];
+  return sums;
+}
+
+template <std::size_t Rows>
+void normalise(ConstViewF x, std::size_t first, std::span<const float> weight, const RmsNorm& norm, ViewF out) {
+  const std::array<double, Rows> sums = square_sums<Rows>(x, first);
+  for (std::size_t r = 0; r < Rows; ++r) {
+    const auto scale = static_cast<float>(1.0 / std::sqrt(sums[r] / static_cast<double>(x.cols()) + norm.eps));
+    scale_by_weights(x.row(first + r), scale, norm.offset, weight, out.row(first + r));
+  }
 }
 
 }  // namespace
 
 void rms_norm(ConstViewF x, std::span<const float> weight, const RmsNorm& norm, ViewF out) {
   assert(weight.size() == x.cols() && out.shape() == x.shape());
-  for (std::size_t r = 0; r < x.rows(); ++r) normalise(x.row(r), weight, norm, out.row(r));
+  constexpr std::size_t kTogether = 4;
+  std::size_t r = 0;
+  for (; r + kTogether <= x.rows(); r += kTogether) normalise<kTogether>(x, r, weight, norm, out);
+  for (; r < x.rows(); ++r) normalise<1>(x, r, weight, norm, out);
 }
 
 void rms_norm_parts(std::span<const float> weight, const RmsNorm& norm, ViewF x) {
   assert(x.cols() % weight.size() == 0);
   for (std::size_t r = 0; r < x.rows(); ++r)
     for (std::size_t first = 0; first < x.cols(); first += weight.size()) {
-      const auto part = x.row(r).subspan(first, weight.size());
-      normalise(part, weight, norm, part);
+      const ViewF part = x.row_range(r, 1).col_range(first, weight.size());
+      normalise<1>(part, 0, weight, norm, part);
     }
 }
 

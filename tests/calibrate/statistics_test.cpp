@@ -84,5 +84,29 @@ TEST(InputStatistics, RefuseActivationsThatAreNotFinite) {
   }
 }
 
+TEST(InputStatistics, MeasuredTogetherAreThoseOfEachAlone) {
+  const MatrixF narrow = random_matrix({48, 20}, "narrow"), wide = random_matrix({48, 300}, "wide");
+  InputStatistics alone[] = {InputStatistics(20), InputStatistics(300)};
+  InputStatistics together[] = {InputStatistics(20), InputStatistics(300)};
+  for (int batch = 0; batch < 2; ++batch) {
+    alone[0].add(narrow, 16);
+    alone[1].add(wide, 16);
+    const InputRows rows[] = {{&together[0], narrow, "narrow"}, {&together[1], wide, "wide"}};
+    add_together(rows, 16);
+  }
+  expect_same(together[0], alone[0]);
+  expect_same(together[1], alone[1]);
+}
+
+TEST(InputStatistics, MeasuredTogetherNameTheFirstThatIsNotFinite) {
+  const MatrixF good = random_matrix({8, 20}, "x");
+  MatrixF bad = random_matrix({8, 600}, "x");
+  bad(3, 599) = std::numeric_limits<float>::infinity();  // in another tile of columns than the first
+  InputStatistics first(20), second(600), third(600);
+  const InputRows rows[] = {{&first, good, "one"}, {&second, bad, "two"}, {&third, bad, "three"}};
+  expect_error(ErrorKind::bad_data, "input of two: activations are not finite", [&] { add_together(rows, 8); });
+  expect_same(first, InputStatistics(20), "nothing of a refused batch is counted");
+}
+
 }  // namespace
 }  // namespace adze

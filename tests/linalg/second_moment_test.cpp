@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "base/parallel.h"
 #include "linalg/linalg_testing.h"
 
@@ -68,6 +71,28 @@ TEST(SecondMoment, DoesNotDependOnHowManySlicesComePerCall) {
   add_second_moment(x.view().row_range(0, 32), 16, parts);
   add_second_moment(x.view().row_range(32, 64), 16, parts);
   EXPECT_EQ(whole, parts);
+}
+
+TEST(SecondMoment, SideBySideGivesTheBitsOfEachAlone) {
+  constexpr std::size_t kWidths[] = {300, 5, 1030, 128};
+  std::vector<MatrixF> inputs;
+  std::vector<MatrixD> alone, together;
+  for (const std::size_t n : kWidths) {
+    inputs.push_back(random_matrix<float>({50, n}, "x" + std::to_string(n)));
+    alone.emplace_back(n, n);
+    together.emplace_back(n, n);
+    add_second_moment(inputs.back(), 16, alone.back());
+  }
+  for (const int count : {1, 3}) {
+    const ThreadCount threads(count);
+    std::vector<MomentSum> sums;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      together[i] = MatrixD(alone[i].shape());
+      sums.push_back({inputs[i], together[i]});
+    }
+    add_second_moments(sums, 16);
+    EXPECT_EQ(together, alone) << count;
+  }
 }
 
 TEST(SecondMoment, SumsOfSlicesAreDouble) {

@@ -167,6 +167,25 @@ TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
   EXPECT_TRUE(same == out);
 }
 
+TEST(RmsNorm, OfARowIsOfItsBitsAlone) {
+  const MatrixF x = testing::random_matrix({7, 37}, "x", 2.0);  // several rows at a time, and a rest
+  const std::vector<float> weight = testing::random_values(37, "w");
+  MatrixF out(x.shape());
+  rms_norm(x, weight, {.eps = 1e-2, .offset = 0.5f}, out);
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    double square = 0;
+    for (const float value : x.row(r)) square += static_cast<double>(value) * value;
+    const auto scale = static_cast<float>(1.0 / std::sqrt(square / 37 + 1e-2));
+    MatrixF alone(1, 37);
+    std::ranges::copy(x.row(r), alone.row(0).begin());
+    rms_norm(alone, weight, {.eps = 1e-2, .offset = 0.5f}, alone);
+    for (std::size_t c = 0; c < 37; ++c) {
+      EXPECT_EQ(alone(0, c), out(r, c)) << r << " " << c;
+      EXPECT_NEAR(out(r, c), x(r, c) * scale * (0.5f + weight[c]), 1e-6) << r << " " << c;
+    }
+  }
+}
+
 struct Softmax {
   std::vector<float> logits, exponentials;
   SoftmaxView view;
