@@ -25,6 +25,7 @@ struct Options {
   std::string imatrix;
   bool overwrite = false;
   bool dry_run = false;
+  ExpertInputs experts = ExpertInputs::routed;
   std::optional<std::uint64_t> memory;
   OpenModelOptions open;
 };
@@ -124,12 +125,13 @@ void measure(const Options& options, Tool& tool) {
   const TokenWindows windows = load_windows(options.set, model.require_tokenizer(), options.rule);
   const Measuring measuring = choose_measuring(options, windows, model.architecture());
   if (options.dry_run) {
-    const StatisticsOutput check(options.out, describe_statistics(model.architecture(), model.name, windows),
+    const StatisticsOutput check(options.out,
+                                 describe_statistics(model.architecture(), model.name, windows, options.experts),
                                  options.overwrite);
     return print_prediction(options, windows, model.architecture(), measuring, tool);
   }
-  const CalibrateOptions how{options.out, options.overwrite, measuring.layout.batch_windows, measuring.together,
-                             measuring.layout.on_disk};
+  const CalibrateOptions how{options.out,        options.overwrite, measuring.layout.batch_windows,
+                             measuring.together, options.experts,   measuring.layout.on_disk};
   print_statistics(options, calibrate(*model.weights, model.name, windows, how, tool.progress()), tool);
 }
 
@@ -162,6 +164,7 @@ int main(int argc, char** argv) {
   tool.app()
       .add_option("--seed", options.rule.seed, "0: the first windows; any other: that many drawn at random")
       ->capture_default_str();
+  add_expert_inputs_option(tool.app(), options.experts);
   tool.app().add_option("--merge", options.merge, "add these folders of statistics up instead of measuring");
   tool.app().add_option("-o,--output", options.out, "the folder of statistics")->required();
   tool.app().add_option("--imatrix", options.imatrix,

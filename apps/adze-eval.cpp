@@ -95,8 +95,10 @@ std::vector<DomainText> read_domains(const Options& options, const Tokenizer& to
 /// Rounding of activations that no format of a model is known for would be silence.
 void warn_of_exact_formats(const OpenedModel& model, Activations activations, Progress& progress) {
   if (activations == Activations::exact) return;
-  for (const Linear& linear : model.weights->block(0).linears)
-    if (rounding_for(linear.weight->format(), activations)) return;
+  bool known = false;
+  model.weights->block(0).for_each_linear(
+      [&](const Linear& linear) { known |= rounding_for(linear.weight->format(), activations).has_value(); });
+  if (known) return;
   progress.warn(fmt::format("{}: llama.cpp rounds no activations for its formats: --activations changes nothing there",
                             model.path.string()));
 }

@@ -133,8 +133,9 @@ void print_store(const char* path) {
   const CompressedStore store(path);
   Totals totals;
   for (std::size_t b = 0; b < store.architecture().layers; ++b)
-    for (const Linear& linear : store.block(b).linears)
+    store.block(b).for_each_linear([&](const Linear& linear) {
       if (const auto* const tensor = dynamic_cast<const QuantizedTensor*>(linear.weight.get())) totals.add(*tensor);
+    });
   totals.print(path);
 }
 

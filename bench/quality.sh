@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source bench/quality/tables.sh
 source bench/quality/llama_cpp.sh
 
-readonly TOKENS=512 CONTEXT=512
+TOKENS=512 CONTEXT=512
 
 usage() {
   cat <<END
@@ -21,6 +21,8 @@ $(printf '%s\n' "${TABLES[@]}" | sed 's/^\([^|]*\)|/  \1\t/' | expand -t 14)
   --model DIR          the original; default the bundled model
   --calibration FILE   a .txt or a text set, its first windows of $TOKENS tokens; default calibration_data/mixed.yaml
   --windows N          how many; default 64
+  --tokens N           length of all windows, of calibration and of judging; default $TOKENS
+  --experts MODE       what experts of a mixture are calibrated with, routed or all; default routed
   --eval FILE          what to judge on, windows of $CONTEXT; default calibration_data/heldout.yaml
   --peers DIR          llama.cpp's files, NAME-GRID-pure.gguf. Without, they are made where llama-quantize and
                        llama-imatrix are on the PATH
@@ -60,7 +62,7 @@ shift
 model=$PWD/tests/models/demo-llama
 calibration=$PWD/calibration_data/mixed.yaml
 text=$PWD/calibration_data/heldout.yaml
-windows=64 runtime_windows=16
+windows=64 runtime_windows=16 experts=routed
 peers="" keep="" only="*" runtime="" json="" bin="" outliers=""
 while [[ $# -gt 0 ]]; do
   if [[ "$1" != --runtime && "$1" != --json && "$1" != --outliers && $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
@@ -68,6 +70,8 @@ while [[ $# -gt 0 ]]; do
     --model) model=$(absolute "$2") ;;
     --calibration) calibration=$(absolute "$2") ;;
     --windows) windows=$2 ;;
+    --tokens) TOKENS=$2 CONTEXT=$2 ;;
+    --experts) experts=$2 ;;
     --eval) text=$(absolute "$2") ;;
     --peers) peers=$(absolute "$2") ;;
     --only) only=$2 ;;
@@ -113,7 +117,7 @@ write_recipe() {
   cat > "$work/$1.yaml" <<END
 # $made_by
 adze: 1
-calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0 }
+calibration: { set: "$calibration", windows: $windows, tokens: $TOKENS, seed: 0, experts: $experts }
 $(if [[ -n "${4:-}" ]]; then echo "transform: [ $4 ]"; fi)
 $2
 rules:

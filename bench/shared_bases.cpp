@@ -21,7 +21,8 @@ namespace {
 
 using namespace adze;
 
-constexpr std::array kSlots{LinearSlot::q, LinearSlot::k, LinearSlot::v, LinearSlot::gate, LinearSlot::up};
+constexpr std::array<LinearSlot, 5> kSlots{LinearSlot::q, LinearSlot::k, LinearSlot::v, LinearSlot::gate,
+                                           LinearSlot::up};
 constexpr int kSweeps = 20;
 
 double own_loss(const SharingLayer& layer, std::size_t rank) {
@@ -59,17 +60,15 @@ int compare(const char* path, const char* folder) {
       std::size_t layers = 0;
       for (std::size_t block = 0; block + 1 < model.architecture().layers; block += 2) {
         std::array<SharingLayer, 2> pair;
-        for (std::size_t i = 0; i < 2; ++i) {
-          const Stage stage = block_linears()[static_cast<std::size_t>(slot)].stage;
+        for (std::size_t i = 0; i < 2; ++i)
           pair[i] = {to_double(model.weights->block(block + i)[slot].weight->decode()),
-                     statistics.block_input(block + i, stage).second_moment};
-        }
+                     statistics.block_input(block + i, stage_of(slot)).second_moment};
         const Losses one = losses_of(pair, keep, pivoted);
         sums = {sums.own + one.own, sums.shared + one.shared, sums.alternate + one.alternate};
         layers += 2;
       }
       const auto mean = [&](double sum) { return sum / static_cast<double>(layers); };
-      const std::string module = module_name(0, slot);
+      const std::string module = module_name(model.architecture(), 0, slot);
       const std::size_t dot = module.rfind('.') + 1;
       std::printf("%-6.2f %-8s %-6s %9.5f %9.5f %9.5f\n", keep, pivoted ? "pivoted" : "plain",
                   module.substr(dot, module.rfind('_') - dot).c_str(), mean(sums.own), mean(sums.shared),

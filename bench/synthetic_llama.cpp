@@ -1,5 +1,6 @@
-// Writes a Llama checkpoint of any size with random weights: bf16, sharded, with a tokenizer that fits a smaller
-// vocabulary. For measuring memory and time, which do not depend on what the weights are; the text it makes is noise.
+// Writes a Llama (or, with experts, Mixtral) checkpoint of any size with random weights: bf16, sharded, with a
+// tokenizer that fits a smaller vocabulary. For measuring memory and time, which do not depend on what the weights are;
+// the text it makes is noise.
 //
 //   adze-synthetic OUT --hidden 2048 --layers 22 --ffn 5632 --heads 32 --kv-heads 4 --vocab 32000
 #include <tuple>
@@ -24,15 +25,28 @@ constexpr float kScale = 0.03f;  // uniform in +-kScale: about the spread of tra
 constexpr std::size_t kPiece = std::size_t{1} << 18;
 
 Json config_of(const Architecture& a) {
-  return {{"architectures", {"LlamaForCausalLM"}}, {"model_type", "llama"},
-          {"hidden_size", a.hidden},               {"intermediate_size", a.ffn},
-          {"num_hidden_layers", a.layers},         {"num_attention_heads", a.heads},
-          {"num_key_value_heads", a.kv_heads},     {"head_dim", a.head_dim},
-          {"vocab_size", a.vocab},                 {"rms_norm_eps", 1e-5},
-          {"rope_theta", 10000.0},                 {"max_position_embeddings", a.max_positions},
-          {"hidden_act", "silu"},                  {"tie_word_embeddings", a.tied},
-          {"torch_dtype", "bfloat16"},             {"bos_token_id", 0},
-          {"eos_token_id", 1}};
+  Json config{{"architectures", {a.family}},
+              {"model_type", a.info().model_type},
+              {"hidden_size", a.hidden},
+              {"intermediate_size", a.ffn},
+              {"num_hidden_layers", a.layers},
+              {"num_attention_heads", a.heads},
+              {"num_key_value_heads", a.kv_heads},
+              {"head_dim", a.head_dim},
+              {"vocab_size", a.vocab},
+              {"rms_norm_eps", 1e-5},
+              {"rope_theta", 10000.0},
+              {"max_position_embeddings", a.max_positions},
+              {"hidden_act", "silu"},
+              {"tie_word_embeddings", a.tied},
+              {"torch_dtype", "bfloat16"},
+              {"bos_token_id", 0},
+              {"eos_token_id", 1}};
+  if (a.is_mixture()) {
+    config["num_local_experts"] = a.experts;
+    config["num_experts_per_tok"] = a.experts_per_token;
+  }
+  return config;
 }
 
 std::string shard_name(std::size_t shard, std::size_t shards) {
@@ -111,10 +125,17 @@ int main(int argc, char** argv) {
   app.add_option("--kv-heads", a.kv_heads, "heads of keys and values")->capture_default_str();
   app.add_option("--head-dim", a.head_dim, "width of a head")->capture_default_str();
   app.add_option("--vocab", a.vocab, "tokens; at least those of the tokenizer")->capture_default_str();
+  app.add_option("--experts", a.experts, "experts in the place of the FFN, each as wide; 0: there is one FFN");
+  app.add_option("--experts-per-token", a.experts_per_token, "of the experts, those that a token goes to");
   app.add_option("--tokenizer", tokenizer, "folder of tokenizer.json")->capture_default_str();
   app.add_flag("--tied", a.tied, "the head is the embedding table");
   CLI11_PARSE(app, argc, argv);
   try {
+    if (a.is_mixture()) {
+      a.family = "MixtralForCausalLM";
+      a.expert_ffn = a.ffn;
+      a.renormalised = true;
+    }
     check_architecture(a, "command line");
     write_checkpoint(out, a, tokenizer);
     return 0;

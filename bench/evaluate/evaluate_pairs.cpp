@@ -34,7 +34,7 @@ class RandomModel final : public ModelWeights {
   /// Multiplications of products for `windows` of an lcpp protocol: half of a window's positions go through the head.
   std::size_t multiplications(std::size_t windows) const {
     std::size_t of_block = 0;
-    for (const Linear& linear : block_.linears) of_block += linear.weight->shape().count();
+    block_.for_each_linear([&](const Linear& linear) { of_block += linear.weight->shape().count(); });
     return windows * (kWindow * architecture_.layers * of_block + (kWindow / 2 - 1) * embedding_->shape().count());
   }
 

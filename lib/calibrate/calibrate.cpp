@@ -25,10 +25,10 @@ void add_weights(Hasher& hasher, std::span<const float> values) {
 void add_weights(Hasher& hasher, const BlockWeights& block) {
   for (const std::vector<float>& norm : block.norms)
     if (!norm.empty()) add_weights(hasher, norm);
-  for (const Linear& linear : block.linears) {
+  block.for_each_linear([&](const Linear& linear) {
     add_weights(hasher, *linear.weight);
     add_weights(hasher, linear.bias);
-  }
+  });
 }
 
 /// What a pass computes beside its weights, as text.
@@ -40,10 +40,13 @@ std::string settings_of(const Architecture& a) {
                        r.low_freq_factor, r.high_freq_factor, r.original_max_positions, r.beta_fast, r.beta_slow,
                        r.attention_factor, fmt::join(r.divisors, " "), fmt::join(r.long_divisors, " "));
   };
-  return fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}\n",
+  const std::string mixture = a.is_mixture() ? fmt::format(" experts {} of {} {}", a.experts_per_token, a.experts,
+                                                           a.renormalised ? "renormalised" : "as scored")
+                                             : "";
+  return fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}{}\n",
                      a.norm_eps, a.info().norm_offset, rope(a.rope), a.sliding_rope ? rope(*a.sliding_rope) : "",
                      a.sliding_window, layers, static_cast<int>(a.activation), a.embedding_scale, a.score_scalar,
-                     a.attention_cap, a.final_cap);
+                     a.attention_cap, a.final_cap, mixture);
 }
 
 StatesLayout states_layout(const Architecture& architecture, const TokenWindows& windows,
@@ -60,11 +63,13 @@ class Calibration {
         windows_(windows),
         progress_(progress),
         layers_(model.architecture().layers),
-        info_(describe_statistics(model.architecture(), name, windows)),
+        stages_(stages_of(model.architecture())),
+        info_(describe_statistics(model.architecture(), name, windows, options.experts)),
         output_(options.out, info_, options.overwrite),
         forward_(model.architecture(), windows.tokens),
         states_(states_layout(model.architecture(), windows, options)),
-        together_(options.together) {
+        together_(options.together),
+        experts_(options.experts) {
     states_.begin(options.out / kStatesFileName);
   }
 
@@ -72,11 +77,11 @@ class Calibration {
     output_.begin();
     std::filesystem::remove(output_.folder() / (std::string(kStatesFileName) + ".tmp"));  // of a run that was killed
     const std::size_t missing = output_.missing();
-    progress_.start("calibrating", (layers_ + 1) * kStages.size());
+    progress_.start("calibrating", (layers_ + 1) * stages_.size());
     embed_text();
     for (std::size_t block = 0; block < layers_; ++block) do_block(block, measured_ < missing);
     do_head();
-    progress_.update((layers_ + 1) * kStages.size());
+    progress_.update((layers_ + 1) * stages_.size());
     return {measured_, layers_ + 1 - missing};
   }
 
@@ -99,16 +104,20 @@ class Calibration {
       progress_.note(fmt::format("block {} is measured already", block));
       run_block(forward_, weights, states_);
     }
-    progress_.update((block + 1) * kStages.size());
+    progress_.update((block + 1) * stages_.size());
   }
 
   void measure_block(std::size_t block, const BlockWeights& weights) {
     StatisticsWriter writer(output_.folder(), info_, block, hasher_.hex());
-    BlockPass pass(forward_, states_);
+    BlockPass pass(forward_, states_, experts_);
     if (together_) {
-      const auto measured = with_context(fmt::format("block {}", block), [&] { return pass.measure_all(weights); });
-      for (const Stage stage : kStages)
-        writer.add(std::string(name_of(stage)), measured[static_cast<std::size_t>(stage)]);
+      std::size_t done = block * stages_.size();
+      with_context(fmt::format("block {}", block), [&] {
+        pass.measure_all(weights, [&](Stage stage, const InputStatistics& measured) {
+          writer.add(name_of(stage), measured);
+          progress_.update(++done);
+        });
+      });
     } else {
       measure_stages(block, weights, pass, writer);
     }
@@ -117,9 +126,9 @@ class Calibration {
   }
 
   void measure_stages(std::size_t block, const BlockWeights& weights, BlockPass& pass, StatisticsWriter& writer) {
-    std::size_t done = block * kStages.size();
-    for (const Stage stage : kStages) {
-      const std::string input(name_of(stage));
+    std::size_t done = block * stages_.size();
+    for (const Stage stage : stages_) {
+      const std::string input = name_of(stage);
       with_context(fmt::format("block {}, input of {}", block, input),
                    [&] { writer.add(input, pass.measure(stage, weights)); });
       progress_.update(++done);
@@ -142,12 +151,14 @@ class Calibration {
   const TokenWindows& windows_;
   Progress& progress_;
   std::size_t layers_;
+  std::vector<Stage> stages_;
   StatisticsInfo info_;
   StatisticsOutput output_;
   Forward forward_;
   Hasher hasher_;  ///< of everything that decided states_
   HiddenStates states_;
   bool together_;
+  ExpertInputs experts_;
   std::size_t measured_ = 0;
 };
 
@@ -174,14 +185,15 @@ CalibratePrediction predict_calibration(const Architecture& architecture, const 
   constexpr std::uint64_t kStoredBytes = sizeof(std::uint16_t);  // of a weight, as checkpoints mostly have them
   CalibratePrediction prediction;
   std::uint64_t block_weights = 0, measuring = 0, moments = 0;
-  for (const LinearInfo& info : block_linears()) block_weights += shape_of(architecture, info.slot).count();
-  for (const Stage stage : kStages) {
-    const std::uint64_t inputs = shape_of(architecture, linears_of(stage)[0].slot).cols;
+  for (const LinearInfo& info : block_linears(architecture)) block_weights += info.shape.count();
+  for (const Stage stage : stages_of(architecture)) {
+    const std::uint64_t inputs = width_of(architecture, stage);
     prediction.disk += input_bytes(inputs);
-    moments += moment_bytes(inputs);
+    if (!stage.is_expert()) moments += moment_bytes(inputs);
+    if (!stage.is_expert() && together) continue;
     measuring = std::max(measuring, moment_bytes(inputs) + measuring_bytes(architecture, stage, layout));
   }
-  if (together) measuring = moments + measuring_all_bytes(architecture, layout);
+  if (together) measuring = std::max(measuring, moments + measuring_all_bytes(architecture, layout));
   prediction.disk = prediction.disk * architecture.layers + input_bytes(architecture.hidden);
   const std::uint64_t table = std::uint64_t{architecture.vocab} * architecture.hidden * kStoredBytes;
   prediction.memory =

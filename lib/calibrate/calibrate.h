@@ -13,6 +13,7 @@
 
 #include "base/progress.h"
 #include "calibrate/calibration_set.h"
+#include "calibrate/expert_tokens.h"
 #include "calibrate/hidden_states.h"
 #include "calibrate/statistics_folder.h"
 #include "model/weights.h"
@@ -27,7 +28,8 @@ struct CalibrateOptions {
   bool overwrite = false;
   std::size_t batch_windows = 0;  ///< held with their inputs; 0: as many as run well. Changes no bit of the result
   bool together = true;           ///< all inputs of a block measured in one pass: faster, with all its H in memory
-  bool states_on_disk = false;    ///< hidden states in a file of `out` that goes with the run, instead of memory
+  ExpertInputs experts = ExpertInputs::routed;  ///< of mixtures
+  bool states_on_disk = false;  ///< hidden states in a file of `out` that goes with the run, instead of memory
 };
 
 struct CalibrateResult {

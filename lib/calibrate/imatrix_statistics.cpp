@@ -41,12 +41,25 @@ Imatrix imatrix_of(const StatisticsFolder& statistics, ImatrixKind kind) {
     entry.tensor = std::move(tensor);
     imatrix.entries.push_back(std::move(entry));
   };
+  // Experts come one after the other, and are stacked as their weights are.
+  const auto add_expert = [&](const std::string& tensor, const ImatrixEntry& entry) {
+    ImatrixEntry& stack = *std::ranges::find(imatrix.entries, tensor, &ImatrixEntry::tensor);
+    for (auto [from, to] : {std::pair{&entry.sums, &stack.sums}, std::pair{&entry.plain_sums, &stack.plain_sums}})
+      to->insert(to->end(), from->begin(), from->end());
+    stack.counts.insert(stack.counts.end(), entry.counts.begin(), entry.counts.end());
+  };
+  const Architecture sizes = sizes_of(info);
   for (std::size_t block = 0; block < info.layers; ++block) {
     const StatisticsReader part = statistics.part(block);
-    for (const Stage stage : kStages) {
-      const ImatrixEntry entry = entry_of(part.diagonal(std::string(name_of(stage))), kind, info.windows);
-      for (const LinearInfo& linear : linears_of(stage))
-        add(fmt::format("blk.{}.{}.weight", block, linear.gguf), entry);
+    for (const Stage stage : stages_of(sizes)) {
+      const ImatrixEntry entry = entry_of(part.diagonal(name_of(stage)), kind, info.windows);
+      for (const LinearInfo& linear : linears_of(sizes, stage)) {
+        const std::string tensor = fmt::format("blk.{}.{}.weight", block, linear.gguf);
+        if (linear.slot.expert > 0)
+          add_expert(tensor, entry);
+        else
+          add(tensor, entry);
+      }
     }
   }
   add(std::string(kHeadTensor), entry_of(statistics.part(info.layers).diagonal("head"), kind, info.windows));

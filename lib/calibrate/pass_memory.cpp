@@ -26,17 +26,22 @@ std::uint64_t attention_floats(const Architecture& a, std::uint64_t tokens) {
          output_floats(a, NormSlot::after_attention, tokens) + kTileRows * std::max(a.hidden, a.q_width());
 }
 
-/// The FFN: gate, its output and its normed input.
+/// The widest FFN that tokens go through.
+std::uint64_t widest_ffn(const Architecture& a) {
+  return a.is_mixture() ? std::max(a.expert_ffn, a.shared_ffn) : a.ffn;
+}
+
+/// The FFN: gate, its output and its normed input. Of a mixture also an expert's tokens, its output and the sum.
 std::uint64_t ffn_floats(const Architecture& a, std::uint64_t tokens, bool adds_output) {
-  return tokens * ((adds_output ? 2 : 1) * a.ffn + a.hidden) +
-         (adds_output ? output_floats(a, NormSlot::after_ffn, tokens) : 0) +
-         kTileRows * (adds_output ? a.ffn : a.hidden);
+  const std::uint64_t ffn = widest_ffn(a), mixed = a.is_mixture() && adds_output ? 3 * tokens * a.hidden : 0;
+  return tokens * ((adds_output ? 2 : 1) * ffn + a.hidden) + mixed +
+         (adds_output ? output_floats(a, NormSlot::after_ffn, tokens) : 0) + kTileRows * (adds_output ? ffn : a.hidden);
 }
 
 }  // namespace
 
 std::uint64_t program_bytes(const Architecture& architecture) {
-  const std::uint64_t widest = std::max({architecture.hidden, architecture.q_width(), architecture.ffn});
+  const std::uint64_t widest = std::max({architecture.hidden, architecture.q_width(), widest_ffn(architecture)});
   return kProgramBytes + threads() * kThreadBytes + widest * kBytesPerColumn;
 }
 
@@ -47,7 +52,12 @@ std::uint64_t states_bytes(const StatesLayout& layout) {
 
 std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, const StatesLayout& layout) {
   const std::uint64_t windows = std::min(layout.batch_windows, layout.windows);
-  const std::uint64_t inputs = shape_of(architecture, linears_of(stage)[0].slot).cols;
+  const std::uint64_t inputs = width_of(architecture, stage);
+  if (stage.is_expert()) {  // a piece of 8 slices of its tokens, and what becomes of them
+    constexpr std::uint64_t kRows = 8 * 512;
+    return floats(kRows * (architecture.hidden + inputs) +
+                  threads() * (512 * architecture.expert_ffn + kTileRows * architecture.hidden));
+  }
   const std::uint64_t active = std::min(threads(), windows);
   std::uint64_t scratch = 0;
   if (stage == Stage::o || stage == Stage::gate_up) scratch = attention_floats(architecture, layout.tokens);
@@ -58,7 +68,7 @@ std::uint64_t measuring_bytes(const Architecture& architecture, Stage stage, con
 std::uint64_t measuring_all_bytes(const Architecture& a, const StatesLayout& layout) {
   const std::uint64_t windows = std::min(layout.batch_windows, layout.windows);
   const std::uint64_t active = std::min(threads(), windows);
-  const std::uint64_t inputs = windows * layout.tokens * (2 * a.hidden + a.q_width() + a.ffn);
+  const std::uint64_t inputs = windows * layout.tokens * (2 * a.hidden + a.q_width() + a.common_ffn());
   return floats(inputs) + active * window_scratch_bytes(a, layout.tokens);
 }
 

@@ -68,6 +68,7 @@ void InputStatistics::merge(const InputStatistics& other) {
   add_to(abs_sum, other.abs_sum);
   std::ranges::transform(abs_max, other.abs_max, abs_max.begin(), [](float a, float b) { return std::max(a, b); });
   tokens = checked_add(tokens, other.tokens);
+  borrowed = checked_add(borrowed, other.borrowed);
 }
 
 void add_together(std::span<const InputRows> inputs, std::size_t slice_tokens) {

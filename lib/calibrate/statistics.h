@@ -19,6 +19,7 @@ struct InputStatistics {
   std::vector<double> abs_sum;  ///< sum |x|
   std::vector<float> abs_max;   ///< max |x|
   std::uint64_t tokens = 0;
+  std::uint64_t borrowed = 0;  ///< of the tokens, those that an expert has not been sent (calibrate/expert_tokens.h)
 
   InputStatistics() = default;
   explicit InputStatistics(std::size_t inputs);

@@ -75,7 +75,7 @@ StatisticsReader StatisticsFolder::part(std::size_t part) const {
 InputStatistics StatisticsFolder::block_input(std::size_t block, Stage stage) const {
   if (block >= info_.layers)
     fail(ErrorKind::internal, "{}: block {} of {} is asked for", folder_.string(), block, info_.layers);
-  return part(block).read(std::string(name_of(stage)));
+  return part(block).read(name_of(stage));
 }
 
 InputStatistics StatisticsFolder::head_input() const { return part(info_.layers).read("head"); }
@@ -84,7 +84,7 @@ std::vector<InputSummary> StatisticsFolder::summarize() const {
   std::vector<InputSummary> summaries;
   for (std::size_t p = 0; p < part_count(); ++p) {
     const StatisticsReader reader = part(p);
-    for (const std::string& input : inputs_of_part(p, info_.layers)) summaries.push_back(reader.summarize(input));
+    for (const std::string& input : inputs_of_part(info_, p)) summaries.push_back(reader.summarize(input));
   }
   return summaries;
 }
@@ -162,7 +162,7 @@ void check_same_model(const StatisticsFolder& folder, const Architecture& archit
   if (of.family != architecture.family)
     fail(ErrorKind::bad_data, "{}: statistics of the family {} ({}), the model's is {}", folder.path().string(),
          of.family, of.model, architecture.family);
-  const StatisticsInfo wanted = describe_statistics(architecture, "", {});
+  const StatisticsInfo wanted = describe_statistics(architecture, "", {}, ExpertInputs::routed);
   const struct {
     const char* name;
     std::uint64_t theirs, ours;
@@ -172,7 +172,10 @@ void check_same_model(const StatisticsFolder& folder, const Architecture& archit
                {"heads", of.heads, wanted.heads},
                {"kv_heads", of.kv_heads, wanted.kv_heads},
                {"head_dim", of.head_dim, wanted.head_dim},
-               {"vocab", of.vocab, wanted.vocab}};
+               {"vocab", of.vocab, wanted.vocab},
+               {"experts", of.experts, wanted.experts},
+               {"expert_ffn", of.expert_ffn, wanted.expert_ffn},
+               {"shared_ffn", of.shared_ffn, wanted.shared_ffn}};
   for (const auto& size : sizes)
     if (size.theirs != size.ours)
       fail(ErrorKind::bad_data, "{}: statistics of another model ({}): {} is {}, the model's is {}",

@@ -54,7 +54,7 @@ void merge_part(const std::vector<StatisticsFolder>& folders, std::size_t part, 
   output.check_weights(part, weights);
   if (output.is_done(part)) return;
   StatisticsWriter writer(output.folder(), info, part, weights);
-  for (const std::string& input : inputs_of_part(part, info.layers)) {
+  for (const std::string& input : inputs_of_part(info, part)) {
     InputStatistics sum = readers.front().read(input);
     for (std::size_t f = 1; f < readers.size(); ++f)
       with_context(folders[f].path().string(), [&] { sum.merge(readers[f].read(input)); });

@@ -16,6 +16,7 @@ namespace {
 constexpr const char* kKind = "adze statistics";
 constexpr std::uint64_t kVersion = 1;
 constexpr double kDeadFraction = 1e-12;  // of the largest diagonal entry; as the solvers call an input dead
+constexpr std::uint64_t kMostExperts = 4096;
 constexpr std::uint64_t kMostInputs = std::uint64_t{1} << 24;
 constexpr std::size_t kRowsPerWrite = 64;
 
@@ -35,6 +36,20 @@ void for_attributes(Info& info, Visit&& visit) {
   visit("windows", info.windows);
   visit("tokens", info.tokens);
   visit("kernels", info.kernels);
+}
+
+/// Those that only mixtures have.
+template <typename Info, typename Visit>
+void for_expert_attributes(Info& info, Visit&& visit) {
+  visit("experts", info.experts);
+  visit("expert_ffn", info.expert_ffn);
+  visit("shared_ffn", info.shared_ffn);
+  visit("expert_inputs", info.expert_inputs);
+}
+
+/// Only experts that were sent few tokens have borrowed any.
+std::uint64_t borrowed_of(const Hdf5Reader& file, const std::string& input) {
+  return file.has_attribute(input, "borrowed") ? file.number(input, "borrowed") : 0;
 }
 
 std::uint64_t triangle(std::uint64_t n) { return n * (n + 1) / 2; }
@@ -98,7 +113,8 @@ void check_count(const Hdf5Reader& file, const std::string& path, std::uint64_t 
 
 }  // namespace
 
-StatisticsInfo describe_statistics(const Architecture& a, const std::string& model, const TokenWindows& windows) {
+StatisticsInfo describe_statistics(const Architecture& a, const std::string& model, const TokenWindows& windows,
+                                   ExpertInputs experts) {
   StatisticsInfo info;
   info.model = model;
   info.family = a.family;
@@ -109,6 +125,10 @@ StatisticsInfo describe_statistics(const Architecture& a, const std::string& mod
   info.kv_heads = a.kv_heads;
   info.head_dim = a.head_dim;
   info.vocab = a.vocab;
+  info.experts = a.experts;
+  info.expert_ffn = a.expert_ffn;
+  info.shared_ffn = a.shared_ffn;
+  if (a.is_mixture()) info.expert_inputs = name_of(experts);
   info.calibration = windows.hash();
   info.windows = windows.count();
   info.tokens = windows.ids.size();
@@ -119,8 +139,9 @@ StatisticsInfo describe_statistics(const Architecture& a, const std::string& mod
 std::vector<std::string> differences(const StatisticsInfo& a, const StatisticsInfo& b) {
   const auto values_of = [](const StatisticsInfo& info) {
     std::vector<std::pair<std::string, std::string>> values;
-    for_attributes(info,
-                   [&](const char* name, const auto& value) { values.emplace_back(name, fmt::format("{}", value)); });
+    const auto add = [&](const char* name, const auto& value) { values.emplace_back(name, fmt::format("{}", value)); };
+    for_attributes(info, add);
+    for_expert_attributes(info, add);
     return values;
   };
   const auto left = values_of(a);
@@ -135,21 +156,39 @@ std::string statistics_file_name(std::size_t part, std::size_t layers) {
   return part < layers ? block_file_name(part) : "head.h5";
 }
 
-std::vector<std::string> inputs_of_part(std::size_t part, std::size_t layers) {
-  if (part == layers) return {"head"};
+Architecture sizes_of(const StatisticsInfo& info) {
+  Architecture a;
+  a.family = info.family;
+  a.layers = info.layers;
+  a.hidden = info.hidden;
+  a.ffn = info.ffn;
+  a.heads = info.heads;
+  a.kv_heads = info.kv_heads;
+  a.head_dim = info.head_dim;
+  a.vocab = info.vocab;
+  a.experts = info.experts;
+  a.expert_ffn = info.expert_ffn;
+  a.shared_ffn = info.shared_ffn;
+  return a;
+}
+
+std::vector<std::string> inputs_of_part(const StatisticsInfo& info, std::size_t part) {
+  if (part == info.layers) return {"head"};
   std::vector<std::string> names;
-  for (const Stage stage : kStages) names.emplace_back(name_of(stage));
+  for (const Stage stage : stages_of(sizes_of(info))) names.push_back(name_of(stage));
   return names;
 }
 
 StatisticsWriter::StatisticsWriter(const std::filesystem::path& folder, const StatisticsInfo& info, std::size_t part,
                                    const std::string& weights)
-    : missing_(inputs_of_part(part, info.layers)), file_(folder / statistics_file_name(part, info.layers)) {
+    : missing_(inputs_of_part(info, part)), file_(folder / statistics_file_name(part, info.layers)) {
   file_.set_attribute("/", "kind", std::string(kKind));
   file_.set_attribute("/", "version", kVersion);
   file_.set_attribute("/", "part", std::uint64_t{part});
   file_.set_attribute("/", "weights", weights);
-  for_attributes(info, [&](const char* name, const auto& value) { file_.set_attribute("/", name, value); });
+  const auto write = [&](const char* name, const auto& value) { file_.set_attribute("/", name, value); };
+  for_attributes(info, write);
+  if (info.experts > 0) for_expert_attributes(info, write);
 }
 
 void StatisticsWriter::add(const std::string& input, const InputStatistics& statistics) {
@@ -158,6 +197,7 @@ void StatisticsWriter::add(const std::string& input, const InputStatistics& stat
   file_.make_group(input);
   file_.set_attribute(input, "inputs", std::uint64_t{statistics.inputs()});
   file_.set_attribute(input, "tokens", statistics.tokens);
+  if (statistics.borrowed > 0) file_.set_attribute(input, "borrowed", statistics.borrowed);
   write_triangle(file_, input + "/second_moment", statistics.second_moment);
   file_.write<double>(input + "/sum", statistics.sum);
   file_.write<double>(input + "/abs_sum", statistics.abs_sum);
@@ -173,16 +213,19 @@ void StatisticsWriter::commit() {
 
 StatisticsReader::StatisticsReader(const std::filesystem::path& file) : file_(open_checked(file)) {
   with_context(file.string(), [&] {
-    for_attributes(info_, [&]<typename T>(const char* name, T& value) {
+    const auto read = [&]<typename T>(const char* name, T& value) {
       if constexpr (std::is_same_v<T, std::string>)
         value = file_.text("/", name);
       else
         value = file_.number("/", name);
-    });
+    };
+    for_attributes(info_, read);
+    if (file_.has_attribute("/", "experts")) for_expert_attributes(info_, read);
+    if (info_.experts > kMostExperts) fail(ErrorKind::bad_data, "is of {} experts", info_.experts);
     part_ = file_.number("/", "part");
     weights_ = file_.text("/", "weights");
     if (part_ > info_.layers) fail(ErrorKind::bad_data, "is part {} of a model of {} blocks", part_, info_.layers);
-    for (const std::string& input : inputs_of_part(part_, info_.layers)) check_input(input);
+    for (const std::string& input : inputs_of_part(info_, part_)) check_input(input);
   });
 }
 
@@ -202,6 +245,7 @@ InputStatistics StatisticsReader::read(const std::string& input) const {
     InputStatistics statistics;
     const std::uint64_t n = file_.number(input, "inputs");
     statistics.tokens = file_.number(input, "tokens");
+    statistics.borrowed = borrowed_of(file_, input);
     statistics.second_moment = read_triangle(file_, input + "/second_moment", n);
     statistics.sum = file_.read<double>(input + "/sum", n);
     statistics.abs_sum = file_.read<double>(input + "/abs_sum", n);
@@ -233,6 +277,7 @@ InputSummary StatisticsReader::summarize(const std::string& input) const {
   summary.input = input;
   summary.inputs = file_.number(input, "inputs");
   summary.tokens = file_.number(input, "tokens");
+  summary.borrowed = borrowed_of(file_, input);
   const std::vector<double> diagonal = read_diagonal(file_, input, summary.inputs);
   for (const double value : diagonal) summary.trace += value;
   const double dead = kDeadFraction * *std::ranges::max_element(diagonal);

@@ -2,7 +2,9 @@
 // (checkpoint/sidecar.h). Linears that share an input share its statistics, which are stored once.
 //
 //   block-0000.h5 ...   groups qkv, o, gate_up, down          head.h5   group head
-//   each group          attributes inputs, tokens; second_moment: upper triangle by rows, f64 [n (n + 1) / 2];
+//                       in mixtures also experts.0.gate_up, experts.0.down ...
+//   each group          attributes inputs, tokens, of experts borrowed; second_moment: upper triangle by rows, f64 [n
+//   (n + 1) / 2];
 //                       sum, abs_sum: f64 [n]; abs_max: f32 [n]
 //   each file           attributes kind, version, part, weights and those of StatisticsInfo
 //
@@ -18,6 +20,7 @@
 #include <vector>
 
 #include "calibrate/calibration_set.h"
+#include "calibrate/expert_tokens.h"
 #include "calibrate/statistics.h"
 #include "checkpoint/hdf5.h"
 #include "model/architecture.h"
@@ -35,7 +38,11 @@ struct StatisticsInfo {
   std::uint64_t kv_heads = 0;
   std::uint64_t head_dim = 0;
   std::uint64_t vocab = 0;
-  std::string calibration;  ///< TokenWindows::hash(); of merged statistics a hash of their hashes
+  std::uint64_t experts = 0;  ///< Architecture::experts
+  std::uint64_t expert_ffn = 0;
+  std::uint64_t shared_ffn = 0;
+  std::string expert_inputs;  ///< name_of(ExpertInputs); empty: no experts
+  std::string calibration;    ///< TokenWindows::hash(); of merged statistics a hash of their hashes
   std::uint64_t windows = 0;
   std::uint64_t tokens = 0;  ///< in all windows together
   std::string kernels;       ///< kernel_name(): bits are promised per kind of CPU; "several" after merging such
@@ -43,7 +50,7 @@ struct StatisticsInfo {
 };
 
 StatisticsInfo describe_statistics(const Architecture& architecture, const std::string& model,
-                                   const TokenWindows& windows);
+                                   const TokenWindows& windows, ExpertInputs experts);
 /// Names of the attributes that differ.
 std::vector<std::string> differences(const StatisticsInfo& a, const StatisticsInfo& b);
 
@@ -51,8 +58,10 @@ std::vector<std::string> differences(const StatisticsInfo& a, const StatisticsIn
 std::string statistics_file_name(std::size_t part, std::size_t layers);
 /// Hidden states of a run that keeps them on disk; never there under this very name, only as an unfinished file.
 inline constexpr const char* kStatesFileName = "states.f32";
-/// "qkv", "o", "gate_up", "down", or "head".
-std::vector<std::string> inputs_of_part(std::size_t part, std::size_t layers);
+/// An architecture of these sizes: what is left open is what no table of linears and stages asks for.
+Architecture sizes_of(const StatisticsInfo& info);
+/// Names of the stages ("qkv", "o", "gate_up", "down", "experts.0.gate_up" ...), or "head".
+std::vector<std::string> inputs_of_part(const StatisticsInfo& info, std::size_t part);
 
 /// Writes one file. Every input is added once, in any order.
 class StatisticsWriter {
@@ -79,6 +88,7 @@ struct InputSummary {
   std::uint64_t tokens = 0;
   double trace = 0;               ///< of H
   std::uint64_t dead_inputs = 0;  ///< H_jj <= 1e-12 max H_jj
+  std::uint64_t borrowed = 0;     ///< InputStatistics::borrowed
   float abs_max = 0;
 
   double mean_diagonal() const { return inputs == 0 ? 0 : trace / static_cast<double>(inputs); }

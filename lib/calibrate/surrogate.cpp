@@ -74,23 +74,33 @@ MatrixF draw(std::span<const float> gains, std::size_t index, std::size_t first)
   return z;
 }
 
-SurrogateMoments of_hidden(const Architecture& a, std::size_t index, const BlockWeights& original,
+/// Of an FFN, or of one expert.
+SurrogateMoments of_hidden(const Architecture& a, Stage stage, std::size_t index, const BlockWeights& original,
                            const BlockWeights& seen) {
-  const std::size_t width = seen[LinearSlot::down].weight->shape().cols;
-  const bool drifts = seen[LinearSlot::up].weight != original[LinearSlot::up].weight ||
-                      seen[LinearSlot::gate].weight != original[LinearSlot::gate].weight;
+  const auto slot = [&](LinearSlot::Kind kind) {
+    LinearSlot of(kind);
+    of.expert = stage.expert;
+    return of;
+  };
+  const auto differs = [&](LinearSlot::Kind kind) { return seen[slot(kind)].weight != original[slot(kind)].weight; };
+  const std::size_t width = seen[slot(LinearSlot::down)].weight->shape().cols;
+  const bool drifts = differs(LinearSlot::up) || differs(LinearSlot::gate);
   SurrogateMoments moments{MatrixD(width, width), {}};
   MatrixD cross(drifts ? width : 0, width);
   const Forward forward(a, kSlice);
   Workspace work;
+  const auto run = [&](const BlockWeights& block, ConstViewF in, ViewF out) {
+    if (stage.is_expert()) return forward.expert_hidden(block, static_cast<std::size_t>(stage.expert), in, out, work);
+    forward.mlp_hidden(block, in, out, work);
+  };
   MatrixF x(kSlice, width), away(drifts ? kSlice : 0, width);
   const std::vector<float> gains = gains_before(a, seen, NormSlot::before_ffn);
   for (std::size_t first = 0; first < kDrawsPerInput * width; first += kSlice) {
     const MatrixF z = draw(gains, index, first);
-    forward.mlp_hidden(seen, z, x, work);
+    run(seen, z, x);
     add_second_moment(x, kSlice, moments.second_moment);
     if (!drifts) continue;
-    forward.mlp_hidden(original, z, away, work);
+    run(original, z, away);
     for (std::size_t i = 0; i < x.values().size(); ++i) away.values()[i] -= x.values()[i];
     add_cross_moment(away, x, kSlice, cross);
   }
@@ -105,7 +115,7 @@ SurrogateMoments of_hidden(const Architecture& a, std::size_t index, const Block
 
 SurrogateMoments surrogate_moments(const Architecture& architecture, Stage stage, std::size_t index,
                                    const BlockWeights& original, const BlockWeights& seen) {
-  switch (stage) {
+  switch (stage.kind) {
     case Stage::qkv:
       return diagonal(gains_before(architecture, seen, NormSlot::before_attention));
     case Stage::gate_up:
@@ -113,7 +123,7 @@ SurrogateMoments surrogate_moments(const Architecture& architecture, Stage stage
     case Stage::o:
       return of_values(architecture, original, seen);
     case Stage::down:
-      return of_hidden(architecture, index, original, seen);
+      return of_hidden(architecture, stage, index, original, seen);
   }
   return {};
 }

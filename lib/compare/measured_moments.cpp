@@ -79,7 +79,7 @@ void MeasuredMoments::measure(Progress& progress) {
     make_folder(jobs[j].out.parent_path());
     CalibrateOptions how;
     how.out = jobs[j].out;
-    const StatisticsInfo info = describe_statistics(model_.architecture(), model_.name, jobs[j].windows);
+    const StatisticsInfo info = describe_statistics(model_.architecture(), model_.name, jobs[j].windows, how.experts);
     if (!is_finished(how.out, info)) calibrate(*model_.weights, model_.name, jobs[j].windows, how, quiet);
     progress.update(j + 1);
   }
@@ -88,9 +88,10 @@ void MeasuredMoments::measure(Progress& progress) {
 std::vector<InputPlace> MeasuredMoments::inputs(std::size_t blocks) const {
   const std::size_t count = std::min(std::max<std::size_t>(blocks, 1), layers_);
   std::vector<InputPlace> places;
+  const StatisticsInfo sizes = describe_statistics(model_.architecture(), model_.name, {}, ExpertInputs::routed);
   for (std::size_t i = 0; i < count; ++i) {
     const std::size_t block = count == 1 ? 0 : (i * (layers_ - 1) + (count - 1) / 2) / (count - 1);
-    for (const std::string& input : inputs_of_part(block, layers_)) places.push_back({block, input});
+    for (const std::string& input : inputs_of_part(sizes, block)) places.push_back({block, input});
   }
   places.push_back({layers_, "head"});
   return places;

@@ -22,8 +22,8 @@ class StageRegret {
   /// One entry per matrix that a scheme solves.
   std::vector<MatrixRegret> run() {
     const std::size_t sets = moments_.sets(), draws = moments_.draws();
-    for (const LinearInfo& info : linears_of(stage_))
-      if (plan_.find(module_name(place_.part, info.slot))->scheme) slots_.push_back(info.slot);
+    for (const LinearInfo& info : linears_of(plan_.architecture, stage_))
+      if (plan_.find(module_name(place_.part, info))->scheme) slots_.push_back(info.slot);
     if (slots_.empty()) return {};
     for (const LinearSlot slot : slots_) weights_.push_back(original_[slot].weight->decode());
     std::vector<Solved> by_draw;
@@ -31,7 +31,8 @@ class StageRegret {
       for (std::size_t r = 0; r < draws; ++r) by_draw.push_back(solve(moments_.draw(place_, s, r)));
     std::vector<MatrixRegret> regrets;
     for (const LinearSlot slot : slots_)
-      regrets.push_back({module_name(place_.part, slot), std::vector<MatrixD>(draws, MatrixD(sets, judges()))});
+      regrets.push_back(
+          {module_name(plan_.architecture, place_.part, slot), std::vector<MatrixD>(draws, MatrixD(sets, judges()))});
     for (std::size_t r = 0; r < draws; ++r)
       for (std::size_t j = 0; j < judges(); ++j) judge(r, j, by_draw, regrets);
     return regrets;
@@ -93,7 +94,7 @@ RegretStage compare_regret(const MeasuredMoments& moments, std::span<const Compa
          pairing->name);
   const std::vector<InputPlace> places = moments.inputs(blocks);
   std::map<std::string, Stage> stages;
-  for (const Stage stage : kStages) stages.emplace(name_of(stage), stage);
+  for (const Stage stage : stages_of(plan.architecture)) stages.emplace(name_of(stage), stage);
   RegretStage result;
   progress.start("comparing layers", places.size());
   std::optional<std::size_t> loaded;

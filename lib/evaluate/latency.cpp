@@ -109,12 +109,18 @@ double measure_sgemm(const Architecture& a, std::size_t tokens, std::size_t thre
   return rate_of(one * static_cast<double>(repeats * threads), times_of(body, options, run_done)).median;
 }
 
+/// Of the tokens, those that a linear sees: an expert only those that are sent there.
+double share_of_tokens(const Architecture& architecture, LinearSlot slot) {
+  if (!slot.is_expert()) return 1;
+  return static_cast<double>(architecture.experts_per_token) / static_cast<double>(architecture.experts);
+}
+
 }  // namespace
 
 double prefill_operations(const Architecture& architecture, std::size_t tokens) {
   double weights = 0;
-  for (const LinearInfo& linear : block_linears())
-    weights += static_cast<double>(shape_of(architecture, linear.slot).count());
+  for (const LinearInfo& linear : block_linears(architecture))
+    weights += static_cast<double>(linear.shape.count()) * share_of_tokens(architecture, linear.slot);
   // Pairs of a query and a key that it sees, each with one product of scores and one of values.
   const auto pairs_within = [&](std::size_t window) {
     double pairs = 0;

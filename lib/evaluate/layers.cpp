@@ -136,10 +136,11 @@ void judge_block(const ModelWeights& original, std::span<const ModelWeights* con
     for (std::size_t n = 0; n < kNormCount; ++n)
       check_norms(fmt::format("block {}", index), blocks.back().norms[n], block.norms[n]);
   }
-  for (const Stage stage : kStages) {
+  const Architecture& architecture = original.architecture();
+  for (const Stage stage : stages_of(architecture)) {
     SharedInput shared;
-    for (const LinearInfo& linear : linears_of(stage)) {
-      shared.matrices.emplace_back(module_name(index, linear.slot), block[linear.slot].weight);
+    for (const LinearInfo& linear : linears_of(architecture, stage)) {
+      shared.matrices.emplace_back(module_name(index, linear), block[linear.slot].weight);
       std::vector<TensorPtr>& tensors = shared.tensors.emplace_back();
       for (const BlockWeights& compressed : blocks) tensors.push_back(compressed[linear.slot].weight);
     }

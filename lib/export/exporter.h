@@ -68,6 +68,9 @@ class Exporter {
   /// What the user should know about a tensor that fits, such as a size that grows; nothing when there is nothing.
   virtual std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const = 0;
 
+  /// True where the experts of a block lie in one tensor, so that the format of each is that of all.
+  virtual bool stacks_experts() const { return false; }
+
   /// True where the format has a place for scales of a cache.
   virtual bool holds_cache_scales() const { return false; }
 

@@ -18,14 +18,14 @@ BlockWeights TensorWalk::load(std::size_t index) {
 }
 
 TensorValues TensorWalk::in_block(const TensorSpec& spec) {
-  if (spec.role != TensorRole::linear && index_ != spec.block)
+  if (!spec.is_matrix() && index_ != spec.block)
     if (std::optional<std::vector<float>> alone = model_.vector_of(spec)) return {nullptr, std::move(*alone)};
   if (index_ != spec.block) {
     block_ = {};  // freed before the next one is loaded
     block_ = load(*spec.block);
     index_ = spec.block;
   }
-  if (spec.role == TensorRole::linear) return {block_[*spec.slot].weight, {}};
+  if (spec.is_matrix()) return {block_[*spec.slot].weight, {}};
   if (spec.role == TensorRole::bias) return {nullptr, block_[*spec.slot].bias};
   return {nullptr, block_[*spec.norm]};
 }
@@ -40,6 +40,7 @@ TensorValues TensorWalk::at(const TensorSpec& spec) {
     case TensorRole::norm:
       return {nullptr, model_.final_norm()};
     case TensorRole::linear:
+    case TensorRole::router:
     case TensorRole::bias:
       break;
   }

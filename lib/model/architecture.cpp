@@ -19,6 +19,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::size_t kMaxFfn = std::size_t{1} << 24;
+
 /// Sizes far above any published model: they bound what a hostile config.json can make us allocate.
 struct SizeLimit {
   std::string_view key;
@@ -27,7 +29,7 @@ struct SizeLimit {
 };
 constexpr std::array kSizeLimits = {
     SizeLimit{"hidden_size", &Architecture::hidden, std::size_t{1} << 20},
-    SizeLimit{"intermediate_size", &Architecture::ffn, std::size_t{1} << 24},
+    SizeLimit{"intermediate_size", &Architecture::ffn, kMaxFfn},
     SizeLimit{"num_hidden_layers", &Architecture::layers, 10000},
     SizeLimit{"num_attention_heads", &Architecture::heads, std::size_t{1} << 16},
     SizeLimit{"num_key_value_heads", &Architecture::kv_heads, std::size_t{1} << 16},
@@ -35,7 +37,9 @@ constexpr std::array kSizeLimits = {
     SizeLimit{"vocab_size", &Architecture::vocab, std::size_t{1} << 24},
     SizeLimit{"max_position_embeddings", &Architecture::max_positions, std::size_t{1} << 31},
 };
-constexpr std::size_t kMaxWidth = std::size_t{1} << 24;  // heads * head_dim
+constexpr std::size_t kMaxExperts = 4096;
+constexpr std::size_t kMaxExpertsOfModel = std::size_t{1} << 17;  // of all blocks
+constexpr std::size_t kMaxWidth = std::size_t{1} << 24;           // heads * head_dim
 constexpr std::size_t kMaxWindow = std::size_t{1} << 31;
 constexpr double kMaxScore = 1e6;  // soft caps, and what scores are divided by
 
@@ -150,6 +154,51 @@ void parse_scores(const ConfigObject& config, const FamilyInfo& family, Architec
   result.final_cap = number_unless_null(config, rule.final_cap_key, rule.final_cap);
 }
 
+/// Blocks of both kinds, with experts and without, are not read.
+void require_experts_everywhere(const ConfigObject& config) {
+  if (const std::size_t step = config.size_or("decoder_sparse_step", 1); step != 1)
+    fail(ErrorKind::bad_data, "{}: decoder_sparse_step {} is not supported, only 1: experts in every layer",
+         config.origin(), step);
+  const Json* dense = config.find("mlp_only_layers");
+  if (dense && (!dense->is_array() || !dense->empty()))
+    config.wrong("mlp_only_layers", "an empty list: experts in every layer", *dense);
+}
+
+void parse_mixture(const ConfigObject& config, const FamilyInfo& family, Architecture& result) {
+  const MixtureRule& rule = family.mixture;
+  if (rule.count_key.empty()) return;
+  require_experts_everywhere(config);
+  if (const Json* clip = config.find("clip_qkv")) config.wrong("clip_qkv", "null", *clip);
+  result.experts = config.size(rule.count_key);
+  if (result.experts == 0) fail(ErrorKind::bad_data, "{}: {} is 0", config.origin(), rule.count_key);
+  result.experts_per_token = config.size("num_experts_per_tok");
+  result.expert_ffn = config.size(rule.width_key);
+  if (!rule.shared_width_key.empty()) result.shared_ffn = config.size(rule.shared_width_key);
+  result.renormalised = !rule.renormalise_key.empty() && config.find(rule.renormalise_key)
+                            ? config.flag(rule.renormalise_key)
+                            : rule.renormalise;
+}
+
+void check_mixture(const Architecture& a, std::string_view origin) {
+  if (!a.is_mixture()) {
+    if (a.experts_per_token > 0 || a.expert_ffn > 0 || a.shared_ffn > 0)
+      fail(ErrorKind::bad_data, "{}: sizes of experts, and no experts", origin);
+    return;
+  }
+  if (a.info().mixture.count_key.empty()) fail(ErrorKind::bad_data, "{}: {} has no experts", origin, a.family);
+  if (a.experts > kMaxExperts || a.experts * a.layers > kMaxExpertsOfModel)
+    fail(ErrorKind::bad_data, "{}: {} experts in each of {} layers are too many", origin, a.experts, a.layers);
+  if (a.experts_per_token < 1 || a.experts_per_token > a.experts)
+    fail(ErrorKind::bad_data, "{}: num_experts_per_tok is {}, not within 1 to the {} experts", origin,
+         a.experts_per_token, a.experts);
+  if (a.expert_ffn < 1 || a.expert_ffn > kMaxFfn)
+    fail(ErrorKind::bad_data, "{}: {} is {}, not within 1 to {}", origin, a.info().mixture.width_key, a.expert_ffn,
+         kMaxFfn);
+  if (a.shared_ffn > kMaxFfn)
+    fail(ErrorKind::bad_data, "{}: {} is {}, above {}", origin, a.info().mixture.shared_width_key, a.shared_ffn,
+         kMaxFfn);
+}
+
 /// 0 stands for a setting that is not there.
 void check_optional(std::string_view origin, std::string_view what, double value) {
   if (value != 0) check_range(origin, what, value, 0.0, kMaxScore);
@@ -198,6 +247,7 @@ void check_architecture(const Architecture& architecture, std::string_view origi
   if (!architecture.full_attention.empty() && architecture.full_attention.size() != architecture.layers)
     fail(ErrorKind::bad_data, "{}: kinds of attention for {} of {} layers", origin, architecture.full_attention.size(),
          architecture.layers);
+  check_mixture(architecture, origin);
   check_range(origin, "rms_norm_eps", architecture.norm_eps, 0.0, 1.0);
   check_range(origin, "embedding scale", architecture.embedding_scale, 0.0, kMaxScore);
   check_optional(origin, "query_pre_attn_scalar", architecture.score_scalar);
@@ -232,6 +282,7 @@ Architecture parse_architecture(const Json& json, std::string_view origin) {
   result.mlp_bias = config.flag(family.mlp_bias_key);
   if (family.scales_embedding) result.embedding_scale = embedding_scale(config, result.hidden);
   parse_scores(config, family, result);
+  parse_mixture(config, family, result);
   check_architecture(result, origin);  // before lists of as many entries as there are layers
   RopePair rope = parse_rope(config, family, result.max_positions);
   parse_window(config, family, result);
@@ -260,6 +311,7 @@ std::string beyond_plain(const Architecture& a) {
   add(!a.rope.long_divisors.empty(), "two sets of RoPE factors");
   add(a.rope.attention_factor != 1, "a RoPE with an attention factor");
   add(a.score_scalar != 0, "scores of a scale of their own");
+  add(a.is_mixture(), "a mixture of experts");
   add(a.attention_cap != 0 || a.final_cap != 0, "soft-capping");
   return join_words(parts);
 }

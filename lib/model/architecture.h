@@ -75,8 +75,17 @@ struct Architecture {
   double attention_cap = 0;      ///< scores s become cap tanh(s / cap); 0: they stay
   double final_cap = 0;          ///< the same of logits
 
+  std::size_t experts = 0;            ///< in the place of the FFN; 0: there is one FFN
+  std::size_t experts_per_token = 0;  ///< those of the largest scores
+  std::size_t expert_ffn = 0;         ///< width of each
+  std::size_t shared_ffn = 0;         ///< width of the expert that all tokens share; 0: there is none
+  bool renormalised = false;          ///< weights of the chosen experts are divided by their sum
+
   std::size_t q_width() const { return heads * head_dim; }
   std::size_t kv_width() const { return kv_heads * head_dim; }
+  bool is_mixture() const { return experts > 0; }
+  /// Width of the FFN that all tokens go through; 0: there is none.
+  std::size_t common_ffn() const { return is_mixture() ? shared_ffn : ffn; }
   const FamilyInfo& info() const { return family_of(family); }
   bool has_norm(NormSlot slot) const;
   bool sees_all(std::size_t layer) const { return !full_attention.empty() && full_attention[layer]; }

@@ -91,15 +91,14 @@ class SharedFactors {
 
   TensorPtr find(const SharedFormat& shared, Shape shape) {
     for (std::size_t block = 0; block < architecture_.layers; ++block)
-      for (const LinearInfo& info : block_linears())
-        if (module_name(block, info.slot) == shared.owner) return factor_of(block, info, shared, shape);
+      for (const LinearInfo& info : block_linears(architecture_))
+        if (module_name(block, info) == shared.owner) return factor_of(block, info, shared, shape);
     fail(ErrorKind::bad_data, "its factor is said to lie in '{}', which is no linear of this model", shared.owner);
   }
 
  private:
   TensorPtr factor_of(std::size_t block, const LinearInfo& info, const SharedFormat& shared, Shape shape) {
-    const TensorPtr owner =
-        read_matrix(file_of(block), std::string(info.module), shape_of(architecture_, info.slot));  // shares nothing
+    const TensorPtr owner = read_matrix(file_of(block), info.module, info.shape);  // shares nothing
     const auto* const product = dynamic_cast<const ProductTensor*>(owner.get());
     if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
       fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
@@ -127,10 +126,9 @@ void write_block_file(const std::filesystem::path& path, const BlockWeights& blo
   Hdf5Writer file(path);
   begin_file(file, "adze block");
   for (const NormInfo& info : architecture.info().norms) file.write<float>(std::string(info.module), block[info.slot]);
-  for (const LinearInfo& info : block_linears()) {
-    const std::string name(info.module);
-    write_matrix(file, name, *block[info.slot].weight);
-    if (!block[info.slot].bias.empty()) file.write<float>(name + "/bias", block[info.slot].bias);
+  for (const LinearInfo& info : block_linears(architecture)) {
+    write_matrix(file, info.module, *block[info.slot].weight);
+    if (!block[info.slot].bias.empty()) file.write<float>(info.module + "/bias", block[info.slot].bias);
   }
   if (block.cache) file.write<float>(kCacheMaxima, std::array{block.cache->keys, block.cache->values});
   file.commit();
@@ -167,10 +165,8 @@ BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture
         return read_vector(file, std::string(info.module), norm_size(architecture, info.slot));
       },
       [&](const LinearInfo& info) {
-        const std::string name(info.module);
-        const Shape shape = shape_of(architecture, info.slot);
-        Linear linear{read_matrix(file, name, shape, find), {}};
-        if (info.has_bias(architecture)) linear.bias = read_vector(file, name + "/bias", shape.rows);
+        Linear linear{read_matrix(file, info.module, info.shape, find), {}};
+        if (info.has_bias) linear.bias = read_vector(file, info.module + "/bias", info.shape.rows);
         return linear;
       });
   block.cache = read_cache(file);
@@ -234,19 +230,20 @@ BlockWeights CompressedStore::block(std::size_t index) const {
 std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) const {
   if (spec.role == TensorRole::embedding) return embedding_->format();
   if (spec.role == TensorRole::head) return head_->format();
-  if (spec.role != TensorRole::linear) return std::nullopt;
+  if (!spec.is_matrix()) return std::nullopt;
   {
     const std::lock_guard lock(mutex_);  // who asks for one format asks for all
     if (!block_files_.contains(*spec.block)) block_files_.merge(open_blocks(folder_, architecture_.layers));
   }
-  return block_file(*spec.block)->text(info_of(*spec.slot).module, "format");
+  return block_file(*spec.block)->text(info_of(architecture_, *spec.slot).module, "format");
 }
 
 std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& spec) const {
   if (!spec.block) return final_norm_;
   const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
   const auto size = checked_cast<std::size_t>(spec.shape.front());
-  if (spec.role == TensorRole::bias) return read_vector(*file, std::string(info_of(*spec.slot).module) + "/bias", size);
+  if (spec.role == TensorRole::bias)
+    return read_vector(*file, info_of(architecture_, *spec.slot).module + "/bias", size);
   const std::string inside = spec.module.substr(spec.module.find('.', spec.module.find('.') + 1) + 1);
   return read_vector(*file, inside, size);  // "input_layernorm" of "layers.3.input_layernorm"
 }

@@ -141,6 +141,59 @@ constexpr std::array kFamilies = {
                .norms = kOlmo2Norms,
                .qk_norms_span_heads = true,
                .attention_bias_key = "attention_bias"},
+    FamilyInfo{.hf_class = "MixtralForCausalLM",
+               .model_type = "mixtral",
+               .gguf_name = "llama",
+               .qk_rows_permuted_in_gguf = true,
+               .norms = kPlainNorms,
+               .window = {.key = "sliding_window"},
+               .mixture = {.count_key = "num_local_experts",
+                           .width_key = "intermediate_size",
+                           .renormalise = true,
+                           .renormalised_in_gguf = true,
+                           .router = "block_sparse_moe.gate",
+                           .experts = "block_sparse_moe.experts",
+                           .gate = "w1",
+                           .up = "w3",
+                           .down = "w2"},
+               .rope_theta = 1e6,
+               .max_positions = 131072},
+    FamilyInfo{.hf_class = "Qwen2MoeForCausalLM",
+               .model_type = "qwen2_moe",
+               .gguf_name = "qwen2moe",
+               .gguf_head = GgufHead::always,
+               .square_output_in_gguf = true,
+               .norms = kPlainNorms,
+               .qkv_bias = true,
+               .window = kQwenWindow,
+               .mixture = {.count_key = "num_experts",
+                           .width_key = "moe_intermediate_size",
+                           .shared_width_key = "shared_expert_intermediate_size",
+                           .renormalise_key = "norm_topk_prob"},
+               .max_positions = 32768},
+    FamilyInfo{.hf_class = "Qwen3MoeForCausalLM",
+               .model_type = "qwen3_moe",
+               .gguf_name = "qwen3moe",
+               .norms = kQwen3Norms,
+               .attention_bias_key = "attention_bias",
+               .window = {.key = "sliding_window", .width = 4096, .enabled_key = "use_sliding_window"},
+               .mixture = {.count_key = "num_experts",
+                           .width_key = "moe_intermediate_size",
+                           .renormalise_key = "norm_topk_prob",
+                           .renormalised_in_gguf = true},
+               .max_positions = 32768},
+    FamilyInfo{
+        .hf_class = "OlmoeForCausalLM",
+        .model_type = "olmoe",
+        .gguf_name = "olmoe",
+        .gguf_head = GgufHead::always,
+        .square_output_in_gguf = true,
+        .equal_heads_in_gguf = true,
+        .norms = kQwen3Norms,
+        .qk_norms_span_heads = true,
+        .attention_bias_key = "attention_bias",
+        .mixture = {.count_key = "num_experts", .width_key = "intermediate_size", .renormalise_key = "norm_topk_prob"},
+        .max_positions = 4096},
 };
 
 }  // namespace
@@ -159,9 +212,9 @@ const FamilyInfo& family_of(std::string_view hf_class) {
        hf_class, suggestion(hf_class, known), join_words(known));
 }
 
-const FamilyInfo* family_of_gguf(std::string_view gguf_name) {
+const FamilyInfo* family_of_gguf(std::string_view gguf_name, bool mixture) {
   for (const FamilyInfo& family : kFamilies)
-    if (family.gguf_name == gguf_name) return &family;
+    if (family.gguf_name == gguf_name && family.mixture.count_key.empty() != mixture) return &family;
   return nullptr;
 }
 

@@ -65,6 +65,24 @@ struct ScoreRule {
   double final_cap = 0;
 };
 
+/// Experts in the place of the FFN, and what their linears are called. A key of "" is a setting that the family does
+/// not have; values hold where a key is absent.
+struct MixtureRule {
+  std::string_view count_key = "";           ///< how many experts there are; "": the family has one FFN
+  std::string_view width_key = "";           ///< of each
+  std::string_view shared_width_key = "";    ///< of the expert that all tokens share
+  std::string_view renormalise_key = "";     ///< weights of the chosen experts are divided by their sum
+  bool renormalise = false;                  ///< where the key is absent
+  bool renormalised_in_gguf = false;         ///< what runtimes of GGUF do, whatever the setting
+  std::string_view router = "mlp.gate";      ///< inside the block
+  std::string_view experts = "mlp.experts";  ///< inside the block; then come number and linear
+  std::string_view gate = "gate_proj";
+  std::string_view up = "up_proj";
+  std::string_view down = "down_proj";
+  std::string_view shared = "mlp.shared_expert";
+  std::string_view shared_router = "mlp.shared_expert_gate";
+};
+
 struct FamilyInfo {
   std::string_view hf_class;      ///< in config.json `architectures`
   std::string_view model_type;    ///< in config.json `model_type`
@@ -72,6 +90,8 @@ struct FamilyInfo {
   std::string_view gguf_name;     ///< in GGUF general.architecture; the first row with a name is what a file becomes
   bool qk_rows_permuted_in_gguf = false;  ///< the runtime rotates neighbouring elements, so q/k rows are reordered
   GgufHead gguf_head = GgufHead::unless_tied;
+  bool square_output_in_gguf = false;  ///< the runtime takes queries to be as wide as the states
+  bool equal_heads_in_gguf = false;    ///< and keys as wide as queries
 
   std::span<const NormInfo> norms = {};  ///< in the order in which tables list them
   float norm_offset = 0;                 ///< RMS norms multiply by offset + weight; a GGUF has the sum
@@ -84,6 +104,7 @@ struct FamilyInfo {
   std::string_view mlp_bias_key = "";        ///< gate, up and down have biases when it is true
   SlidingRule window = {};
   ScoreRule scores = {};
+  MixtureRule mixture = {};
   double rope_theta = 10000.0;
   std::size_t max_positions = 2048;
   bool tied = false;  ///< where config.json says nothing, and nothing else does
@@ -92,7 +113,7 @@ struct FamilyInfo {
 std::span<const FamilyInfo> families();
 /// Throws bad_data for an unknown class, naming the nearest known one and all known ones.
 const FamilyInfo& family_of(std::string_view hf_class);
-/// nullptr when no family has this general.architecture.
-const FamilyInfo* family_of_gguf(std::string_view gguf_name);
+/// nullptr when no family has this general.architecture. Some names stand for models with experts and without.
+const FamilyInfo* family_of_gguf(std::string_view gguf_name, bool mixture);
 
 }  // namespace adze

@@ -23,6 +23,11 @@ void add_bias(std::span<const float> bias, ViewF y) {
   }
 }
 
+void add_rows(ConstViewF added, ViewF x) {
+  for (std::size_t r = 0; r < x.rows(); ++r)
+    for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) += added(r, c);
+}
+
 /// x as the product with this weight takes it: itself, or a rounded copy in work.rounded.
 ConstViewF rounded_for(const CompressedTensor& weight, ConstViewF x, Activations activations, Workspace& work) {
   if (activations == Activations::exact) return x;  // the name of a format is not free
@@ -109,8 +114,7 @@ void Forward::add_output(const BlockWeights& block, LinearSlot slot, NormSlot af
   const ViewF output = scratch(work.output, x.shape());
   apply(block[slot], in, output, work);
   rms_norm(output, block[after], norm_, output);
-  for (std::size_t r = 0; r < x.rows(); ++r)
-    for (std::size_t c = 0; c < x.cols(); ++c) x(r, c) += output(r, c);
+  add_rows(output, x);
 }
 
 void Forward::stage_input_qkv(const BlockWeights& block, ConstViewF x, ViewF out) const {
@@ -140,15 +144,76 @@ void Forward::stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out
   normalise(block, NormSlot::before_ffn, x, out);
 }
 
+/// out = activation(gate(in)) * up(in).
+void Forward::gated(const Linear& gate, const Linear& up, ConstViewF in, ViewF out, Workspace& work) const {
+  const ViewF opened = scratch(work.first, out.shape());
+  apply(gate, in, opened, work);
+  apply(up, in, out, work);
+  apply_gate(architecture_.activation, opened, out);
+}
+
 void Forward::mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const {
-  const ViewF gate = scratch(work.first, out.shape());
-  apply(block[LinearSlot::gate], normed, gate, work);
-  apply(block[LinearSlot::up], normed, out, work);
-  apply_gate(architecture_.activation, gate, out);
+  gated(block[LinearSlot::gate], block[LinearSlot::up], normed, out, work);
 }
 
 void Forward::add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const {
   add_output(block, LinearSlot::down, NormSlot::after_ffn, hidden, x, work);
+}
+
+Routing Forward::route(const BlockWeights& block, ConstViewF normed, Workspace& work) const {
+  const ViewF logits = scratch(work.routed, {normed.rows(), architecture_.experts});
+  apply(block[LinearSlot::router], normed, logits, work);
+  return route_tokens(architecture_, logits);
+}
+
+void Forward::expert_hidden(const BlockWeights& block, std::size_t expert, ConstViewF rows, ViewF out,
+                            Workspace& work) const {
+  gated(block[LinearSlot(LinearSlot::gate, expert)], block[LinearSlot(LinearSlot::up, expert)], rows, out, work);
+}
+
+/// output += what the experts make of their tokens, one expert after the other.
+void Forward::add_experts(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const {
+  const Routing routing = route(block, normed, work);
+  for (std::size_t e = 0; e < routing.size(); ++e) {
+    const std::vector<RoutedToken>& tokens = routing[e];
+    if (tokens.empty()) continue;
+    const ViewF rows = scratch(work.routed, {tokens.size(), normed.cols()});
+    for (std::size_t i = 0; i < tokens.size(); ++i) std::ranges::copy(normed.row(tokens[i].row), rows.row(i).begin());
+    const ViewF hidden = scratch(work.inner, {tokens.size(), architecture_.expert_ffn});
+    expert_hidden(block, e, rows, hidden, work);
+    const ViewF part = scratch(work.part, rows.shape());
+    apply(block[LinearSlot(LinearSlot::down, e)], hidden, part, work);
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      for (std::size_t c = 0; c < part.cols(); ++c) output(tokens[i].row, c) += tokens[i].weight * part(i, c);
+  }
+}
+
+/// output += sigmoid(router(normed)) times what the shared expert makes of it.
+void Forward::add_shared_expert(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const {
+  const ViewF hidden = scratch(work.inner, {normed.rows(), architecture_.shared_ffn});
+  mlp_hidden(block, normed, hidden, work);
+  const ViewF part = scratch(work.part, normed.shape());
+  apply(block[LinearSlot::down], hidden, part, work);
+  const ViewF opened = scratch(work.routed, {normed.rows(), 1});
+  apply(block[LinearSlot::shared_router], normed, opened, work);
+  for (std::size_t t = 0; t < part.rows(); ++t) {
+    const float factor = 1.0f / (1.0f + std::exp(-opened(t, 0)));
+    for (std::size_t c = 0; c < part.cols(); ++c) output(t, c) += factor * part(t, c);
+  }
+}
+
+void Forward::add_ffn(const BlockWeights& block, ConstViewF normed, ViewF x, Workspace& work) const {
+  if (!architecture_.is_mixture()) {
+    const ViewF hidden = scratch(work.inner, {normed.rows(), block[LinearSlot::down].weight->shape().cols});
+    mlp_hidden(block, normed, hidden, work);
+    return add_mlp(block, hidden, x, work);
+  }
+  const ViewF output = scratch(work.output, x.shape());
+  for (std::size_t t = 0; t < output.rows(); ++t) std::ranges::fill(output.row(t), 0.0f);
+  add_experts(block, normed, output, work);
+  if (architecture_.shared_ffn > 0) add_shared_expert(block, normed, output, work);
+  normalise(block, NormSlot::after_ffn, output, output);
+  add_rows(output, x);
 }
 
 void Forward::run_block(const BlockWeights& block, ViewF x, Workspace& work) const {
@@ -159,9 +224,7 @@ void Forward::run_block(const BlockWeights& block, ViewF x, Workspace& work) con
   attention_mix(block, normed, mix, work);
   add_attention(block, mix, x, work);
   stage_input_mlp(block, x, normed);
-  const ViewF hidden = scratch(work.inner, {tokens, block[LinearSlot::down].weight->shape().cols});
-  mlp_hidden(block, normed, hidden, work);
-  add_mlp(block, hidden, x, work);
+  add_ffn(block, normed, x, work);
 }
 
 void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyValueCache* const> caches,
@@ -190,9 +253,7 @@ void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyVa
   }
   add_attention(block, mix, x, work);
   stage_input_mlp(block, x, normed);
-  const ViewF hidden = scratch(work.inner, {x.rows(), block[LinearSlot::down].weight->shape().cols});
-  mlp_hidden(block, normed, hidden, work);
-  add_mlp(block, hidden, x, work);
+  add_ffn(block, normed, x, work);
 }
 
 void Forward::final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const {

@@ -18,6 +18,7 @@
 #include "model/activations.h"
 #include "model/architecture.h"
 #include "model/attention.h"
+#include "model/mixture.h"
 #include "model/norm.h"
 #include "model/rope.h"
 #include "model/weights.h"
@@ -36,7 +37,9 @@ struct Workspace {
   std::vector<float> normed;   ///< run_block: input of {q, k, v} and of {gate, up}
   std::vector<float> inner;    ///< run_block: input of {o} and of {down}
   std::vector<float> rounded;  ///< inputs of one product, where activations are rounded
-  std::vector<float> output;   ///< of {o} or {down}, where it is normalised
+  std::vector<float> output;   ///< of {o} or {down}, where it is normalised; of a mixture
+  std::vector<float> routed;   ///< inputs of the tokens of one expert; logits of a router
+  std::vector<float> part;     ///< output of one expert
   CacheMaxima cache;           ///< of all keys and values so far
 };
 
@@ -81,6 +84,14 @@ class Forward {
   /// x += down(hidden), or its norm.
   void add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const;
 
+  /// x += the FFN of normed, or its norm: gate, up and down, or experts.  normed, x: [tokens x hidden].
+  void add_ffn(const BlockWeights& block, ConstViewF normed, ViewF x, Workspace& work) const;
+
+  /// In mixtures: the tokens that go to each expert.  normed: [tokens x hidden].
+  Routing route(const BlockWeights& block, ConstViewF normed, Workspace& work) const;
+  /// Input of an expert's {down}.  rows: [any x hidden], out: [as many x expert_ffn].
+  void expert_hidden(const BlockWeights& block, std::size_t expert, ConstViewF rows, ViewF out, Workspace& work) const;
+
   /// All of the above: x: [tokens x hidden], from one block's input to the next one's.
   void run_block(const BlockWeights& block, ViewF x, Workspace& work) const;
 
@@ -100,6 +111,9 @@ class Forward {
   void normalise_heads(const BlockWeights& block, ViewF q, ViewF k) const;
   void add_output(const BlockWeights& block, LinearSlot slot, NormSlot after, ConstViewF in, ViewF x,
                   Workspace& work) const;
+  void gated(const Linear& gate, const Linear& up, ConstViewF in, ViewF out, Workspace& work) const;
+  void add_experts(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const;
+  void add_shared_expert(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const;
   AttentionShape attention_shape(const BlockWeights& block) const;
   const RopeTable& rope(const BlockWeights& block) const;
 

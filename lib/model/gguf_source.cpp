@@ -64,13 +64,18 @@ GgufSource::Stored GgufSource::stored_tensor(const TensorSpec& spec) const {
     const GgufTensor* const tensor = file.find_tensor(spec.gguf_name);
     if (tensor == nullptr) continue;
     const std::size_t cols = spec.shape.size() == 1 ? 1 : checked_cast<std::size_t>(spec.shape[1]);
+    const bool is_expert = spec.slot && spec.slot->is_expert();
+    const std::size_t expert = is_expert ? static_cast<std::size_t>(spec.slot->expert) : 0;
+    const std::uint64_t bytes = tensor->bytes / (is_expert ? weights_->architecture().experts : 1);
     return {&file,
             tensor,
             find_readable_gguf_type(tensor->type->name),
             checked_cast<std::size_t>(spec.shape[0]),
             cols,
             spec.permuted_heads,
-            weights_->scale_of(spec.gguf_name),
+            expert * bytes,
+            bytes,
+            weights_->scale_of(spec.gguf_name, expert),
             spec.role == TensorRole::norm && weights_->architecture().info().norm_offset != 0};
   }
   fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin(), spec.gguf_name);
@@ -79,14 +84,14 @@ GgufSource::Stored GgufSource::stored_tensor(const TensorSpec& spec) const {
 std::optional<FilePlace> GgufSource::place(const TensorInfo& tensor) const {
   const Stored& stored = stored_[index_of(tensor)];
   if (!stored.as_is()) return std::nullopt;
-  return FilePlace{stored.file->path(), stored.tensor->offset};
+  return FilePlace{stored.file->path(), stored.tensor->offset + stored.offset};
 }
 
 void GgufSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
   check_range(tensor, offset, out.size());
   if (out.empty()) return;
   const Stored& stored = stored_[index_of(tensor)];
-  if (stored.as_is()) return stored.file->read(*stored.tensor, offset, out);
+  if (stored.as_is()) return stored.file->read(*stored.tensor, stored.offset + offset, out);
   if (stored.is_offset) {
     const std::vector<float> norm = weights_->read_norm(stored.tensor->name);
     std::memcpy(out.data(), std::as_bytes(std::span(norm)).data() + offset, out.size());
@@ -109,9 +114,9 @@ void GgufSource::read_rows(const Stored& stored, std::size_t first_row, std::spa
   for (std::size_t row = first_row; row < first_row + out.size() / row_bytes; ++row)
     rows.push_back(stored_row(row, stored.rows, stored.permuted_heads));
   const RowRange range = range_of(rows);
-  const std::size_t stored_row_bytes = checked_cast<std::size_t>(stored.tensor->bytes / stored.rows);
+  const std::size_t stored_row_bytes = checked_cast<std::size_t>(stored.bytes / stored.rows);
   std::vector<std::byte> bytes((range.end - range.first) * stored_row_bytes);
-  stored.file->read(*stored.tensor, std::uint64_t{range.first} * stored_row_bytes, bytes);
+  stored.file->read(*stored.tensor, stored.offset + std::uint64_t{range.first} * stored_row_bytes, bytes);
   const Shape shape{range.end - range.first, stored.cols};
   if (!stored.type->dtype) bytes = decode(*tensor_of_gguf(*stored.type, shape, std::move(bytes), stored.scale));
   for (std::size_t i = 0; i < rows.size(); ++i)

@@ -33,8 +33,10 @@ class GgufSource final : public TensorSource {
     std::size_t rows = 0;  ///< of a vector: its elements
     std::size_t cols = 0;  ///< of a vector: 1
     std::size_t permuted_heads = 0;
-    float scale = 1;         ///< of NVFP4
-    bool is_offset = false;  ///< a norm that the file has with what the family adds to it; seen in f32
+    std::uint64_t offset = 0;  ///< bytes of the experts before
+    std::uint64_t bytes = 0;   ///< of the tensor, or the expert
+    float scale = 1;           ///< of NVFP4
+    bool is_offset = false;    ///< a norm that the file has with what the family adds to it; seen in f32
 
     bool as_is() const { return type->dtype && permuted_heads == 0 && !is_offset; }
   };

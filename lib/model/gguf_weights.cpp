@@ -63,16 +63,6 @@ double decimal_of(float stored) {
   return value;
 }
 
-const FamilyInfo& family_of(const GgufFile& file) {
-  const std::string& name = file.get<std::string>("general.architecture");
-  if (const FamilyInfo* const family = family_of_gguf(name)) return *family;
-  std::vector<std::string> known;
-  for (const FamilyInfo& family : families())
-    if (std::ranges::find(known, family.gguf_name) == known.end()) known.emplace_back(family.gguf_name);
-  fail(ErrorKind::bad_data, "architecture '{}' is not supported{}; known: {}", name, suggestion(name, known),
-       join_words(known));
-}
-
 std::string key_of(const GgufFile& file, std::string_view suffix) {
   return fmt::format("{}.{}", file.get<std::string>("general.architecture"), suffix);
 }
@@ -84,6 +74,21 @@ std::size_t count_or(const GgufFile& file, std::string_view suffix, std::size_t 
 std::size_t count(const GgufFile& file, std::string_view suffix) {
   return file.get<std::uint32_t>(key_of(file, suffix));
 }
+
+const FamilyInfo& family_of(const GgufFile& file) {
+  const std::string& name = file.get<std::string>("general.architecture");
+  const bool mixture = count_or(file, "expert_count", 0) > 0;
+  if (const FamilyInfo* const family = family_of_gguf(name, mixture)) return *family;
+  if (family_of_gguf(name, !mixture))
+    fail(ErrorKind::bad_data, "architecture '{}' {} is not supported", name,
+         mixture ? "with experts" : "without experts");
+  std::vector<std::string> known;
+  for (const FamilyInfo& family : families())
+    if (std::ranges::find(known, family.gguf_name) == known.end()) known.emplace_back(family.gguf_name);
+  fail(ErrorKind::bad_data, "architecture '{}' is not supported{}; known: {}", name, suggestion(name, known),
+       join_words(known));
+}
+
 double number_or(const GgufFile& file, std::string_view key, double when_absent) {
   const auto* const value = file.find<float>(key);
   return value ? decimal_of(*value) : when_absent;
@@ -95,6 +100,21 @@ double linear_rope_factor(const GgufFile& file) {
   const double older = number_or(file, key_of(file, "rope.scale_linear"), 1);
   const double factor = number_or(file, key_of(file, "rope.scaling.factor"), older);
   return factor == 0 ? 1 : factor;
+}
+
+/// How many experts there are and how wide, of a mixture. Whether their weights are renormalised is for runtimes to
+/// know.
+void read_mixture(const GgufFile& file, const FamilyInfo& family, Architecture& result) {
+  const MixtureRule& rule = family.mixture;
+  if (rule.count_key.empty()) return;
+  result.experts = count(file, "expert_count");
+  result.experts_per_token = count_or(file, "expert_used_count", 0);
+  const std::size_t each = result.experts_per_token > 0 ? result.ffn / result.experts_per_token : 0;
+  const bool own_width = rule.width_key != "intermediate_size";
+  result.expert_ffn = own_width ? count_or(file, "expert_feed_forward_length", each) : result.ffn;
+  if (!rule.shared_width_key.empty())
+    result.shared_ffn = count_or(file, "expert_shared_feed_forward_length", result.ffn);
+  result.renormalised = rule.renormalised_in_gguf;
 }
 
 /// Fastest first as stored -> slowest first as in TensorSpec; trailing dimensions of 1 mean nothing.
@@ -306,8 +326,6 @@ void GgufWeights::read_family_settings(Architecture& result) const {
 Architecture GgufWeights::read_architecture() const {
   const GgufFile& file = files_.front();
   const FamilyInfo& family = family_of(file);
-  if (const std::size_t experts = count_or(file, "expert_count", 0); experts > 0)
-    fail(ErrorKind::bad_data, "a mixture of {} experts is not supported", experts);
   const Place embedding = find(kEmbedding);
   if (!embedding || embedding.tensor->dims.size() != 2)
     fail(ErrorKind::bad_data, "no tensor '{}' of two dimensions", kEmbedding);
@@ -326,6 +344,7 @@ Architecture GgufWeights::read_architecture() const {
   for (const char* const suffix : {"attention.value_length", "rope.dimension_count"})
     if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim)
       fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(file, suffix), stored, result.head_dim);
+  read_mixture(file, family, result);
   result.rope = read_rope(result.head_dim);
   read_family_settings(result);
   result.tied = !find(kHead);
@@ -348,10 +367,12 @@ Architecture GgufWeights::read_architecture() const {
 std::string GgufWeights::problem_of(const TensorSpec& spec) const {
   const Place place = find(spec.gguf_name);
   if (!place) return fmt::format("tensor '{}' is missing", spec.gguf_name);
-  const std::vector<std::uint64_t> stored = shape_of(*place.tensor, spec.shape.size());
-  if (stored != spec.shape)
+  std::vector<std::uint64_t> wanted = spec.shape;
+  if (spec.slot && spec.slot->is_expert()) wanted.insert(wanted.begin(), architecture_.experts);
+  const std::vector<std::uint64_t> stored = shape_of(*place.tensor, wanted.size());
+  if (stored != wanted)
     return fmt::format("tensor '{}' has shape [{}], but the metadata ask for [{}]", spec.gguf_name,
-                       fmt::join(stored, ", "), fmt::join(spec.shape, ", "));
+                       fmt::join(stored, ", "), fmt::join(wanted, ", "));
   const ReadableType* const type = find_readable_gguf_type(place.tensor->type->name);
   if (type == nullptr)
     return fmt::format("tensor '{}' has type {}, which is not supported; known: {}", spec.gguf_name,
@@ -366,6 +387,7 @@ void GgufWeights::check_tensors() const {
   std::vector<std::string> problems;
   std::unordered_set<std::string> known = {std::string(kGgufRopeDivisors)};
   for (const TensorSpec& spec : expected_tensors(architecture_)) {
+    if (spec.slot && spec.slot->expert > 0) continue;  // in the tensor of the first
     if (std::string problem = problem_of(spec); !problem.empty()) problems.push_back(std::move(problem));
     known.insert(spec.gguf_name);
     const Place place = find(spec.gguf_name);
@@ -418,20 +440,40 @@ TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted
   });
 }
 
-float GgufWeights::scale_of(const std::string& name) const {
+/// One expert of a tensor that has all of them, one after the other.
+TensorPtr GgufWeights::read_expert(const std::string& name, std::size_t expert) const {
+  const Place place = find(name);
+  if (!place) fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin_, name);
+  return with_context(fmt::format("{}: tensor '{}', expert {}", place.file->path().string(), name, expert), [&] {
+    const GgufReadableType& type = *find_readable_gguf_type(place.tensor->type->name);
+    const std::vector<std::uint64_t> dims = shape_of(*place.tensor, 3);
+    std::vector<std::byte> payload(checked_cast<std::size_t>(place.tensor->bytes / dims[0]));
+    place.file->read(*place.tensor, expert * std::uint64_t{payload.size()}, payload);
+    const Shape shape{checked_cast<std::size_t>(dims[1]), checked_cast<std::size_t>(dims[2])};
+    const float scale = type.name == kNvfp4 ? scale_of(name, expert) : 1.0f;
+    const TensorPtr tensor = tensor_of_gguf(type, shape, std::move(payload), scale);
+    require_finite(*tensor);
+    return tensor;
+  });
+}
+
+float GgufWeights::scale_of(const std::string& name, std::size_t expert) const {
   const std::string own = scale_name(name);
   if (!find(own)) return 1.0f;
   const std::vector<float> stored = read_vector(own, 0);
-  if (stored.size() != 1 || !(stored[0] > 0))
-    fail(ErrorKind::bad_data, "{}: tensor '{}' is not one positive number", origin_, own);
-  return stored[0];
+  const bool stacked = name.ends_with("_exps.weight");
+  if (stored.size() != (stacked ? architecture_.experts : 1) || !(stored[stacked ? expert : 0] > 0))
+    fail(ErrorKind::bad_data, "{}: tensor '{}' is not {}", origin_, own,
+         stacked ? "a positive number for each expert" : "one positive number");
+  return stored[stacked ? expert : 0];
 }
 
 Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
   const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
-  const std::size_t heads = architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads(architecture_) : 0;
+  if (info.slot.is_expert()) return {read_expert(name + "weight", static_cast<std::size_t>(info.slot.expert)), {}};
+  const std::size_t heads = architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads : 0;
   Linear linear{read_matrix(name + "weight", heads), {}};
-  if (info.has_bias(architecture_)) linear.bias = read_vector(name + "bias", heads);
+  if (info.has_bias) linear.bias = read_vector(name + "bias", heads);
   return linear;
 }
 

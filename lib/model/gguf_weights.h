@@ -56,9 +56,9 @@ class GgufWeights final : public ModelWeights {
   const Architecture& architecture() const override { return architecture_; }
   /// All files of a split; the first one has the metadata.
   std::span<const GgufFile> files() const { return files_; }
-  /// What the matrix `name` ("blk.0.attn_q.weight") is multiplied by: the number in "blk.0.attn_q.scale", or 1. Throws
-  /// bad_data for one that is not a positive number.
-  float scale_of(const std::string& name) const;
+  /// What the matrix `name` ("blk.0.attn_q.weight") is multiplied by: the number in "blk.0.attn_q.scale", of experts
+  /// that of theirs, or 1. Throws bad_data for one that is not a positive number.
+  float scale_of(const std::string& name, std::size_t expert = 0) const;
   /// Of a norm, under its name in the file: less what the family adds.
   std::vector<float> read_norm(const std::string& name) const;
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
@@ -85,6 +85,7 @@ class GgufWeights final : public ModelWeights {
   std::vector<float> read_vector(const std::string& name, std::size_t permuted_heads) const;
   TensorPtr read_matrix(const std::string& name, std::size_t permuted_heads) const;
   TensorPtr read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const;
+  TensorPtr read_expert(const std::string& name, std::size_t expert) const;
   Linear read_linear(std::size_t block, const LinearInfo& info) const;
 
   std::vector<GgufFile> files_;

@@ -7,8 +7,8 @@ namespace adze {
 
 BlockWeights NestedView::block(std::size_t index) const {
   BlockWeights block = model_.block(index);
-  for (const LinearInfo& info : block_linears())
-    with_context(module_name(index, info.slot), [&] { block[info.slot].weight = seen(block[info.slot].weight); });
+  for (const LinearInfo& info : block_linears(architecture()))
+    with_context(module_name(index, info), [&] { block[info.slot].weight = seen(block[info.slot].weight); });
   return block;
 }
 

@@ -35,7 +35,7 @@ SizeByClass size_by_class(const ModelWeights& model) {
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     const BlockWeights block = model.block(b);
     for (const std::vector<float>& norm : block.norms) size[TensorClass::norms] += size_of(norm);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(model.architecture())) {
       StoredSize& one = size[is_attention(info.stage) ? TensorClass::attention : TensorClass::ffn];
       one += size_of(*block[info.slot].weight);
       one += size_of(block[info.slot].bias);

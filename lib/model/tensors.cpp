@@ -1,6 +1,8 @@
 #include "model/tensors.h"
 
 #include <algorithm>
+#include <array>
+#include <iterator>
 #include <set>
 
 #include <fmt/ranges.h>
@@ -14,28 +16,7 @@ namespace {
 
 using A = Architecture;
 
-constexpr auto hidden = [](const A& a) { return a.hidden; };
-constexpr auto ffn = [](const A& a) { return a.ffn; };
-constexpr auto q_width = [](const A& a) { return a.q_width(); };
-constexpr auto kv_width = [](const A& a) { return a.kv_width(); };
-constexpr auto qkv_bias = [](const A& a) { return a.qkv_bias; };
-constexpr auto o_bias = [](const A& a) { return a.o_bias; };
-constexpr auto mlp_bias = [](const A& a) { return a.mlp_bias; };
-constexpr auto heads = [](const A& a) { return a.heads; };
-constexpr auto kv_heads = [](const A& a) { return a.kv_heads; };
-constexpr auto none = [](const A&) { return std::size_t{0}; };
-
-constexpr std::array<LinearInfo, kLinearCount> kLinears = {{
-    {LinearSlot::q, Stage::qkv, "self_attn.q_proj", "attn_q", q_width, hidden, qkv_bias, heads},
-    {LinearSlot::k, Stage::qkv, "self_attn.k_proj", "attn_k", kv_width, hidden, qkv_bias, kv_heads},
-    {LinearSlot::v, Stage::qkv, "self_attn.v_proj", "attn_v", kv_width, hidden, qkv_bias, none},
-    {LinearSlot::o, Stage::o, "self_attn.o_proj", "attn_output", hidden, q_width, o_bias, none},
-    {LinearSlot::gate, Stage::gate_up, "mlp.gate_proj", "ffn_gate", ffn, hidden, mlp_bias, none},
-    {LinearSlot::up, Stage::gate_up, "mlp.up_proj", "ffn_up", ffn, hidden, mlp_bias, none},
-    {LinearSlot::down, Stage::down, "mlp.down_proj", "ffn_down", hidden, ffn, mlp_bias, none},
-}};
-
-constexpr std::array<std::string_view, 5> kRoleNames = {"embedding", "linear", "norm", "bias", "head"};
+constexpr std::array<std::string_view, 6> kRoleNames = {"embedding", "linear", "router", "norm", "bias", "head"};
 constexpr std::array<std::string_view, 4> kStageNames = {"qkv", "o", "gate_up", "down"};
 
 /// Buffers that old checkpoints carry and that are computed from config.json instead.
@@ -58,25 +39,84 @@ TensorSpec block_spec(std::size_t block, std::string_view module, std::string_vi
 
 TensorSpec linear_spec(const A& a, std::size_t block, const LinearInfo& info, TensorRole role) {
   TensorSpec spec = block_spec(block, info.module, info.gguf, role == TensorRole::bias ? "bias" : "weight");
-  spec.shape = {info.rows(a)};
-  if (role == TensorRole::linear) spec.shape.push_back(info.cols(a));
+  spec.shape = {info.shape.rows};
+  if (role != TensorRole::bias) spec.shape.push_back(info.shape.cols);
   spec.role = role;
   spec.slot = info.slot;
-  if (a.info().qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads(a);
+  if (a.info().qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads;
   return spec;
 }
 
-void add_block(const A& a, std::size_t block, std::vector<TensorSpec>& all) {
+TensorRole role_of(LinearSlot slot) {
+  const bool routes = slot == LinearSlot::router || slot == LinearSlot::shared_router;
+  return routes ? TensorRole::router : TensorRole::linear;
+}
+
+void add_block(const A& a, std::size_t block, std::span<const LinearInfo> linears, std::vector<TensorSpec>& all) {
   for (const NormInfo& norm : a.info().norms) {
     TensorSpec& spec = all.emplace_back(block_spec(block, norm.module, norm.gguf, "weight"));
     spec.shape = {norm_size(a, norm.slot)};
     spec.role = TensorRole::norm;
     spec.norm = norm.slot;
   }
-  for (const LinearInfo& info : kLinears) {
-    all.push_back(linear_spec(a, block, info, TensorRole::linear));
-    if (info.has_bias(a)) all.push_back(linear_spec(a, block, info, TensorRole::bias));
+  for (const LinearInfo& info : linears) {
+    all.push_back(linear_spec(a, block, info, role_of(info.slot)));
+    if (info.has_bias) all.push_back(linear_spec(a, block, info, TensorRole::bias));
   }
+}
+
+std::vector<LinearInfo> attention_linears(const A& a) {
+  const std::size_t q = a.q_width(), kv = a.kv_width();
+  return {{LinearSlot::q, Stage::qkv, "self_attn.q_proj", "attn_q", {q, a.hidden}, a.qkv_bias, a.heads},
+          {LinearSlot::k, Stage::qkv, "self_attn.k_proj", "attn_k", {kv, a.hidden}, a.qkv_bias, a.kv_heads},
+          {LinearSlot::v, Stage::qkv, "self_attn.v_proj", "attn_v", {kv, a.hidden}, a.qkv_bias},
+          {LinearSlot::o, Stage::o, "self_attn.o_proj", "attn_output", {a.hidden, q}, a.o_bias}};
+}
+
+/// What the linears of an FFN are called.
+struct FfnNames {
+  std::string module;  ///< of the FFN, with its dot
+  std::string_view gate, up, down;
+  std::string_view gguf_end;  ///< behind "ffn_gate"
+};
+
+std::vector<LinearInfo> ffn_linears(const A& a, std::size_t width, const FfnNames& names, bool bias,
+                                    std::optional<std::size_t> expert = std::nullopt) {
+  const auto slot = [&](LinearSlot::Kind kind) { return expert ? LinearSlot(kind, *expert) : LinearSlot(kind); };
+  const auto info = [&](LinearSlot::Kind kind, std::string_view name, std::string_view gguf, Shape shape) {
+    return LinearInfo{slot(kind),
+                      stage_of(slot(kind)),
+                      fmt::format("{}{}", names.module, name),
+                      fmt::format("{}{}", gguf, names.gguf_end),
+                      shape,
+                      bias};
+  };
+  return {info(LinearSlot::gate, names.gate, "ffn_gate", {width, a.hidden}),
+          info(LinearSlot::up, names.up, "ffn_up", {width, a.hidden}),
+          info(LinearSlot::down, names.down, "ffn_down", {a.hidden, width})};
+}
+
+std::vector<LinearInfo> expert_linears(const A& a, std::size_t expert) {
+  const MixtureRule& rule = a.info().mixture;
+  const FfnNames names{fmt::format("{}.{}.", rule.experts, expert), rule.gate, rule.up, rule.down, "_exps"};
+  return ffn_linears(a, a.expert_ffn, names, false, expert);
+}
+
+/// Of the FFN that all tokens go through, and what routes.
+std::vector<LinearInfo> common_linears(const A& a) {
+  if (!a.is_mixture()) return ffn_linears(a, a.ffn, {"mlp.", "gate_proj", "up_proj", "down_proj", ""}, a.mlp_bias);
+  const MixtureRule& rule = a.info().mixture;
+  std::vector<LinearInfo> linears{
+      {LinearSlot::router, Stage::gate_up, std::string(rule.router), "ffn_gate_inp", {a.experts, a.hidden}}};
+  if (a.shared_ffn == 0) return linears;
+  linears.push_back({LinearSlot::shared_router,
+                     Stage::gate_up,
+                     std::string(rule.shared_router),
+                     "ffn_gate_inp_shexp",
+                     {1, a.hidden}});
+  const FfnNames names{fmt::format("{}.", rule.shared), rule.gate, rule.up, rule.down, "_shexp"};
+  std::ranges::move(ffn_linears(a, a.shared_ffn, names, false), std::back_inserter(linears));
+  return linears;
 }
 
 TensorSpec model_spec(std::string_view module, std::string_view hf, std::string_view gguf,
@@ -146,23 +186,68 @@ void require_equal_tables(const TensorSource& source, const TensorInfo& head) {
 }  // namespace
 
 std::string_view name_of(TensorRole role) { return kRoleNames[static_cast<std::size_t>(role)]; }
-std::string_view name_of(Stage stage) { return kStageNames[static_cast<std::size_t>(stage)]; }
-
-std::span<const LinearInfo, kLinearCount> block_linears() { return kLinears; }
-const LinearInfo& info_of(LinearSlot slot) { return kLinears[static_cast<std::size_t>(slot)]; }
-
-std::span<const LinearInfo> linears_of(Stage stage) {
-  const auto* const first = std::ranges::lower_bound(kLinears, stage, {}, &LinearInfo::stage);
-  const auto* const last = std::ranges::upper_bound(kLinears, stage, {}, &LinearInfo::stage);
-  return {first, last};
+std::string name_of(Stage stage) {
+  const std::string_view kind = kStageNames[stage.kind];
+  return stage.is_expert() ? fmt::format("experts.{}.{}", stage.expert, kind) : std::string(kind);
 }
 
-std::string module_name(std::size_t block, LinearSlot slot) { return block_module(block, info_of(slot).module); }
-
-Shape shape_of(const Architecture& architecture, LinearSlot slot) {
-  const LinearInfo& info = info_of(slot);
-  return {info.rows(architecture), info.cols(architecture)};
+std::vector<Stage> stages_of(const Architecture& architecture) {
+  std::vector<Stage> stages{Stage::qkv, Stage::o, Stage::gate_up};
+  if (architecture.common_ffn() > 0) stages.emplace_back(Stage::down);
+  for (std::size_t expert = 0; expert < architecture.experts; ++expert) {
+    stages.emplace_back(Stage::gate_up, expert);
+    stages.emplace_back(Stage::down, expert);
+  }
+  return stages;
 }
+
+std::vector<LinearInfo> block_linears(const Architecture& architecture) {
+  std::vector<LinearInfo> linears = attention_linears(architecture);
+  std::ranges::move(common_linears(architecture), std::back_inserter(linears));
+  for (std::size_t expert = 0; expert < architecture.experts; ++expert)
+    std::ranges::move(expert_linears(architecture, expert), std::back_inserter(linears));
+  return linears;
+}
+
+std::vector<LinearInfo> linears_of(const Architecture& architecture, Stage stage) {
+  const bool attends = stage.kind == Stage::qkv || stage.kind == Stage::o;
+  std::vector<LinearInfo> linears = stage.is_expert()
+                                        ? expert_linears(architecture, static_cast<std::size_t>(stage.expert))
+                                    : attends ? attention_linears(architecture)
+                                              : common_linears(architecture);
+  std::erase_if(linears, [&](const LinearInfo& info) { return info.stage != stage; });
+  return linears;
+}
+
+Stage stage_of(LinearSlot slot) {
+  constexpr std::array<Stage::Kind, LinearSlot::kKinds> kStageOf = {Stage::qkv,     Stage::qkv,     Stage::qkv,
+                                                                    Stage::o,       Stage::gate_up, Stage::gate_up,
+                                                                    Stage::gate_up, Stage::gate_up, Stage::down};
+  Stage stage(kStageOf[slot.kind]);
+  stage.expert = slot.expert;
+  return stage;
+}
+
+LinearInfo info_of(const Architecture& architecture, LinearSlot slot) {
+  for (LinearInfo& info : linears_of(architecture, stage_of(slot)))
+    if (info.slot == slot) return std::move(info);
+  fail(ErrorKind::internal, "{} has no linear {} of expert {}", architecture.family, static_cast<int>(slot.kind),
+       slot.expert);
+}
+
+std::size_t width_of(const Architecture& a, Stage stage) {
+  if (stage.kind == Stage::o) return a.q_width();
+  if (stage.kind != Stage::down) return a.hidden;
+  return stage.is_expert() ? a.expert_ffn : a.common_ffn();
+}
+
+std::string module_name(std::size_t block, const LinearInfo& info) { return block_module(block, info.module); }
+
+std::string module_name(const Architecture& architecture, std::size_t block, LinearSlot slot) {
+  return module_name(block, info_of(architecture, slot));
+}
+
+Shape shape_of(const Architecture& architecture, LinearSlot slot) { return info_of(architecture, slot).shape; }
 
 std::size_t norm_size(const Architecture& a, NormSlot slot) {
   const bool spans_heads = a.info().qk_norms_span_heads;
@@ -171,13 +256,14 @@ std::size_t norm_size(const Architecture& a, NormSlot slot) {
   return a.hidden;
 }
 
-std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(info_of(*slot).stage) : std::nullopt; }
+std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(stage_of(*slot)) : std::nullopt; }
 
 std::vector<TensorSpec> expected_tensors(const Architecture& a) {
   std::vector<TensorSpec> all;
   const std::vector<std::uint64_t> table = {a.vocab, a.hidden};
   all.push_back(model_spec("embed_tokens", kEmbeddingName, "token_embd.weight", table, TensorRole::embedding));
-  for (std::size_t block = 0; block < a.layers; ++block) add_block(a, block, all);
+  const std::vector<LinearInfo> linears = block_linears(a);
+  for (std::size_t block = 0; block < a.layers; ++block) add_block(a, block, linears, all);
   all.push_back(model_spec("norm", "model.norm.weight", "output_norm.weight", {a.hidden}, TensorRole::norm));
   if (!a.tied) all.push_back(model_spec("lm_head", kHeadName, "output.weight", table, TensorRole::head));
   return all;

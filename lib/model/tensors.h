@@ -6,7 +6,7 @@
 // too much, what has another shape.
 #pragma once
 
-#include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -22,38 +22,90 @@ namespace adze {
 
 class TensorSource;
 
-enum class TensorRole : std::uint8_t { embedding, linear, norm, bias, head };
-/// The linears of a block that share an input, in the order they are computed.
-enum class Stage : std::uint8_t { qkv, o, gate_up, down };
-/// The linears of a block, in the order of the table.
-enum class LinearSlot : std::uint8_t { q, k, v, o, gate, up, down };
+enum class TensorRole : std::uint8_t {
+  embedding,
+  linear,
+  router,  ///< what experts are chosen by: a linear of its block that no scheme solves
+  norm,
+  bias,
+  head,
+};
 
-inline constexpr std::size_t kLinearCount = 7;
-inline constexpr std::array kStages = {Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
+/// A linear of a block: of its attention, of its FFN, or of one of its experts. Ordered as tables list them.
+struct LinearSlot {
+  enum Kind : std::uint8_t {
+    q,
+    k,
+    v,
+    o,
+    router,         ///< [experts x hidden]
+    shared_router,  ///< [1 x hidden]: what the output of the shared expert is multiplied by, after a sigmoid
+    gate,           ///< of the FFN; in mixtures, of the expert that all tokens share
+    up,
+    down,
+  };
+  static constexpr std::size_t kKinds = 9;
+  static constexpr std::int32_t kNoExpert = -1;
+
+  constexpr LinearSlot(Kind of, std::size_t expert_index) : expert(static_cast<std::int32_t>(expert_index)), kind(of) {}
+  constexpr LinearSlot(Kind of) : kind(of) {}  // NOLINT(google-explicit-constructor): a kind is a slot
+
+  std::int32_t expert = kNoExpert;  ///< whose gate, up or down it is
+  Kind kind;
+
+  bool is_expert() const { return expert != kNoExpert; }
+  friend constexpr auto operator<=>(const LinearSlot&, const LinearSlot&) = default;
+};
+
+/// The linears of a block that share an input. Ordered as they are computed; experts one after the other.
+struct Stage {
+  enum Kind : std::uint8_t {
+    qkv,
+    o,
+    gate_up,  ///< routers read it, too: in mixtures it is what all tokens give
+    down,
+  };
+
+  constexpr Stage(Kind of, std::size_t expert_index) : expert(static_cast<std::int32_t>(expert_index)), kind(of) {}
+  constexpr Stage(Kind of) : kind(of) {}  // NOLINT(google-explicit-constructor): a kind is a stage
+
+  std::int32_t expert = LinearSlot::kNoExpert;  ///< whose input it is, of the tokens that are sent there
+  Kind kind;
+
+  bool is_expert() const { return expert != LinearSlot::kNoExpert; }
+  friend constexpr auto operator<=>(const Stage&, const Stage&) = default;
+};
 
 std::string_view name_of(TensorRole role);
-std::string_view name_of(Stage stage);  ///< "qkv", "o", "gate_up", "down"
+std::string name_of(Stage stage);  ///< "qkv", "o", "gate_up", "down", "experts.3.gate_up", "experts.3.down"
+/// The stages of a block, in the order they are computed: {qkv, o, gate_up, down}; in mixtures `down` is there with a
+/// shared expert only, and two stages for each expert follow.
+std::vector<Stage> stages_of(const Architecture& architecture);
 
-/// What the table says of one linear of a block.
+/// What an architecture says of one linear of its blocks.
 struct LinearInfo {
   LinearSlot slot;
   Stage stage;
-  std::string_view module;  ///< inside the block: "self_attn.q_proj"
-  std::string_view gguf;    ///< inside the block: "attn_q"
-  std::size_t (*rows)(const Architecture&);
-  std::size_t (*cols)(const Architecture&);
-  bool (*has_bias)(const Architecture&);
+  std::string module;  ///< inside the block: "self_attn.q_proj"
+  std::string gguf;    ///< inside the block: "attn_q"; experts share one, in which they are stacked
+  Shape shape;         ///< [out x in]
+  bool has_bias = false;
   /// Heads whose rows the GGUF conversion permutes where the family does that; 0: rows stay.
-  std::size_t (*permuted_heads)(const Architecture&);
+  std::size_t permuted_heads = 0;
 };
 
-/// All linears, indexed by LinearSlot.
-std::span<const LinearInfo, kLinearCount> block_linears();
-const LinearInfo& info_of(LinearSlot slot);
-/// The linears of one stage: {q, k, v} {o} {gate, up} {down}.
-std::span<const LinearInfo> linears_of(Stage stage);
+/// All linears of a block, in the order of tables.
+std::vector<LinearInfo> block_linears(const Architecture& architecture);
+/// The linears of one stage: {q, k, v} {o} {routers, gate, up} {down}. Empty where the architecture has not got it.
+std::vector<LinearInfo> linears_of(const Architecture& architecture, Stage stage);
+/// Throws internal for a linear that the architecture has not got.
+LinearInfo info_of(const Architecture& architecture, LinearSlot slot);
+Stage stage_of(LinearSlot slot);
+/// How wide the inputs of a stage are.
+std::size_t width_of(const Architecture& architecture, Stage stage);
 /// "layers.3.self_attn.q_proj".
-std::string module_name(std::size_t block, LinearSlot slot);
+std::string module_name(std::size_t block, const LinearInfo& info);
+std::string module_name(const Architecture& architecture, std::size_t block, LinearSlot slot);
 /// [out x in] of a linear in the given architecture.
 Shape shape_of(const Architecture& architecture, LinearSlot slot);
 
@@ -64,12 +116,13 @@ struct TensorSpec {
   std::vector<std::uint64_t> shape;  ///< slowest first: [out, in], or [n] for norms and biases
   TensorRole role = TensorRole::linear;
   std::optional<std::size_t> block;
-  std::optional<LinearSlot> slot;  ///< linears of a block and their biases
+  std::optional<LinearSlot> slot;  ///< linears of a block, routers among them, and their biases
   std::optional<NormSlot> norm;    ///< norms of a block
   /// Not 0: the GGUF conversion reorders the rows of this many heads (row h*hd + 2k + a <- row h*hd + a*hd/2 + k).
   std::size_t permuted_heads = 0;
 
   std::optional<Stage> stage() const;
+  bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
 };
 
 /// [n] of a norm in the given architecture.

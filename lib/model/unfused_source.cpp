@@ -7,7 +7,6 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
-#include "base/checked.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "model/rope_config.h"
@@ -16,13 +15,50 @@
 namespace adze {
 namespace {
 
-/// A stored matrix and the linears that lie in it, from the first row on.
-struct FusedMatrix {
-  std::string_view module;
-  std::array<std::optional<LinearSlot>, 3> parts;
+/// A stored tensor and the linears that lie in it, from the first row on.
+struct FusedTensor {
+  std::string name;  ///< inside the block
+  std::vector<LinearInfo> parts;
+  std::vector<std::uint64_t> shape;
 };
-constexpr std::array kFused = {FusedMatrix{"self_attn.qkv_proj", {LinearSlot::q, LinearSlot::k, LinearSlot::v}},
-                               FusedMatrix{"mlp.gate_up_proj", {LinearSlot::gate, LinearSlot::up, std::nullopt}}};
+
+FusedTensor fused_rows(const Architecture& a, std::string name, std::initializer_list<LinearSlot::Kind> kinds) {
+  FusedTensor fused{std::move(name), {}, {}};
+  std::uint64_t rows = 0;
+  for (const LinearSlot::Kind kind : kinds) {
+    fused.parts.push_back(info_of(a, kind));
+    rows += fused.parts.back().shape.rows;
+  }
+  fused.shape = {rows, fused.parts.front().shape.cols};
+  return fused;
+}
+
+/// The experts of a block one after the other, as Transformers 5 has them in memory.
+FusedTensor fused_experts(const Architecture& a, std::string_view name, std::initializer_list<LinearSlot::Kind> kinds) {
+  FusedTensor fused{fmt::format("{}.{}", a.info().mixture.experts, name), {}, {}};
+  std::uint64_t rows = 0;
+  for (std::size_t expert = 0; expert < a.experts; ++expert) {
+    rows = 0;
+    for (const LinearSlot::Kind kind : kinds) {
+      fused.parts.push_back(info_of(a, LinearSlot(kind, expert)));
+      rows += fused.parts.back().shape.rows;
+    }
+  }
+  fused.shape = {a.experts, rows, fused.parts.front().shape.cols};
+  return fused;
+}
+
+std::vector<FusedTensor> fused_tensors(const Architecture& a) {
+  std::vector<FusedTensor> fused{
+      fused_rows(a, "self_attn.qkv_proj.weight", {LinearSlot::q, LinearSlot::k, LinearSlot::v})};
+  if (a.is_mixture()) {
+    fused.push_back(fused_experts(a, "gate_up_proj", {LinearSlot::gate, LinearSlot::up}));
+    fused.push_back(fused_experts(a, "down_proj", {LinearSlot::down}));
+  } else {
+    fused.push_back(fused_rows(a, "mlp.gate_up_proj.weight", {LinearSlot::gate, LinearSlot::up}));
+  }
+  return fused;
+}
 
 class UnfusedSource final : public TensorSource {
  public:
@@ -30,11 +66,11 @@ class UnfusedSource final : public TensorSource {
       : source_(std::move(source)) {
     std::vector<Part> parts;
     std::set<const TensorInfo*> fused;
+    const std::vector<FusedTensor> known = fused_tensors(architecture);
     for (std::size_t block = 0; block < architecture.layers; ++block)
-      for (const FusedMatrix& matrix : kFused)
-        if (const TensorInfo* const stored =
-                source_->find(fmt::format("model.layers.{}.{}.weight", block, matrix.module))) {
-          add_parts(architecture, block, matrix, *stored, parts);
+      for (const FusedTensor& tensor : known)
+        if (const TensorInfo* const stored = source_->find(fmt::format("model.layers.{}.{}", block, tensor.name))) {
+          add_parts(block, tensor, *stored, parts);
           fused.insert(stored);
         }
     for (const TensorInfo& tensor : source_->tensors())
@@ -74,29 +110,22 @@ class UnfusedSource final : public TensorSource {
     std::uint64_t offset;
   };
 
-  void add_parts(const Architecture& architecture, std::size_t block, const FusedMatrix& matrix,
-                 const TensorInfo& stored, std::vector<Part>& parts) const {
-    std::uint64_t rows = 0, cols = 0;
-    for (const auto& slot : matrix.parts)
-      if (slot) {
-        const Shape shape = shape_of(architecture, *slot);
-        rows = checked_add(rows, shape.rows);
-        cols = shape.cols;
-      }
-    if (stored.shape != std::vector<std::uint64_t>{rows, cols})
-      fail(ErrorKind::bad_data, "{}: tensor '{}' has shape [{}], but config.json asks for [{}, {}]", source_->origin(),
-           stored.name, fmt::join(stored.shape, ", "), rows, cols);
+  void add_parts(std::size_t block, const FusedTensor& fused, const TensorInfo& stored,
+                 std::vector<Part>& parts) const {
+    if (stored.shape != fused.shape)
+      fail(ErrorKind::bad_data, "{}: tensor '{}' has shape [{}], but config.json asks for [{}]", source_->origin(),
+           stored.name, fmt::join(stored.shape, ", "), fmt::join(fused.shape, ", "));
     std::uint64_t offset = 0;
-    for (const auto& slot : matrix.parts)
-      if (slot) {
-        const Shape shape = shape_of(architecture, *slot);
-        TensorInfo info{fmt::format("model.{}.weight", module_name(block, *slot)),
+    for (const LinearInfo& part : fused.parts) {
+      const std::uint64_t bytes = part.shape.count() * bytes_of(stored.dtype);
+      parts.push_back({{fmt::format("model.{}.weight", module_name(block, part)),
                         stored.dtype,
-                        {shape.rows, shape.cols},
-                        stored.bytes / rows * shape.rows};
-        offset += info.bytes;
-        parts.push_back({std::move(info), &stored, offset - stored.bytes / rows * shape.rows});
-      }
+                        {part.shape.rows, part.shape.cols},
+                        bytes},
+                       &stored,
+                       offset});
+      offset += bytes;
+    }
   }
 
   std::shared_ptr<const TensorSource> source_;
@@ -140,10 +169,10 @@ std::string unfused_config(const std::string& text, const std::string& origin) {
 
 std::shared_ptr<const TensorSource> unfused_source(const Architecture& architecture,
                                                    std::shared_ptr<const TensorSource> source) {
-  const bool is_fused = std::ranges::any_of(source->tensors(), [](const TensorInfo& tensor) {
-    return std::ranges::any_of(kFused, [&](const FusedMatrix& matrix) {
-      return tensor.name.ends_with(fmt::format(".{}.weight", matrix.module));
-    });
+  const std::vector<FusedTensor> known = fused_tensors(architecture);
+  const bool is_fused = std::ranges::any_of(source->tensors(), [&](const TensorInfo& tensor) {
+    return std::ranges::any_of(known,
+                               [&](const FusedTensor& fused) { return tensor.name.ends_with("." + fused.name); });
   });
   return is_fused ? std::make_shared<UnfusedSource>(architecture, std::move(source)) : std::move(source);
 }

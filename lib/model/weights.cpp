@@ -43,11 +43,10 @@ void check_finite(DType dtype, std::span<const std::byte> bytes) {
   }
 }
 
-Linear load_linear(const TensorSource& source, const Architecture& architecture, std::size_t block,
-                   const LinearInfo& info) {
-  const std::string name = "model." + module_name(block, info.slot);
+Linear load_linear(const TensorSource& source, std::size_t block, const LinearInfo& info) {
+  const std::string name = "model." + module_name(block, info);
   Linear linear{load_matrix(source, require(source, name + ".weight")), {}};
-  if (info.has_bias(architecture)) linear.bias = load_vector(source, require(source, name + ".bias"));
+  if (info.has_bias) linear.bias = load_vector(source, require(source, name + ".bias"));
   return linear;
 }
 
@@ -101,7 +100,7 @@ BlockWeights CheckpointWeights::block(std::size_t index) const {
       [&](const NormInfo& info) {
         return load_vector(*source_, require(*source_, fmt::format("model.layers.{}.{}.weight", index, info.module)));
       },
-      [&](const LinearInfo& info) { return load_linear(*source_, architecture_, index, info); });
+      [&](const LinearInfo& info) { return load_linear(*source_, index, info); });
 }
 
 std::vector<float> CheckpointWeights::final_norm() const {

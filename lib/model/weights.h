@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -46,17 +47,32 @@ struct CacheMaxima {
   }
 };
 
+/// gate, up and down of one expert.
+using ExpertLinears = std::array<Linear, 3>;
+
 /// One transformer layer. The width of the FFN is that of its own tensors, which a narrowed model may have per block.
 struct BlockWeights {
   std::array<std::vector<float>, kNormCount> norms;  ///< as stored (FamilyInfo::norm_offset); empty: there is none
-  std::array<Linear, kLinearCount> linears;
-  std::optional<CacheMaxima> cache;  ///< where they were measured
-  bool sees_all = false;             ///< Architecture::sees_all of its layer
+  std::array<Linear, LinearSlot::kKinds> linears;    ///< but those of experts; without weight: there is none
+  std::vector<ExpertLinears> experts;                ///< of mixtures
+  std::optional<CacheMaxima> cache;                  ///< where they were measured
+  bool sees_all = false;                             ///< Architecture::sees_all of its layer
 
-  const Linear& operator[](LinearSlot slot) const { return linears[static_cast<std::size_t>(slot)]; }
-  Linear& operator[](LinearSlot slot) { return linears[static_cast<std::size_t>(slot)]; }
+  const Linear& operator[](LinearSlot slot) const {
+    return slot.is_expert() ? experts[static_cast<std::size_t>(slot.expert)][slot.kind - LinearSlot::gate]
+                            : linears[slot.kind];
+  }
+  Linear& operator[](LinearSlot slot) { return const_cast<Linear&>(std::as_const(*this)[slot]); }
   const std::vector<float>& operator[](NormSlot slot) const { return norms[static_cast<std::size_t>(slot)]; }
   std::vector<float>& operator[](NormSlot slot) { return norms[static_cast<std::size_t>(slot)]; }
+
+  /// Calls visit(linear) for each that there is, in the order of tables.
+  template <typename Visit>
+  void for_each_linear(Visit&& visit) const {
+    for (const Linear& linear : linears)
+      if (linear.weight) visit(linear);
+    for (const ExpertLinears& expert : experts) std::ranges::for_each(expert, visit);
+  }
 };
 
 /// A block put together of all that its architecture says it has: norm(info) gives the values of a norm, linear(info)
@@ -66,8 +82,9 @@ BlockWeights assemble_block(const Architecture& architecture, std::size_t index,
   if (index >= architecture.layers)
     fail(ErrorKind::internal, "block {} of a model with {}", index, architecture.layers);
   BlockWeights block;
+  block.experts.resize(architecture.experts);
   for (const NormInfo& info : architecture.info().norms) block[info.slot] = norm(info);
-  for (const LinearInfo& info : block_linears()) block[info.slot] = linear(info);
+  for (const LinearInfo& info : block_linears(architecture)) block[info.slot] = linear(info);
   block.sees_all = architecture.sees_all(index);
   return block;
 }

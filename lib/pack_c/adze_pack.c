@@ -525,7 +525,7 @@ static int read_tensor(reading* r, span in) {
   tensor->name = tensor->module = tensor->format = "";
   tensor->rows = 1;
   while ((got = next_field(&in, &f)) == 1) {
-    if (f.type == 0 && f.number == 3) tensor->role = f.value <= 5 ? (int)f.value : 0;
+    if (f.type == 0 && f.number == 3) tensor->role = f.value <= 6 ? (int)f.value : 0;
     if (f.type == 0 && f.number == 6) encoding = f.value;
     if (f.type != 2) continue;
     if (f.number == 1) tensor->name = keep_text(r, f.bytes);

@@ -67,7 +67,8 @@ typedef enum adze_pack_role {
   ADZE_PACK_LINEAR,
   ADZE_PACK_NORM,
   ADZE_PACK_BIAS,
-  ADZE_PACK_HEAD
+  ADZE_PACK_HEAD,
+  ADZE_PACK_ROUTER
 } adze_pack_role;
 
 typedef struct adze_pack_tensor {

@@ -61,15 +61,16 @@ class SchemeRun {
       : scheme_(scheme),
         plan_(scheme.run.plan),
         layers_(scheme.weights->architecture().layers),
+        stages_(stages_of(plan_.architecture)),
         progress_(progress),
         folder_(out, overwrite) {}
 
   CompressResult run() {
     const Clock::time_point start = Clock::now();
-    progress_.start("solving", (layers_ + 1) * kStages.size());
+    progress_.start("solving", (layers_ + 1) * stages_.size());
     for (std::size_t block = 0; block < layers_; ++block) do_block(block);
     do_outer();
-    progress_.update((layers_ + 1) * kStages.size());
+    progress_.update((layers_ + 1) * stages_.size());
     result_.seconds = std::chrono::duration<double>(Clock::now() - start).count();
     result_.peak_memory = peak_memory();
     write_reports(folder_.path(), scheme_report_text(scheme_, result_),
@@ -85,16 +86,15 @@ class SchemeRun {
     BlockOutcome outcome{original, {}};
     std::optional<StatisticsReader> part;  // its checksum is compared once
     std::optional<Neighbour> neighbour;
-    std::size_t done = block * kStages.size();
+    std::size_t done = block * stages_.size();
     progress_.update(done);
-    for (const Stage stage : kStages) {
+    for (const Stage stage : stages_) {
       with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
         InputStatistics inputs, beside;
         SurrogateMoments moments;
         if (scheme_.statistics && solves_stage(plan_, block, stage)) {
           if (!part) part.emplace(scheme_.statistics->part(block));
-          const std::size_t width = original[linears_of(stage)[0].slot].weight->shape().cols;
-          inputs = read_input(*part, std::string(name_of(stage)), width);
+          inputs = read_input(*part, name_of(stage), width_of(plan_.architecture, stage));
         } else if (scheme_.data_free && solves_stage(plan_, block, stage)) {
           const BlockWeights& before = scheme_.reconstructs ? original : outcome.weights;
           moments = surrogate_moments(scheme_.weights->architecture(), stage, block, before, outcome.weights);
@@ -105,7 +105,7 @@ class SchemeRun {
         Moments measured{inputs.second_moment, moments.cross, {}};
         if (shares_stage(plan_, block, stage)) {
           if (!neighbour) neighbour.emplace(*scheme_.weights, *scheme_.statistics, neighbour_of(block));
-          beside = read_input(neighbour->part, std::string(name_of(stage)), inputs.inputs());
+          beside = read_input(neighbour->part, name_of(stage), inputs.inputs());
           measured.neighbour = &neighbour->weights;
           measured.neighbour_hessian = beside.second_moment;
         }
@@ -139,6 +139,7 @@ class SchemeRun {
   const PreparedScheme& scheme_;
   const CompressionPlan& plan_;
   std::size_t layers_;
+  std::vector<Stage> stages_;
   Progress& progress_;
   WholeFolder folder_;
   CompressResult result_;

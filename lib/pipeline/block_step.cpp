@@ -15,6 +15,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// How remarks on experts that are sent few tokens begin.
+constexpr std::string_view kFewTokens = "its expert is sent";
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 TensorPtr convert(const CompressedTensor& original, const ModulePlan& module) {
@@ -117,9 +120,7 @@ class PartnerWeights {
   static MatrixF decoded(const ModulePlan& module, const Moments& moments) {
     if (moments.neighbour == nullptr)
       fail(ErrorKind::internal, "{} shares a factor with a block that is not known", module.spec.module);
-    for (const LinearInfo& info : block_linears())
-      if (module.spec.module.ends_with(info.module)) return (*moments.neighbour)[info.slot].weight->decode();
-    fail(ErrorKind::internal, "{} is no linear of a block", module.spec.module);
+    return (*moments.neighbour)[*module.spec.slot].weight->decode();
   }
 
   std::vector<MatrixF> weights_;
@@ -252,15 +253,24 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
   return originals;
 }
 
+/// Says of what was solved that its expert has seen few tokens.
+void note_borrowed(const InputStatistics& inputs, std::span<TensorRecord> records) {
+  for (TensorRecord& record : records)
+    if (record.report.fallback.empty())
+      record.report.fallback =
+          fmt::format("{} {} of the calibration's tokens, fewer than {} for each of its inputs; {} others stand in",
+                      kFewTokens, inputs.tokens - inputs.borrowed, kExpertTokensPerInput, inputs.borrowed);
+}
+
 bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
-  return std::ranges::any_of(linears_of(stage), [&](const LinearInfo& info) {
-    return plan.find(module_name(block, info.slot))->scheme.has_value();
+  return std::ranges::any_of(linears_of(plan.architecture, stage), [&](const LinearInfo& info) {
+    return plan.find(module_name(block, info))->scheme.has_value();
   });
 }
 
 bool shares_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
-  return std::ranges::any_of(linears_of(stage), [&](const LinearInfo& info) {
-    return plan.find(module_name(block, info.slot))->sharing.paired;
+  return std::ranges::any_of(linears_of(plan.architecture, stage), [&](const LinearInfo& info) {
+    return plan.find(module_name(block, info))->sharing.paired;
   });
 }
 
@@ -270,8 +280,9 @@ void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, co
   std::vector<const ModulePlan*> modules;
   std::vector<TensorPtr> originals;
   std::vector<MatrixD> readers;
-  for (const LinearInfo& info : linears_of(stage)) {
-    modules.push_back(plan.find(module_name(block, info.slot)));
+  const std::vector<LinearInfo> linears = linears_of(plan.architecture, stage);
+  for (const LinearInfo& info : linears) {
+    modules.push_back(plan.find(module_name(block, info)));
     originals.push_back(original[info.slot].weight);
     const auto& scheme = modules.back()->scheme;
     const bool wanted = scheme && plan.schemes[*scheme].solver->wants_readers();
@@ -279,18 +290,25 @@ void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, co
     readers.push_back(wanted ? reading_moment(plan.architecture, info.slot, original, inputs, window) : MatrixD());
   }
   for (const MatrixD& reader : readers) moments.readers.push_back(reader.view());
+  const std::size_t before = outcome.tensors.size();
   const std::vector<TensorPtr> solved =
       solve_modules(plan, modules, std::move(originals), moments, outcome.tensors, store);
-  for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears_of(stage)[i].slot].weight = solved[i];
+  for (std::size_t i = 0; i < solved.size(); ++i) outcome.weights[linears[i].slot].weight = solved[i];
+  if (inputs.borrowed > 0) note_borrowed(inputs, std::span(outcome.tensors).subspan(before));
 }
 
 void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress) {
+  std::size_t with_few_tokens = 0;
   for (const TensorRecord& record : tensors) {
+    if (record.report.fallback.starts_with(kFewTokens) && ++with_few_tokens > 1) continue;  // one stands for all
     if (!record.report.fallback.empty()) progress.warn(fmt::format("{}: {}", record.module, record.report.fallback));
     if (record.report.dead_inputs > 0)
       progress.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
                                 record.report.dead_inputs));
   }
+  if (with_few_tokens > 1)
+    progress.warn(fmt::format("so are {} other matrices of experts in this block; calibrate with more tokens",
+                              with_few_tokens - 1));
 }
 
 bool wants_cache(const CompressionPlan& plan) {
@@ -305,11 +323,11 @@ BlockOutcome compress_block(const BlockJob& job, std::size_t block, const BlockW
   // Measured once, with the block's own weights untouched: the pass must not move the states that go on.
   std::optional<HiddenStates> copy;
   if (compressed_inputs && !sees_itself) copy = states.detached(job.scratch_states);
-  BlockPass pass(job.forward, copy ? *copy : states);
+  BlockPass pass(job.forward, copy ? *copy : states, job.experts);
   std::optional<BlockPass> reference;
-  if (job.reference != nullptr) reference.emplace(job.forward, *job.reference);
+  if (job.reference != nullptr) reference.emplace(job.forward, *job.reference, job.experts);
   const BlockWeights& seen = sees_itself ? outcome.weights : original;
-  for (const Stage stage : kStages) {
+  for (const Stage stage : stages_of(job.plan.architecture)) {
     const Measured measured = with_context(fmt::format("block {}, input of {}", block, name_of(stage)), [&] {
       // Measured once, `down` sees the drift that `o` was asked to take away already: only one of them may.
       const bool joins = job.stages == StageMode::staged || stage == Stage::down;

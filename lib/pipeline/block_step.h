@@ -18,7 +18,8 @@ struct BlockJob {
   const Forward& forward;
   PropagateMode propagate = PropagateMode::compressed;
   StageMode stages = StageMode::staged;
-  std::filesystem::path scratch_states;  ///< for a second stream of states, when states lie on disk
+  ExpertInputs experts = ExpertInputs::routed;  ///< what experts are calibrated with
+  std::filesystem::path scratch_states;         ///< for a second stream of states, when states lie on disk
   /// The original model's states before the block, moved on like `states`; null unless a scheme asks for them.
   HiddenStates* reference = nullptr;
 };

@@ -50,7 +50,8 @@ class Run {
         folder_(options.out, options.if_exists),
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
-        layers_(run.plan.architecture.layers) {}
+        layers_(run.plan.architecture.layers),
+        stages_(stages_of(run.plan.architecture).size()) {}
 
   CompressResult run() {
     const auto start = Clock::now();
@@ -157,9 +158,9 @@ class Run {
     if (first > 0) progress_.note(fmt::format("resuming after block {} of {}", first, layers_));
     for (Stream* stream : streams())
       if (first < layers_ || stream == &states_) load(*stream, first);
-    progress_.start("compressing", layers_ * kStages.size());
+    progress_.start("compressing", layers_ * stages_);
     for (std::size_t block = first; block < layers_; ++block) do_block(block);
-    progress_.update(layers_ * kStages.size());
+    progress_.update(layers_ * stages_);
   }
 
   /// The original model's states walk along where a scheme wants to know how far the compressed ones have drifted.
@@ -175,9 +176,10 @@ class Run {
                        *forward_,
                        run_.recipe->propagate,
                        run_.recipe->stages,
+                       run_.recipe->calibration.experts,
                        folder_.work() / "states-once.f32",
                        reference_.states ? &*reference_.states : nullptr};
-    std::size_t stages_done = block * kStages.size();
+    std::size_t stages_done = block * stages_;
     progress_.update(stages_done);
     BlockOutcome outcome =
         compress_block(job, block, weights_->block(block), *states_.states, [&] { progress_.update(++stages_done); });
@@ -270,6 +272,7 @@ class Run {
   Ledger ledger_;
   std::optional<Forward> forward_;  ///< of weights_
   std::size_t layers_;
+  std::size_t stages_;                           ///< of a block
   std::shared_ptr<const ModelWeights> weights_;  ///< what is compressed: the original, or what transforms make of it
   Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
   Stream reference_{"reference", false, &CommittedStep::reference, {}};

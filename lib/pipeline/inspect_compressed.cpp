@@ -24,12 +24,12 @@ void add_vector(Inspection& inspection, const std::string& name, std::span<const
   if (!values.empty()) inspection.tensors.push_back({name, "f32", {values.size()}, values.size_bytes()});
 }
 
-void add_block(Inspection& inspection, std::size_t index, const BlockWeights& block, const FamilyInfo& family) {
-  for (const NormInfo& norm : family.norms)
+void add_block(Inspection& inspection, std::size_t index, const BlockWeights& block, const Architecture& architecture) {
+  for (const NormInfo& norm : architecture.info().norms)
     add_vector(inspection, fmt::format("layers.{}.{}", index, norm.module), block[norm.slot]);
-  for (const LinearInfo& info : block_linears()) {
-    add_matrix(inspection, module_name(index, info.slot), *block[info.slot].weight);
-    add_vector(inspection, module_name(index, info.slot) + ".bias", block[info.slot].bias);
+  for (const LinearInfo& info : block_linears(architecture)) {
+    add_matrix(inspection, module_name(index, info), *block[info.slot].weight);
+    add_vector(inspection, module_name(index, info) + ".bias", block[info.slot].bias);
   }
 }
 
@@ -106,9 +106,9 @@ void require_finite(const CompressedTensor& tensor, const std::string& name) {
   if (!all_finite(tensor.decode().values())) fail(ErrorKind::bad_data, "tensor '{}': a value is not finite", name);
 }
 
-void verify_block(const BlockWeights& block, std::size_t index) {
-  for (const LinearInfo& info : block_linears())
-    require_finite(*block[info.slot].weight, module_name(index, info.slot));
+void verify_block(const BlockWeights& block, const Architecture& architecture, std::size_t index) {
+  for (const LinearInfo& info : block_linears(architecture))
+    require_finite(*block[info.slot].weight, module_name(index, info));
 }
 
 }  // namespace
@@ -118,7 +118,7 @@ void describe_store_folder(const Path& path, Inspection& inspection) {
   const Architecture& architecture = store.architecture();
   add_architecture(inspection, architecture);
   add_matrix(inspection, "embed_tokens", *store.embedding());
-  for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b), architecture.info());
+  for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b), architecture);
   add_vector(inspection, "norm", store.final_norm());
   if (!architecture.tied) add_matrix(inspection, "lm_head", *store.head());
 }
@@ -132,7 +132,7 @@ void verify_store_folder(const Path& path, Inspection& inspection, Progress& pro
     require_finite(*store.head(), "lm_head");
   });
   for (std::size_t b = 0; b < layers; ++b) {
-    check(inspection, [&] { verify_block(store.block(b), b); });
+    check(inspection, [&] { verify_block(store.block(b), store.architecture(), b); });
     progress.update(b + 1);
   }
 }

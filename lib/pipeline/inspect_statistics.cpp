@@ -8,6 +8,15 @@
 #include "report/table.h"
 
 namespace adze {
+namespace {
+
+/// Of an expert that is sent few: those, and how many stand in.
+std::string tokens_in_words(const InputSummary& line) {
+  if (line.borrowed == 0) return fmt::format("{}", line.tokens);
+  return fmt::format("{} + {}", line.tokens - line.borrowed, line.borrowed);
+}
+
+}  // namespace
 
 std::string statistics_table(std::span<const InputSummary> inputs) {
   Table table({{"where", Align::left},
@@ -19,7 +28,7 @@ std::string statistics_table(std::span<const InputSummary> inputs) {
                {"dead"},
                {"max |x|"}});
   for (const InputSummary& line : inputs)
-    table.add_row({line.where, line.input, fmt::format("{}", line.inputs), fmt::format("{}", line.tokens),
+    table.add_row({line.where, line.input, fmt::format("{}", line.inputs), tokens_in_words(line),
                    fmt::format("{:.4e}", line.trace), fmt::format("{:.4e}", line.mean_diagonal()),
                    fmt::format("{}", line.dead_inputs), fmt::format("{:.4g}", line.abs_max)});
   return table.text();
@@ -32,6 +41,7 @@ nlohmann::ordered_json statistics_json(std::span<const InputSummary> inputs) {
                     {"input", line.input},
                     {"inputs", line.inputs},
                     {"tokens", line.tokens},
+                    {"borrowed_tokens", line.borrowed},
                     {"trace", line.trace},
                     {"mean_diagonal", line.mean_diagonal()},
                     {"dead_inputs", line.dead_inputs},
@@ -89,7 +99,7 @@ void verify_statistics(const Path& path, Inspection& inspection, Progress& progr
         const StatisticsReader reader(file);
         if (const auto names = differences(reader.info(), info); !names.empty())
           fail(ErrorKind::bad_data, "{}: of another run", file.string());
-        for (const std::string& input : inputs_of_part(part, info.layers)) reader.read(input);
+        for (const std::string& input : inputs_of_part(info, part)) reader.read(input);
       });
     progress.update(part + 1);
   }

@@ -70,13 +70,36 @@ void add_norms(const Architecture& a, std::vector<DescribedPart>& parts, const s
       parts.push_back({1, std::string(norm.module), {norm_size(a, norm.slot)}, std::string(note_of(norm.slot))});
 }
 
+void add_linear(const LinearInfo& linear, std::vector<DescribedPart>& parts) {
+  std::string note = linear.has_bias ? "and a bias" : "";
+  if (linear.slot == LinearSlot::router) note = "chooses the experts, and stays as it is stored";
+  if (linear.slot == LinearSlot::shared_router) note = "scales the shared expert, and stays as it is stored";
+  parts.push_back({2, linear.module, {linear.shape.rows, linear.shape.cols}, std::move(note)});
+}
+
+/// All experts have the same shapes.
+void add_experts(const Architecture& a, std::vector<DescribedPart>& parts) {
+  if (!a.is_mixture()) return;
+  parts.push_back(
+      {1,
+       fmt::format("experts 0 ... {}", a.experts - 1),
+       {},
+       fmt::format("{} of them for each token; they share their input, each sees its tokens", a.experts_per_token)});
+  for (const Stage::Kind kind : {Stage::gate_up, Stage::down})
+    for (const LinearInfo& linear : linears_of(a, Stage(kind, 0))) add_linear(linear, parts);
+}
+
 void add_block(const Architecture& a, std::vector<DescribedPart>& parts) {
   for (const StageNote& stage : kStageNotes) {
     add_norms(a, parts, [&](NormSlot slot) { return is_before(stage.stage, slot); });
-    parts.push_back({1, std::string(stage.name), {}, std::string(stage.note)});
-    for (const LinearInfo& linear : linears_of(stage.stage))
-      parts.push_back(
-          {2, std::string(linear.module), {linear.rows(a), linear.cols(a)}, linear.has_bias(a) ? "and a bias" : ""});
+    const std::vector<LinearInfo> linears = linears_of(a, stage.stage);
+    const bool only_routes = linears.size() == 1 && linears.front().slot == LinearSlot::router;
+    if (only_routes)
+      parts.push_back({1, "router", {}, "reads what the experts read"});
+    else if (!linears.empty())
+      parts.push_back({1, std::string(stage.name), {}, std::string(stage.note)});
+    for (const LinearInfo& linear : linears) add_linear(linear, parts);
+    if (stage.stage == Stage::down) add_experts(a, parts);
     add_norms(a, parts, [&](NormSlot slot) { return is_behind(stage.stage, slot); });
   }
 }
@@ -151,8 +174,8 @@ std::vector<Ability> abilities_of(const Architecture& a) {
   add("narrow-heads", require_plain_heads);
   add("prune-heads", require_heads_apart);
   add("drop-blocks", require_equal_layers);
-  abilities.push_back({fmt::format("awq of {}", names_of(scalable_stages(a, kStages))), ""});
-  constexpr std::array kAfterNorms{Stage::qkv, Stage::gate_up};
+  abilities.push_back({fmt::format("awq of {}", names_of(scalable_stages(a, kScaledStages))), ""});
+  constexpr std::array<Stage, 2> kAfterNorms{Stage::qkv, Stage::gate_up};
   const bool has_norms = !scalable_stages(a, kAfterNorms).empty();
   abilities.push_back({"smoothquant", has_norms ? "" : "there is no norm before attention and FFN"});
   abilities.push_back({"export gguf", gguf_refuses(a).value_or("")});

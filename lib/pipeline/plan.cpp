@@ -20,8 +20,6 @@ Shape matrix_shape(const TensorSpec& spec) {
   return {checked_cast<std::size_t>(spec.shape.at(0)), checked_cast<std::size_t>(spec.shape.at(1))};
 }
 
-bool is_matrix(const TensorSpec& spec) { return spec.role != TensorRole::norm && spec.role != TensorRole::bias; }
-
 /// What a run keeps in its output folder (work_folder.h): no export may lie there.
 bool belongs_to_run(const std::filesystem::path& file) {
   constexpr std::array<std::string_view, 4> kNames{"store", "work", kManifestName, "recipe.yaml"};
@@ -120,7 +118,7 @@ class Planner {
       const bool untied = stored == nullptr && spec.role == TensorRole::head && model_.architecture().tied;
       if (untied) stored = source.find(expected_tensors(model_.architecture()).front().hf_name);
       if (stored == nullptr) fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", source.origin(), spec.hf_name);
-      if (!is_matrix(spec)) {
+      if (!spec.is_matrix()) {
         plan_.stored_bytes += spec.shape.front() * bytes_of(DType::f32);
         plan_.original_bytes += stored->bytes;
         plan_.weights += spec.shape.front();
@@ -188,7 +186,8 @@ class Planner {
 
   void apply(const RuleSpec& rule, ModulePlan& module) {
     if (rule.store) return store_as(*rule.store, module);
-    if (!rule.scheme) return;  // choose: reported already
+    if (module.spec.role == TensorRole::router) return;  // a few weights that decide where tokens go stay as they are
+    if (!rule.scheme) return;                            // choose: reported already
     if (const auto reason = use_scheme(*rule.scheme, module)) {
       if (!rule.fallback) {
         if (reported_.insert(*reason).second)
@@ -266,6 +265,7 @@ class Planner {
       if (spec.kv_cache) job.cache = cache_scales(spec, *job.exporter);
       Remarks remarks;
       for (const ModulePlan& module : plan_.modules) check_held(spec, job, module, remarks);
+      if (job.exporter->stacks_experts()) check_stacks(spec);
       job.remarks = in_words(remarks);
       plan_.exports.push_back(std::move(job));
     }
@@ -301,6 +301,20 @@ class Planner {
       texts.push_back(remark.others == 0 ? remark.text
                                          : fmt::format("{}; so are {} others", remark.text, remark.others));
     return texts;
+  }
+
+  /// The experts of a block lie in one tensor, which has one format.
+  void check_stacks(const ExportSpec& spec) {
+    std::map<std::string, const ModulePlan*> first;
+    for (const ModulePlan& module : plan_.modules) {
+      const ModulePlan& other = *first.insert({module.spec.gguf_name, &module}).first->second;
+      if (other.format == module.format || !reported_.insert(spec.format + " stacks").second) continue;
+      problems_.report(
+          spec.where,
+          "{} is {} and {} is {}, but {} has the experts of a block in one tensor of one format; give them "
+          "one scheme (adze allocate does with tie: input)",
+          other.spec.module, other.format, module.spec.module, module.format, spec.format);
+    }
   }
 
   void check_held(const ExportSpec& spec, const ExportJob& job, const ModulePlan& module, Remarks& remarks) {
@@ -378,7 +392,7 @@ ExportPlan export_plan(const CompressionPlan& plan, const ExportJob& job, const 
                       files,        model.name, std::move(provenance)};
   for (const TensorSpec& spec : expected_tensors(architecture)) {
     const ModulePlan* module = plan.find(spec.module);
-    exported.tensors.push_back({spec, module != nullptr && is_matrix(spec) ? module->format : "f32"});
+    exported.tensors.push_back({spec, module != nullptr && spec.is_matrix() ? module->format : "f32"});
   }
   exported.split_max_bytes = job.split_max_bytes;
   exported.cache = job.cache;

@@ -127,6 +127,7 @@ class Phases {
         plan_(plan),
         choice_(choice),
         evaluation_(evaluation),
+        stages_(stages_of(architecture)),
         widest_(plan.original_architecture),
         peak_(architecture) {
     layout_ = {recipe.calibration.windows, recipe.calibration.tokens, architecture.hidden,
@@ -134,7 +135,7 @@ class Phases {
                choice.states_on_disk};
     for (const ModulePlan& module : plan.modules) {
       if (module.spec.block) {
-        groups_[{*module.spec.block, static_cast<std::size_t>(*module.spec.stage())}].push_back(&module);
+        groups_[{*module.spec.block, *module.spec.stage()}].push_back(&module);
         BlockSize& block = blocks_[*module.spec.block];
         block.original += module.loaded_bytes;
         block.compressed += module.bytes;
@@ -156,7 +157,7 @@ class Phases {
       else if (transform->needs_survey())
         add_surveying();
     }
-    for (const auto& [key, group] : groups_) add_stage(key.first, static_cast<Stage>(key.second), group);
+    for (const auto& [key, group] : groups_) add_stage(key.first, key.second, group);
     add_outside();
     add_export();
     if (evaluation_.windows > 0) add_evaluation();
@@ -169,8 +170,9 @@ class Phases {
   void add_transforming() {
     std::uint64_t most = 0, moments = 0, widest = 0, measuring = 0;
     for (const auto& [number, block] : blocks_) most = std::max(most, block.original);
-    for (const Stage stage : kStages) {
-      const Shape shape = shape_of(widest_, linears_of(stage).front().slot);
+    for (const Stage stage : stages_of(widest_)) {
+      if (stage.is_expert()) continue;
+      const Shape shape = linears_of(widest_, stage).front().shape;
       moments += moment_bytes(shape.cols);
       widest = std::max(widest, 3 * moment_bytes(shape.cols) + 2 * shape.count() * kDouble);
       measuring = std::max(measuring, measuring_bytes(widest_, stage, layout_));
@@ -207,9 +209,9 @@ class Phases {
 
   void add_stage(std::size_t block, Stage stage, const Group& group) {
     std::uint64_t results = 0;  // of the stages before
-    for (const Stage before : kStages) {
+    for (const Stage before : stages_) {
       if (before == stage) break;
-      for (const ModulePlan* module : groups_.at({block, static_cast<std::size_t>(before)}))
+      for (const ModulePlan* module : groups_.at({block, before}))
         if (module->format != module->original_format) results += module->bytes;
     }
     const std::vector<MemoryPart> held = {{"hidden states", streams_of(recipe_, plan_) * states_bytes(layout_)},
@@ -232,7 +234,7 @@ class Phases {
       for (MemoryPart& part : solving_parts(plan_, group, true, walks)) parts.push_back(std::move(part));
       peak_.add("solving " + where, std::move(parts));
     }
-    if (stage != Stage::down) return;
+    if (stage != stages_.back()) return;
     std::vector<MemoryPart> leaving = held;
     const std::uint64_t windows = std::min<std::uint64_t>({threads(), layout_.windows, layout_.batch_windows});
     leaving.push_back({"scratch of windows", windows * window_scratch_bytes(architecture_, layout_.tokens)});
@@ -241,7 +243,7 @@ class Phases {
 
   /// Entries of a stage's cross moments: with its inputs and, where its output joins the states, with these.
   std::uint64_t cross_entries(Stage stage, std::uint64_t inputs) const {
-    const bool joins_states = stage == Stage::o || stage == Stage::down;
+    const bool joins_states = stage == Stage::o || (stage == Stage::down && !architecture_.is_mixture());
     return inputs * (inputs + (joins_states ? architecture_.hidden : 0));
   }
 
@@ -310,9 +312,10 @@ class Phases {
   const CompressionPlan& plan_;
   MemoryChoice choice_;
   EvaluationSize evaluation_;
+  std::vector<Stage> stages_;
   Architecture widest_;  ///< before transforms
   StatesLayout layout_;
-  std::map<std::pair<std::size_t, std::size_t>, Group> groups_;  ///< by block and stage
+  std::map<std::pair<std::size_t, Stage>, Group> groups_;  ///< by block and stage
   std::map<std::size_t, BlockSize> blocks_;
   Group outside_;
   Peak peak_;
@@ -378,7 +381,7 @@ JudgedSize judged_size(const ModelWeights& model) {
   const TensorPtr table = model.embedding();
   size.outside = table->bytes();
   if (const TensorPtr head = model.head(); head != table) size.outside += head->bytes();
-  for (const Linear& linear : model.block(0).linears) size.largest_block += linear.weight->bytes();
+  model.block(0).for_each_linear([&](const Linear& linear) { size.largest_block += linear.weight->bytes(); });
   return size;
 }
 

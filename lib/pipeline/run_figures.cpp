@@ -14,16 +14,34 @@ constexpr double kNoCell = std::numeric_limits<double>::quiet_NaN();
 
 double mebibytes(std::uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
-/// A map with a row for each linear of a block and a column for each block.
+/// The row of a linear: the experts of a block share one.
+LinearSlot row_key(LinearSlot slot) {
+  if (slot.is_expert()) slot.expert = 0;
+  return slot;
+}
+
+std::string row_name(const LinearInfo& linear) {
+  return fmt::format("{}{}", linear.slot.is_expert() ? "experts " : "", kind_of(linear.module));
+}
+
+/// A map with a row for each linear of a block, experts taken together by their mean, and a column for each block.
 HeatMap block_map(const CompressionPlan& plan, std::string title, std::string value,
                   const std::function<double(const ModulePlan&)>& of) {
   HeatMap map{std::move(title), "module", "layer", std::move(value), {}, {}, {}};
-  for (const LinearInfo& linear : block_linears()) map.rows.emplace_back(kind_of(linear.module));
+  std::map<LinearSlot, std::size_t> row_of;
+  for (const LinearInfo& linear : block_linears(plan.architecture))
+    if (row_of.insert({row_key(linear.slot), map.rows.size()}).second) map.rows.push_back(row_name(linear));
   for (std::size_t block = 0; block < plan.architecture.layers; ++block) map.columns.push_back(std::to_string(block));
   map.values.assign(map.rows.size() * map.columns.size(), kNoCell);
-  for (const ModulePlan& module : plan.modules)
-    if (module.spec.block && module.spec.slot)
-      map.values[static_cast<std::size_t>(*module.spec.slot) * map.columns.size() + *module.spec.block] = of(module);
+  std::vector<std::size_t> counts(map.values.size());
+  for (const ModulePlan& module : plan.modules) {
+    if (!module.spec.block || !module.spec.slot) continue;
+    const std::size_t cell = row_of.at(row_key(*module.spec.slot)) * map.columns.size() + *module.spec.block;
+    const double found = of(module);
+    if (std::isnan(found)) continue;
+    const auto before = static_cast<double>(counts[cell]++);
+    map.values[cell] = before == 0 ? found : (map.values[cell] * before + found) / (before + 1);
+  }
   return map;
 }
 

@@ -90,7 +90,8 @@ class TransformPass {
       progress_.start(fmt::format("surveying for {}", transform.description()), 0);
       survey->see_model(model_.weights, windows.ids, layout_.tokens);
     }
-    if (survey->wants_head() || std::ranges::any_of(kStages, [&](Stage stage) { return survey->wants(stage); }))
+    if (survey->wants_head() ||
+        std::ranges::any_of(stages_of(model_.architecture()), [&](Stage stage) { return survey->wants(stage); }))
       show(*survey, windows);
     std::shared_ptr<const Transform> settled = survey->result();
     progress_.note(in_words(*settled));
@@ -113,7 +114,7 @@ class TransformPass {
       const BlockWeights weights = model_.weights->block(block);
       states.begin(file(block + 1));
       BlockPass pass(forward, states);
-      for (const Stage stage : kStages) {
+      for (const Stage stage : stages_of(model_.architecture())) {
         if (survey.wants(stage))
           survey.see(stage, pass.measure(stage, weights), weights);
         else
@@ -159,17 +160,17 @@ class TransformPass {
     BlockInputs inputs;
     HiddenStates copy = states.detached(folder_ / "states-once.f32");
     BlockPass pass(forward, copy);
-    for (const Stage stage : kStages)
-      inputs.stages[static_cast<std::size_t>(stage)] = with_context(
-          fmt::format("block {}, input of {}", index, name_of(stage)), [&] { return pass.measure(stage, block); });
-    for (const LinearInfo& info : block_linears())
-      inputs.grids[static_cast<std::size_t>(info.slot)] = grid(index, info);
+    for (const Stage stage : stages_of(forward.architecture()))
+      if (!stage.is_expert())
+        inputs.stages[stage] = with_context(fmt::format("block {}, input of {}", index, name_of(stage)),
+                                            [&] { return pass.measure(stage, block); });
+    for (const LinearInfo& info : block_linears(forward.architecture())) inputs.grids[info.slot] = grid(index, info);
     return inputs;
   }
 
   /// Null where nothing is rounded, or to floats.
   std::shared_ptr<const Grid> grid(std::size_t index, const LinearInfo& info) const {
-    const ModulePlan* module = plan_.find(module_name(index, info.slot));
+    const ModulePlan* module = plan_.find(module_name(index, info));
     if (!module->scheme) return nullptr;
     const auto& grid = plan_.schemes[*module->scheme].grid;
     return dtype_from_name(grid->name()) ? nullptr : grid;

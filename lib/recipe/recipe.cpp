@@ -32,6 +32,7 @@ void read_calibration(MapReader map, Recipe& recipe) {
   spec.windows = map.optional("windows").count(1, kMostWindows).value_or(spec.windows);
   spec.tokens = map.optional("tokens").count(kFewestTokens, kMostTokens).value_or(spec.tokens);
   spec.seed = map.optional("seed").count(0, UINT64_MAX).value_or(spec.seed);
+  spec.experts = map.optional("experts").one_of<ExpertInputs>(kExpertInputs).value_or(spec.experts);
   map.finish();
 }
 

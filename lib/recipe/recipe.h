@@ -26,6 +26,7 @@
 #include "base/dtype.h"
 #include "recipe/diagnostics.h"
 #include "recipe/document.h"
+#include "recipe/expert_inputs.h"
 #include "recipe/reader.h"
 
 namespace adze {
@@ -38,6 +39,7 @@ struct CalibrationSpec {
   std::size_t windows = 128;
   std::size_t tokens = 512;  ///< per window
   std::uint64_t seed = 0;
+  ExpertInputs experts = ExpertInputs::routed;  ///< of mixtures
 };
 
 /// One row of `schemes`.

@@ -164,14 +164,14 @@ class WeightDistribution final : public BlockMeasure {
   double of_block(const BlockView& block) const override {
     double count = 0, sum = 0, squares = 0;
     std::vector<MatrixF> weights;
-    for (const Linear& linear : block.weights.linears) {
+    block.weights.for_each_linear([&](const Linear& linear) {
       weights.push_back(linear.weight->decode());
       for (const float w : weights.back().values()) {
         sum += w;
         squares += double{w} * w;
       }
       count += static_cast<double>(weights.back().values().size());
-    }
+    });
     const double mean = sum / count, deviation = std::sqrt(std::max(0.0, squares / count - mean * mean));
     double above = 0;
     for (const MatrixF& matrix : weights)

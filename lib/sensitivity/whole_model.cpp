@@ -39,7 +39,7 @@ class NoiseMeasure final : public SensitivityMeasure {
   std::vector<double> coefficients(const BlockView& block, std::span<const MeasuredModule> modules) const override {
     constexpr double kPart = 0.01;
     std::vector<double> coefficients = kl_of_each(block, modules, [&](const MeasuredModule& module, MatrixF weights) {
-      return with_noise(weights, block.moment(info_of(module.slot).stage), kPart,
+      return with_noise(weights, block.moment(stage_of(module.slot)), kPart,
                         gaussian_noise(weights.shape(), module.name));
     });
     for (double& coefficient : coefficients) coefficient /= kPart;
@@ -138,7 +138,7 @@ class HessianTraceMeasure final : public SensitivityMeasure {
     for (const MeasuredModule& module : modules) {
       const Curvature curvature(block, module.slot);
       const MatrixF& weights = curvature.weights();
-      const MatrixD h = block.moment(info_of(module.slot).stage);
+      const MatrixD h = block.moment(stage_of(module.slot));
       double trace = 0;
       for (int draw = 0; draw < kDraws; ++draw) {
         RandomStream random(static_cast<std::uint64_t>(draw), module.name);

@@ -60,7 +60,7 @@ class Awq final : public Transform {
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
     for (const Stage stage : stages_) {
       Architecture narrowed = architecture_;
-      narrowed.ffn = block[LinearSlot::down].weight->shape().cols;
+      if (!narrowed.is_mixture()) narrowed.ffn = block[LinearSlot::down].weight->shape().cols;
       const std::vector<double> sizes = input_sizes(narrowed, stage, (*inputs)[stage]);
       const double ratio = ratio_ ? *ratio_ : best_ratio(narrowed, stage, sizes, block, *inputs);
       if (ratio > 0) scale_inputs(narrowed, stage, awq_scales(sizes, ratio), index, block);
@@ -73,8 +73,8 @@ class Awq final : public Transform {
                            const BlockInputs& inputs) {
     std::array<double, kRatios> losses{};
     const MatrixD& h = inputs[stage].second_moment;
-    for (const LinearInfo& info : linears_of(stage)) {
-      const auto& grid = inputs.grids[static_cast<std::size_t>(info.slot)];
+    for (const LinearInfo& info : readers_of(a, stage)) {
+      const auto grid = inputs.grid(info.slot);
       if (!grid || grid->cannot_hold(h.cols())) continue;
       const MatrixF weights = block[info.slot].weight->decode();
       for (std::size_t i = 0; i < kRatios; ++i) {
@@ -109,7 +109,7 @@ std::vector<float> awq_scales(std::span<const double> sizes, double ratio) {
 }
 
 std::shared_ptr<const Transform> configure_awq(MapReader& options, const Architecture& original) {
-  std::vector<Stage> stages = read_stages(options, scalable_stages(original, kStages), "no norm precedes it");
+  std::vector<Stage> stages = read_stages(options, scalable_stages(original, kScaledStages), "no norm precedes it");
   const std::optional<double> ratio = options.optional("ratio").real(0, 1);
   return std::make_shared<Awq>(original, std::move(stages), ratio);
 }

@@ -35,6 +35,10 @@ void require_heads_apart(const Architecture& a, std::string_view transform) {
   require(!a.info().qk_norms_span_heads, a, transform, "norms over all heads");
 }
 
+void require_one_ffn(const Architecture& a, std::string_view transform) {
+  require(!a.is_mixture(), a, transform, "a mixture of experts");
+}
+
 void require_equal_layers(const Architecture& a, std::string_view transform) {
   require(a.full_attention.empty(), a, transform, "layers with and without a window");
 }

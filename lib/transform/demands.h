@@ -16,6 +16,8 @@ void require_free_hidden_size(const Architecture& architecture, std::string_view
 void require_plain_heads(const Architecture& architecture, std::string_view transform);
 /// No norm spans several heads, so that any of them may go.
 void require_heads_apart(const Architecture& architecture, std::string_view transform);
+/// Blocks have one FFN, not a mixture of experts, whose channels or weights are set against each other.
+void require_one_ffn(const Architecture& architecture, std::string_view transform);
 /// All layers see the same tokens, so that any of them may go.
 void require_equal_layers(const Architecture& architecture, std::string_view transform);
 

@@ -140,6 +140,7 @@ std::shared_ptr<const Transform> configure_drop_blocks(MapReader& options, const
   read.count = count.count(1, 100000).value_or(1);
   read.measure = select.one_of<DepthMeasure>(kMeasures).value_or(read.measure);
   read.merge = options.optional("merge").one_of<MergeMode>(kMerges).value_or(read.merge);
+  if (read.merge != MergeMode::none) require_one_ffn(original, "drop-blocks with merge");
   read.windows = options.optional("windows").count(1, 100000).value_or(read.windows);
   if (blocks.present()) {
     if (count.present() || select.present()) blocks.complain("and count or select exclude each other");

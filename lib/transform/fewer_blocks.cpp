@@ -52,12 +52,12 @@ BlockWeights FewerBlocks::block(std::size_t index) const {
   if (merge_ == MergeMode::none || group.size() == 1) return block;
   std::vector<BlockWeights> others;
   for (std::size_t i = 1; i < group.size(); ++i) others.push_back(original_->block(group[i]));
-  for (std::size_t slot = 0; slot < kLinearCount; ++slot) {
-    Linear& linear = block.linears[slot];
+  for (const LinearInfo& info : block_linears(architecture_)) {
+    Linear& linear = block[info.slot];
     std::vector<std::vector<float>> weights, biases;
     for (const BlockWeights& other : others) {
-      weights.push_back(values_of(*other.linears[slot].weight));
-      biases.push_back(other.linears[slot].bias);
+      weights.push_back(values_of(*other[info.slot].weight));
+      biases.push_back(other[info.slot].bias);
     }
     MatrixF matrix(linear.weight->shape());
     std::ranges::copy(merged(values_of(*linear.weight), weights, merge_), matrix.values().begin());

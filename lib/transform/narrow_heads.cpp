@@ -84,7 +84,7 @@ class NarrowHeads final : public Transform {
   std::size_t head_dim() const { return 2 * pairs_.size(); }  ///< that is left
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* inputs) const override {
-    with_context(module_name(index, LinearSlot::o),
+    with_context(module_name(original_, index, LinearSlot::o),
                  [&] { narrow_values(with_damping((*inputs)[Stage::o].second_moment, damp_), block); });
     keep_rows(kept_rows(original_.heads), block[LinearSlot::q]);
     keep_rows(kept_rows(original_.kv_heads), block[LinearSlot::k]);

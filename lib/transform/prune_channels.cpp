@@ -102,7 +102,7 @@ class PruneFfn final : public Transform {
     const MatrixF weights = down.weight->decode();
     if (weights.cols() <= width_) fail(ErrorKind::internal, "block {} is narrow already", index);
     const std::size_t quota = weights.cols() - width_;
-    const auto dropped = with_context(module_name(index, LinearSlot::down), [&] {
+    const auto dropped = with_context(module_name(original_, index, LinearSlot::down), [&] {
       if (rule_ == ChannelRule::activity) return least_active((*inputs)[Stage::down], quota);
       return rule_ == ChannelRule::leverage ? least_leverage(h, kRidge, quota)
                                             : least_groups(weights, h, 1, std::array{quota});
@@ -152,8 +152,8 @@ class PruneHeads final : public Transform {
     const std::size_t cols = groups ? queries * original_.head_dim : original_.head_dim;
     std::vector<std::size_t> quotas(groups ? 1 : original_.kv_heads,
                                     groups ? original_.kv_heads - kv_heads_ : queries - per_group_);
-    const auto dropped =
-        with_context(module_name(index, LinearSlot::o), [&] { return least_groups(weights, h, cols, quotas); });
+    const auto dropped = with_context(module_name(original_, index, LinearSlot::o),
+                                      [&] { return least_groups(weights, h, cols, quotas); });
     const std::vector<std::size_t> kept = kept_columns(weights.cols(), cols, dropped);
     o.weight = dense_f32(repaired(weights, h, kept));
     keep_rows(kept, block[LinearSlot::q]);
@@ -182,6 +182,7 @@ std::size_t share(double keep, std::size_t count) {
 }  // namespace
 
 std::shared_ptr<const Transform> configure_prune_ffn(MapReader& options, const Architecture& original) {
+  require_one_ffn(original, "prune-ffn");
   const PruneOptions prune = read_prune_options(options);
   const Value select = options.optional("select");
   const ChannelRule rule = select.one_of<ChannelRule>(kChannelRules).value_or(ChannelRule::loss);

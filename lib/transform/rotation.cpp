@@ -27,7 +27,7 @@ TensorSides sides_of(LinearSlot slot, const NormGains& gains, const BlockRotatio
     sides.gain = gains[static_cast<std::size_t>(norm)];
     return sides;
   };
-  switch (slot) {
+  switch (slot.kind) {
     case LinearSlot::q:
     case LinearSlot::k:
       return reads_residual(NormSlot::before_attention);
@@ -38,13 +38,15 @@ TensorSides sides_of(LinearSlot slot, const NormGains& gains, const BlockRotatio
     }
     case LinearSlot::o:
       return {rotations.heads, rotations.residual, {}};
+    case LinearSlot::router:
+    case LinearSlot::shared_router:
     case LinearSlot::gate:
     case LinearSlot::up:
       return reads_residual(NormSlot::before_ffn);
     case LinearSlot::down:
       return {nullptr, rotations.residual, {}};
   }
-  fail(ErrorKind::internal, "linear {} has no rotation", static_cast<int>(slot));
+  fail(ErrorKind::internal, "linear {} has no rotation", static_cast<int>(slot.kind));
 }
 
 void check_size(std::size_t size, std::string_view what, std::string_view rotation) {
@@ -87,10 +89,10 @@ BlockWeights Rotation::block(BlockWeights block, std::size_t index, const BlockI
   const BlockRotations rotations{pointer_to(residual_), pointer_to(heads)};
   NormGains gains;
   for (std::size_t n = 0; n < kNormCount; ++n) gains[n] = gains_of_norm(original_, block.norms[n]);
-  for (const LinearInfo& info : block_linears()) {
+  for (const LinearInfo& info : block_linears(original_)) {
     Linear& linear = block[info.slot];
     const TensorSides sides = sides_of(info.slot, gains, rotations);
-    with_context(module_name(index, info.slot), [&] {
+    with_context(module_name(index, info), [&] {
       linear.weight = rotate_tensor(std::move(linear.weight), sides);
       if (sides.out) linear.bias = rotate_bias(linear.bias, *sides.out);
     });

@@ -3,6 +3,7 @@
 // nothing but linear maps stand: attention mixes tokens, not channels, and the gate only multiplies.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -12,6 +13,12 @@
 #include "recipe/reader.h"
 
 namespace adze {
+
+/// The inputs that scales are offered for.
+inline constexpr std::array<Stage, 4> kScaledStages = {Stage::qkv, Stage::o, Stage::gate_up, Stage::down};
+
+/// All linears that read the input of a stage: of gate_up also those of experts.
+std::vector<LinearInfo> readers_of(const Architecture& architecture, Stage stage);
 
 /// Scales that a stage can have. Of o those of the value channels, which all query heads of a group read.
 std::size_t scale_count(const Architecture& architecture, Stage stage);
@@ -25,7 +32,8 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
 /// One scale per column of the stage's linears: those of value channels repeated for every query head.
 std::vector<float> column_scales(const Architecture& architecture, Stage stage, std::span<const float> scales);
 
-/// Those of `stages` whose inputs something makes that can take the scales: of qkv and gate_up a norm.
+/// Those of `stages` whose inputs something makes that can take the scales: of qkv and gate_up a norm. In mixtures
+/// `down` is none: experts have inputs of their own.
 std::vector<Stage> scalable_stages(const Architecture& architecture, std::span<const Stage> stages);
 
 /// `inputs: [qkv, o, gate_up, down]`: stages by name, all of `allowed` unless given. Reports names that are none, and

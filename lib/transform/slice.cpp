@@ -58,17 +58,17 @@ TensorPtr cut_outputs(const CompressedTensor& weight, const MatrixD& basis) {
 class Slice final : public Transform {
  public:
   Slice(const Architecture& original, std::size_t kept, std::size_t align)
-      : kept_(kept), original_(original.hidden), align_(align), unties_(original.tied) {}
+      : kept_(kept), original_(original), align_(align), unties_(original.tied) {}
 
   std::string description() const override { return fmt::format("slice hidden={} align={}", kept_, align_); }
   std::string remark() const override {
-    return fmt::format("hidden size {} of {}{}", kept_, original_,
+    return fmt::format("hidden size {} of {}{}", kept_, original_.hidden,
                        unties_ ? "; the head was the embedding table and is one of its own now" : "");
   }
   Architecture architecture(const Architecture& before) const override {
     Architecture after = before;
     // The mean square of fewer values is the greater: so must be what is added to it.
-    after.norm_eps *= static_cast<double>(original_) / static_cast<double>(kept_);
+    after.norm_eps *= static_cast<double>(original_.hidden) / static_cast<double>(kept_);
     after.hidden = kept_;
     if (before.tied) after.tied_stated = true;
     after.tied = false;
@@ -81,23 +81,23 @@ class Slice final : public Transform {
   std::shared_ptr<const Transform> surveyed(const MatrixD& norm_inputs) const {
     const SymmetricEigen eigen = symmetric_eigen(norm_inputs);
     auto made = std::make_shared<Slice>(*this);
-    made->basis_ = MatrixD(kept_, original_);
+    made->basis_ = MatrixD(kept_, original_.hidden);
     for (std::size_t r = 0; r < made->basis_.rows(); ++r)
       std::ranges::copy(eigen.vectors.row(r), made->basis_.row(r).begin());
     const auto kept = static_cast<std::ptrdiff_t>(kept_);
     const double all = std::accumulate(eigen.values.begin(), eigen.values.end(), 0.0);
     const double captured = std::accumulate(eigen.values.begin(), eigen.values.begin() + kept, 0.0);
     if (!(all > 0)) fail(ErrorKind::bad_data, "every norm's input is zero on the whole calibration set");
-    made->gain_ =
-        static_cast<float>(std::sqrt(captured / all * static_cast<double>(original_) / static_cast<double>(kept_)));
+    made->gain_ = static_cast<float>(
+        std::sqrt(captured / all * static_cast<double>(original_.hidden) / static_cast<double>(kept_)));
     return made;
   }
 
   BlockWeights block(BlockWeights block, std::size_t index, const BlockInputs* /*inputs*/) const override {
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(original_)) {
       Linear& linear = block[info.slot];
-      with_context(module_name(index, info.slot), [&] {
-        if (info.stage == Stage::o || info.stage == Stage::down)
+      with_context(module_name(index, info), [&] {
+        if (info.stage.kind == Stage::o || info.stage.kind == Stage::down)
           cut_outputs_of(linear);
         else
           linear.weight = cut_inputs(
@@ -136,7 +136,7 @@ class Slice final : public Transform {
   }
 
   std::size_t kept_;
-  std::size_t original_;
+  Architecture original_;
   std::size_t align_;
   bool unties_;
   MatrixD basis_;   ///< P [kept x hidden], orthonormal rows; empty before the survey
@@ -168,7 +168,7 @@ class NormSurvey final : public Survey {
   MatrixD sum_;
 };
 
-std::unique_ptr<Survey> Slice::survey() const { return std::make_unique<NormSurvey>(*this, original_); }
+std::unique_ptr<Survey> Slice::survey() const { return std::make_unique<NormSurvey>(*this, original_.hidden); }
 
 }  // namespace
 

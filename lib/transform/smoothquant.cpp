@@ -12,7 +12,7 @@
 namespace adze {
 namespace {
 
-constexpr std::array kAfterNorms{Stage::qkv, Stage::gate_up};
+constexpr std::array<Stage, 2> kAfterNorms{Stage::qkv, Stage::gate_up};
 constexpr double kLeast = 1e-5;  // of scales and of the largest weight
 
 class SmoothQuant final : public Transform {
@@ -34,7 +34,7 @@ class SmoothQuant final : public Transform {
  private:
   std::vector<float> scales(Stage stage, const BlockWeights& block, const InputStatistics& inputs) const {
     std::vector<double> largest(inputs.inputs(), kLeast);
-    for (const LinearInfo& info : linears_of(stage)) {
+    for (const LinearInfo& info : readers_of(architecture_, stage)) {
       const MatrixF weights = block[info.slot].weight->decode();
       for (std::size_t r = 0; r < weights.rows(); ++r)
         for (std::size_t c = 0; c < weights.cols(); ++c)

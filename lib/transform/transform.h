@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,11 +27,14 @@ namespace adze {
 /// What a transform may know of a block: the inputs of its stages, measured with the block as the transforms before
 /// have left it, and the grids that its linears will be rounded to.
 struct BlockInputs {
-  std::array<InputStatistics, kStages.size()> stages;
-  std::array<std::shared_ptr<const Grid>, kLinearCount> grids;  ///< by LinearSlot; null: it is not rounded to a grid
+  std::map<Stage, InputStatistics> stages;                  ///< but those of experts
+  std::map<LinearSlot, std::shared_ptr<const Grid>> grids;  ///< null: it is not rounded to a grid
 
-  const InputStatistics& operator[](Stage stage) const { return stages[static_cast<std::size_t>(stage)]; }
-  const Grid* grid(LinearSlot slot) const { return grids[static_cast<std::size_t>(slot)].get(); }
+  const InputStatistics& operator[](Stage stage) const { return stages.at(stage); }
+  std::shared_ptr<const Grid> grid(LinearSlot slot) const {
+    const auto at = grids.find(slot);
+    return at == grids.end() ? nullptr : at->second;
+  }
 };
 
 class Transform;

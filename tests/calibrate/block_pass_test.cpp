@@ -72,7 +72,7 @@ TEST(BlockPass, MeasuresTheInputsThatTheForwardPassSees) {
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
     HiddenStates states(hidden, tokens);
     BlockPass pass(forward, states);
-    for (const Stage stage : kStages)
+    for (const Stage stage : stages_of(model.architecture()))
       expect_same(pass.measure(stage, block), direct(forward, block, stage, hidden, tokens),
                   fmt::format("{} windows of {}, {}", windows, tokens, name_of(stage)));
   }
@@ -87,7 +87,7 @@ TEST(BlockPass, FinishLeavesTheStatesOfRunBlock) {
     HiddenStates passed(hidden, tokens);
     HiddenStates run(hidden, tokens);
     BlockPass pass(forward, passed);
-    for (const Stage stage : kStages) pass.measure(stage, block);
+    for (const Stage stage : stages_of(model.architecture())) pass.measure(stage, block);
     pass.finish(block);
     run_block(forward, block, run);
     EXPECT_TRUE(passed.values() == run.values()) << windows << " windows of " << tokens;
@@ -102,10 +102,13 @@ TEST(BlockPass, AllStagesTogetherGiveTheSameBits) {
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
     HiddenStates apart(hidden, tokens), together(hidden, tokens);
     BlockPass one_by_one(forward, apart), at_once(forward, together);
-    const auto all = at_once.measure_all(block);
-    for (const Stage stage : kStages)
-      expect_same(all[static_cast<std::size_t>(stage)], one_by_one.measure(stage, block),
-                  fmt::format("{} windows of {}, {}", windows, tokens, name_of(stage)));
+    const std::string what = fmt::format("{} windows of {}, ", windows, tokens);
+    std::vector<Stage> stages;
+    at_once.measure_all(block, [&](Stage stage, const InputStatistics& statistics) {
+      stages.push_back(stage);
+      expect_same(statistics, one_by_one.measure(stage, block), what + name_of(stage));
+    });
+    EXPECT_EQ(stages, stages_of(model.architecture()));
     one_by_one.finish(block);
     EXPECT_TRUE(together.values() == apart.values()) << windows << " windows of " << tokens;
     EXPECT_EQ(at_once.cache(), one_by_one.cache());
@@ -122,14 +125,15 @@ TEST(BlockPass, StagesSeeTheWeightsPutInPlaceBeforeThem) {
   BlockWeights current = original;
   HiddenStates states(hidden, 20);
   BlockPass pass(forward, states);
-  for (const Stage stage : kStages) {
+  for (const Stage stage : stages_of(model.architecture())) {
     const InputStatistics measured = pass.measure(stage, current);
-    expect_same(measured, direct(forward, current, stage, hidden, 20), std::string(name_of(stage)));
+    expect_same(measured, direct(forward, current, stage, hidden, 20), name_of(stage));
     if (stage != Stage::qkv) {
       EXPECT_FALSE(measured.second_moment == direct(forward, original, stage, hidden, 20).second_moment)
           << name_of(stage) << " does not see what was replaced";
     }
-    for (const LinearInfo& info : linears_of(stage)) current[info.slot].weight = replacement[info.slot].weight;
+    for (const LinearInfo& info : linears_of(model.architecture(), stage))
+      current[info.slot].weight = replacement[info.slot].weight;
   }
   pass.finish(current);
   HiddenStates run(hidden, 20);
@@ -181,7 +185,7 @@ TEST(BlockPass, KnowsTheLargestKeysAfterRopeAndValues) {
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
     HiddenStates passed(hidden, tokens), skipped(hidden, tokens), run(hidden, tokens);
     BlockPass pass(forward, passed), by(forward, skipped);
-    for (const Stage stage : kStages) {
+    for (const Stage stage : stages_of(model.architecture())) {
       pass.measure(stage, block);
       by.pass_by(stage, block);
     }
@@ -221,7 +225,8 @@ Outcome run_three_blocks(int threads, std::size_t windows_held, const std::files
   for (const std::size_t b : {std::size_t{0}, std::size_t{1}}) {
     begin(b + 1);
     BlockPass pass(forward, states);
-    for (const Stage stage : kStages) outcome.measured.push_back(pass.measure(stage, model.block(b)));
+    for (const Stage stage : stages_of(model.architecture()))
+      outcome.measured.push_back(pass.measure(stage, model.block(b)));
     pass.finish(model.block(b));
     save();
   }
@@ -254,11 +259,12 @@ TEST(BlockPass, StagesOutOfTurnAreABug) {
   const BlockWeights block = model.block(0);
   HiddenStates states(random_matrix({8, model.architecture().hidden}, "hidden"), 8);
   BlockPass pass(forward, states);
-  expect_error(ErrorKind::internal, "step 1 of a block's pass is called when step 0 is due",
+  expect_error(ErrorKind::internal, "stage o of a block's pass is called when step 0 of 4 is due",
                [&] { pass.measure(Stage::o, block); });
   pass.measure(Stage::qkv, block);
-  expect_error(ErrorKind::internal, "step 0", [&] { pass.measure(Stage::qkv, block); });
-  expect_error(ErrorKind::internal, "step 4", [&] { pass.finish(block); });
+  expect_error(ErrorKind::internal, "stage qkv of a block's pass is called when step 1 of 4 is due",
+               [&] { pass.measure(Stage::qkv, block); });
+  expect_error(ErrorKind::internal, "a block's pass is finished when step 1 of 4 is due", [&] { pass.finish(block); });
 }
 
 TEST(MeasureHeadInput, IsTheFinalNormOfEveryStateAndLeavesThemAlone) {

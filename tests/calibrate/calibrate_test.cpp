@@ -57,15 +57,15 @@ TEST(Calibrate, WritesWhatEachBlocksPassMeasures) {
   const TokenWindows text = windows();
   run(folder / "out", text);
   const StatisticsFolder statistics(folder / "out");
-  EXPECT_EQ(statistics.info(), describe_statistics(four_blocks(), "small", text));
+  EXPECT_EQ(statistics.info(), describe_statistics(four_blocks(), "small", text, ExpertInputs::routed));
   const Forward forward(four_blocks(), text.tokens);
   HiddenStates hidden({text.count(), text.tokens, four_blocks().hidden, 1, false});
   embed_windows(forward, *model().embedding(), text.ids, hidden);
   for (std::size_t b = 0; b < 4; ++b) {
     const BlockWeights block = model().block(b);
     BlockPass pass(forward, hidden);
-    for (const Stage stage : kStages)
-      expect_same(statistics.block_input(b, stage), pass.measure(stage, block), std::string(name_of(stage)));
+    for (const Stage stage : stages_of(four_blocks()))
+      expect_same(statistics.block_input(b, stage), pass.measure(stage, block), name_of(stage));
     pass.finish(block);
   }
   expect_same(statistics.head_input(), measure_head_input(forward, model().final_norm(), hidden));
@@ -122,13 +122,11 @@ TEST(Calibrate, GoesOnAfterBeingStoppedAnywhere) {
   const auto expected = files_of(folder / "whole");
   struct Stop {
     std::uint64_t units;
-    std::size_t kept;   ///< stage by stage: a block is committed after its fourth, whose units are told before
-    std::size_t whole;  ///< together: a block's units are told once it is committed
+    std::size_t kept;  ///< a block is committed after its fourth stage, whose units are told before
   };
-  const Stop stops[] = {{1, 0, 1}, {4, 0, 1}, {5, 1, 2}, {9, 2, 3}, {16, 3, 4}};
+  const Stop stops[] = {{1, 0}, {4, 0}, {5, 1}, {9, 2}, {16, 3}};
   for (const bool together : {false, true})
-    for (const auto& [units, apart, whole] : stops) {
-      const std::size_t kept = together ? whole : apart;
+    for (const auto& [units, kept] : stops) {
       CalibrateOptions options;
       options.out = folder / fmt::format("stopped-{}-{}", units, together);
       options.together = together;
@@ -306,7 +304,7 @@ TEST(MergeStatistics, GivesThoseOfOneRunOverAllWindows) {
   EXPECT_EQ(differences(merged.info(), both.info()), std::vector<std::string>{"calibration"});
   EXPECT_EQ(merged.part(3).weights(), both.part(3).weights());
   for (std::size_t b = 0; b < 4; ++b)
-    for (const Stage stage : kStages)
+    for (const Stage stage : stages_of(four_blocks()))
       expect_close(merged.block_input(b, stage), both.block_input(b, stage), 1e-6);  // other slices of windows
   expect_close(merged.head_input(), both.head_input(), 1e-6);
 }

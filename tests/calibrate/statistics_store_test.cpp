@@ -20,14 +20,16 @@ InputStatistics random_statistics(std::size_t inputs, std::string_view name) {
   return statistics;
 }
 
-StatisticsInfo small_info() { return describe_statistics(small_architecture(), "small", random_windows(2, 20, 50)); }
+StatisticsInfo small_info() {
+  return describe_statistics(small_architecture(), "small", random_windows(2, 20, 50), ExpertInputs::routed);
+}
 
 /// Block 1 with inputs of different widths, some beyond the rows that are written at once.
 std::map<std::string, InputStatistics> write_block(const TempFolder& folder) {
   std::map<std::string, InputStatistics> written;
   StatisticsWriter writer(folder.path(), small_info(), 1, "some weights");
   std::size_t inputs = 1;
-  for (const std::string& name : inputs_of_part(1, 2)) {
+  for (const std::string& name : inputs_of_part(small_info(), 1)) {
     written[name] = random_statistics(inputs, name);
     writer.add(name, written[name]);
     inputs = 5 * inputs + 4;  // 1, 9, 49, 249
@@ -91,8 +93,8 @@ TEST(StatisticsStore, SummarizesFromTheDiagonal) {
 TEST(StatisticsStore, NamesPartsAndTheirInputs) {
   EXPECT_EQ(statistics_file_name(0, 2), "block-0000.h5");
   EXPECT_EQ(statistics_file_name(2, 2), "head.h5");
-  EXPECT_EQ(inputs_of_part(0, 2), (std::vector<std::string>{"qkv", "o", "gate_up", "down"}));
-  EXPECT_EQ(inputs_of_part(2, 2), (std::vector<std::string>{"head"}));
+  EXPECT_EQ(inputs_of_part(small_info(), 0), (std::vector<std::string>{"qkv", "o", "gate_up", "down"}));
+  EXPECT_EQ(inputs_of_part(small_info(), 2), (std::vector<std::string>{"head"}));
 }
 
 TEST(StatisticsStore, NamesTheAttributesThatDiffer) {

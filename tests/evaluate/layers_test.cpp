@@ -51,9 +51,11 @@ class LayersTest : public ::testing::Test {
 
 TEST_F(LayersTest, GivesEveryMatrixItsLossAndItsLimit) {
   const std::vector<LayerResult> layers = judge(rounded_);
-  ASSERT_EQ(layers.size(), 2 * kLinearCount + 1);
+  const std::size_t linears = block_linears(original_.architecture()).size();
+  ASSERT_EQ(linears, 7U);
+  ASSERT_EQ(layers.size(), 2 * linears + 1);
   EXPECT_EQ(layers.back().module, "lm_head");
-  const LayerResult& down = layers[kLinearCount + 6];
+  const LayerResult& down = layers[linears + 6];
   EXPECT_EQ(down.module, "layers.1.mlp.down_proj");
   EXPECT_EQ(down.format, "bf16");
   EXPECT_DOUBLE_EQ(down.bits(), 16);

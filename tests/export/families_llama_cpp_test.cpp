@@ -9,8 +9,10 @@
 #include <functional>
 #include <stdexcept>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/safetensors_folder.h"
 #include "export/llama_cpp.h"
 #include "model/gguf_testing.h"
 #include "model/plain_reference.h"
@@ -26,6 +28,7 @@ constexpr std::uint64_t kSeed = 20;
 constexpr std::size_t kTokens = 100;  // several windows, and more than the original context of the scaled RoPEs
 constexpr double kLikely = 1e-3;      // probability from which on tokens are compared
 constexpr double kTolerance = 1e-2;   // of a log-probability: llama.cpp keeps keys and values as f16
+constexpr double kDecided = 1e-2;     // of a router's logit; those f16 move them by some 1e-3
 
 /// Cases that llama.cpp computes otherwise, which is no error of the file.
 struct Exempt {
@@ -64,6 +67,20 @@ void export_checkpoint(const fs::path& checkpoint, const fs::path& gguf) {
 
 Windows one_window(std::size_t tokens) { return {random_ids(tokens, 4096)}; }
 
+/// Random tokens, of which others take the place of those that a router is nearly undecided about: the other choice
+/// would be no error, and another token altogether.
+std::vector<std::int32_t> decided_ids(const fs::path& checkpoint) {
+  constexpr int kMostTries = 100;
+  std::vector<std::int32_t> ids = random_ids(kTokens, 4096);
+  for (int i = 0; i < kMostTries; ++i) {
+    const std::vector<double> margins = reference_routing(checkpoint, ids).margins;
+    if (*std::ranges::min_element(margins) > kDecided) return ids;
+    for (std::size_t t = 0; t < ids.size(); ++t)
+      if (margins[t] <= kDecided) ids[t] = (ids[t] + 1) % 4096;
+  }
+  throw std::runtime_error("no text that the routers are decided about");
+}
+
 class FamiliesAsGguf : public ::testing::TestWithParam<FamilyCase> {};
 
 TEST_P(FamiliesAsGguf, AreTheSameModelWhenReadAgain) {
@@ -101,6 +118,89 @@ TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldComputeSomethingElse) {
   expect_refused("llama", {{"hidden_act", "gelu_pytorch_tanh"}}, "another activation");
 }
 
+/// The runtime's graphs have this for granted.
+TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldMixExpertsOtherwise) {
+  expect_refused("qwen3_moe", {{"norm_topk_prob", false}}, "expert");
+  expect_refused("olmoe", {{"norm_topk_prob", true}}, "expert");
+  expect_refused("qwen2_moe", {{"norm_topk_prob", true}}, "expert");
+  expect_refused("olmoe", {{"tie_word_embeddings", true}}, "has a head of its own");
+  expect_refused("qwen2_moe", {{"tie_word_embeddings", true}}, "has a head of its own");
+  expect_refused("olmoe", {{"num_key_value_heads", 2}}, "heads");
+}
+
+/// Dims of a tensor of the first block, fastest first.
+std::vector<std::uint64_t> dims_of(const GgufFile& file, const std::string& name) {
+  const GgufTensor* const tensor = file.find_tensor("blk.0." + name + ".weight");
+  return tensor == nullptr ? std::vector<std::uint64_t>() : tensor->dims;
+}
+
+TEST(MixturesAsGguf, HaveTheSizesOfTheirExpertsAsKeysAndTheirExpertsStacked) {
+  const TempFolder folder;
+  export_checkpoint(write_random_checkpoint(folder / "checkpoint", family_case("qwen2_moe").config, kSeed),
+                    folder / "model.gguf");
+  const GgufFile file(folder / "model.gguf");
+  EXPECT_EQ(file.get<std::uint32_t>("qwen2moe.expert_count"), 6u);
+  EXPECT_EQ(file.get<std::uint32_t>("qwen2moe.expert_used_count"), 2u);
+  EXPECT_EQ(file.get<std::uint32_t>("qwen2moe.expert_feed_forward_length"), 32u);
+  EXPECT_EQ(file.get<std::uint32_t>("qwen2moe.expert_shared_feed_forward_length"), 96u);
+  using Dims = std::vector<std::uint64_t>;
+  EXPECT_EQ(dims_of(file, "ffn_gate_inp"), (Dims{64, 6}));
+  EXPECT_EQ(dims_of(file, "ffn_gate_exps"), (Dims{64, 32, 6}));
+  EXPECT_EQ(dims_of(file, "ffn_up_exps"), (Dims{64, 32, 6}));
+  EXPECT_EQ(dims_of(file, "ffn_down_exps"), (Dims{32, 64, 6}));
+  EXPECT_EQ(dims_of(file, "ffn_gate_inp_shexp"), (Dims{64}));
+  EXPECT_EQ(dims_of(file, "ffn_gate_shexp"), (Dims{64, 96}));
+  EXPECT_EQ(dims_of(file, "ffn_down_shexp"), (Dims{96, 64}));
+  for (const GgufTensor& tensor : file.tensors()) EXPECT_EQ(tensor.name.find("ffn_gate."), std::string::npos);
+}
+
+/// That stack `name` of block 1 is tensor model.layers.1.MODULE.0.LINEAR, then that of expert 1, and so on.
+void expect_stack(const GgufFile& file, const TensorSource& checkpoint, const std::string& name,
+                  const std::string& module, const std::string& linear) {
+  const std::vector<std::byte> stack = tensor_bytes(file, "blk.1." + name + ".weight");
+  std::vector<std::byte> expected;
+  for (int e = 0; e < 8; ++e) {
+    const TensorInfo* const expert = checkpoint.find(fmt::format("model.layers.1.{}.{}.{}.weight", module, e, linear));
+    std::vector<std::byte> bytes(expert->bytes);
+    checkpoint.read(*expert, 0, bytes);
+    expected.insert(expected.end(), bytes.begin(), bytes.end());
+  }
+  EXPECT_TRUE(stack == expected) << name;
+}
+
+TEST(MixturesAsGguf, StackTheirExpertsInOrder) {
+  for (const char* const name : {"mixtral", "qwen3_moe"}) {
+    SCOPED_TRACE(name);
+    const bool mixtral = name == std::string_view("mixtral");
+    const TempFolder folder;
+    const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case(name).config, kSeed);
+    export_checkpoint(checkpoint, folder / "model.gguf");
+    const GgufFile file(folder / "model.gguf");
+    const auto source = open_checkpoint_folder(checkpoint);
+    const std::string module = mixtral ? "block_sparse_moe.experts" : "mlp.experts";
+    expect_stack(file, *source, "ffn_gate_exps", module, mixtral ? "w1" : "gate_proj");
+    expect_stack(file, *source, "ffn_up_exps", module, mixtral ? "w3" : "up_proj");
+    expect_stack(file, *source, "ffn_down_exps", module, mixtral ? "w2" : "down_proj");
+  }
+}
+
+TEST(MixturesAsGguf, KeepFamilyAndSizesWhenReadAgain) {
+  for (const FamilyCase& family : mixture_cases()) {
+    SCOPED_TRACE(family.name);
+    const TempFolder folder;
+    const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family.config, kSeed);
+    export_checkpoint(checkpoint, folder / "model.gguf");
+    const Architecture original = read_architecture(checkpoint);
+    const Architecture again = GgufWeights(folder / "model.gguf").architecture();
+    EXPECT_EQ(again.family, original.family);
+    EXPECT_EQ(again.experts, original.experts);
+    EXPECT_EQ(again.experts_per_token, original.experts_per_token);
+    EXPECT_EQ(again.expert_ffn, original.expert_ffn);
+    EXPECT_EQ(again.shared_ffn, original.shared_ffn);
+    EXPECT_EQ(again.renormalised, original.renormalised);
+  }
+}
+
 struct Comparison {
   double worst = 0;          ///< largest difference of log-probabilities
   std::size_t compared = 0;  ///< tokens that one of the two finds likely
@@ -125,14 +225,17 @@ class FamiliesInLlamaCpp : public LlamaCpp {
   void make(const FamilyCase& family) {
     checkpoint = write_random_checkpoint(folder / "checkpoint", family.config, kSeed);
     export_checkpoint(checkpoint, folder / "true.gguf");
+    ids = decided_ids(checkpoint);
   }
   Comparison compare_with_ours(const std::string& gguf, std::size_t tokens = kTokens) const {
-    const Windows windows = one_window(tokens);
+    const std::vector<std::int32_t> window(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(tokens));
+    const Windows windows = {window};
     const auto model = open_checkpoint_model(checkpoint);
     return compare(distribution(gguf, windows), log_probabilities(our_logits(*model, windows)));
   }
 
   fs::path checkpoint;
+  std::vector<std::int32_t> ids;
 };
 
 class EveryFamilyInLlamaCpp : public FamiliesInLlamaCpp, public ::testing::WithParamInterface<FamilyCase> {};
@@ -225,8 +328,61 @@ std::function<void(GgufParts&)> add_to(std::string_view suffix, float value) {
   };
 }
 
+/// Rows of matrices the other way round.
+std::function<void(GgufParts&)> reverse_rows(std::string_view suffix) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, suffix, [](const GgufTensorSpec& spec, std::span<float> values) {
+      const std::size_t cols = spec.dims[0], rows = spec.dims[1];
+      for (std::size_t r = 0; r < rows / 2; ++r)
+        std::ranges::swap_ranges(values.subspan(r * cols, cols), values.subspan((rows - 1 - r) * cols, cols));
+    });
+  };
+}
+
+/// The first two experts of stacks change places.
+std::function<void(GgufParts&)> swap_experts(std::string_view suffix) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, suffix, [](const GgufTensorSpec& spec, std::span<float> values) {
+      const std::size_t size = spec.dims[0] * spec.dims[1];
+      std::ranges::swap_ranges(values.first(size), values.subspan(size, size));
+    });
+  };
+}
+
+std::function<void(GgufParts&)> negate(std::string_view suffix) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, suffix, [](const GgufTensorSpec&, std::span<float> values) {
+      for (float& v : values) v = -v;
+    });
+  };
+}
+
+/// Tensors of one name get the data of those of another, in every block.
+std::function<void(GgufParts&)> swap_tensors(const std::string& one, const std::string& other) {
+  return [=](GgufParts& parts) {
+    std::size_t swapped = 0;
+    for (std::size_t i = 0; i < parts.tensors.size(); ++i) {
+      const std::string& name = parts.tensors[i].name;
+      if (!name.ends_with(one)) continue;
+      std::swap(parts.data[i], parts.data.at(parts.index(name.substr(0, name.size() - one.size()) + other)));
+      ++swapped;
+    }
+    if (swapped == 0) throw std::runtime_error("no tensors " + one);
+  };
+}
+
+/// What can be wrong with the experts of any file.
+void add_broken_mixture(std::string_view family, const std::string& gguf_name, std::uint32_t wrong_used,
+                        std::vector<BrokenFile>& files) {
+  files.push_back({family, "experts per token", set(gguf_name + ".expert_used_count", wrong_used)});
+  files.push_back({family, "rows of the router reversed", reverse_rows("ffn_gate_inp.weight")});
+  files.push_back({family, "two experts swapped in the stack of up", swap_experts("ffn_up_exps.weight")});
+  files.push_back({family, "two experts swapped in the stack of down", swap_experts("ffn_down_exps.weight")});
+  files.push_back({family, "gate and up swapped", swap_tensors("ffn_gate_exps.weight", "ffn_up_exps.weight")});
+}
+
 std::vector<BrokenFile> broken_files() {
-  return {
+  std::vector<BrokenFile> files = {
       {"llama", "rope_theta", set("llama.rope.freq_base", 20000.0f)},
       {"llama", "rows of q as in the checkpoint", reorder_q(4, true)},
       {"llama_llama3_rope", "divisors", add_to(kGgufRopeDivisors, 0.5f)},
@@ -254,7 +410,66 @@ std::vector<BrokenFile> broken_files() {
       {"gemma3", "norms of queries as in the checkpoint", add_to("attn_q_norm.weight", -1.0f)},
       {"olmo2", "rope_theta", set("olmo2.rope.freq_base", 10000.0f)},
       {"olmo2", "rows of q reordered", reorder_q(4, false)},
+      {"mixtral", "rope_theta", set("llama.rope.freq_base", 20000.0f)},
+      {"mixtral", "rows of q as in the checkpoint", reorder_q(4, true)},
+      {"qwen3_moe", "rope_theta", set("qwen3moe.rope.freq_base", 10000.0f)},
+      {"qwen3_moe", "rows of q reordered", reorder_q(4, false)},
+      {"olmoe", "rope_theta", set("olmoe.rope.freq_base", 20000.0f)},
+      {"olmoe", "rows of q reordered", reorder_q(4, false)},
+      {"qwen2_moe", "rope_theta", set("qwen2moe.rope.freq_base", 10000.0f)},
+      {"qwen2_moe", "rows of q reordered", reorder_q(4, false)},
+      {"qwen2_moe", "gate of the shared expert negated", negate("ffn_gate_inp_shexp.weight")},
+      {"qwen2_moe", "gate and up of the shared expert swapped",
+       swap_tensors("ffn_gate_shexp.weight", "ffn_up_shexp.weight")},
   };
+  add_broken_mixture("mixtral", "llama", 3, files);
+  add_broken_mixture("qwen3_moe", "qwen3moe", 3, files);
+  add_broken_mixture("olmoe", "olmoe", 2, files);
+  add_broken_mixture("qwen2_moe", "qwen2moe", 3, files);
+  return files;
+}
+
+/// A file of a mixture that must be refused, with words of the message.
+struct BadMixture {
+  std::string_view words;
+  std::function<void(GgufParts&)> spoil;
+};
+
+TEST(MixturesAsGguf, AreRefusedWhereKeysAndTensorsDoNotFit) {
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("qwen2_moe").config, kSeed);
+  export_checkpoint(checkpoint, folder / "true.gguf");
+  const GgufFile file(folder / "true.gguf");
+  const auto drop = [](const char* name) { return [=](GgufParts& parts) { parts.drop_tensor(name); }; };
+  const auto reverse_dims = [](const char* name) {
+    return [=](GgufParts& parts) { std::ranges::reverse(parts.tensors[parts.index(name)].dims); };
+  };
+  const std::vector<BadMixture> cases = {
+      {"expert", set("qwen2moe.expert_used_count", std::uint32_t{7})},
+      {"expert", set("qwen2moe.expert_used_count", std::uint32_t{0})},
+      {"expert", [](GgufParts& parts) { parts.drop_key("qwen2moe.expert_used_count"); }},
+      {"blk.0.ffn_", set("qwen2moe.expert_count", std::uint32_t{5})},
+      {"blk.0.ffn_", set("qwen2moe.expert_count", std::uint32_t{7})},
+      {"expert", set("qwen2moe.expert_count", std::uint32_t{0xFFFFFFFF})},
+      {"blk.0.ffn_gate_exps.weight", set("qwen2moe.expert_feed_forward_length", std::uint32_t{64})},
+      {"blk.0.ffn_gate_shexp.weight", set("qwen2moe.expert_shared_feed_forward_length", std::uint32_t{64})},
+      {"blk.1.ffn_gate_inp.weight", drop("blk.1.ffn_gate_inp.weight")},
+      {"blk.1.ffn_up_exps.weight", drop("blk.1.ffn_up_exps.weight")},
+      {"blk.2.ffn_down_exps.weight", drop("blk.2.ffn_down_exps.weight")},
+      {"blk.2.ffn_gate_inp_shexp.weight", drop("blk.2.ffn_gate_inp_shexp.weight")},
+      {"blk.1.ffn_gate_inp.weight", reverse_dims("blk.1.ffn_gate_inp.weight")},
+      {"blk.1.ffn_down_exps.weight", reverse_dims("blk.1.ffn_down_exps.weight")},
+      {"blk.0.ffn_gate.weight",
+       [](GgufParts& parts) {
+         parts.add("blk.0.ffn_gate.weight", {64, 96}, std::vector<float>(64 * 96));
+       }},
+  };
+  for (const BadMixture& bad : cases) {
+    SCOPED_TRACE(bad.words);
+    GgufParts parts = parts_of(file);
+    bad.spoil(parts);
+    expect_error(ErrorKind::bad_data, bad.words, [&] { GgufWeights model(parts.write(folder)); });
+  }
 }
 
 TEST_P(EveryFamilyInLlamaCpp, PredictsSomethingElseFromABrokenFile) {

@@ -110,12 +110,12 @@ TEST_P(PackedFormats, HoldWhatTheModelHolds) {
   for (std::size_t b = 0; b < 2; ++b) {
     const BlockWeights left = written.block(b), right = model.block(b);
     EXPECT_EQ(left[NormSlot::before_attention], right[NormSlot::before_attention]);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(model.architecture())) {
       const MatrixF meant = right[info.slot].weight->decode();
       EXPECT_EQ(left[info.slot].weight->format(), GetParam().format);
       EXPECT_THAT(left[info.slot].weight->payload(), ::testing::ElementsAreArray(right[info.slot].weight->payload()));
       EXPECT_EQ(left[info.slot].bias, right[info.slot].bias);
-      const PlainMatrix plain = plain_matrix(out, GetParam().exporter, "model." + module_name(b, info.slot));
+      const PlainMatrix plain = plain_matrix(out, GetParam().exporter, "model." + module_name(b, info));
       ASSERT_EQ(plain.size(), meant.values().size());
       for (std::size_t i = 0; i < plain.size(); ++i)
         ASSERT_NEAR(plain[i], meant.values()[i], 1e-6 * std::fabs(meant.values()[i])) << info.module << " " << i;
@@ -262,9 +262,9 @@ TEST(FolderFormats, AwqAndGptqOfUnevenSizes) {
   for (const auto& [exporter, format] : {std::pair{"awq", "int4 g40 asym"}, std::pair{"gptq", "int4 g40 asym"}}) {
     const FormattedModel model(base, linears_in(format, "f16"));
     const Exported out(exporter, model, files, 0);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(a)) {
       const MatrixF meant = model.block(1)[info.slot].weight->decode();
-      const PlainMatrix plain = plain_matrix(out, exporter, "model." + module_name(1, info.slot));
+      const PlainMatrix plain = plain_matrix(out, exporter, "model." + module_name(1, info));
       ASSERT_EQ(plain.size(), meant.values().size());
       for (std::size_t i = 0; i < plain.size(); ++i)
         ASSERT_NEAR(plain[i], meant.values()[i], 1e-6 * std::fabs(meant.values()[i])) << info.module << " " << i;
@@ -456,7 +456,7 @@ TEST(SafetensorsExport, DecodesEverythingToTheDtypeOfTheConfig) {
   const auto written = open_checkpoint_model(out.path);
   EXPECT_EQ(written->embedding()->format(), "bf16");
   const BlockWeights left = written->block(0), right = model.block(0);
-  for (const LinearInfo& info : block_linears())
+  for (const LinearInfo& info : block_linears(model.architecture()))
     EXPECT_EQ(left[info.slot].weight->decode(), make_dense(right[info.slot].weight->decode(), DType::f16).decode());
   EXPECT_FALSE(plain_config(out.path).contains("quantization_config"));
   EXPECT_THAT(read_file(out.path / "README.md"), HasSubstr("---\nlicense: mit\n---\n"));

@@ -41,9 +41,9 @@ void expect_same_model(const ModelWeights& a, const ModelWeights& b) {
     const BlockWeights left = a.block(i), right = b.block(i);
     EXPECT_EQ(left[NormSlot::before_attention], right[NormSlot::before_attention]);
     EXPECT_EQ(left[NormSlot::before_ffn], right[NormSlot::before_ffn]);
-    for (const LinearInfo& info : block_linears()) {
-      expect_same_matrix(*left[info.slot].weight, *right[info.slot].weight, module_name(i, info.slot));
-      EXPECT_EQ(left[info.slot].bias, right[info.slot].bias) << module_name(i, info.slot);
+    for (const LinearInfo& info : block_linears(a.architecture())) {
+      expect_same_matrix(*left[info.slot].weight, *right[info.slot].weight, module_name(i, info));
+      EXPECT_EQ(left[info.slot].bias, right[info.slot].bias) << module_name(i, info);
     }
   }
 }

@@ -191,9 +191,9 @@ TEST_P(OnnxStored, EveryValueIsTheModels) {
     const PlainOnnx plain = plain_onnx(out.path);
     const OnnxWeights read(out.path);
     const BlockWeights block = model.block(1), back = read.block(1);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(model.architecture())) {
       const MatrixF meant = block[info.slot].weight->decode();
-      const std::string base = "/model/" + module_name(1, info.slot);
+      const std::string base = "/model/" + module_name(1, info);
       const std::vector<float> values = exporter == "onnx"
                                             ? plain_blocks(plain, plain.node(base + "/MatMulNBits"))
                                             : plain_dequantized(plain, plain.node(base + "/DequantizeLinear"));

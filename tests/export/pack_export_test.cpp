@@ -57,10 +57,9 @@ class AnyModel final : public ModelWeights {
     const std::string prefix = "layers." + std::to_string(index);
     block[NormSlot::before_attention] = random_values(architecture_.hidden, prefix + "in");
     block[NormSlot::before_ffn] = random_values(architecture_.hidden, prefix + "post");
-    for (const LinearInfo& info : block_linears()) {
-      block[info.slot].weight = matrix(module_name(index, info.slot));
-      if (info.has_bias(architecture_))
-        block[info.slot].bias = random_values(info.rows(architecture_), module_name(index, info.slot) + "b");
+    for (const LinearInfo& info : block_linears(architecture_)) {
+      block[info.slot].weight = matrix(module_name(index, info));
+      if (info.has_bias) block[info.slot].bias = random_values(info.shape.rows, module_name(index, info) + "b");
     }
     return block;
   }
@@ -119,7 +118,7 @@ void expect_same(const ModelWeights& left, const ModelWeights& right) {
     const BlockWeights a = left.block(b), c = right.block(b);
     EXPECT_EQ(a[NormSlot::before_attention], c[NormSlot::before_attention]);
     EXPECT_EQ(a[NormSlot::before_ffn], c[NormSlot::before_ffn]);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(left.architecture())) {
       same(*a[info.slot].weight, *c[info.slot].weight);
       EXPECT_EQ(a[info.slot].bias, c[info.slot].bias);
     }

@@ -45,7 +45,7 @@ TEST(StoreFormats, AreThoseOfEveryBlock) {
   std::size_t linears = 0;
   for (const PlannedTensor& tensor : planned_tensors(store))
     linears += tensor.spec.role == TensorRole::linear && tensor.format == "int4 g64 sym";
-  EXPECT_EQ(linears, kLayers * block_linears().size());
+  EXPECT_EQ(linears, kLayers * block_linears(store.architecture()).size());
 }
 
 TEST(StoreFormats, OfDamagedFilesTheFirstIsNamed) {

@@ -178,6 +178,25 @@ std::vector<Wrong> wrong_settings() {
       {"phi3_longrope", "window", {{"sliding_window", 19}}},
       {"olmo2", "rope_theta", {{"rope_theta", 10000.0}}},
       {"olmo2", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
+      {"mixtral", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"mixtral", "an expert more", {{"num_experts_per_tok", 3}}},
+      {"mixtral", "an expert fewer", {{"num_experts_per_tok", 1}}},
+      {"mixtral", "a window that is not there", {{"sliding_window", 20}}},
+      {"qwen3_moe", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"qwen3_moe", "an expert more", {{"num_experts_per_tok", 3}}},
+      {"qwen3_moe", "an expert fewer", {{"num_experts_per_tok", 1}}},
+      {"qwen3_moe", "weights that do not sum to 1", {{"norm_topk_prob", false}}},
+      {"qwen3_moe", "no word of their sum", none, {"norm_topk_prob"}},
+      {"qwen3_moe", "a window that is not there", {{"sliding_window", 20}, {"use_sliding_window", true}}},
+      {"olmoe", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"olmoe", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
+      {"olmoe", "an expert more", {{"num_experts_per_tok", 4}}},
+      {"olmoe", "an expert fewer", {{"num_experts_per_tok", 2}}},
+      {"olmoe", "weights that sum to 1", {{"norm_topk_prob", true}}},
+      {"qwen2_moe", "rope_theta", {{"rope_theta", 10000.0}}},
+      {"qwen2_moe", "an expert more", {{"num_experts_per_tok", 3}}},
+      {"qwen2_moe", "an expert fewer", {{"num_experts_per_tok", 1}}},
+      {"qwen2_moe", "weights that sum to 1", {{"norm_topk_prob", true}}},
   };
 }
 
@@ -213,6 +232,50 @@ TEST(FusedMatrices, AreReadApartAndRefusedWhereTheirHeightIsAnother) {
   expect_error(ErrorKind::bad_data,
                "'model.layers.0.self_attn.qkv_proj.weight' has shape [128, 64], but config.json asks for [192, 64]",
                [&] { open_checkpoint_model(folder / "other"); });
+}
+
+/// The experts of every block in two tensors, as Transformers 5 has them in memory.
+MemorySource with_fused_experts(const MemorySource& apart, const Architecture& a) {
+  MemorySource fused = apart;
+  for (std::size_t block = 0; block < a.layers; ++block) {
+    std::vector<float> gate_up, down;
+    for (std::size_t e = 0; e < a.experts; ++e)
+      for (const LinearSlot::Kind kind : {LinearSlot::gate, LinearSlot::up, LinearSlot::down}) {
+        const std::string name = fmt::format("model.{}.weight", module_name(a, block, LinearSlot(kind, e)));
+        const std::vector<float> values = apart.values(name);
+        std::vector<float>& into = kind == LinearSlot::down ? down : gate_up;
+        into.insert(into.end(), values.begin(), values.end());
+        fused.remove(name);
+      }
+    const std::string experts = fmt::format("model.layers.{}.{}.", block, a.info().mixture.experts);
+    fused.put(experts + "gate_up_proj", DType::f32, {a.experts, 2 * a.expert_ffn, a.hidden}, gate_up);
+    fused.put(experts + "down_proj", DType::f32, {a.experts, a.hidden, a.expert_ffn}, down);
+  }
+  return fused;
+}
+
+TEST(FusedMatrices, OfExpertsAreReadApart) {
+  const Architecture a = random_model(mixture_architecture()).architecture();
+  const MemorySource apart = random_source(a);
+  const CheckpointWeights meant(a, std::make_shared<MemorySource>(apart));
+  const CheckpointWeights read(a, unfused_source(a, std::make_shared<MemorySource>(with_fused_experts(apart, a))));
+  for (std::size_t block = 0; block < a.layers; ++block) {
+    const BlockWeights left = read.block(block), right = meant.block(block);
+    for (const LinearInfo& info : block_linears(a))
+      EXPECT_TRUE(left[info.slot].weight->decode() == right[info.slot].weight->decode()) << info.module;
+  }
+}
+
+TEST(FusedMatrices, OfExpertsOfAnotherSizeOrOrderAreRefused) {
+  const Architecture a = random_model(mixture_architecture()).architecture();
+  auto source = std::make_shared<MemorySource>(with_fused_experts(random_source(a), a));
+  const std::string name = "model.layers.1.mlp.experts.down_proj";
+  const std::vector<float> values = source->values(name);
+  source->remove(name);
+  source->put(name, DType::f32, {a.experts, a.expert_ffn, a.hidden}, values);  // the other way round
+  expect_error(ErrorKind::bad_data,
+               "'model.layers.1.mlp.experts.down_proj' has shape [6, 20, 24], but config.json asks for [6, 24, 20]",
+               [&] { unfused_source(a, source); });
 }
 
 TEST(FusedMatrices, AreRefusedBesideTheirParts) {

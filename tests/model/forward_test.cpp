@@ -103,10 +103,10 @@ TEST(Forward, EveryWeightAndBiasOfABlockMatters) {
     return y;
   };
   const MatrixF expected = run(model.block(0));
-  for (const LinearInfo& info : block_linears()) {
+  for (const LinearInfo& info : block_linears(a)) {
     BlockWeights changed = model.block(0);
     changed[info.slot].weight =
-        std::make_shared<DenseTensor>(make_dense(random_matrix(shape_of(a, info.slot), "other"), DType::f32));
+        std::make_shared<DenseTensor>(make_dense(random_matrix(info.shape, "other"), DType::f32));
     EXPECT_FALSE(run(changed) == expected) << info.module;
     if (info.slot == LinearSlot::k) continue;  // a constant added to all keys moves all scores of a query alike ...
     changed = model.block(0);

@@ -70,8 +70,8 @@ TEST(GgufSource, KeepsFloatTypesAndDecodesBlocksToFloat32) {
   EXPECT_EQ(dtype_of("model.layers.1.self_attn.k_proj.weight"), DType::f16);
   EXPECT_EQ(dtype_of("model.layers.1.mlp.gate_proj.weight"), DType::bf16);
   for (std::size_t b = 0; b < 2; ++b)
-    for (const LinearInfo& info : block_linears()) {
-      const TensorInfo& tensor = *source.find("model." + module_name(b, info.slot) + ".weight");
+    for (const LinearInfo& info : block_linears(weights->architecture())) {
+      const TensorInfo& tensor = *source.find("model." + module_name(b, info) + ".weight");
       EXPECT_EQ(load_matrix(source, tensor)->decode(), weights->block(b)[info.slot].weight->decode()) << tensor.name;
     }
 }

@@ -71,7 +71,7 @@ TEST(GgufWeights, ReadTheModelOfACheckpointBack) {
   const BlockWeights block = model.block(1), expected = original.block(1);
   EXPECT_EQ(block[NormSlot::before_attention], expected[NormSlot::before_attention]);
   EXPECT_EQ(block[NormSlot::before_ffn], expected[NormSlot::before_ffn]);
-  for (const LinearInfo& info : block_linears()) {
+  for (const LinearInfo& info : block_linears(a)) {
     EXPECT_EQ(block[info.slot].weight->decode(), expected[info.slot].weight->decode()) << info.module;
     EXPECT_EQ(block[info.slot].bias, expected[info.slot].bias) << info.module;
   }
@@ -290,7 +290,19 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
       {"key 'general.architecture' is missing", [](Parts& p) { p.drop_key("general.architecture"); }},
       {"key 'llama.block_count' is missing", [](Parts& p) { p.drop_key("llama.block_count"); }},
       {"llama.block_count", set("llama.block_count", std::uint64_t{2})},
-      {"a mixture of 8 experts", set("llama.expert_count", std::uint32_t{8})},
+      {"num_experts_per_tok is 0, not within 1 to the 8 experts", set("llama.expert_count", std::uint32_t{8})},
+      {"tensor 'blk.0.ffn_gate_inp.weight' is missing; tensor 'blk.0.ffn_gate_exps.weight' is missing",
+       [=](Parts& p) {
+         set("llama.expert_count", std::uint32_t{8})(p);
+         set("llama.expert_used_count", std::uint32_t{2})(p);
+       }},
+      {"architecture 'gemma' with experts is not supported",
+       [=](Parts& p) {
+         set("general.architecture", std::string("gemma"))(p);
+         set("gemma.expert_count", std::uint32_t{8})(p);
+       }},
+      {"architecture 'qwen3moe' without experts is not supported",
+       set("general.architecture", std::string("qwen3moe"))},
       {"RoPE scaling 'longrope' is not supported", set("llama.rope.scaling.type", std::string("longrope"))},
       {"llama.rope.dimension_count is 4, but heads have 8", set("llama.rope.dimension_count", std::uint32_t{4})},
       {"llama.attention.value_length is 16", set("llama.attention.value_length", std::uint32_t{16})},
@@ -323,8 +335,8 @@ TEST(GgufWeights, RefuseWhatTheForwardPassWouldComputeWrongly) {
 
 TEST(GgufWeights, ShowOnlyTheFirstOfManyProblems) {
   Parts parts = gguf_parts_of(gguf_architecture());
-  for (const LinearInfo& info : block_linears())
-    for (const char* const block : {"blk.0.", "blk.1."}) parts.drop_tensor(block + std::string(info.gguf) + ".weight");
+  for (const LinearInfo& info : block_linears(gguf_architecture()))
+    for (const char* const block : {"blk.0.", "blk.1."}) parts.drop_tensor(block + info.gguf + ".weight");
   const TempFolder folder;
   expect_error(ErrorKind::bad_data, "; and 6 more", [&] { GgufWeights(parts.write(folder)); });
 }

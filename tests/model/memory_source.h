@@ -81,6 +81,18 @@ inline Architecture small_architecture() {
   return a;
 }
 
+/// The same with six experts, of which each token goes to two, and one that all tokens share.
+inline Architecture mixture_architecture() {
+  Architecture a = small_architecture();
+  a.family = "Qwen2MoeForCausalLM";
+  a.qkv_bias = true;
+  a.experts = 6;
+  a.experts_per_token = 2;
+  a.expert_ffn = 20;
+  a.shared_ffn = 28;
+  return a;
+}
+
 /// Random weights for every tensor of the architecture: norms near 1, linears that keep the activations' scale.
 inline MemorySource random_source(const Architecture& architecture, DType dtype = DType::f32,
                                   std::string_view seed = "model") {

@@ -52,9 +52,9 @@ class OneLinear {
     ones("model.embed_tokens.weight", {kVocab, kHidden}, kVocab * kHidden);
     for (const char* norm : {"model.norm", "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm"})
       ones(std::string(norm) + ".weight", {kHidden}, kHidden);
-    for (const LinearInfo& info : block_linears())
-      if ("model." + module_name(0, info.slot) != kUp)
-        ones("model." + module_name(0, info.slot) + ".weight", {kHidden, kHidden}, kHidden * kHidden);
+    for (const LinearInfo& info : block_linears(parse_architecture(config, "config.json")))
+      if ("model." + module_name(0, info) != kUp)
+        ones("model." + module_name(0, info) + ".weight", {kHidden, kHidden}, kHidden * kHidden);
   }
 
   OneLinear& put(const std::string& name, SafetensorsType type, std::vector<std::uint64_t> shape, std::string bytes) {

@@ -32,7 +32,8 @@ class HandMade {
         std::string(2 * kVocab * kHidden, '\x3C'));
     for (const char* norm : {"model.norm", "model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm"})
       put(std::string(norm) + ".weight", SafetensorsType::f16, {kHidden}, std::string(2 * kHidden, '\x3C'));
-    for (const LinearInfo& info : block_linears()) put_gptq("model." + module_name(0, info.slot));
+    for (const LinearInfo& info : block_linears(parse_architecture(config, "config.json")))
+      put_gptq("model." + module_name(0, info));
   }
 
   void put_gptq(const std::string& base) {

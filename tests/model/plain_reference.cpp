@@ -3,12 +3,16 @@
 #include <bit>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <initializer_list>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <numbers>
+#include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -117,25 +121,36 @@ void scale_yarn(const Json& scaling, double theta, std::size_t head_dim, Rope& r
   rope.factor = number(scaling, "attention_factor", factor > 1 ? 0.1 * std::log(factor) + 1 : 1);
 }
 
+/// Linears of an FFN.
+struct FfnNames {
+  std::string gate, up, down;
+};
+
+/// One of the experts that a token goes to.
+struct Share {
+  std::size_t expert;
+  double weight;  ///< of its output
+};
+
 class Reference {
  public:
-  explicit Reference(const fs::path& folder) : config_(Json::parse(bytes_of_file(folder / "config.json"))) {
+  explicit Reference(const fs::path& folder, Mistake mistake = Mistake::none)
+      : config_(Json::parse(bytes_of_file(folder / "config.json"))), mistake_(mistake) {
     read_tensors(bytes_of_file(folder / "model.safetensors"));
     family_ = config_.at("model_type").get<std::string>();
-    if (!is_any_of({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3"}))
+    if (!is_any_of({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3", "mixtral",
+                    "qwen2_moe", "qwen3_moe", "olmoe"}))
       throw std::runtime_error("model_type " + family_);
     gemma_ = is_any_of({"gemma", "gemma2", "gemma3_text"});
+    if (is_any_of({"mixtral", "qwen2_moe", "qwen3_moe", "olmoe"}))
+      experts_ = count(config_, family_ == "mixtral" ? "num_local_experts" : "num_experts", 0);
     heads_ = count(config_, "num_attention_heads", 0);
     kv_heads_ = count(config_, "num_key_value_heads", heads_);
     head_dim_ = count(config_, "head_dim", count(config_, "hidden_size", 0) / heads_);
   }
 
   MatrixD logits(std::span<const std::int32_t> ids) {
-    tokens_ = ids.size();
-    MatrixD x = embedded(ids);
-    const std::size_t layers = config_.at("num_hidden_layers");
-    for (std::size_t i = 0; i < layers; ++i) run_layer(i, x);
-    x = norm(x, "model.norm");
+    const MatrixD x = norm(states(ids), "model.norm");
     const bool tied = config_.value("tie_word_embeddings", gemma_);
     MatrixD out = linear(x, tied ? "model.embed_tokens" : "lm_head");
     const double cap = is_any_of({"gemma2", "gemma3_text"}) ? number(config_, "final_logit_softcapping", 0) : 0;
@@ -145,7 +160,23 @@ class Reference {
     return out;
   }
 
+  ReferenceRouting routing(std::span<const std::int32_t> ids) {
+    states(ids);
+    return routing_;
+  }
+
  private:
+  /// What comes out of the last layer.
+  MatrixD states(std::span<const std::int32_t> ids) {
+    tokens_ = ids.size();
+    routing_.margins.assign(tokens_, std::numeric_limits<double>::infinity());
+    routing_.tokens.assign(experts_, 0);
+    MatrixD x = embedded(ids);
+    const std::size_t layers = config_.at("num_hidden_layers");
+    for (std::size_t i = 0; i < layers; ++i) run_layer(i, x);
+    return x;
+  }
+
   bool is_any_of(std::initializer_list<const char*> families) const {
     return std::ranges::find(families, family_) != families.end();
   }
@@ -229,8 +260,9 @@ class Reference {
   /// Which tokens a layer sees: itself and the window - 1 before it; 0: all before it.
   std::size_t window(std::size_t layer) const {
     const std::size_t width = count(config_, "sliding_window", 0);
-    if (is_any_of({"mistral", "phi3"})) return width;
-    if (is_any_of({"qwen2", "qwen3"})) {
+    if (is_any_of({"mistral", "phi3", "mixtral"})) return width;
+    if (family_ == "qwen3_moe") return config_.value("use_sliding_window", false) ? width : 0;
+    if (is_any_of({"qwen2", "qwen3", "qwen2_moe"})) {
       const bool slides =
           config_.value("use_sliding_window", false) && layer >= count(config_, "max_window_layers", 28);
       return slides ? width : 0;
@@ -299,7 +331,7 @@ class Reference {
     MatrixD q = fused ? columns(all, 0, q_width) : linear(x, module + "q_proj");
     MatrixD k = fused ? columns(all, q_width, kv_width) : linear(x, module + "k_proj");
     const MatrixD v = fused ? columns(all, q_width + kv_width, kv_width) : linear(x, module + "v_proj");
-    if (is_any_of({"qwen3", "gemma3_text", "olmo2"})) {  // of each head, in OLMo 2 of all heads together
+    if (is_any_of({"qwen3", "qwen3_moe", "gemma3_text", "olmo2", "olmoe"})) {  // of each head, in OLMo of all together
       q = norm(q, module + "q_norm");
       k = norm(k, module + "k_norm");
     }
@@ -338,10 +370,106 @@ class Reference {
     const bool fused = family_ == "phi3";
     const MatrixD both = fused ? linear(x, module + "gate_up_proj") : MatrixD();
     const MatrixD gate = fused ? columns(both, 0, both.cols() / 2) : linear(x, module + "gate_proj");
-    MatrixD inner = fused ? columns(both, both.cols() / 2, both.cols() / 2) : linear(x, module + "up_proj");
-    for (std::size_t i = 0; i < inner.values().size(); ++i)
-      inner.values()[i] *= gemma_ ? gelu_tanh(gate.values()[i]) : silu(gate.values()[i]);
-    return linear(inner, module + "down_proj");
+    MatrixD up = fused ? columns(both, both.cols() / 2, both.cols() / 2) : linear(x, module + "up_proj");
+    return gated(gate, std::move(up), module + "down_proj");
+  }
+
+  MatrixD gated(const MatrixD& gate, MatrixD up, const std::string& down) {
+    for (std::size_t i = 0; i < up.values().size(); ++i)
+      up.values()[i] *= gemma_ ? gelu_tanh(gate.values()[i]) : silu(gate.values()[i]);
+    return linear(up, down);
+  }
+
+  MatrixD ffn(const MatrixD& x, const FfnNames& names) {
+    return gated(linear(x, names.gate), linear(x, names.up), names.down);
+  }
+
+  /// Experts of a sparse layer: softmax of the router's logits, the experts of the largest few, and the sum of their
+  /// outputs, weighted by the softmax (Shazeer et al. 2017, arXiv 1701.06538; Mixtral, arXiv 2401.04088).
+  MatrixD mixture(const MatrixD& x, std::size_t layer) {
+    const std::string module =
+        "model.layers." + std::to_string(layer) + (family_ == "mixtral" ? ".block_sparse_moe." : ".mlp.");
+    std::vector<FfnNames> experts;
+    for (std::size_t e = 0; e < experts_; ++e) experts.push_back(expert_names(module, e));
+    for (const FfnNames& names : experts)  // those that no token chooses are of use, too
+      for (const std::string& name : {names.gate, names.up, names.down}) tensor(name + ".weight");
+    const MatrixD scores = linear(x, module + "gate");
+    if (scores.cols() != experts_) throw std::runtime_error(module + "gate has another number of experts");
+    MatrixD out(x.shape());
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (const Share& share : shares_of(scores.row(t), t)) {
+        const MatrixD made = ffn(row_of(x, t), experts[share.expert]);
+        for (std::size_t i = 0; i < x.cols(); ++i) out(t, i) += share.weight * made(0, i);
+      }
+    if (family_ == "qwen2_moe") add_shared_expert(x, module, out);
+    return out;
+  }
+
+  FfnNames expert_names(const std::string& module, std::size_t expert) const {
+    const std::size_t other = mistake_ == Mistake::experts_swapped && expert < 2 ? 1 - expert : expert;
+    const std::string one = module + "experts." + std::to_string(other) + ".";
+    const bool mixtral = family_ == "mixtral";
+    FfnNames names = {one + (mixtral ? "w1" : "gate_proj"), one + (mixtral ? "w3" : "up_proj"),
+                      one + (mixtral ? "w2" : "down_proj")};
+    if (mistake_ == Mistake::gate_up_swapped) std::swap(names.gate, names.up);
+    return names;
+  }
+
+  std::size_t experts_per_token() const {
+    const std::size_t stated = config_.at("num_experts_per_tok");
+    if (mistake_ == Mistake::one_expert_more) return stated + 1;
+    return mistake_ == Mistake::one_expert_fewer ? stated - 1 : stated;
+  }
+
+  /// Weights of a token's experts sum to 1: in Mixtral always, in others where config.json says so.
+  bool renormalises() const {
+    const bool says = family_ == "mixtral" || config_.value("norm_topk_prob", false);
+    return says != (mistake_ == Mistake::other_normalisation);
+  }
+
+  /// The experts of token t, those of the largest scores first.  scores: logits of the router.
+  std::vector<Share> shares_of(std::span<const double> scores, std::size_t t) {
+    std::vector<std::size_t> order(scores.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_sort(order, std::ranges::greater(), [&](std::size_t e) { return scores[e]; });
+    const std::size_t chosen = experts_per_token();
+    if (chosen < 1 || chosen > scores.size()) throw std::runtime_error("experts per token");
+    double all = 0, kept = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const double part = std::exp(scores[order[i]]);  // far from where double overflows
+      all += part;
+      if (i < chosen) kept += part;
+    }
+    std::vector<Share> shares;
+    for (std::size_t i = 0; i < chosen; ++i) {
+      const std::size_t expert = mistake_ == Mistake::router_reversed ? scores.size() - 1 - order[i] : order[i];
+      shares.push_back({expert, std::exp(scores[order[i]]) / (renormalises() ? kept : all)});
+      ++routing_.tokens[expert];
+    }
+    if (chosen < order.size())
+      routing_.margins[t] = std::min(routing_.margins[t], scores[order[chosen - 1]] - scores[order[chosen]]);
+    return shares;
+  }
+
+  static MatrixD row_of(const MatrixD& x, std::size_t t) {
+    MatrixD row(1, x.cols());
+    for (std::size_t i = 0; i < x.cols(); ++i) row(0, i) = x(t, i);
+    return row;
+  }
+
+  /// Qwen2-MoE: what all tokens go through, times a sigmoid of one product with the token.
+  void add_shared_expert(const MatrixD& x, const std::string& module, MatrixD& out) {
+    const std::string one = module + "shared_expert.";
+    const MatrixD gate = linear(x, module + "shared_expert_gate");
+    const MatrixD made = ffn(x, {one + "gate_proj", one + "up_proj", one + "down_proj"});
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t i = 0; i < x.cols(); ++i) out(t, i) += share_of_shared(gate(t, 0)) * made(t, i);
+  }
+
+  double share_of_shared(double gate) const {
+    if (mistake_ == Mistake::no_shared_expert) return 0;
+    if (mistake_ == Mistake::no_shared_gate) return 1;
+    return mistake_ == Mistake::no_sigmoid ? gate : 1 / (1 + std::exp(-gate));
   }
 
   void run_layer(std::size_t layer, MatrixD& x) {
@@ -356,21 +484,29 @@ class Reference {
       add(norm(made, module + "post_feedforward_layernorm"), x);
     } else {
       add(attention(norm(x, module + "input_layernorm"), layer), x);
-      add(mlp(norm(x, module + "post_attention_layernorm"), layer), x);
+      const MatrixD normed = norm(x, module + "post_attention_layernorm");
+      add(experts_ > 0 ? mixture(normed, layer) : mlp(normed, layer), x);
     }
   }
 
   Json config_;
+  Mistake mistake_;
   std::map<std::string, Tensor> tensors_;
   std::string family_;
   bool gemma_ = false;
   std::size_t heads_ = 0, kv_heads_ = 0, head_dim_ = 0, tokens_ = 0;
+  std::size_t experts_ = 0;  // 0: layers have one FFN
+  ReferenceRouting routing_;
 };
 
 }  // namespace
 
-MatrixD reference_logits(const fs::path& folder, std::span<const std::int32_t> ids) {
-  return Reference(folder).logits(ids);
+MatrixD reference_logits(const fs::path& folder, std::span<const std::int32_t> ids, Mistake mistake) {
+  return Reference(folder, mistake).logits(ids);
+}
+
+ReferenceRouting reference_routing(const fs::path& folder, std::span<const std::int32_t> ids) {
+  return Reference(folder).routing(ids);
 }
 
 }  // namespace adze::testing

@@ -2,23 +2,51 @@
 // definition as plainly as possible, one loop per sum. It reads config.json and the safetensors file by itself and
 // shares no code with lib/model or lib/checkpoint, so that an error of one is not an error of both.
 //
-// Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2, Gemma 3 (text) and OLMo 2; RoPE plain, linear, llama3 and yarn. Slow:
-// for small models. Reads one model.safetensors in F32 or BF16 and the config keys of Transformers 4.
+// Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2, Gemma 3 (text), Phi-3, OLMo 2, and with experts Mixtral, Qwen2-MoE,
+// Qwen3-MoE and OLMoE; RoPE plain, linear, llama3, yarn and longrope. Slow: for small models. Reads one
+// model.safetensors in F32 or BF16 and the config keys of Transformers 4.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <vector>
 
 #include "base/matrix.h"
 
 namespace adze::testing {
 
+/// What is easily got wrong of a mixture of experts; the reference does it on request, so that a test can show that its
+/// comparison would see it.
+enum class Mistake : std::uint8_t {
+  none,
+  other_normalisation,  ///< weights of a token's experts are divided by their sum where they are not, or the reverse
+  one_expert_more,      ///< per token
+  one_expert_fewer,
+  experts_swapped,  ///< the first two
+  router_reversed,  ///< its first row is taken for that of the last expert, and so on
+  gate_up_swapped,  ///< of each expert
+  no_sigmoid,       ///< the shared expert is multiplied by what goes into the sigmoid
+  no_shared_gate,   ///< the shared expert is multiplied by nothing
+  no_shared_expert,
+};
+
 /// Logits after every token: [ids.size() x vocab]. Throws for an unknown model_type or RoPE, a missing tensor, and a
-/// tensor in the file that the pass has not used.
-MatrixD reference_logits(const std::filesystem::path& folder, std::span<const std::int32_t> ids);
+/// tensor in the file that the pass has no use for.
+MatrixD reference_logits(const std::filesystem::path& folder, std::span<const std::int32_t> ids,
+                         Mistake mistake = Mistake::none);
+
+/// What routers make of a text.
+struct ReferenceRouting {
+  /// [ids.size()] By how much the router's logit of the last expert that is chosen is above that of the first one that
+  /// is not, in the block where that is least; infinite where there is no choice.
+  std::vector<double> margins;
+  std::vector<std::size_t> tokens;  ///< [experts] that went there, of all blocks; empty without experts
+};
+ReferenceRouting reference_routing(const std::filesystem::path& folder, std::span<const std::int32_t> ids);
 
 /// Logarithm of the softmax of every row.
 template <typename T>

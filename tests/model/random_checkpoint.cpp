@@ -1,5 +1,6 @@
 #include "model/random_checkpoint.h"
 
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <stdexcept>
@@ -152,6 +153,80 @@ Json olmo2() {
   return config;
 }
 
+/// As published: no head_dim, and the width of an expert under the key that is that of the FFN elsewhere.
+Json mixtral() {
+  Json config = with(common("MixtralForCausalLM", "mixtral"), {{"hidden_act", "silu"},
+                                                               {"num_experts_per_tok", 2},
+                                                               {"num_local_experts", 8},
+                                                               {"output_router_logits", false},
+                                                               {"rms_norm_eps", 1e-5},
+                                                               {"rope_theta", 1000000.0},
+                                                               {"router_aux_loss_coef", 0.02},
+                                                               {"sliding_window", nullptr},
+                                                               {"tie_word_embeddings", false}});
+  config.erase("head_dim");
+  return config;
+}
+
+/// Its intermediate_size would be that of blocks without experts, which there are none of.
+Json qwen3_moe() {
+  return with(common("Qwen3MoeForCausalLM", "qwen3_moe", 3, 32), {{"attention_bias", false},
+                                                                  {"decoder_sparse_step", 1},
+                                                                  {"hidden_act", "silu"},
+                                                                  {"max_window_layers", 3},
+                                                                  {"mlp_only_layers", Json::array()},
+                                                                  {"moe_intermediate_size", 32},
+                                                                  {"norm_topk_prob", true},
+                                                                  {"num_experts", 8},
+                                                                  {"num_experts_per_tok", 2},
+                                                                  {"output_router_logits", false},
+                                                                  {"rope_scaling", nullptr},
+                                                                  {"rope_theta", 1000000.0},
+                                                                  {"router_aux_loss_coef", 0.001},
+                                                                  {"sliding_window", nullptr},
+                                                                  {"tie_word_embeddings", false},
+                                                                  {"use_sliding_window", false}});
+}
+
+/// As published: as many heads of keys as of queries, which llama.cpp takes for granted.
+Json olmoe() {
+  Json config = with(common("OlmoeForCausalLM", "olmoe"), {{"attention_bias", false},
+                                                           {"clip_qkv", nullptr},
+                                                           {"hidden_act", "silu"},
+                                                           {"intermediate_size", 32},
+                                                           {"norm_topk_prob", false},
+                                                           {"num_experts", 6},
+                                                           {"num_experts_per_tok", 3},
+                                                           {"num_key_value_heads", 4},
+                                                           {"output_router_logits", false},
+                                                           {"pad_token_id", 1},
+                                                           {"rms_norm_eps", 1e-5},
+                                                           {"rope_scaling", nullptr},
+                                                           {"router_aux_loss_coef", 0.01},
+                                                           {"tie_word_embeddings", false}});
+  config.erase("head_dim");
+  return config;
+}
+
+/// No word of norm_topk_prob, which is false then; a shared expert wider than the others.
+Json qwen2_moe() {
+  Json config = with(common("Qwen2MoeForCausalLM", "qwen2_moe"), {{"decoder_sparse_step", 1},
+                                                                  {"hidden_act", "silu"},
+                                                                  {"max_window_layers", 0},
+                                                                  {"moe_intermediate_size", 32},
+                                                                  {"num_experts", 6},
+                                                                  {"num_experts_per_tok", 2},
+                                                                  {"output_router_logits", false},
+                                                                  {"rope_theta", 1000000.0},
+                                                                  {"router_aux_loss_coef", 0.001},
+                                                                  {"shared_expert_intermediate_size", 96},
+                                                                  {"sliding_window", 16},
+                                                                  {"tie_word_embeddings", false},
+                                                                  {"use_sliding_window", false}});
+  config.erase("head_dim");
+  return config;
+}
+
 // Of head_dim 16 the first pair keeps its frequency, some lie between, the others are divided.
 const Json kLlama3Rope = {{"factor", 8.0},
                           {"high_freq_factor", 4.0},
@@ -224,8 +299,14 @@ struct Sizes {
         layers(config.at("num_hidden_layers")),
         heads(config.at("num_attention_heads")),
         kv_heads(config.at("num_key_value_heads")),
-        head_dim(config.value("head_dim", hidden / heads)) {}
+        head_dim(config.value("head_dim", hidden / heads)),
+        experts(config.value("num_local_experts", config.value("num_experts", std::size_t{0}))),
+        expert_ffn(config.value("moe_intermediate_size", ffn)),
+        shared_ffn(config.value("shared_expert_intermediate_size", std::size_t{0})),
+        renormalised(config.value("norm_topk_prob", config.contains("num_local_experts"))) {}
   std::size_t hidden, ffn, layers, heads, kv_heads, head_dim;
+  std::size_t experts, expert_ffn, shared_ffn;  // 0: there are none
+  bool renormalised;                            // weights of a token's experts sum to 1
 };
 
 void add_attention(RandomTensors& tensors, const std::string& block, const std::string& family, const Sizes& sizes) {
@@ -242,19 +323,48 @@ void add_attention(RandomTensors& tensors, const std::string& block, const std::
   tensors.matrix(block + "self_attn.k_proj.weight", kv, sizes.hidden, kScoreGain);
   tensors.matrix(block + "self_attn.v_proj.weight", kv, sizes.hidden, kOutputGain);
   tensors.matrix(block + "self_attn.o_proj.weight", sizes.hidden, q, kOutputGain);
-  if (family == "qwen2") {
+  if (family == "qwen2" || family == "qwen2_moe") {
     tensors.bias(block + "self_attn.q_proj.bias", q);
     tensors.bias(block + "self_attn.k_proj.bias", kv);
     tensors.bias(block + "self_attn.v_proj.bias", kv);
   }
-  if (family == "qwen3" || family == "gemma3_text") {
+  if (family == "qwen3" || family == "qwen3_moe" || family == "gemma3_text") {
     tensors.norm(block + "self_attn.q_norm.weight", sizes.head_dim, kScoreGain);
     tensors.norm(block + "self_attn.k_norm.weight", sizes.head_dim, kScoreGain);
   }
-  if (family == "olmo2") {
+  if (family == "olmo2" || family == "olmoe") {
     tensors.norm(block + "self_attn.q_norm.weight", q, kScoreGain);
     tensors.norm(block + "self_attn.k_norm.weight", kv, kScoreGain);
   }
+}
+
+/// gate, up and down by their names.  down_gain: that of an expert whose output is divided among several is larger.
+void add_ffn(RandomTensors& tensors, const std::array<std::string, 3>& names, std::size_t hidden, std::size_t width,
+             double down_gain) {
+  tensors.matrix(names[0] + ".weight", width, hidden, 1.5);
+  tensors.matrix(names[1] + ".weight", width, hidden, 1);
+  tensors.matrix(names[2] + ".weight", hidden, width, down_gain);
+}
+
+/// Logits of routers have a standard deviation of 1.5: the first of a token's experts counts about twice as much as the
+/// second, and all of them are chosen by some tokens.
+void add_experts(RandomTensors& tensors, const std::string& block, const std::string& family, const Sizes& sizes) {
+  constexpr double kRouterGain = 1.5;
+  const bool mixtral = family == "mixtral";
+  const std::string mlp = block + (mixtral ? "block_sparse_moe." : "mlp.");
+  tensors.matrix(mlp + "gate.weight", sizes.experts, sizes.hidden, kRouterGain);
+  const double down_gain = sizes.renormalised ? 2 : 4;  // otherwise they sum to about a half
+  for (std::size_t e = 0; e < sizes.experts; ++e) {
+    const std::string expert = mlp + "experts." + std::to_string(e) + ".";
+    const std::array<std::string, 3> names = {expert + (mixtral ? "w1" : "gate_proj"),
+                                              expert + (mixtral ? "w3" : "up_proj"),
+                                              expert + (mixtral ? "w2" : "down_proj")};
+    add_ffn(tensors, names, sizes.hidden, sizes.expert_ffn, down_gain);
+  }
+  if (sizes.shared_ffn == 0) return;
+  tensors.matrix(mlp + "shared_expert_gate.weight", 1, sizes.hidden, kRouterGain);
+  const std::string shared = mlp + "shared_expert.";
+  add_ffn(tensors, {shared + "gate_proj", shared + "up_proj", shared + "down_proj"}, sizes.hidden, sizes.shared_ffn, 2);
 }
 
 void add_block(RandomTensors& tensors, const std::string& block, const std::string& family, const Sizes& sizes) {
@@ -263,13 +373,15 @@ void add_block(RandomTensors& tensors, const std::string& block, const std::stri
   tensors.norm(block + "post_attention_layernorm.weight", sizes.hidden);
   if (family == "gemma2" || family == "gemma3_text")
     tensors.norm(block + "pre_feedforward_layernorm.weight", sizes.hidden);
-  if (family == "phi3") {
+  if (sizes.experts > 0) {
+    add_experts(tensors, block, family, sizes);
+  } else if (family == "phi3") {
     tensors.matrix(block + "mlp.gate_up_proj.weight", 2 * sizes.ffn, sizes.hidden, 1.25);
+    tensors.matrix(block + "mlp.down_proj.weight", sizes.hidden, sizes.ffn, 1.5);
   } else {
-    tensors.matrix(block + "mlp.gate_proj.weight", sizes.ffn, sizes.hidden, 1.5);
-    tensors.matrix(block + "mlp.up_proj.weight", sizes.ffn, sizes.hidden, 1);
+    add_ffn(tensors, {block + "mlp.gate_proj", block + "mlp.up_proj", block + "mlp.down_proj"}, sizes.hidden, sizes.ffn,
+            1.5);
   }
-  tensors.matrix(block + "mlp.down_proj.weight", sizes.hidden, sizes.ffn, 1.5);
   if (family == "gemma2" || family == "gemma3_text" || family == "olmo2")
     tensors.norm(block + "post_feedforward_layernorm.weight", sizes.hidden);
 }
@@ -315,7 +427,17 @@ std::vector<FamilyCase> family_cases() {
           {"gemma3_layer_types", gemma3_layer_types()},
           {"phi3", phi3({{"sliding_window", nullptr}})},
           {"phi3_longrope", phi3({{"rope_scaling", kLongRope}})},
-          {"olmo2", olmo2()}};
+          {"olmo2", olmo2()},
+          {"mixtral", mixtral()},
+          {"qwen3_moe", qwen3_moe()},
+          {"olmoe", olmoe()},
+          {"qwen2_moe", qwen2_moe()}};
+}
+
+std::vector<FamilyCase> mixture_cases() {
+  std::vector<FamilyCase> cases = family_cases();
+  std::erase_if(cases, [](const FamilyCase& family) { return !family.config.contains("num_experts_per_tok"); });
+  return cases;
 }
 
 FamilyCase family_case(std::string_view name) {

@@ -3,7 +3,8 @@
 //
 // Their predictions depend on everything: attention is not uniform, blocks change the states about as much as the
 // embedding, biases and norms are far from what does nothing, and the distributions are peaked (below 3 nats of the 8.3
-// that 4096 tokens have), so that a wrong setting shows in likely tokens.
+// that 4096 tokens have), so that a wrong setting shows in likely tokens. Where there are experts, each of them is
+// chosen by some tokens, and those of a token differ in weight.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +26,8 @@ struct FamilyCase {
 inline void PrintTo(const FamilyCase& family, std::ostream* out) { *out << family.name; }
 
 std::vector<FamilyCase> family_cases();
+/// Those of them that are mixtures of experts.
+std::vector<FamilyCase> mixture_cases();
 /// Throws out_of_range for a name that there is not.
 FamilyCase family_case(std::string_view name);
 

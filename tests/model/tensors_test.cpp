@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -72,22 +73,29 @@ TEST(Tensors, OfATiedModelHaveNoHead) {
 }
 
 TEST(Tensors, EveryLinearIsInExactlyOneStage) {
-  std::set<std::string_view> seen;
+  const Architecture a = small_architecture();
+  const std::vector<LinearInfo> all = block_linears(a);
+  ASSERT_EQ(all.size(), 7u);
+  EXPECT_TRUE(std::ranges::is_sorted(all, {}, &LinearInfo::slot));
+  std::set<std::string> seen;
   std::size_t next = 0;
-  for (const Stage stage : kStages)
-    for (const LinearInfo& info : linears_of(stage)) {
+  for (const Stage stage : stages_of(a))
+    for (const LinearInfo& info : linears_of(a, stage)) {
       EXPECT_EQ(info.stage, stage);
-      EXPECT_EQ(static_cast<std::size_t>(info.slot), next++) << "stages follow the order of computation";
+      EXPECT_EQ(stage_of(info.slot), stage);
+      ASSERT_LT(next, all.size());
+      EXPECT_EQ(info.slot, all[next++].slot) << "stages follow the order of computation";
       EXPECT_TRUE(seen.insert(info.module).second);
-      EXPECT_EQ(&info, &info_of(info.slot));
+      EXPECT_EQ(info_of(a, info.slot).slot, info.slot);
+      EXPECT_EQ(info_of(a, info.slot).module, info.module);
     }
-  EXPECT_EQ(seen.size(), kLinearCount);
-  EXPECT_EQ(linears_of(Stage::qkv).size(), 3u);
-  EXPECT_EQ(linears_of(Stage::gate_up).size(), 2u);
-  EXPECT_EQ(module_name(3, LinearSlot::down), "layers.3.mlp.down_proj");
+  EXPECT_EQ(seen.size(), all.size());
+  EXPECT_EQ(linears_of(a, Stage::qkv).size(), 3u);
+  EXPECT_EQ(linears_of(a, Stage::gate_up).size(), 2u);
+  EXPECT_EQ(module_name(a, 3, LinearSlot::down), "layers.3.mlp.down_proj");
   EXPECT_EQ(name_of(Stage::gate_up), "gate_up");
   EXPECT_EQ(name_of(TensorRole::head), "head");
-  EXPECT_EQ(shape_of(small_architecture(), LinearSlot::o), (Shape{24, 32}));
+  EXPECT_EQ(shape_of(a, LinearSlot::o), (Shape{24, 32}));
 }
 
 TEST(ValidateTensors, AcceptsACompleteModelAndKnownLeftovers) {

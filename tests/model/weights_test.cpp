@@ -33,14 +33,14 @@ TEST(CheckpointWeights, GiveEveryTensorAsStored) {
   const auto source = std::make_shared<MemorySource>(random_source(a, DType::bf16));
   const CheckpointWeights model(a, source);
   const BlockWeights block = model.block(1);
-  for (const LinearInfo& info : block_linears()) {
-    const std::string name = "model." + module_name(1, info.slot);
+  for (const LinearInfo& info : block_linears(a)) {
+    const std::string name = "model." + module_name(1, info);
     const Linear& layer = block[info.slot];
     EXPECT_EQ(layer.weight->format(), "bf16");
-    EXPECT_EQ(layer.weight->shape(), shape_of(a, info.slot));
+    EXPECT_EQ(layer.weight->shape(), info.shape);
     const MatrixF decoded = layer.weight->decode();
     EXPECT_TRUE(std::ranges::equal(decoded.values(), source->values(name + ".weight"))) << name;
-    EXPECT_EQ(layer.bias, info.has_bias(a) ? source->values(name + ".bias") : std::vector<float>()) << name;
+    EXPECT_EQ(layer.bias, info.has_bias ? source->values(name + ".bias") : std::vector<float>()) << name;
   }
   EXPECT_EQ(block[NormSlot::before_attention], source->values("model.layers.1.input_layernorm.weight"));
   EXPECT_EQ(block[NormSlot::before_ffn], source->values("model.layers.1.post_attention_layernorm.weight"));

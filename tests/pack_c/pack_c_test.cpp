@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -399,9 +400,14 @@ const fs::path& demo_pack() {
 const FormattedModel& mixed_demo() {
   static const FormattedModel model(*demo().model, [](const TensorSpec& spec) -> std::string {
     if (spec.role == TensorRole::embedding) return "gguf/q8_0";
-    static const std::vector<std::string> formats{
-        "gguf/q6_k", "int8 g64 sym", "f16", "gguf/q5_k", "int6 g32 asym", "gguf/iq4_xs", "int4 channel sym bf16"};
-    return formats[static_cast<std::size_t>(*spec.slot)];
+    static const std::map<LinearSlot, std::string> formats{{LinearSlot::q, "gguf/q6_k"},
+                                                           {LinearSlot::k, "int8 g64 sym"},
+                                                           {LinearSlot::v, "f16"},
+                                                           {LinearSlot::o, "gguf/q5_k"},
+                                                           {LinearSlot::gate, "int6 g32 asym"},
+                                                           {LinearSlot::up, "gguf/iq4_xs"},
+                                                           {LinearSlot::down, "int4 channel sym bf16"}};
+    return formats.at(*spec.slot);
   });
   return model;
 }

@@ -40,7 +40,7 @@ struct Applied {
 
 void expect_same_model(const CompressedStore& actual, const CompressedStore& expected) {
   for (std::size_t b = 0; b < expected.architecture().layers; ++b)
-    for (const LinearInfo& info : block_linears())
+    for (const LinearInfo& info : block_linears(expected.architecture()))
       expect_same_payload(*actual.block(b)[info.slot].weight, *expected.block(b)[info.slot].weight);
   expect_same_payload(*actual.embedding(), *expected.embedding());
   expect_same_payload(*actual.head(), *expected.head());

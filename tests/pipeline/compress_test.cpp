@@ -33,7 +33,8 @@ std::vector<TensorPtr> solve_stage(const Prepared& prepared, const InputStatisti
   Problem problem;
   std::vector<MatrixF> weights;
   const BlockWeights original = prepared.model.weights->block(block);
-  for (const LinearInfo& info : linears_of(stage)) weights.push_back(original[info.slot].weight->decode());
+  for (const LinearInfo& info : linears_of(prepared.model.architecture(), stage))
+    weights.push_back(original[info.slot].weight->decode());
   problem.weights.assign(weights.begin(), weights.end());
   problem.hessian = statistics.second_moment;
   problem.grid = prepared.run.plan.schemes.at(0).grid;
@@ -82,7 +83,7 @@ bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs
   BlockPass pass(forward, states);
   BlockPass reference(forward, reference_states);
   bool same = true;
-  for (const Stage stage : kStages) {
+  for (const Stage stage : stages_of(original.architecture())) {
     ReferencedStatistics measured;
     if (drifts) {
       measured = pass.measure_against(reference, original.block(1), stage, seen);
@@ -94,7 +95,7 @@ bool block_one_is(const CompressedStore& store, const Prepared& prepared, Inputs
     const std::vector<TensorPtr> solved =
         solve_stage(prepared, measured.inputs, drifts ? &measured : nullptr, joins, 1, stage);
     for (std::size_t i = 0; i < solved.size(); ++i) {
-      const LinearSlot slot = linears_of(stage)[i].slot;
+      const LinearSlot slot = linears_of(original.architecture(), stage)[i].slot;
       same = same && std::ranges::equal(stored[slot].weight->payload(), solved[i]->payload());
       if (inputs.sees_itself) seen[slot].weight = solved[i];
     }
@@ -221,7 +222,7 @@ TEST(Store, ConvertsBetweenDtypesExactlyWhereTheyHoldTheValues) {
       site.model(), site / "out");
   const CompressedStore store(site / "out/store");
   const OpenedModel original = open_model(site.model());
-  for (const LinearInfo& info : block_linears()) {
+  for (const LinearInfo& info : block_linears(original.architecture())) {
     const MatrixF before = original.weights->block(0)[info.slot].weight->decode();
     EXPECT_EQ(store.block(0)[info.slot].weight->format(), "f32");
     EXPECT_EQ(store.block(0)[info.slot].weight->decode(), before);
@@ -254,7 +255,7 @@ TEST(Store, KeepsWhatNoRuleMatchesBitForBit) {
   const OpenedModel original = open_model(site.model());
   expect_same_payload(*store.embedding(), *original.weights->embedding());
   EXPECT_EQ(store.final_norm(), original.weights->final_norm());
-  for (const LinearInfo& info : block_linears())
+  for (const LinearInfo& info : block_linears(original.architecture()))
     expect_same_payload(*store.block(1)[info.slot].weight, *original.weights->block(1)[info.slot].weight);
 }
 

@@ -100,10 +100,10 @@ TEST(LowRankOnATrainedModel, EveryLayerReachesTheTailOfItsSpectrum) {
   std::size_t compared = 0;
   for (std::size_t block = 0; block < model.architecture().layers; ++block) {
     const BlockWeights weights = model.weights->block(block);
-    for (const Stage stage : kStages) {
+    for (const Stage stage : stages_of(model.architecture())) {
       const MatrixD h = statistics.block_input(block, stage).second_moment;
       const MatrixD root = moment_root(h);
-      for (const LinearInfo& info : linears_of(stage)) {
+      for (const LinearInfo& info : linears_of(model.architecture(), stage)) {
         const MatrixD w = to_double(weights[info.slot].weight->decode());
         const std::size_t rank = std::min(w.rows(), w.cols()) / 3;
         const OutputSpectrum spectrum = output_spectrum(w, h, root, rank);
@@ -113,7 +113,7 @@ TEST(LowRankOnATrainedModel, EveryLayerReachesTheTailOfItsSpectrum) {
         const double expected = tail(spectrum.energy, rank);
         if (expected < 1e-6 * loss_of(w, h)) continue;
         ++compared;
-        EXPECT_NEAR(loss_of(difference, h), expected, 1e-8 * expected) << module_name(block, info.slot);
+        EXPECT_NEAR(loss_of(difference, h), expected, 1e-8 * expected) << module_name(block, info);
       }
     }
   }
@@ -155,9 +155,9 @@ TEST(FactorRun, IsWhatThePlanSaidInStoreAndFile) {
     const OpenedModel file = open_model(out / "model.gguf");
     for (std::size_t block = 0; block < 2; ++block) {
       const BlockWeights stored = store.block(block), written = file.weights->block(block);
-      for (std::size_t slot = 0; slot < kLinearCount; ++slot) {
-        const TensorPtr& tensor = stored.linears[slot].weight;
-        EXPECT_EQ(written.linears[slot].weight->decode(), densified(tensor)->decode()) << slot;
+      for (const LinearInfo& info : block_linears(store.architecture())) {
+        const TensorPtr& tensor = stored[info.slot].weight;
+        EXPECT_EQ(written[info.slot].weight->decode(), densified(tensor)->decode()) << info.module;
       }
     }
   }

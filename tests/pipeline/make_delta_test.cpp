@@ -14,6 +14,8 @@
 namespace adze::testing {
 namespace {
 
+constexpr std::size_t kLinears = 7;  // of a block
+
 /// Adds a small change of low rank and some noise to matrices whose name has `part` in it, and moves norms.
 MemorySource tuned_source(const MemorySource& base, std::string_view part, bool norms) {
   MemorySource tuned = base;
@@ -87,9 +89,9 @@ double worst_difference(const ModelWeights& model, const MemorySource& tuned, co
     const BlockWeights is = model.block(b), should = meant.block(b), was = before.block(b);
     EXPECT_EQ(is[NormSlot::before_attention], should[NormSlot::before_attention]);
     EXPECT_EQ(is[NormSlot::before_ffn], should[NormSlot::before_ffn]);
-    for (std::size_t l = 0; l < kLinearCount; ++l) {
-      const MatrixF a = is.linears[l].weight->decode(), c = should.linears[l].weight->decode(),
-                    w = was.linears[l].weight->decode();
+    for (const LinearInfo& info : block_linears(model.architecture())) {
+      const MatrixF a = is[info.slot].weight->decode(), c = should[info.slot].weight->decode(),
+                    w = was[info.slot].weight->decode();
       double change = 0, difference = 0;
       for (std::size_t i = 0; i < a.values().size(); ++i) {
         change = std::max(change, std::fabs(double{c.values()[i]} - w.values()[i]));
@@ -121,7 +123,7 @@ TEST(MakeDelta, OfFullRankGivesTheFineTunedModelAgain) {
     EXPECT_LT(record.report.relative_loss, 1e-5) << record.module;
     EXPECT_LT(record.relative_loss, record.report.relative_loss) << "a delta has less energy than its weights";
   }
-  EXPECT_EQ(deltas, 2 * kLinearCount);
+  EXPECT_EQ(deltas, 2 * kLinears);
 }
 
 TEST(MakeDelta, OfTheBaseItselfIsNextToNothing) {
@@ -158,7 +160,7 @@ TEST(MakeDelta, EveryMethodSaysItsLossAndSize) {
   const auto mean = [&](const DeltaMethod& method) {
     double sum = 0;
     for (const DeltaRecord& record : pair.make(method, pair.base(), pair.delta())) sum += record.report.relative_loss;
-    return sum / (2 * kLinearCount);
+    return sum / (2 * kLinears);
   };
   const double by_row = mean(*signs());
   EXPECT_GT(by_row, 0.1);

@@ -72,7 +72,7 @@ TEST(OpenModel, AllKindsHoldTheSameWeights) {
   expect_same_payload(*store.weights->embedding(), *checkpoint.weights->embedding());
   const OpenedModel compressed = open_model(f.out);
   const OpenedModel gguf = open_model(f.gguf);
-  for (const LinearInfo& info : block_linears())
+  for (const LinearInfo& info : block_linears(checkpoint.architecture()))
     EXPECT_EQ(gguf.weights->block(1)[info.slot].weight->decode(),
               compressed.weights->block(1)[info.slot].weight->decode())
         << info.module;

@@ -111,11 +111,11 @@ TEST(SparseRun, MasksSurviveStoreExportAndReimport) {
     for (std::size_t b = 0; b < 2; ++b) {
       const BlockWeights stored = store.block(b);
       const BlockWeights again = exported.weights->block(b);
-      for (const LinearInfo& info : block_linears()) {
+      for (const LinearInfo& info : block_linears(store.architecture())) {
         const auto tensor = std::dynamic_pointer_cast<const SparseTensor>(stored[info.slot].weight);
         ASSERT_NE(tensor, nullptr) << info.module;
         EXPECT_EQ(tensor->format(), which.format);
-        EXPECT_EQ(tensor->bytes(), prepared.module(module_name(b, info.slot)).bytes);
+        EXPECT_EQ(tensor->bytes(), prepared.module(module_name(b, info)).bytes);
         EXPECT_EQ(pattern_problem(tensor->mask(), *prepared.run.plan.schemes[0].pattern), std::nullopt);
         const MatrixF values = tensor->decode();
         EXPECT_EQ(again[info.slot].weight->decode(), values) << info.module;

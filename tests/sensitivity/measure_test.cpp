@@ -41,7 +41,7 @@ class Place {
     const MatrixF w = weights(slot);
     MatrixF changed = random_matrix(w.shape(), name, size);
     for (std::size_t i = 0; i < w.values().size(); ++i) changed.values()[i] += w.values()[i];
-    const MatrixD h = identity(info_of(slot).stage);
+    const MatrixD h = identity(stage_of(slot));
     const double loss = proxy_loss(w, changed, h);
     return {std::make_shared<DenseTensor>(make_dense(changed, DType::f32)), loss, loss / output_energy(w, h)};
   }
@@ -58,7 +58,7 @@ class Place {
 
  private:
   MatrixD identity(Stage stage) const {
-    const std::size_t inputs = block_[linears_of(stage)[0].slot].weight->shape().cols;
+    const std::size_t inputs = block_[linears_of(model_.architecture(), stage).front().slot].weight->shape().cols;
     MatrixD h(inputs, inputs);
     for (std::size_t i = 0; i < inputs; ++i) h(i, i) = 1;
     return h;
@@ -96,13 +96,13 @@ TEST(Measures, NoisePredictsTheDivergenceOfLessNoiseAndOfOther) {
   for (const LinearSlot slot : {LinearSlot::v, LinearSlot::gate, LinearSlot::down}) {
     const double coefficient = coefficients("kl", place.view(), slot).front();
     const MatrixF w = place.weights(slot);
-    const MatrixD h = place.view().moment(info_of(slot).stage);
+    const MatrixD h = place.view().moment(stage_of(slot));
     const double less = place.kl(slot, with_noise(w, h, 0.0025, gaussian_noise(w.shape(), "layers.0.q")));
-    EXPECT_NEAR(less / (0.0025 * coefficient), 1, 0.15) << static_cast<int>(slot);
+    EXPECT_NEAR(less / (0.0025 * coefficient), 1, 0.15) << static_cast<int>(slot.kind);
     const MeasuredOption other = place.noisy(slot, 0.02, "another draw");
     const double ratio = coefficient * other.relative_loss / place.kl(slot, other.tensor);
-    EXPECT_GT(ratio, 0.3) << static_cast<int>(slot);
-    EXPECT_LT(ratio, 3) << static_cast<int>(slot);
+    EXPECT_GT(ratio, 0.3) << static_cast<int>(slot.kind);
+    EXPECT_LT(ratio, 3) << static_cast<int>(slot.kind);
   }
 }
 
@@ -135,7 +135,7 @@ TEST(Measures, TheCurvatureIsThatOfTheLikelihood) {
                                    place.nll(slot, std::make_shared<DenseTensor>(make_dense(back, DType::f32))));
     const std::vector<double> found = losses("taylor", place.view(), slot, {itself, once});
     EXPECT_NEAR(found[0], 0, 1e-9);
-    EXPECT_NEAR(found[1], std::max(0.0, expected), 1e-6) << static_cast<int>(slot);
+    EXPECT_NEAR(found[1], std::max(0.0, expected), 1e-6) << static_cast<int>(slot.kind);
     if (found[1] > 1e-5) ++curved;
   }
   EXPECT_GT(curved, 0U);
@@ -211,10 +211,10 @@ TEST(Measures, TheIndexOfSparseWeightsIsTheGoldenOne) {
 
 TEST(Measures, TheShareOfLargeWeightsIsCounted) {
   Place place;
-  for (Linear& linear : place.block().linears) {  // of ten weights one is far above a deviation
+  for (const LinearInfo& info : block_linears(small_architecture())) {  // of ten weights one is far above a deviation
     MatrixF weights(1, 10);
     weights(0, 7) = 1;
-    linear.weight = std::make_shared<DenseTensor>(make_dense(weights, DType::f32));
+    place.block()[info.slot].weight = std::make_shared<DenseTensor>(make_dense(weights, DType::f32));
   }
   EXPECT_NEAR(coefficients("zd", place.view(), LinearSlot::q).front(), 0.9, 1e-12);
 }

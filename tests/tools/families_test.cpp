@@ -35,6 +35,25 @@ TEST(Describe, ShowsATreeSettingsAndWhatMayBeDone) {
   EXPECT_GT(json["parameters"], 4096 * 64);
 }
 
+TEST(Describe, ShowsExpertsAndTheirRouter) {
+  const TempFolder folder;
+  const auto shown = [&](const char* family) {
+    const fs::path model = write_random_checkpoint(folder / family, family_case(family).config, kSeed);
+    const ProgramResult result = import({model.string(), "--describe"});
+    expect_exit(result, 0);
+    return result.out;
+  };
+  const std::string mixtral = shown("mixtral");
+  for (const char* const words : {"MixtralForCausalLM (llama in GGUF)", "block_sparse_moe.gate", "8 x 64",
+                                  "experts 0 ... 7", "block_sparse_moe.experts.0.w1", "96 x 64", "can export gguf"})
+    EXPECT_THAT(mixtral, ::testing::HasSubstr(words));
+  const std::string qwen2 = shown("qwen2_moe");
+  for (const char* const words :
+       {"Qwen2MoeForCausalLM (qwen2moe in GGUF)", "mlp.gate", "6 x 64", "experts 0 ... 5",
+        "mlp.shared_expert.down_proj", "64 x 96", "mlp.shared_expert_gate", "mlp.experts.0.up_proj"})
+    EXPECT_THAT(qwen2, ::testing::HasSubstr(words));
+}
+
 TEST(Describe, OrAnOutputIsWanted) {
   expect_exit(import({demo_model().string()}), 64, {"-o FILE.h5 is required, or --describe"});
 }

@@ -22,7 +22,8 @@ void expect_two_of_four(const std::string& out) {
   const CompressedStore store(fs::path(out) / "store");
   for (std::size_t block = 0; block < store.architecture().layers; ++block) {
     const BlockWeights weights = store.block(block);
-    for (const Linear& linear : weights.linears) EXPECT_EQ(dense_groups(linear.weight->decode()), 0U) << block;
+    weights.for_each_linear(
+        [&](const Linear& linear) { EXPECT_EQ(dense_groups(linear.weight->decode()), 0U) << block; });
   }
   EXPECT_GT(dense_groups(store.embedding()->decode()), 0U);
 }

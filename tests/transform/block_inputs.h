@@ -1,6 +1,7 @@
 // Inputs of a block as a calibration would measure them, made up at random; and transforms from a line of options.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "base/error.h"
@@ -13,14 +14,14 @@ namespace adze::testing {
 struct BlockInputsOf {
   static constexpr std::size_t kTokens = 300;
   BlockInputs inputs;
-  std::array<MatrixF, kStages.size()> x;
+  std::map<Stage, MatrixF> x;
 
   BlockInputsOf(const Architecture& architecture, const BlockWeights& block, const std::string& key) {
-    for (const Stage stage : kStages) {
-      const std::size_t width = stage == Stage::down ? block[LinearSlot::down].weight->shape().cols
-                                                     : shape_of(architecture, linears_of(stage).front().slot).cols;
-      MatrixF& values = x[static_cast<std::size_t>(stage)];
-      values = random_matrix({kTokens, width}, key + std::string(name_of(stage)));
+    for (const Stage stage : stages_of(architecture)) {
+      const std::size_t width =
+          stage == Stage::down ? block[LinearSlot::down].weight->shape().cols : width_of(architecture, stage);
+      MatrixF& values = x[stage];
+      values = random_matrix({kTokens, width}, key + name_of(stage));
       for (std::size_t t = 0; t < kTokens; ++t)  // neighbours are correlated
         for (std::size_t c = 1; c < width; ++c) values(t, c) += 0.7f * values(t, c - 1);
       measure(stage);
@@ -28,16 +29,16 @@ struct BlockInputsOf {
   }
 
   void spread_column(Stage stage, std::size_t col, float factor) {
-    MatrixF& values = x[static_cast<std::size_t>(stage)];
+    MatrixF& values = x.at(stage);
     for (std::size_t t = 0; t < kTokens; ++t) values(t, col) *= factor;
     measure(stage);
   }
 
   void measure(Stage stage) {
-    const MatrixF& values = x[static_cast<std::size_t>(stage)];
+    const MatrixF& values = x.at(stage);
     InputStatistics statistics(values.cols());
     statistics.add(values, kTokens);
-    inputs.stages[static_cast<std::size_t>(stage)] = std::move(statistics);
+    inputs.stages[stage] = std::move(statistics);
   }
 };
 

@@ -85,10 +85,10 @@ TEST(FewerBlocks, CollapsesByTheGoldenValues) {
       constexpr std::array kValues{1.0f, 1.5f, 0.7f, 2.0f};
       BlockWeights block;
       block[NormSlot::before_attention] = {static_cast<float>(index)};
-      for (Linear& linear : block.linears) {
+      for (const LinearInfo& info : block_linears(architecture_)) {
         MatrixF matrix(1, 1);
         matrix(0, 0) = kValues[index];
-        linear = {std::make_shared<DenseTensor>(make_dense(matrix, DType::f32)), {kValues[index]}};
+        block[info.slot] = {std::make_shared<DenseTensor>(make_dense(matrix, DType::f32)), {kValues[index]}};
       }
       return block;
     }

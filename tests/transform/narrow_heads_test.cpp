@@ -56,7 +56,7 @@ TEST(NarrowHeads, KeepTheRowsOfThePairsThatCarryMostOfTheScores) {
   ASSERT_EQ(after.rope.divisors.size(), 6U);
   // By definition, over the tokens that were made up.
   const auto outputs = [&](LinearSlot slot) {
-    const MatrixF& x = made.x[static_cast<std::size_t>(Stage::qkv)];
+    const MatrixF& x = made.x.at(Stage::qkv);
     Dense rows(index(x.rows()), index(x.cols()) + 1);
     rows.leftCols(index(x.cols())) = eigen(x);
     rows.rightCols(1).setOnes();
@@ -121,7 +121,7 @@ TEST(NarrowHeads, LoseTheTailOfTheSpectrumInValuesAndOutput) {
   a.kv_heads = a.heads;
   const BlockWeights block = shared_model(a)->block(0);
   BlockInputsOf made(a, block, "values");
-  MatrixD& h = made.inputs.stages[static_cast<std::size_t>(Stage::o)].second_moment;
+  MatrixD& h = made.inputs.stages.at(Stage::o).second_moment;
   for (std::size_t r = 0; r < h.rows(); ++r)
     for (std::size_t c = 0; c < h.cols(); ++c)
       if (r / a.head_dim != c / a.head_dim) h(r, c) = 0;

@@ -41,10 +41,10 @@ std::vector<std::vector<std::byte>> bytes_of_model(const ModelWeights& model) {
     const BlockWeights block = model.block(b);
     add(block[NormSlot::before_attention]);
     add(block[NormSlot::before_ffn]);
-    for (const Linear& linear : block.linears) {
+    block.for_each_linear([&](const Linear& linear) {
       bytes.push_back(payload_of(linear.weight));
       add(linear.bias);
-    }
+    });
   }
   return bytes;
 }
@@ -64,7 +64,7 @@ TEST(Rotation, MovesGainsOutOfTheNormsWithTheResidualOnly) {
 std::string changed_linears(const ModelWeights& before, const ModelWeights& after) {
   std::string changed;
   const BlockWeights a = before.block(0), b = after.block(0);
-  for (const LinearInfo& info : block_linears())
+  for (const LinearInfo& info : block_linears(before.architecture()))
     if (largest_difference(a[info.slot].weight->decode(), b[info.slot].weight->decode()) > 0.05)
       changed += fmt::format(" {}", info.module.substr(info.module.find('.') + 1));
   return changed;
@@ -173,7 +173,8 @@ TEST(Rotation, FreesEachOriginalMatrixThatWasGivenAway) {
   const auto model = shared_model(small_architecture());
   BlockWeights block = model->block(0);
   std::vector<std::weak_ptr<const CompressedTensor>> originals;
-  for (const Linear& linear : block.linears) originals.emplace_back(linear.weight);
+  block.for_each_linear([&](const Linear& linear) { originals.emplace_back(linear.weight); });
+  ASSERT_EQ(originals.size(), 7U);
   const BlockWeights rotated = Rotation(model->architecture(), kBoth).block(std::move(block), 0);
   for (const auto& original : originals) EXPECT_TRUE(original.expired());
 }

@@ -65,7 +65,7 @@ TEST(ScaleInputs, LeavesTheLogitsAsTheyAre) {
     const auto model = shared_model(architecture);
     const MatrixF before = logits_of(*model, kIds);
     const double largest = largest_difference(before, MatrixF(before.shape()));
-    for (const Stage stage : kStages) {
+    for (const Stage stage : stages_of(architecture)) {
       const double difference = largest_difference(logits_of(Scaled(model, stage, false), kIds), before);
       EXPECT_LT(difference / largest, 1e-5) << name_of(stage);
       EXPECT_GT(difference, 0.0) << name_of(stage);
@@ -75,9 +75,9 @@ TEST(ScaleInputs, LeavesTheLogitsAsTheyAre) {
 
 TEST(ScaleInputs, BackIsTheIdentity) {
   const auto model = shared_model(biased_architecture());
-  for (const Stage stage : kStages) {
+  for (const Stage stage : stages_of(model->architecture())) {
     const BlockWeights before = model->block(1), after = Scaled(model, stage, true).block(1);
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(model->architecture())) {
       const MatrixF a = before[info.slot].weight->decode(), b = after[info.slot].weight->decode();
       for (std::size_t i = 0; i < a.values().size(); ++i)
         EXPECT_NEAR(a.values()[i], b.values()[i], 4e-7 * std::fabs(a.values()[i])) << name_of(stage);
@@ -91,7 +91,7 @@ TEST(ScaleInputs, TouchesTheStageAndWhatFeedsIt) {
   const auto changed = [&](Stage stage) {
     const BlockWeights after = Scaled(model, stage, false).block(0);
     std::string text;
-    for (const LinearInfo& info : block_linears()) {
+    for (const LinearInfo& info : block_linears(model->architecture())) {
       if (largest_difference(before[info.slot].weight->decode(), after[info.slot].weight->decode()) > 1e-3)
         text += fmt::format(" {}", info.module.substr(info.module.find('.') + 1));
       if (before[info.slot].bias != after[info.slot].bias) text += "+bias";
@@ -115,10 +115,10 @@ TEST(AwqScales, ArePowersOfTheSizesWithOneInTheMiddle) {
 }
 
 /// Sum over the linears of a stage of the loss of rounding, un-scaled by `scales` of its columns.
-double rounding_loss(const BlockWeights& block, Stage stage, const MatrixD& h, std::span<const float> scales,
-                     const std::shared_ptr<const Grid>& grid) {
+double rounding_loss(const Architecture& architecture, const BlockWeights& block, Stage stage, const MatrixD& h,
+                     std::span<const float> scales, const std::shared_ptr<const Grid>& grid) {
   double loss = 0;
-  for (const LinearInfo& info : linears_of(stage)) {
+  for (const LinearInfo& info : linears_of(architecture, stage)) {
     const MatrixF weights = block[info.slot].weight->decode();
     std::vector<float> importance(h.cols());
     for (std::size_t c = 0; c < h.cols(); ++c)
@@ -140,20 +140,20 @@ TEST(Awq, NeverLosesMoreThanRoundingToNearestAndLessWithOutlyingInputs) {
   const auto model = shared_model(a);
   const BlockWeights before = model->block(0);
   const auto grid = grid_from_name("int3 g4 sym");
-  for (const Stage stage : kStages) {
+  for (const Stage stage : stages_of(a)) {
     BlockInputsOf made(a, before, "awq");
     const std::size_t n = made.inputs[stage].inputs();
     made.spread_column(stage, 2, 30.0f);
-    made.inputs.grids.fill(grid);
+    for (const LinearInfo& info : block_linears(a)) made.inputs.grids[info.slot] = grid;
     const auto awq = make_transform("awq", fmt::format("inputs: [{}]", name_of(stage)), a);
     const BlockWeights after = awq->block(before, 0, &made.inputs);
     std::vector<float> scales(n, 1.0f);
     const MatrixD& h = made.inputs[stage].second_moment;
-    const double plain = rounding_loss(before, stage, h, scales, grid);
-    const LinearSlot slot = linears_of(stage).front().slot;
+    const double plain = rounding_loss(a, before, stage, h, scales, grid);
+    const LinearSlot slot = linears_of(a, stage).front().slot;
     const MatrixF was = before[slot].weight->decode(), is = after[slot].weight->decode();
     for (std::size_t c = 0; c < n; ++c) scales[c] = is(0, c) / was(0, c);
-    const double scaled = rounding_loss(after, stage, h, scales, grid);
+    const double scaled = rounding_loss(a, after, stage, h, scales, grid);
     EXPECT_LT(scaled, plain) << name_of(stage);
     EXPECT_GT(scales[2], scales[3]) << name_of(stage);
   }
@@ -164,16 +164,16 @@ TEST(Awq, LeavesAloneWhatIsNotRounded) {
   const BlockWeights before = shared_model(a)->block(0);
   const BlockInputsOf made(a, before, "floats");
   const BlockWeights after = make_transform("awq", "", a)->block(before, 0, &made.inputs);
-  for (const LinearInfo& info : block_linears()) EXPECT_EQ(before[info.slot].weight, after[info.slot].weight);
+  for (const LinearInfo& info : block_linears(a)) EXPECT_EQ(before[info.slot].weight, after[info.slot].weight);
 }
 
 TEST(SmoothQuant, SplitsTheRangeBetweenInputsAndWeights) {
   const Architecture a = small_architecture();
   const BlockWeights before = shared_model(a)->block(0);
   const BlockInputsOf made(a, before, "smooth");
-  const auto column_maximum = [](const BlockWeights& block, Stage stage, std::size_t c) {
+  const auto column_maximum = [&](const BlockWeights& block, Stage stage, std::size_t c) {
     float most = 0;
-    for (const LinearInfo& info : linears_of(stage)) {
+    for (const LinearInfo& info : linears_of(a, stage)) {
       const MatrixF weights = block[info.slot].weight->decode();
       for (std::size_t r = 0; r < weights.rows(); ++r) most = std::max(most, std::fabs(weights(r, c)));
     }

@@ -96,18 +96,25 @@ void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent
                   Progress& progress) {
   TensorWalk walk(model);
   progress.start("writing", plan.tensors.size());
-  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    const PlannedTensor& planned = plan.tensors[i];
-    with_context(fmt::format("tensor '{}'", planned.spec.hf_name), [&] {
-      write_tensor(writer.next(), planned, content.storages[i], walk.at(planned.spec), plan.architecture.info());
-    });
-    progress.update(i + 1);
+  std::size_t written = 0;
+  for (const std::vector<std::size_t>& members : content.members) {
+    GgufWriter& part = writer.next();
+    for (const std::size_t i : members) {
+      const PlannedTensor& planned = plan.tensors[i];
+      with_context(fmt::format("tensor '{}'", planned.spec.hf_name), [&] {
+        write_tensor(part, planned, content.storages[i], walk.at(planned.spec), plan.architecture.info());
+      });
+      progress.update(++written);
+    }
   }
   if (!content.rope_divisors.empty())
     writer.next().write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
-  for (std::size_t i = 0; i < plan.tensors.size(); ++i)
-    if (const auto& scale = content.storages[i].scale)
-      writer.next().write(gguf_scale_name(plan.tensors[i].spec), std::as_bytes(std::span(&*scale, 1)));
+  for (const std::vector<std::size_t>& members : content.members)
+    if (content.storages[members.front()].scale) {
+      std::vector<float> scales;
+      for (const std::size_t i : members) scales.push_back(*content.storages[i].scale);
+      writer.next().write(gguf_scale_name(plan.tensors[members.front()].spec), std::as_bytes(std::span(scales)));
+    }
   writer.commit();
 }
 
@@ -160,6 +167,8 @@ class GgufExporter final : public Exporter {
                           storage.type->name, storage.type->bits_per_weight());
     return text.empty() ? std::nullopt : std::optional(std::move(text));
   }
+
+  bool stacks_experts() const override { return true; }
 
   std::uint64_t predict_bytes(const ExportPlan& plan) const override {
     return predict_gguf_bytes(split_gguf(gguf_content(plan), plan.split_max_bytes));

@@ -51,12 +51,31 @@ void require_planned_tensors(const ExportPlan& plan) {
   }
 }
 
+/// Tensor i of the plan joins the first expert's.
+void add_expert(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
+  const PlannedTensor &planned = plan.tensors[i], &first = plan.tensors[content.members[tensor].front()];
+  if (content.storages[i].type->id != content.tensors[tensor].type)
+    fail(ErrorKind::bad_data, "{} is {} and {} is {}; GGUF has the experts of a block in one tensor of one type",
+         first.spec.module, first.format, planned.spec.module, planned.format);
+  content.members[tensor].push_back(i);
+}
+
 void add_tensors(const ExportPlan& plan, GgufContent& content) {
-  for (const PlannedTensor& planned : plan.tensors) {
+  std::map<std::string, std::size_t> stacks;
+  for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
+    const PlannedTensor& planned = plan.tensors[i];
     GgufStorage& storage = content.storages.emplace_back(gguf_storage(planned));
     if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
-    const std::vector<std::uint64_t> dims(planned.spec.shape.rbegin(), planned.spec.shape.rend());
+    const auto [at, is_first] = stacks.insert({planned.spec.gguf_name, content.tensors.size()});
+    if (!is_first) {
+      add_expert(plan, i, at->second, content);
+      continue;
+    }
+    std::vector<std::uint64_t> dims(planned.spec.shape.rbegin(), planned.spec.shape.rend());
+    if (planned.spec.slot && planned.spec.slot->is_expert()) dims.push_back(plan.architecture.experts);
+    if (planned.spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
     content.tensors.push_back({planned.spec.gguf_name, storage.type->id, dims});
+    content.members.push_back({i});
   }
 }
 
@@ -69,9 +88,10 @@ void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
 }
 
 void add_scales(const ExportPlan& plan, GgufContent& content) {
-  for (std::size_t i = 0; i < plan.tensors.size(); ++i)
-    if (content.storages[i].scale)
-      content.tensors.push_back({gguf_scale_name(plan.tensors[i].spec), find_gguf_type("F32")->id, {1}});
+  for (const std::vector<std::size_t>& members : content.members)
+    if (content.storages[members.front()].scale)
+      content.tensors.push_back(
+          {gguf_scale_name(plan.tensors[members.front()].spec), find_gguf_type("F32")->id, {members.size()}});
 }
 
 /// The type that covers most bytes.
@@ -133,6 +153,7 @@ class MetadataBuilder {
     put_count("embedding_length", a_.hidden);
     put_count("block_count", a_.layers);
     put_count("feed_forward_length", a_.ffn);
+    if (a_.is_mixture()) add_experts();
     put_count("attention.head_count", a_.heads);
     put_count("attention.head_count_kv", a_.kv_heads);
     put_count("attention.key_length", a_.head_dim);
@@ -183,6 +204,13 @@ class MetadataBuilder {
     put(fmt::format("{}.{}", name_, suffix), static_cast<float>(number));
   }
 
+  void add_experts() {
+    put_count("expert_count", a_.experts);
+    put_count("expert_used_count", a_.experts_per_token);
+    put_count("expert_feed_forward_length", a_.expert_ffn);
+    if (a_.shared_ffn > 0) put_count("expert_shared_feed_forward_length", a_.shared_ffn);
+  }
+
   /// llama3 and longrope: the runtime takes the divisors from their tensor; for llama3, keys of ours say which rule
   /// made them.
   void add_rope() {
@@ -229,6 +257,11 @@ std::optional<std::string> gguf_refuses(const Architecture& a) {
   if (family.gguf_head == GgufHead::never && !a.tied)
     return no("has no head of its own, but the embedding table; leave the head tied");
   if (family.gguf_head == GgufHead::always && a.tied) return no("has a head of its own; this model has none");
+  if (family.square_output_in_gguf && a.q_width() != a.hidden) return no("has heads as wide as the states together");
+  if (family.equal_heads_in_gguf && a.kv_heads != a.heads) return no("has as many heads of keys as of queries");
+  if (a.is_mixture() && a.renormalised != family.mixture.renormalised_in_gguf)
+    return no(a.renormalised ? "takes the weights of experts as they are scored"
+                             : "divides the weights of experts by their sum");
   if (a.activation != family.activation) return no("has another activation");
   if (!is_llama && (a.o_bias || a.mlp_bias || a.qkv_bias != family.qkv_bias)) return no("has no such biases");
   if (family.window.in_gguf && a.sliding_window == 0 && !family.window.theta_key.empty())

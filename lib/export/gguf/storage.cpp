@@ -154,6 +154,8 @@ void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t r
 GgufStorage gguf_storage(const PlannedTensor& tensor) {
   if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr, {}};
   // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
+  if (tensor.spec.role == TensorRole::router && dtype_from_name(tensor.format))
+    return {find_gguf_type("F32"), "", nullptr, {}, true};
   GgufStorage storage = matrix_storage(dense_format(tensor.format), tensor.spec.shape.back());
   if (storage.scale && tensor.spec.role != TensorRole::linear)
     storage = {nullptr, "GGUF has NVFP4 in linears of blocks alone; give it store: f16", nullptr, {}};
@@ -176,6 +178,14 @@ void encode_gguf_rows(const GgufStorage& storage, const CompressedTensor& matrix
   const auto* const integers = dynamic_cast<const QuantizedTensor*>(&matrix);
   if ((storage.repack || storage.scale) && integers == nullptr)
     fail(ErrorKind::internal, "a tensor of format {} has no codes", matrix.format());
+  if (storage.widens) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      std::vector<float> row(matrix.shape().cols);
+      matrix.decode_rows(rows[i], 1, row);
+      std::ranges::copy(std::as_bytes(std::span(row)), out.subspan(i * row_bytes).begin());
+    }
+    return;
+  }
   const std::optional<MinifloatMatrix> minifloats =
       storage.scale ? std::optional(unpack_minifloats(*integers)) : std::nullopt;
   parallel_for(rows.size(), [&](std::size_t i) {

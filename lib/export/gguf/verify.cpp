@@ -67,7 +67,7 @@ Architecture as_stored(Architecture a) {
   a.attention_cap = static_cast<float>(a.attention_cap);
   a.final_cap = static_cast<float>(a.final_cap);
   if (a.sliding_rope) a.sliding_rope = as_stored(*a.sliding_rope);
-  a.family = family_of_gguf(a.info().gguf_name)->hf_class;
+  a.family = family_of_gguf(a.info().gguf_name, a.is_mixture())->hf_class;
   a.tied_stated = false;
   a.bos_id.reset();
   a.eos_ids.clear();

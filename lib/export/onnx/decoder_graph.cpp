@@ -191,10 +191,11 @@ class Builder {
   }
 
   std::string linear(std::size_t block, LinearSlot slot, const std::string& x) {
-    const std::string module = module_name(block, slot);
+    const LinearInfo info = info_of(a_, slot);
+    const std::string module = module_name(block, info);
     const std::string name = "/model/" + module;
     const std::string y = add_product(out_, operators_, name, tensor(module), index_.at(module), x);
-    if (!info_of(slot).has_bias(a_)) return y;
+    if (!info.has_bias) return y;
     return graph().add("Add", name + "/Add", {y, vector(module + ".bias")});
   }
 

@@ -274,10 +274,9 @@ BlockWeights OnnxWeights::block(std::size_t index) const {
                       norm_size(architecture_, info.slot));
       },
       [&](const LinearInfo& info) {
-        const Shape shape = adze::shape_of(architecture_, info.slot);
-        const std::string module = module_name(index, info.slot);
-        Linear linear{product("/model/" + module, shape), {}};
-        if (info.has_bias(architecture_)) linear.bias = floats("model." + module + ".bias", shape.rows);
+        const std::string module = module_name(index, info);
+        Linear linear{product("/model/" + module, info.shape), {}};
+        if (info.has_bias) linear.bias = floats("model." + module + ".bias", info.shape.rows);
         return linear;
       });
 }

@@ -188,9 +188,9 @@ BlockWeights PackWeights::block(std::size_t index) const {
       architecture(), index,
       [&](const NormInfo& info) { return vector(fmt::format("model.layers.{}.{}.weight", index, info.module)); },
       [&](const LinearInfo& info) {
-        const std::string base = "model." + module_name(index, info.slot);
+        const std::string base = "model." + module_name(index, info);
         Linear linear{matrix(base + ".weight"), {}};
-        if (info.has_bias(architecture())) linear.bias = vector(base + ".bias");
+        if (info.has_bias) linear.bias = vector(base + ".bias");
         return linear;
       });
 }

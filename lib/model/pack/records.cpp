@@ -27,8 +27,8 @@ struct RoleRow {
   pack::Role stored;
 };
 constexpr std::array kRoles{RoleRow{TensorRole::embedding, pack::EMBEDDING}, RoleRow{TensorRole::linear, pack::LINEAR},
-                            RoleRow{TensorRole::norm, pack::NORM}, RoleRow{TensorRole::bias, pack::BIAS},
-                            RoleRow{TensorRole::head, pack::HEAD}};
+                            RoleRow{TensorRole::norm, pack::NORM},           RoleRow{TensorRole::bias, pack::BIAS},
+                            RoleRow{TensorRole::head, pack::HEAD},           RoleRow{TensorRole::router, pack::ROUTER}};
 
 struct RopeRow {
   RopeKind kind;
@@ -108,6 +108,11 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_attention_cap(a.attention_cap);
   out.set_final_cap(a.final_cap);
   out.set_norm_offset(a.info().norm_offset);
+  out.set_experts(a.experts);
+  out.set_experts_per_token(a.experts_per_token);
+  out.set_expert_ffn(a.expert_ffn);
+  out.set_shared_ffn(a.shared_ffn);
+  out.set_renormalised(a.renormalised);
 }
 
 // From messages.
@@ -171,6 +176,11 @@ Architecture from_proto(const pack::Architecture& a) {
   architecture.score_scalar = a.score_scalar();
   architecture.attention_cap = a.attention_cap();
   architecture.final_cap = a.final_cap();
+  architecture.experts = a.experts();
+  architecture.experts_per_token = a.experts_per_token();
+  architecture.expert_ffn = a.expert_ffn();
+  architecture.shared_ffn = a.shared_ffn();
+  architecture.renormalised = a.renormalised();
   check_architecture(architecture, "the model record");
   if (a.norm_offset() != static_cast<double>(architecture.info().norm_offset))
     fail(ErrorKind::bad_data, "norms are offset by {}, those of {} by {}", a.norm_offset(), architecture.family,

@@ -174,10 +174,9 @@ BlockWeights PackedWeights::block(std::size_t index) const {
                       norm_size(architecture_, info.slot));
       },
       [&](const LinearInfo& info) {
-        const std::string base = "model." + module_name(index, info.slot);
-        const Shape shape = adze::shape_of(architecture_, info.slot);
-        Linear linear{matrix(base, shape), {}};
-        if (info.has_bias(architecture_)) linear.bias = vector(base + ".bias", shape.rows);
+        const std::string base = "model." + module_name(index, info);
+        Linear linear{matrix(base, info.shape), {}};
+        if (info.has_bias) linear.bias = vector(base + ".bias", info.shape.rows);
         return linear;
       });
 }

@@ -105,8 +105,9 @@ std::string relative_to(const fs::path& file, const fs::path& folder) {
 
 std::string calibration_text(const Recipe& recipe, const fs::path& folder) {
   const CalibrationSpec& spec = recipe.calibration;
-  return fmt::format("calibration:\n  set: {}\n  windows: {}\n  tokens: {}\n  seed: {}\n\n",
-                     relative_to(spec.set, folder), spec.windows, spec.tokens, spec.seed);
+  return fmt::format("calibration:\n  set: {}\n  windows: {}\n  tokens: {}\n  seed: {}\n{}\n",
+                     relative_to(spec.set, folder), spec.windows, spec.tokens, spec.seed,
+                     spec.experts == ExpertInputs::routed ? "" : fmt::format("  experts: {}\n", name_of(spec.experts)));
 }
 
 std::string evaluate_text(const Recipe& recipe, const fs::path& folder) {

@@ -29,8 +29,8 @@ TensorPtr AssembledModel::placed(const std::string& module, TensorPtr original) 
 
 BlockWeights AssembledModel::block(std::size_t index) const {
   BlockWeights block = original_.block(index);
-  for (const LinearInfo& info : block_linears())
-    block[info.slot].weight = placed(module_name(index, info.slot), block[info.slot].weight);
+  for (const LinearInfo& info : block_linears(architecture()))
+    block[info.slot].weight = placed(module_name(index, info), block[info.slot].weight);
   return block;
 }
 

@@ -89,7 +89,7 @@ class OptionMeasurer {
     Solved solved = modules_of(block);
     if (solved.modules.empty()) return;
     const BlockWeights original = model_.block(block);
-    for (const Stage stage : kStages) solve_options(block, stage, original, solved);
+    for (const Stage stage : stages_of(model_.architecture())) solve_options(block, stage, original, solved);
     const BlockView view{block, original,
                          [&](Stage stage) { return prepared_.statistics->block_input(block, stage).second_moment; },
                          nullptr};
@@ -99,24 +99,23 @@ class OptionMeasurer {
   void solve_options(std::size_t block, Stage stage, const BlockWeights& original, Solved& solved) {
     const auto is_wanted = [&](const LinearInfo& info) {
       return std::ranges::any_of(
-          solved.modules, [&](const ModuleChoice* module) { return module->module == module_name(block, info.slot); });
+          solved.modules, [&](const ModuleChoice* module) { return module->module == module_name(block, info); });
     };
-    if (std::ranges::none_of(linears_of(stage), is_wanted)) return;
+    if (std::ranges::none_of(linears_of(model_.architecture(), stage), is_wanted)) return;
     const InputStatistics inputs = prepared_.statistics->block_input(block, stage);
     for (std::size_t k = 0; k < prepared_.variants.size(); ++k) {
       BlockOutcome outcome{original, {}};
       solve_stage(prepared_.variants[k], block, stage, original, inputs, {inputs.second_moment, {}, {}}, outcome,
                   &store_);
       take(
-          k, outcome.tensors, [&](const std::string& name) { return outcome.weights[slot_of(block, name)].weight; },
-          solved);
+          k, outcome.tensors, [&](const std::string& name) { return outcome.weights[slot_of(name)].weight; }, solved);
     }
   }
 
-  static LinearSlot slot_of(std::size_t block, const std::string& name) {
-    for (const LinearInfo& info : block_linears())
-      if (module_name(block, info.slot) == name) return info.slot;
-    fail(ErrorKind::internal, "{} is no linear of block {}", name, block);
+  LinearSlot slot_of(const std::string& name) const {
+    const ModulePlan* const module = prepared_.variants.front().find(name);
+    if (module == nullptr || !module->spec.slot) fail(ErrorKind::internal, "{} is no linear of a block", name);
+    return *module->spec.slot;
   }
 
   void predict(BlockView view, Solved& solved) {
@@ -143,7 +142,7 @@ class OptionMeasurer {
       if (measure_->runs_model()) view.judge = &judge_.at(view.index);
       std::vector<MeasuredModule> asked;
       for (const std::size_t m : missing)
-        asked.push_back({solved.modules[m]->module, slot_of(view.index, solved.modules[m]->module), {}});
+        asked.push_back({solved.modules[m]->module, slot_of(solved.modules[m]->module), {}});
       const std::vector<double> found = measure_->coefficients(view, asked);
       for (std::size_t i = 0; i < missing.size(); ++i) {
         solved.modules[missing[i]]->coefficient = found[i];
@@ -162,7 +161,7 @@ class OptionMeasurer {
     std::vector<MeasuredModule> asked;
     std::vector<std::vector<ModuleOption*>> whose;
     for (std::size_t m = 0; m < solved.modules.size(); ++m) {
-      MeasuredModule module{solved.modules[m]->module, slot_of(view.index, solved.modules[m]->module), {}};
+      MeasuredModule module{solved.modules[m]->module, slot_of(solved.modules[m]->module), {}};
       std::vector<ModuleOption*> options;
       for (std::size_t o = 0; o < solved.tensors[m].size(); ++o) {
         ModuleOption& option = solved.modules[m]->options[o];

@@ -55,14 +55,32 @@ class FileSize {
 
   std::uint64_t bytes() const { return job_.exporter->predict_bytes(exported_); }
 
-  /// The format that was there.
-  std::string set(const std::string& module, std::string format) {
+  void set(const std::string& module, const std::string& format) {
     for (PlannedTensor& tensor : exported_.tensors)
-      if (tensor.spec.module == module && tensor.spec.shape.size() == 2) std::swap(tensor.format, format);
-    return format;
+      if (tensor.spec.is_matrix() && tensor.spec.module == module) tensor.format = format;
+  }
+
+  /// With the module in another format; and, where experts lie in one tensor, all of them.
+  std::uint64_t bytes_with(const TensorSpec& module, const std::string& format) {
+    std::vector<PlannedTensor> before = exported_.tensors;
+    for (PlannedTensor& tensor : exported_.tensors)
+      if (tensor.spec.is_matrix() && (tensor.spec.module == module.module || is_stacked_with(module, tensor.spec)))
+        tensor.format = format;
+    const std::uint64_t with = bytes();
+    exported_.tensors = std::move(before);
+    return with;
+  }
+
+  /// Modules whose formats change together.
+  std::uint64_t stacked(const TensorSpec& module) const {
+    return is_stacked_with(module, module) ? exported_.architecture.experts : 1;
   }
 
  private:
+  bool is_stacked_with(const TensorSpec& a, const TensorSpec& b) const {
+    return job_.exporter->stacks_experts() && a.slot && a.slot->is_expert() && a.gguf_name == b.gguf_name;
+  }
+
   const ExportJob& job_;
   ExportPlan exported_;
 };
@@ -85,15 +103,12 @@ void count_in_file(PreparedAllocation& prepared, const ExportJob& job) {
   prepared.fixed = first;
   for (ModuleChoice& module : prepared.modules) {
     if (!module.chooses) continue;
+    const TensorSpec& spec = prepared.variants.front().find(module.module)->spec;
     std::vector<std::uint64_t> sizes;
-    for (const ModuleOption& option : module.options) {
-      const std::string before = size.set(module.module, option.format);
-      sizes.push_back(size.bytes());
-      size.set(module.module, before);
-    }
-    const std::uint64_t least = std::ranges::min(sizes);
-    prepared.fixed -= first - least;
-    for (std::size_t o = 0; o < sizes.size(); ++o) module.options[o].cost = sizes[o] - least;
+    for (const ModuleOption& option : module.options) sizes.push_back(size.bytes_with(spec, option.format));
+    const std::uint64_t least = std::ranges::min(sizes), together = size.stacked(spec);
+    prepared.fixed -= (first - least) / together;
+    for (std::size_t o = 0; o < sizes.size(); ++o) module.options[o].cost = divide_up(sizes[o] - least, together);
   }
 }
 
@@ -171,7 +186,9 @@ void list_options(PreparedAllocation& prepared) {
   for (std::size_t k = 0; k < prepared.variants.size(); ++k)
     for (const ModulePlan& module : prepared.variants[k].modules) {
       const RuleSpec* const rule = rule_of(recipe, module);
-      if (rule == nullptr || rule->store || (!chooses(rule) && (k > 0 || !module.scheme))) continue;
+      if (rule == nullptr || rule->store || module.spec.role == TensorRole::router ||
+          (!chooses(rule) && (k > 0 || !module.scheme)))
+        continue;
       if (k == 0)
         prepared.modules.push_back({module.spec.module, module.spec.block, *module.rule, chooses(rule), 1, {}, 0});
       if (chooses(rule) && k >= rule->choose.size()) continue;
@@ -192,33 +209,43 @@ void leave_what_is_solved_elsewhere(PreparedAllocation& prepared) {
     }
 }
 
+Stage stage_of_module(const PreparedAllocation& prepared, const ModuleChoice& module) {
+  return *prepared.variants.front().find(module.module)->spec.stage();
+}
+
+/// True for experts where an export has those of a block in one tensor.
+bool is_stacked(const PreparedAllocation& prepared, const ModuleChoice& module) {
+  const CompressionPlan& plan = prepared.variants.front();
+  return module.block && stage_of_module(prepared, module).is_expert() &&
+         std::ranges::any_of(plan.exports, [](const ExportJob& job) { return job.exporter->stacks_experts(); });
+}
+
+/// What is tied to matrices by their input. Runtimes hold the experts of a block in one tensor, so all of them agree.
+std::string shared_input(Stage stage) {
+  return stage.is_expert() ? fmt::format("experts {}", name_of(Stage(stage.kind))) : name_of(stage);
+}
+
 /// Which modules choose together, as text; a module by itself where its rule ties nothing.
-std::string group_of(const RuleSpec& rule, const ModuleChoice& module) {
+std::string group_of(const PreparedAllocation& prepared, const RuleSpec& rule, const ModuleChoice& module) {
+  if (rule.tie == TieMode::none && is_stacked(prepared, module))
+    return fmt::format("rule {} {}", module.rule, prepared.variants.front().find(module.module)->spec.gguf_name);
   if (rule.tie == TieMode::none || (rule.tie != TieMode::all && !module.block)) return module.module;
   if (rule.tie == TieMode::all) return fmt::format("rule {}", module.rule);
   if (rule.tie == TieMode::block) return fmt::format("rule {} block {}", module.rule, *module.block);
-  for (const LinearInfo& info : block_linears())
-    if (module.module == module_name(*module.block, info.slot))
-      return fmt::format("rule {} block {} {}", module.rule, *module.block, name_of(info.stage));
-  return module.module;
+  return fmt::format("rule {} block {} {}", module.rule, *module.block,
+                     shared_input(stage_of_module(prepared, module)));
 }
 
 /// Throws bad_recipe where one of the matrices that read an input is outside of a rule that ties them.
 void check_tied_inputs(const PreparedAllocation& prepared, const ModuleChoice& module) {
   const Recipe& recipe = *prepared.recipe;
-  for (const Stage stage : kStages) {
-    const auto& linears = linears_of(stage);
-    if (std::ranges::none_of(
-            linears, [&](const LinearInfo& info) { return module_name(*module.block, info.slot) == module.module; }))
-      continue;
-    for (const LinearInfo& info : linears) {
-      const ModulePlan& other = *prepared.variants.front().find(module_name(*module.block, info.slot));
-      if (other.rule != std::optional(module.rule))
-        fail(
-            ErrorKind::bad_recipe,
-            "{}: the rule '{}' ties matrices that read one input, but {} does not follow it, so it and {} cannot agree",
-            recipe.origin, recipe.rules[module.rule].modules, other.spec.module, module.module);
-    }
+  const CompressionPlan& plan = prepared.variants.front();
+  for (const LinearInfo& info : linears_of(plan.architecture, stage_of_module(prepared, module))) {
+    const ModulePlan& other = *plan.find(module_name(*module.block, info));
+    if (other.spec.role == TensorRole::linear && other.rule != std::optional(module.rule))
+      fail(ErrorKind::bad_recipe,
+           "{}: the rule '{}' ties matrices that read one input, but {} does not follow it, so it and {} cannot agree",
+           recipe.origin, recipe.rules[module.rule].modules, other.spec.module, module.module);
   }
 }
 
@@ -228,7 +255,7 @@ void make_units(PreparedAllocation& prepared) {
     const ModuleChoice& module = prepared.modules[m];
     const RuleSpec& rule = prepared.recipe->rules[module.rule];
     if (rule.tie == TieMode::input && module.block) check_tied_inputs(prepared, module);
-    const auto [at, is_new] = groups.insert({group_of(rule, module), prepared.units.size()});
+    const auto [at, is_new] = groups.insert({group_of(prepared, rule, module), prepared.units.size()});
     if (module.chooses && !module.block && !prepared.request.measure->knows_tables)
       fail(ErrorKind::bad_recipe,
            "{}: {} cannot choose by the measure {}, which is of matrices in blocks; give it a scheme, or take kl",

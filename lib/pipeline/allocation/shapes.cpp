@@ -19,7 +19,8 @@ constexpr std::size_t kMostOptional = 4;
 /// Statistics in `folder`, whole: made there unless an earlier run has left them.
 StatisticsFolder statistics_in(const fs::path& folder, const PreparedAllocation& prepared, const TokenWindows& windows,
                                Progress& progress) {
-  const StatisticsInfo wanted = describe_statistics(prepared.weights->architecture(), prepared.model->name, windows);
+  const StatisticsInfo wanted = describe_statistics(prepared.weights->architecture(), prepared.model->name, windows,
+                                                    prepared.recipe->calibration.experts);
   if (is_statistics_folder(folder)) {
     try {
       StatisticsFolder found(folder);
@@ -28,7 +29,8 @@ StatisticsFolder statistics_in(const fs::path& folder, const PreparedAllocation&
       if (error.kind() != ErrorKind::bad_data && error.kind() != ErrorKind::missing_input) throw;
     }
   }
-  calibrate(*prepared.weights, prepared.model->name, windows, {.out = folder}, progress);
+  calibrate(*prepared.weights, prepared.model->name, windows,
+            {.out = folder, .experts = prepared.recipe->calibration.experts}, progress);
   return StatisticsFolder(folder);
 }
 
