@@ -312,7 +312,7 @@ class Planner {
       problems_.report(
           spec.where,
           "{} is {} and {} is {}, but {} has the experts of a block in one tensor of one format; give them "
-          "one scheme (adze allocate does with tie: input)",
+          "one scheme, as adze allocate does",
           other.spec.module, other.format, module.spec.module, module.format, spec.format);
     }
   }
