@@ -137,7 +137,7 @@ void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts) {
          [&experts](const std::string& name) {
            experts = std::ranges::find(kExpertInputs, name, &Named<ExpertInputs>::name)->value;
          },
-         "what experts of a mixture are measured with: routed, the tokens that are sent there and others where they "
+         "what experts of a mixture are measured with: routed, the tokens that are sent there and others where these "
          "are "
          "few; all, every token")
       ->check(CLI::IsMember({"routed", "all"}))

@@ -2,8 +2,8 @@
 # Processor time of calibration and evaluation of mixtures, against how many experts there are and how many of them a token
 # goes to: bench/experts.sh [--bin DIR] [--svg FILE]
 # One-block synthetic Mixtrals of hidden size 256 and experts of 512, 128 windows of 512 tokens: enough that no expert has to
-# borrow tokens. First 2 of 4 to 32 experts, whose weights grow and whose work should not; then 1 to 8 of 16. Prints tables for docs/mixtures.md and draws FILE-calibrate.svg and
-# FILE-eval.svg (docs/pictures/experts).
+# borrow tokens. First 2 of 4 to 32 experts, whose weights grow and whose work should not; then 1 to 8 of 16. Prints tables for
+# docs/mixtures.md and draws FILE-calibrate.svg and FILE-eval.svg (docs/pictures/experts).
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

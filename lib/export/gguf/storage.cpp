@@ -153,9 +153,9 @@ void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t r
 
 GgufStorage gguf_storage(const PlannedTensor& tensor) {
   if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr, {}};
-  // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
   if (tensor.spec.role == TensorRole::router && dtype_from_name(tensor.format))
     return {find_gguf_type("F32"), "", nullptr, {}, true};
+  // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
   GgufStorage storage = matrix_storage(dense_format(tensor.format), tensor.spec.shape.back());
   if (storage.scale && tensor.spec.role != TensorRole::linear)
     storage = {nullptr, "GGUF has NVFP4 in linears of blocks alone; give it store: f16", nullptr, {}};
