@@ -253,14 +253,20 @@ std::vector<TensorPtr> solve_modules(const CompressionPlan& plan, const std::vec
   return originals;
 }
 
-/// Says of what was solved that its expert has seen few tokens.
+namespace {
+
+/// Says of what was solved that its expert has seen few tokens, beside what else there is to say.
 void note_borrowed(const InputStatistics& inputs, std::span<TensorRecord> records) {
-  for (TensorRecord& record : records)
-    if (record.report.fallback.empty())
-      record.report.fallback =
-          fmt::format("{} {} of the calibration's tokens, fewer than {} for each of its inputs; {} others stand in",
-                      kFewTokens, inputs.tokens - inputs.borrowed, kExpertTokensPerInput, inputs.borrowed);
+  const std::string note =
+      fmt::format("{} {} of the calibration's tokens, fewer than {} for each of its inputs; {} others stand in",
+                  kFewTokens, inputs.tokens - inputs.borrowed, kExpertTokensPerInput, inputs.borrowed);
+  for (TensorRecord& record : records) {
+    std::string& fallback = record.report.fallback;
+    fallback = fallback.empty() ? note : fmt::format("{}; {}", fallback, note);
+  }
 }
+
+}  // namespace
 
 bool solves_stage(const CompressionPlan& plan, std::size_t block, Stage stage) {
   return std::ranges::any_of(linears_of(plan.architecture, stage), [&](const LinearInfo& info) {
@@ -300,8 +306,11 @@ void solve_stage(const CompressionPlan& plan, std::size_t block, Stage stage, co
 void tell_remarks(const std::vector<TensorRecord>& tensors, Progress& progress) {
   std::size_t with_few_tokens = 0;
   for (const TensorRecord& record : tensors) {
-    if (record.report.fallback.starts_with(kFewTokens) && ++with_few_tokens > 1) continue;  // one stands for all
-    if (!record.report.fallback.empty()) progress.warn(fmt::format("{}: {}", record.module, record.report.fallback));
+    const bool has_few_tokens = record.report.fallback.starts_with(kFewTokens);
+    with_few_tokens += has_few_tokens;
+    const bool is_told = has_few_tokens && with_few_tokens > 1;  // one stands for all
+    if (!record.report.fallback.empty() && !is_told)
+      progress.warn(fmt::format("{}: {}", record.module, record.report.fallback));
     if (record.report.dead_inputs > 0)
       progress.note(fmt::format("{}: {} inputs are always zero on the calibration set", record.module,
                                 record.report.dead_inputs));
