@@ -399,6 +399,7 @@ static int read_architecture(reading* r, span in) {
     if (f.type == 0 && f.number >= 2 && f.number <= 9) *sizes[f.number - 2] = f.value;
     if (f.type == 0 && f.number >= 12 && f.number <= 15) *flags[f.number - 12] = f.value != 0;
     if (f.type == 0 && f.number == 16) model->sliding_window = f.value;
+    if (f.type == 0 && f.number == 33) model->position_rows = f.value;
     if (f.type == 0 && f.number == 17) {
       model->has_bos = 1;
       model->bos_id = (int32_t)(uint32_t)f.value;
@@ -461,7 +462,8 @@ static int read_model(reading* r, span in) {
   if (got < 0) return refuse(r, "malformed model");
   if (r->pack->piece_bytes < 4096 || r->pack->piece_bytes > (uint64_t)1 << 30)
     return refuse(r, "pieces of a size that is not allowed");
-  if (model->head_dim / 2 != r->pack->frequency_count) return refuse(r, "another number of frequencies than pairs");
+  const uint64_t pairs = model->position_rows > 0 ? 0 : model->head_dim / 2;
+  if (pairs != r->pack->frequency_count) return refuse(r, "another number of frequencies than pairs");
   model->rope_frequencies = r->pack->frequencies;
   model->eos_ids = r->pack->eos;
   model->provenance = r->pack->pairs;
@@ -525,7 +527,7 @@ static int read_tensor(reading* r, span in) {
   tensor->name = tensor->module = tensor->format = "";
   tensor->rows = 1;
   while ((got = next_field(&in, &f)) == 1) {
-    if (f.type == 0 && f.number == 3) tensor->role = f.value <= 6 ? (int)f.value : 0;
+    if (f.type == 0 && f.number == 3) tensor->role = f.value <= 7 ? (int)f.value : 0;
     if (f.type == 0 && f.number == 6) encoding = f.value;
     if (f.type != 2) continue;
     if (f.number == 1) tensor->name = keep_text(r, f.bytes);

@@ -45,7 +45,8 @@ typedef struct adze_pack_model {
   int tied, qkv_bias, o_bias, mlp_bias;
   int has_more;  // settings of pack.proto that are not in this struct and not at their defaults: do not compute
                  // then; nor for a family that you do not know, whose blocks may have more tensors
-  const double* rope_frequencies;  // [head_dim / 2], angle per position
+  uint64_t position_rows;  // of a table of learned positions, which has_more stands for, too; 0: there is a RoPE
+  const double* rope_frequencies;  // [head_dim / 2], angle per position; NULL where positions are learned
   int has_bos;
   int32_t bos_id;
   const int32_t* eos_ids;
@@ -68,7 +69,8 @@ typedef enum adze_pack_role {
   ADZE_PACK_NORM,
   ADZE_PACK_BIAS,
   ADZE_PACK_HEAD,
-  ADZE_PACK_ROUTER
+  ADZE_PACK_ROUTER,
+  ADZE_PACK_POSITIONS
 } adze_pack_role;
 
 typedef struct adze_pack_tensor {

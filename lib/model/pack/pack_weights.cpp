@@ -181,23 +181,41 @@ std::vector<float> PackWeights::vector(const std::string& name) const {
   return values;
 }
 
-TensorPtr PackWeights::embedding() const { return matrix("model.embed_tokens.weight"); }
+/// suffix: "weight" or "bias".
+std::string PackWeights::full_name(std::string_view module, std::string_view suffix) const {
+  return fmt::format("{}.{}", stored_name(architecture(), module), suffix);
+}
+
+TensorPtr PackWeights::embedding() const { return matrix(full_name(kEmbeddingModule, "weight")); }
+
+TensorPtr PackWeights::positions() const {
+  return architecture().learns_positions() ? matrix(full_name(kPositionsModule, "weight")) : nullptr;
+}
 
 BlockWeights PackWeights::block(std::size_t index) const {
   return assemble_block(
       architecture(), index,
-      [&](const NormInfo& info) { return vector(fmt::format("model.layers.{}.{}.weight", index, info.module)); },
+      [&](const NormInfo& info, std::string_view suffix) {
+        return vector(full_name(module_name(index, info), suffix));
+      },
       [&](const LinearInfo& info) {
-        const std::string base = "model." + module_name(index, info);
-        Linear linear{matrix(base + ".weight"), {}};
-        if (info.has_bias) linear.bias = vector(base + ".bias");
+        const std::string module = module_name(index, info);
+        Linear linear{matrix(full_name(module, "weight")), {}};
+        if (info.has_bias) linear.bias = vector(full_name(module, "bias"));
         return linear;
       });
 }
 
-std::vector<float> PackWeights::final_norm() const { return vector("model.norm.weight"); }
+std::vector<float> PackWeights::final_norm() const { return vector(full_name(kFinalNormModule, "weight")); }
 
-TensorPtr PackWeights::head() const { return architecture().tied ? embedding() : matrix("lm_head.weight"); }
+std::vector<float> PackWeights::final_norm_bias() const {
+  const bool has_bias = architecture().info().norm_kind == NormKind::layer;
+  return has_bias ? vector(full_name(kFinalNormModule, "bias")) : std::vector<float>();
+}
+
+TensorPtr PackWeights::head() const {
+  return architecture().tied ? embedding() : matrix(full_name(kHeadModule, "weight"));
+}
 
 PackSource::PackSource(std::shared_ptr<const PackWeights> weights) : weights_(std::move(weights)) {
   for (const PackTensor& tensor : weights_->pack().manifest().tensors) {

@@ -35,8 +35,10 @@ class PackWeights final : public ModelWeights {
   /// The loaders throw bad_data, naming the tensor, for bytes that are damaged, values that are not finite, and base
   /// tensors that are others; missing_input for a delta without a base.
   TensorPtr embedding() const override;
+  TensorPtr positions() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
 
   const PackFile& pack() const { return pack_; }
@@ -51,6 +53,7 @@ class PackWeights final : public ModelWeights {
   TensorPtr stored(const PackTensor& tensor) const;
 
  private:
+  std::string full_name(std::string_view module, std::string_view suffix) const;
   const PackTensor& require(const std::string& name) const;
   TensorPtr matrix(const std::string& name) const;
   std::vector<float> vector(const std::string& name) const;

@@ -28,7 +28,8 @@ struct RoleRow {
 };
 constexpr std::array kRoles{RoleRow{TensorRole::embedding, pack::EMBEDDING}, RoleRow{TensorRole::linear, pack::LINEAR},
                             RoleRow{TensorRole::norm, pack::NORM},           RoleRow{TensorRole::bias, pack::BIAS},
-                            RoleRow{TensorRole::head, pack::HEAD},           RoleRow{TensorRole::router, pack::ROUTER}};
+                            RoleRow{TensorRole::head, pack::HEAD},           RoleRow{TensorRole::router, pack::ROUTER},
+                            RoleRow{TensorRole::positions, pack::POSITIONS}};
 
 struct RopeRow {
   RopeKind kind;
@@ -43,7 +44,8 @@ struct ActivationRow {
   pack::Activation stored;
 };
 constexpr std::array kActivations{ActivationRow{Activation::silu, pack::SILU},
-                                  ActivationRow{Activation::gelu_tanh, pack::GELU_TANH}};
+                                  ActivationRow{Activation::gelu_tanh, pack::GELU_TANH},
+                                  ActivationRow{Activation::relu, pack::RELU}};
 
 struct EncodingRow {
   int number;
@@ -81,6 +83,16 @@ void to_proto(const RopeSpec& rope, std::size_t head_dim, pack::Rope& out) {
   out.set_beta_slow(rope.beta_slow);
 }
 
+/// What follows from the family, for readers that do not know it.
+void add_family(const Architecture& a, pack::Architecture& out) {
+  const FamilyInfo& family = a.info();
+  out.set_norm_offset(family.norm_offset);
+  out.set_norm_kind(family.norm_kind == NormKind::layer ? pack::LAYER : pack::RMS);
+  out.set_position_rows(a.position_rows());
+  out.set_position_offset(family.positions.offset);
+  out.set_no_gate(!family.is_gated());
+}
+
 void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_family(a.family);
   out.set_hidden(a.hidden);
@@ -92,7 +104,7 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_vocab(a.vocab);
   out.set_max_positions(a.max_positions);
   out.set_norm_eps(a.norm_eps);
-  to_proto(a.rope, a.head_dim, *out.mutable_rope());
+  if (!a.learns_positions()) to_proto(a.rope, a.head_dim, *out.mutable_rope());
   out.set_tied(a.tied);
   out.set_qkv_bias(a.qkv_bias);
   out.set_o_bias(a.o_bias);
@@ -107,12 +119,12 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_score_scalar(a.score_scalar);
   out.set_attention_cap(a.attention_cap);
   out.set_final_cap(a.final_cap);
-  out.set_norm_offset(a.info().norm_offset);
   out.set_experts(a.experts);
   out.set_experts_per_token(a.experts_per_token);
   out.set_expert_ffn(a.expert_ffn);
   out.set_shared_ffn(a.shared_ffn);
   out.set_renormalised(a.renormalised);
+  add_family(a, out);
 }
 
 // From messages.
@@ -149,6 +161,15 @@ Activation activation_of(const pack::Architecture& a) {
   return row->activation;
 }
 
+/// What a pack says of norms, positions and the FFN is that of its family.
+void check_family(const Architecture& architecture, const pack::Architecture& stored) {
+  pack::Architecture meant;
+  add_family(architecture, meant);
+  if (stored.norm_kind() != meant.norm_kind() || stored.position_rows() != meant.position_rows() ||
+      stored.position_offset() != meant.position_offset() || stored.no_gate() != meant.no_gate())
+    fail(ErrorKind::bad_data, "norms, positions or the gate are not those of {}", architecture.family);
+}
+
 Architecture from_proto(const pack::Architecture& a) {
   Architecture architecture;
   architecture.family = a.family();
@@ -161,7 +182,7 @@ Architecture from_proto(const pack::Architecture& a) {
   architecture.vocab = a.vocab();
   architecture.max_positions = a.max_positions();
   architecture.norm_eps = a.norm_eps();
-  architecture.rope = from_proto(a.rope());
+  if (!architecture.learns_positions()) architecture.rope = from_proto(a.rope());
   architecture.tied = a.tied();
   architecture.qkv_bias = a.qkv_bias();
   architecture.o_bias = a.o_bias();
@@ -185,7 +206,8 @@ Architecture from_proto(const pack::Architecture& a) {
   if (a.norm_offset() != static_cast<double>(architecture.info().norm_offset))
     fail(ErrorKind::bad_data, "norms are offset by {}, those of {} by {}", a.norm_offset(), architecture.family,
          architecture.info().norm_offset);
-  check_frequencies(architecture.rope, architecture.head_dim, a.rope());
+  check_family(architecture, a);
+  if (!architecture.learns_positions()) check_frequencies(architecture.rope, architecture.head_dim, a.rope());
   if (architecture.sliding_rope) check_frequencies(*architecture.sliding_rope, architecture.head_dim, a.sliding_rope());
   return architecture;
 }
