@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "model/gpt2_source.h"
 #include "model/rope_config.h"
 #include "model/tensors.h"
 
@@ -54,7 +55,7 @@ std::vector<FusedTensor> fused_tensors(const Architecture& a) {
   if (a.is_mixture()) {
     fused.push_back(fused_experts(a, "gate_up_proj", {LinearSlot::gate, LinearSlot::up}));
     fused.push_back(fused_experts(a, "down_proj", {LinearSlot::down}));
-  } else {
+  } else if (a.info().is_gated()) {
     fused.push_back(fused_rows(a, "mlp.gate_up_proj.weight", {LinearSlot::gate, LinearSlot::up}));
   }
   return fused;
@@ -69,8 +70,9 @@ class UnfusedSource final : public TensorSource {
     const std::vector<FusedTensor> known = fused_tensors(architecture);
     for (std::size_t block = 0; block < architecture.layers; ++block)
       for (const FusedTensor& tensor : known)
-        if (const TensorInfo* const stored = source_->find(fmt::format("model.layers.{}.{}", block, tensor.name))) {
-          add_parts(block, tensor, *stored, parts);
+        if (const TensorInfo* const stored =
+                source_->find(stored_name(architecture, fmt::format("layers.{}.{}", block, tensor.name)))) {
+          add_parts(architecture, block, tensor, *stored, parts);
           fused.insert(stored);
         }
     for (const TensorInfo& tensor : source_->tensors())
@@ -110,15 +112,15 @@ class UnfusedSource final : public TensorSource {
     std::uint64_t offset;
   };
 
-  void add_parts(std::size_t block, const FusedTensor& fused, const TensorInfo& stored,
-                 std::vector<Part>& parts) const {
+  void add_parts(const Architecture& architecture, std::size_t block, const FusedTensor& fused,
+                 const TensorInfo& stored, std::vector<Part>& parts) const {
     if (stored.shape != fused.shape)
       fail(ErrorKind::bad_data, "{}: tensor '{}' has shape [{}], but config.json asks for [{}]", source_->origin(),
            stored.name, fmt::join(stored.shape, ", "), fmt::join(fused.shape, ", "));
     std::uint64_t offset = 0;
     for (const LinearInfo& part : fused.parts) {
       const std::uint64_t bytes = part.shape.count() * bytes_of(stored.dtype);
-      parts.push_back({{fmt::format("model.{}.weight", module_name(block, part)),
+      parts.push_back({{stored_name(architecture, module_name(block, part)) + ".weight",
                         stored.dtype,
                         {part.shape.rows, part.shape.cols},
                         bytes},
@@ -149,6 +151,29 @@ const FamilyInfo* fused_family(const nlohmann::json& config) {
 
 }  // namespace
 
+namespace {
+
+/// Sizes under the keys of the family that the model is read as.
+void rename_sizes(const Architecture& a, const FamilyInfo& from, nlohmann::json& json) {
+  const SizeKeys &old = from.sizes, &keys = a.info().sizes;
+  const struct {
+    std::string_view before, after;
+    std::size_t size;
+  } sizes[] = {{old.hidden, keys.hidden, a.hidden},
+               {old.ffn, keys.ffn, a.ffn},
+               {old.layers, keys.layers, a.layers},
+               {old.heads, keys.heads, a.heads},
+               {old.positions, keys.positions, a.max_positions}};
+  for (const auto& size : sizes) {
+    if (size.before != size.after) json.erase(std::string(size.before));
+    if (size.before != size.after || size.after == keys.positions) json[std::string(size.after)] = size.size;
+  }
+  const std::string_view equal = a.info().equal_to_hidden_key;
+  if (!equal.empty()) json[std::string(equal)] = a.hidden;
+}
+
+}  // namespace
+
 std::string unfused_config(const std::string& text, const std::string& origin) {
   const nlohmann::json config = parse_json(text, origin);
   const FamilyInfo* const family = fused_family(config);
@@ -159,8 +184,14 @@ std::string unfused_config(const std::string& text, const std::string& origin) {
   json["architectures"] = {apart.hf_class};
   json["model_type"] = apart.model_type;
   json.erase("auto_map");  // code of the other family
-  if (!json.contains(apart.window.key)) json[std::string(apart.window.key)] = nullptr;
-  json["max_position_embeddings"] = architecture.max_positions;
+  if (!apart.window.key.empty() && !json.contains(apart.window.key)) json[std::string(apart.window.key)] = nullptr;
+  rename_sizes(architecture, *family, json);
+  for (const FixedFlag& fixed : family->fixed_flags) json.erase(std::string(fixed.key));
+  for (const FixedFlag& fixed : apart.fixed_flags) json[std::string(fixed.key)] = fixed.value;
+  if (family->norm_eps_key != apart.norm_eps_key) json.erase(std::string(family->norm_eps_key));
+  // Where the defaults of the two families differ, and where the old key is another one.
+  if (family->activation != apart.activation || family->activation_key != apart.activation_key)
+    json[std::string(apart.activation_key)] = name_of(architecture.activation);
   // In the words that all families have for it.
   if (architecture.rope.kind == RopeKind::longrope && json.contains("rope_scaling"))
     json["rope_scaling"] = rope_scaling(architecture);
@@ -169,6 +200,7 @@ std::string unfused_config(const std::string& text, const std::string& origin) {
 
 std::shared_ptr<const TensorSource> unfused_source(const Architecture& architecture,
                                                    std::shared_ptr<const TensorSource> source) {
+  if (architecture.learns_positions() && has_gpt2_names(*source)) return gpt2_source(architecture, std::move(source));
   const std::vector<FusedTensor> known = fused_tensors(architecture);
   const bool is_fused = std::ranges::any_of(source->tensors(), [&](const TensorInfo& tensor) {
     return std::ranges::any_of(known,

@@ -1,6 +1,7 @@
 // Checkpoints that store several matrices of a block as one, below each other (Phi-3: q, k and v; gate and up; mixtures
 // as Transformers 5 has them in memory: all experts), seen as the family that has them apart (FamilyInfo::read_as).
-// Rows are contiguous, so that each part lies in the file as it is. Everything after reads, compresses and exports that
+// Rows are contiguous, so that each part lies in the file as it is; GPT-2 is another matter (model/gpt2_source.h).
+// Everything after reads, compresses and exports that
 // family, which runtimes know as well.
 #pragma once
 
