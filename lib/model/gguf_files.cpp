@@ -32,10 +32,6 @@ struct SpecialId {
 constexpr std::array kSpecialIds = {SpecialId{"pad_token_id", "tokenizer.ggml.padding_token_id"},
                                     SpecialId{"unk_token_id", "tokenizer.ggml.unknown_token_id"}};
 
-std::string_view name_of(Activation activation) {
-  return activation == Activation::silu ? "silu" : "gelu_pytorch_tanh";
-}
-
 void add_window(const Architecture& a, Json& config) {
   const SlidingRule& rule = a.info().window;
   if (rule.key.empty()) return;
@@ -57,21 +53,36 @@ void add_scores(const Architecture& a, Json& config) {
   if (!rule.final_cap_key.empty()) config[std::string(rule.final_cap_key)] = cap(a.final_cap);
 }
 
+/// Under the keys that the family has: what it has none for follows from the rest.
+void add_sizes(const Architecture& a, Json& config) {
+  const SizeKeys& keys = a.info().sizes;
+  const auto put = [&](std::string_view key, std::size_t size) {
+    if (!key.empty()) config[std::string(key)] = size;
+  };
+  put(keys.hidden, a.hidden);
+  put(keys.ffn, a.ffn);
+  put(keys.layers, a.layers);
+  put(keys.heads, a.heads);
+  put(keys.kv_heads, a.kv_heads);
+  put(keys.head_dim, a.head_dim);
+  put("vocab_size", a.vocab);
+  put(keys.positions, a.max_positions);
+  put(a.info().equal_to_hidden_key, a.hidden);
+}
+
+/// What runtimes of the family would take for granted otherwise.
+void add_flags(const FamilyInfo& family, Json& config) {
+  for (const FixedFlag& fixed : family.fixed_flags) config[std::string(fixed.key)] = fixed.value;
+}
+
 Json config_of(const Architecture& a) {
-  Json config{{"architectures", {a.family}},
-              {"model_type", family_of(a.family).model_type},
-              {"hidden_size", a.hidden},
-              {"intermediate_size", a.ffn},
-              {"num_hidden_layers", a.layers},
-              {"num_attention_heads", a.heads},
-              {"num_key_value_heads", a.kv_heads},
-              {"head_dim", a.head_dim},
-              {"vocab_size", a.vocab},
-              {"max_position_embeddings", a.max_positions},
-              {"rms_norm_eps", a.norm_eps},
-              {"rope_theta", a.rope.theta},
-              {std::string(a.info().activation_key), name_of(a.activation)},
-              {"tie_word_embeddings", a.tied}};
+  Json config{{"architectures", {a.family}}, {"model_type", family_of(a.family).model_type}};
+  add_sizes(a, config);
+  add_flags(a.info(), config);
+  if (!a.info().norm_eps_key.empty()) config[std::string(a.info().norm_eps_key)] = a.norm_eps;
+  if (!a.learns_positions()) config["rope_theta"] = a.rope.theta;
+  config[std::string(a.info().activation_key)] = name_of(a.activation);
+  config["tie_word_embeddings"] = a.tied;
   if (!a.info().attention_bias_key.empty()) config[std::string(a.info().attention_bias_key)] = a.qkv_bias;
   if (!a.info().mlp_bias_key.empty()) config[std::string(a.info().mlp_bias_key)] = a.mlp_bias;
   add_window(a, config);

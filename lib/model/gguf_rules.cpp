@@ -16,6 +16,10 @@ constexpr std::array kWideScores = {WideScores{"gemma2", 46}, WideScores{"gemma3
 
 }  // namespace
 
+std::string_view gguf_norm_eps_key(const FamilyInfo& family) {
+  return family.norm_kind == NormKind::layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
+
 bool gguf_sees_all(const FamilyInfo& family, std::size_t layer) {
   return family.window.every > 0 && (layer + 1) % family.window.every == 0;
 }

@@ -12,6 +12,9 @@ namespace adze {
 /// Of Llama and Mistral, which share it; biases are read where they are.
 inline constexpr std::string_view kGgufLlama = "llama";
 
+/// The key of the epsilon of norms, behind the family's name.
+std::string_view gguf_norm_eps_key(const FamilyInfo& family);
+
 /// Whether a layer sees all tokens, where the family has layers with a window.
 bool gguf_sees_all(const FamilyInfo& family, std::size_t layer);
 /// Scores are divided by its root: head_dim, but hidden / heads in the largest Gemma 2 and 3, known by their depth.

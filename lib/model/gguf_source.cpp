@@ -43,8 +43,12 @@ std::vector<std::byte> decode(const CompressedTensor& tensor) {
   return decoded;
 }
 
-DType seen_dtype(const GgufReadableType& type, bool is_offset) {
-  return is_offset ? DType::f32 : type.dtype.value_or(DType::f32);
+DType seen_dtype(const GgufReadableType& type, bool is_made) {
+  return is_made ? DType::f32 : type.dtype.value_or(DType::f32);
+}
+
+void copy_from(std::span<const float> values, std::uint64_t offset, std::span<std::byte> out) {
+  std::memcpy(out.data(), std::as_bytes(values).data() + offset, out.size());
 }
 
 }  // namespace
@@ -54,7 +58,7 @@ GgufSource::GgufSource(std::shared_ptr<const GgufWeights> weights) : weights_(st
   std::ranges::sort(specs, {}, &TensorSpec::hf_name);
   for (const TensorSpec& spec : specs) {
     stored_.push_back(stored_tensor(spec));
-    const DType dtype = seen_dtype(*stored_.back().type, stored_.back().is_offset);
+    const DType dtype = seen_dtype(*stored_.back().type, stored_.back().is_made());
     tensors_.push_back({spec.hf_name, dtype, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(dtype))});
   }
 }
@@ -66,17 +70,21 @@ GgufSource::Stored GgufSource::stored_tensor(const TensorSpec& spec) const {
     const std::size_t cols = spec.shape.size() == 1 ? 1 : checked_cast<std::size_t>(spec.shape[1]);
     const bool is_expert = spec.slot && spec.slot->is_expert();
     const std::size_t expert = is_expert ? static_cast<std::size_t>(spec.slot->expert) : 0;
-    const std::uint64_t bytes = tensor->bytes / (is_expert ? weights_->architecture().experts : 1);
+    const GgufRows& place = spec.gguf_rows;
+    const std::uint64_t row_bytes = place.all > 0 ? tensor->bytes / place.all : 0;
+    const std::uint64_t bytes = place.all > 0 ? (spec.shape[0] - place.absent) * row_bytes
+                                              : tensor->bytes / (is_expert ? weights_->architecture().experts : 1);
     return {&file,
             tensor,
             find_readable_gguf_type(tensor->type->name),
             checked_cast<std::size_t>(spec.shape[0]),
             cols,
             spec.permuted_heads,
-            expert * bytes,
+            place.first * row_bytes + expert * bytes,
             bytes,
             weights_->scale_of(spec.gguf_name, expert),
-            spec.role == TensorRole::norm && weights_->architecture().info().norm_offset != 0};
+            spec.role == TensorRole::norm && weights_->architecture().info().norm_offset != 0,
+            place.absent > 0};
   }
   fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin(), spec.gguf_name);
 }
@@ -92,11 +100,8 @@ void GgufSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<
   if (out.empty()) return;
   const Stored& stored = stored_[index_of(tensor)];
   if (stored.as_is()) return stored.file->read(*stored.tensor, stored.offset + offset, out);
-  if (stored.is_offset) {
-    const std::vector<float> norm = weights_->read_norm(stored.tensor->name);
-    std::memcpy(out.data(), std::as_bytes(std::span(norm)).data() + offset, out.size());
-    return;
-  }
+  if (stored.is_offset) return copy_from(weights_->read_norm(stored.tensor->name), offset, out);
+  if (stored.is_padded) return copy_from(weights_->positions()->decode().values(), offset, out);
   const std::uint64_t row_bytes = stored.cols * bytes_of(tensor.dtype);
   const std::uint64_t first = offset / row_bytes;
   const std::uint64_t end = divide_up(offset + out.size(), row_bytes);

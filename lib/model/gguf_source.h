@@ -37,8 +37,10 @@ class GgufSource final : public TensorSource {
     std::uint64_t bytes = 0;   ///< of the tensor, or the expert
     float scale = 1;           ///< of NVFP4
     bool is_offset = false;    ///< a norm that the file has with what the family adds to it; seen in f32
+    bool is_padded = false;    ///< a table that the file has without its first rows; seen in f32
 
-    bool as_is() const { return type->dtype && permuted_heads == 0 && !is_offset; }
+    bool is_made() const { return is_offset || is_padded; }
+    bool as_is() const { return type->dtype && permuted_heads == 0 && !is_made(); }
   };
 
   Stored stored_tensor(const TensorSpec& spec) const;

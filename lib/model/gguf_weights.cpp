@@ -45,6 +45,7 @@ constexpr std::array kReadableTypes = {ReadableType{"F32", DType::f32, ""},
                                        ReadableType{kNvfp4, std::nullopt, "nvfp4"},
                                        ReadableType{"Q4_K", std::nullopt, "gguf/q4_k"}};
 constexpr std::string_view kEmbedding = "token_embd.weight";
+constexpr std::string_view kPositions = "position_embd.weight";
 constexpr std::string_view kHead = "output.weight";
 constexpr std::size_t kShownProblems = 8;
 constexpr std::size_t kMostLayers = 10000;  // what check_architecture() lets pass
@@ -183,12 +184,6 @@ TensorPtr nvfp4_tensor(Shape shape, std::span<const std::byte> payload, float sc
   return std::make_shared<DenseTensor>(make_dense(values, DType::f32));
 }
 
-std::vector<std::byte> read_all(const GgufFile& file, const GgufTensor& tensor) {
-  std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes));
-  file.read(tensor, 0, bytes);
-  return bytes;
-}
-
 }  // namespace
 
 const GgufReadableType* find_readable_gguf_type(std::string_view name) {
@@ -234,7 +229,7 @@ GgufWeights::Place GgufWeights::find(std::string_view name) const {
 /// The divisors of a rule that we can name, which is then checked, or as they are.
 RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) const {
   const GgufFile& file = files_.front();
-  const std::vector<float> stored = read_vector(std::string(kGgufRopeDivisors), 0);
+  const std::vector<float> stored = read_vector(std::string(kGgufRopeDivisors), {});
   if (stored.size() != head_dim / 2)
     fail(ErrorKind::bad_data, "tensor '{}' has {} values, heads have {} pairs", kGgufRopeDivisors, stored.size(),
          head_dim / 2);
@@ -299,7 +294,7 @@ RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
 void GgufWeights::read_family_settings(Architecture& result) const {
   const GgufFile& file = files_.front();
   const FamilyInfo& family = result.info();
-  result.activation = family.activation;
+  result.activation = family.gguf_activation();
   result.embedding_scale = gguf_embedding_scale(result);
   if (const double scalar = gguf_score_scalar(result); scalar != static_cast<double>(result.head_dim))
     result.score_scalar = scalar;
@@ -340,21 +335,15 @@ Architecture GgufWeights::read_architecture() const {
   result.head_dim = count_or(file, "attention.key_length", result.heads == 0 ? 0 : result.hidden / result.heads);
   result.vocab = checked_cast<std::size_t>(embedding.tensor->dims[1]);
   result.max_positions = count(file, "context_length");
-  result.norm_eps = decimal_of(file.get<float>(key_of(file, "attention.layer_norm_rms_epsilon")));
+  result.norm_eps = decimal_of(file.get<float>(key_of(file, gguf_norm_eps_key(family))));
   for (const char* const suffix : {"attention.value_length", "rope.dimension_count"})
     if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim)
       fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(file, suffix), stored, result.head_dim);
   read_mixture(file, family, result);
-  result.rope = read_rope(result.head_dim);
+  if (!family.positions.learned) result.rope = read_rope(result.head_dim);
   read_family_settings(result);
   result.tied = !find(kHead);
-  result.qkv_bias = static_cast<bool>(find("blk.0.attn_q.bias"));
-  result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
-  result.mlp_bias = static_cast<bool>(find("blk.0.ffn_gate.bias"));
-  if (family.gguf_name != kGgufLlama && (result.qkv_bias != family.qkv_bias || result.o_bias || result.mlp_bias))
-    fail(ErrorKind::bad_data, "biases of q, k and v: {}, of the output projection: {}, of the FFN: {}; {} has {}",
-         result.qkv_bias, result.o_bias, result.mlp_bias, family.hf_class,
-         family.qkv_bias ? "those of q, k and v" : "none");
+  read_biases(result);
   if (const auto* const bos = file.find<std::uint32_t>("tokenizer.ggml.bos_token_id"))
     result.bos_id = checked_cast<std::int32_t>(*bos);
   if (const auto* const eos = file.find<std::uint32_t>("tokenizer.ggml.eos_token_id"))
@@ -363,11 +352,27 @@ Architecture GgufWeights::read_architecture() const {
   return result;
 }
 
+void GgufWeights::read_biases(Architecture& result) const {
+  const FamilyInfo& family = result.info();
+  result.qkv_bias = static_cast<bool>(find(family.qkv_fused_in_gguf ? "blk.0.attn_qkv.bias" : "blk.0.attn_q.bias"));
+  result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
+  result.mlp_bias = static_cast<bool>(find(family.is_gated() ? "blk.0.ffn_gate.bias" : "blk.0.ffn_up.bias"));
+  const bool as_meant =
+      result.qkv_bias == family.qkv_bias && result.o_bias == family.o_bias && result.mlp_bias == family.mlp_bias;
+  if (family.gguf_name != kGgufLlama && !as_meant)
+    fail(ErrorKind::bad_data, "biases of q, k and v: {}, of the output projection: {}, of the FFN: {}; {} has {}",
+         result.qkv_bias, result.o_bias, result.mlp_bias, family.hf_class,
+         family.o_bias     ? "all of them"
+         : family.qkv_bias ? "those of q, k and v"
+                           : "none");
+}
+
 /// What is wrong with the stored tensor, or "".
 std::string GgufWeights::problem_of(const TensorSpec& spec) const {
   const Place place = find(spec.gguf_name);
   if (!place) return fmt::format("tensor '{}' is missing", spec.gguf_name);
   std::vector<std::uint64_t> wanted = spec.shape;
+  if (spec.gguf_rows.all > 0) wanted.front() = spec.gguf_rows.all;
   if (spec.slot && spec.slot->is_expert()) wanted.insert(wanted.begin(), architecture_.experts);
   const std::vector<std::uint64_t> stored = shape_of(*place.tensor, wanted.size());
   if (stored != wanted)
@@ -387,7 +392,7 @@ void GgufWeights::check_tensors() const {
   std::vector<std::string> problems;
   std::unordered_set<std::string> known = {std::string(kGgufRopeDivisors)};
   for (const TensorSpec& spec : expected_tensors(architecture_)) {
-    if (spec.slot && spec.slot->expert > 0) continue;  // in the tensor of the first
+    if ((spec.slot && spec.slot->expert > 0) || spec.gguf_rows.first > 0) continue;  // in the tensor of the first
     if (std::string problem = problem_of(spec); !problem.empty()) problems.push_back(std::move(problem));
     known.insert(spec.gguf_name);
     const Place place = find(spec.gguf_name);
@@ -412,16 +417,14 @@ void GgufWeights::check_tensors() const {
 }
 
 /// As a matrix of one column, so that its elements are rows.
-std::vector<float> GgufWeights::read_vector(const std::string& name, std::size_t permuted_heads) const {
-  const MatrixF values = read_tensor(name, permuted_heads, 1)->decode();
+std::vector<float> GgufWeights::read_vector(const std::string& name, Rows rows) const {
+  const MatrixF values = read_tensor(name, rows, 1)->decode();
   return {values.values().begin(), values.values().end()};
 }
 
-TensorPtr GgufWeights::read_matrix(const std::string& name, std::size_t permuted_heads) const {
-  return read_tensor(name, permuted_heads, 2);
-}
+TensorPtr GgufWeights::read_matrix(const std::string& name, Rows rows) const { return read_tensor(name, rows, 2); }
 
-TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const {
+TensorPtr GgufWeights::read_tensor(const std::string& name, Rows rows, std::size_t dimensions) const {
   const Place place = find(name);
   if (!place) fail(ErrorKind::internal, "{}: tensor '{}' was checked and is missing", origin_, name);
   return with_context(fmt::format("{}: tensor '{}'", place.file->path().string(), name), [&] {
@@ -430,9 +433,14 @@ TensorPtr GgufWeights::read_tensor(const std::string& name, std::size_t permuted
     const std::vector<std::uint64_t> dims = shape_of(stored, dimensions);
     if (type == nullptr || dims.size() != dimensions)
       fail(ErrorKind::bad_data, "type {} with {} dimensions is not supported", stored.type->name, stored.dims.size());
-    const Shape shape{checked_cast<std::size_t>(dims[0]), dimensions == 1 ? 1 : checked_cast<std::size_t>(dims[1])};
-    std::vector<std::byte> payload = read_all(*place.file, stored);
-    if (permuted_heads > 0) payload = restore_rows(std::move(payload), gguf_row_order(shape.rows, permuted_heads));
+    const auto all = checked_cast<std::size_t>(dims[0]);
+    const Shape shape{rows.count > 0 ? rows.count : all, dimensions == 1 ? 1 : checked_cast<std::size_t>(dims[1])};
+    if (rows.first + shape.rows > all) fail(ErrorKind::internal, "has {} rows, which were checked", all);
+    const std::size_t row_bytes = all == 0 ? 0 : checked_cast<std::size_t>(stored.bytes) / all;
+    std::vector<std::byte> payload(shape.rows * row_bytes);
+    place.file->read(stored, rows.first * row_bytes, payload);
+    if (rows.permuted_heads > 0)
+      payload = restore_rows(std::move(payload), gguf_row_order(shape.rows, rows.permuted_heads));
     const float scale = type->name == kNvfp4 ? scale_of(name) : 1.0f;
     const TensorPtr tensor = tensor_of_gguf(*type, shape, std::move(payload), scale);
     require_finite(*tensor);
@@ -460,7 +468,7 @@ TensorPtr GgufWeights::read_expert(const std::string& name, std::size_t expert) 
 float GgufWeights::scale_of(const std::string& name, std::size_t expert) const {
   const std::string own = scale_name(name);
   if (!find(own)) return 1.0f;
-  const std::vector<float> stored = read_vector(own, 0);
+  const std::vector<float> stored = read_vector(own, {});
   const bool stacked = name.ends_with("_exps.weight");
   if (stored.size() != (stacked ? architecture_.experts : 1) || !(stored[stacked ? expert : 0] > 0))
     fail(ErrorKind::bad_data, "{}: tensor '{}' is not {}", origin_, own,
@@ -471,28 +479,45 @@ float GgufWeights::scale_of(const std::string& name, std::size_t expert) const {
 Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
   const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
   if (info.slot.is_expert()) return {read_expert(name + "weight", static_cast<std::size_t>(info.slot.expert)), {}};
-  const std::size_t heads = architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads : 0;
-  Linear linear{read_matrix(name + "weight", heads), {}};
-  if (info.has_bias) linear.bias = read_vector(name + "bias", heads);
+  const Rows rows{architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads : 0, info.gguf_rows.first,
+                  info.gguf_rows.all > 0 ? info.shape.rows : 0};
+  Linear linear{read_matrix(name + "weight", rows), {}};
+  if (info.has_bias) linear.bias = read_vector(name + "bias", rows);
   return linear;
 }
 
-TensorPtr GgufWeights::embedding() const { return read_matrix(std::string(kEmbedding), 0); }
+TensorPtr GgufWeights::embedding() const { return read_matrix(std::string(kEmbedding), {}); }
+
+TensorPtr GgufWeights::positions() const {
+  if (!architecture_.learns_positions()) return nullptr;
+  const MatrixF stored = read_matrix(std::string(kPositions), {})->decode();
+  MatrixF table(architecture_.position_rows(), architecture_.hidden);
+  std::ranges::copy(stored.values(), table.row(table.rows() - stored.rows()).data());
+  return std::make_shared<DenseTensor>(make_dense(table, DType::f32));
+}
 
 BlockWeights GgufWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
-      [&](const NormInfo& info) { return read_norm(fmt::format("blk.{}.{}.weight", index, info.gguf)); },
+      [&](const NormInfo& info, std::string_view suffix) {
+        const std::string name = fmt::format("blk.{}.{}.{}", index, info.gguf, suffix);
+        return suffix == "bias" ? read_vector(name, {}) : read_norm(name);
+      },
       [&](const LinearInfo& info) { return read_linear(index, info); });
 }
 
 std::vector<float> GgufWeights::final_norm() const { return read_norm("output_norm.weight"); }
 
-/// A file has the gains themselves.
-std::vector<float> GgufWeights::read_norm(const std::string& name) const {
-  return norm_of_gains(architecture_, read_vector(name, 0));
+std::vector<float> GgufWeights::final_norm_bias() const {
+  const bool has_bias = architecture_.info().norm_kind == NormKind::layer;
+  return has_bias ? read_vector("output_norm.bias", {}) : std::vector<float>();
 }
 
-TensorPtr GgufWeights::head() const { return architecture_.tied ? embedding() : read_matrix(std::string(kHead), 0); }
+/// A file has the gains themselves.
+std::vector<float> GgufWeights::read_norm(const std::string& name) const {
+  return norm_of_gains(architecture_, read_vector(name, {}));
+}
+
+TensorPtr GgufWeights::head() const { return architecture_.tied ? embedding() : read_matrix(std::string(kHead), {}); }
 
 }  // namespace adze

@@ -61,10 +61,13 @@ class GgufWeights final : public ModelWeights {
   float scale_of(const std::string& name, std::size_t expert = 0) const;
   /// Of a norm, under its name in the file: less what the family adds.
   std::vector<float> read_norm(const std::string& name) const;
+  /// The table of learned positions, the rows that no file has before it as zeros.
+  TensorPtr positions() const override;
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
   TensorPtr embedding() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
 
  private:
@@ -82,9 +85,16 @@ class GgufWeights final : public ModelWeights {
   RopeSpec read_divided_rope(RopeSpec rope, std::size_t head_dim) const;
   void check_tensors() const;
   std::string problem_of(const TensorSpec& spec) const;
-  std::vector<float> read_vector(const std::string& name, std::size_t permuted_heads) const;
-  TensorPtr read_matrix(const std::string& name, std::size_t permuted_heads) const;
-  TensorPtr read_tensor(const std::string& name, std::size_t permuted_heads, std::size_t dimensions) const;
+  void read_biases(Architecture& result) const;
+  /// Which rows are meant, and the heads whose rows are permuted.
+  struct Rows {
+    std::size_t permuted_heads = 0;
+    std::size_t first = 0;
+    std::size_t count = 0;  ///< 0: all
+  };
+  std::vector<float> read_vector(const std::string& name, Rows rows) const;
+  TensorPtr read_matrix(const std::string& name, Rows rows) const;
+  TensorPtr read_tensor(const std::string& name, Rows rows, std::size_t dimensions) const;
   TensorPtr read_expert(const std::string& name, std::size_t expert) const;
   Linear read_linear(std::size_t block, const LinearInfo& info) const;
 

@@ -23,7 +23,8 @@ constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // encoded at a time
 
 void write_matrix(GgufWriter& writer, const TensorSpec& spec, const GgufStorage& storage,
                   const CompressedTensor& matrix) {
-  const std::vector<std::size_t> order = gguf_row_order(matrix.shape().rows, spec.permuted_heads);
+  std::vector<std::size_t> order = gguf_row_order(matrix.shape().rows, spec.permuted_heads);
+  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(spec.gguf_rows.absent));
   const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
   const std::size_t piece_rows = std::max<std::size_t>(1, kPieceBytes / row_bytes);
   std::vector<std::byte> piece;

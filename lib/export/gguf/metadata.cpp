@@ -51,12 +51,13 @@ void require_planned_tensors(const ExportPlan& plan) {
   }
 }
 
-/// Tensor i of the plan joins the first expert's.
-void add_expert(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
+/// Tensor i of the plan joins the first expert's, or q's.
+void add_to_stack(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
   const PlannedTensor &planned = plan.tensors[i], &first = plan.tensors[content.members[tensor].front()];
   if (content.storages[i].type->id != content.tensors[tensor].type)
-    fail(ErrorKind::bad_data, "{} is {} and {} is {}; GGUF has the experts of a block in one tensor of one type",
-         first.spec.module, first.format, planned.spec.module, planned.format);
+    fail(ErrorKind::bad_data, "{} is {} and {} is {}; GGUF has {} of a block in one tensor of one type",
+         first.spec.module, first.format, planned.spec.module, planned.format,
+         planned.spec.slot && planned.spec.slot->is_expert() ? "the experts" : "q, k and v");
   content.members[tensor].push_back(i);
 }
 
@@ -68,10 +69,11 @@ void add_tensors(const ExportPlan& plan, GgufContent& content) {
     if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
     const auto [at, is_first] = stacks.insert({planned.spec.gguf_name, content.tensors.size()});
     if (!is_first) {
-      add_expert(plan, i, at->second, content);
+      add_to_stack(plan, i, at->second, content);
       continue;
     }
     std::vector<std::uint64_t> dims(planned.spec.shape.rbegin(), planned.spec.shape.rend());
+    if (planned.spec.gguf_rows.all > 0) dims.back() = planned.spec.gguf_rows.all;
     if (planned.spec.slot && planned.spec.slot->is_expert()) dims.push_back(plan.architecture.experts);
     if (planned.spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
     content.tensors.push_back({planned.spec.gguf_name, storage.type->id, dims});
@@ -158,15 +160,12 @@ class MetadataBuilder {
     put_count("attention.head_count_kv", a_.kv_heads);
     put_count("attention.key_length", a_.head_dim);
     put_count("attention.value_length", a_.head_dim);
-    put_number("attention.layer_norm_rms_epsilon", a_.norm_eps);
+    put_number(gguf_norm_eps_key(a_.info()), a_.norm_eps);
     if (a_.info().window.in_gguf)
       put_count("attention.sliding_window", a_.sliding_window > 0 ? a_.sliding_window : a_.max_positions);
     if (a_.attention_cap != 0) put_number("attn_logit_softcapping", a_.attention_cap);
     if (a_.final_cap != 0) put_number("final_logit_softcapping", a_.final_cap);
-    put_count("rope.dimension_count", a_.head_dim);
-    put_number("rope.freq_base", a_.rope.theta);
-    if (a_.sliding_rope) put_number("rope.freq_base_swa", a_.sliding_rope->theta);
-    add_rope();
+    if (!a_.learns_positions()) add_rope();
   }
 
   void add_provenance(const ExportPlan& plan) {
@@ -215,6 +214,9 @@ class MetadataBuilder {
   /// made them.
   void add_rope() {
     const RopeSpec& rope = a_.rope;
+    put_count("rope.dimension_count", a_.head_dim);
+    put_number("rope.freq_base", rope.theta);
+    if (a_.sliding_rope) put_number("rope.freq_base_swa", a_.sliding_rope->theta);
     if (rope.kind == RopeKind::linear) {
       put(fmt::format("{}.rope.scaling.type", name_), std::string("linear"));
       put_number("rope.scaling.factor", rope.factor);
@@ -262,8 +264,11 @@ std::optional<std::string> gguf_refuses(const Architecture& a) {
   if (a.is_mixture() && a.renormalised != family.mixture.renormalised_in_gguf)
     return no(a.renormalised ? "takes the weights of experts as they are scored"
                              : "divides the weights of experts by their sum");
-  if (a.activation != family.activation) return no("has another activation");
-  if (!is_llama && (a.o_bias || a.mlp_bias || a.qkv_bias != family.qkv_bias)) return no("has no such biases");
+  if (a.activation != family.gguf_activation())
+    return no(fmt::format("has another activation: it is llama.cpp's '{}', whose activation is {}, not {}",
+                          family.gguf_name, name_of(family.gguf_activation()), name_of(a.activation)));
+  if (!is_llama && (a.o_bias != family.o_bias || a.mlp_bias != family.mlp_bias || a.qkv_bias != family.qkv_bias))
+    return no("has no such biases");
   if (family.window.in_gguf && a.sliding_window == 0 && !family.window.theta_key.empty())
     return no("has layers with a window, whose RoPE is another");
   if (family.window.in_gguf && a.sliding_window > 0)

@@ -16,7 +16,8 @@ struct GgufContent {
   std::vector<GgufKeyValue> metadata;
   /// One for each of `members`; then rope_freqs.weight, for llama3 and longrope; then scales of NVFP4.
   std::vector<GgufTensorSpec> tensors;
-  /// Which tensors of the plan lie in each tensor of the file: one, or those of all experts, in their order.
+  /// Which tensors of the plan lie in each tensor of the file: one, those of all experts, or q, k
+  /// and v, in their order.
   std::vector<std::vector<std::size_t>> members;
   std::vector<GgufStorage> storages;  ///< one per tensor of the plan
   std::vector<float> rope_divisors;   ///< of rope_freqs.weight; empty: not written

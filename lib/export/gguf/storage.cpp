@@ -153,12 +153,17 @@ void repack_row(const Grid& blocks, const QuantizedTensor& matrix, std::size_t r
 
 GgufStorage gguf_storage(const PlannedTensor& tensor) {
   if (tensor.spec.shape.size() == 1) return {find_gguf_type("F32"), "", nullptr, {}};
-  if (tensor.spec.role == TensorRole::router && dtype_from_name(tensor.format))
-    return {find_gguf_type("F32"), "", nullptr, {}, true};
   // GGUF knows no sparsity: pruned weights are stored as the zeros that they are.
+  const bool is_kept = tensor.spec.role == TensorRole::router || tensor.spec.role == TensorRole::positions;
+  if (is_kept && dtype_from_name(tensor.format)) return {find_gguf_type("F32"), "", nullptr, {}, true};
   GgufStorage storage = matrix_storage(dense_format(tensor.format), tensor.spec.shape.back());
   if (storage.scale && tensor.spec.role != TensorRole::linear)
     storage = {nullptr, "GGUF has NVFP4 in linears of blocks alone; give it store: f16", nullptr, {}};
+  if (storage.scale && tensor.spec.gguf_rows.all > 0)
+    storage = {nullptr,
+               "GGUF has q, k and v of this model in one tensor, for which NVFP4 has one scale; take another",
+               nullptr,
+               {}};
   if (storage.type == nullptr) {
     const std::string place = fmt::format("{}: {}", tensor.spec.module, tensor.format);
     const bool named = storage.reason.starts_with(tensor.format);  // a grid's own reason leads with its name

@@ -22,9 +22,9 @@ struct GgufStorage {
   bool widens = false;  ///< floats of 16 bits are stored as F32
 };
 
-/// Vectors: F32, and routers, whose products runtimes would otherwise round. Float matrices: their dtype. gguf/...:
-/// their own type. Symmetric integer grids with f16 scales for whole blocks of 32 columns: Q4_0 up to 4 bits, Q8_0
-/// above. nvfp4 in linears: NVFP4.
+/// Vectors: F32, and routers, whose products runtimes would otherwise round, and positions. Float matrices: their
+/// dtype. gguf/...: their own type. Symmetric integer grids with f16 scales for whole blocks of 32 columns: Q4_0 up to
+/// 4 bits, Q8_0 above. nvfp4 in linears: NVFP4.
 GgufStorage gguf_storage(const PlannedTensor& tensor);
 
 /// Writes rows rows[0], rows[1], ... of a matrix that gguf_storage() gave `storage` for. In parallel.
