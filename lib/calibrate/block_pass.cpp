@@ -375,24 +375,26 @@ CacheMaxima run_block(const Forward& forward, const BlockWeights& weights, Hidde
   return update_windows(states, [&](ViewF x, Workspace& work) { forward.run_block(weights, x, work); });
 }
 
-InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states) {
+InputStatistics measure_head_input(const Forward& forward, const Norm& norm, HiddenStates& states) {
   InputStatistics statistics(forward.architecture().hidden);
   MatrixF normed;
   for (std::size_t b = 0; b < states.batches(); ++b) {
     const ViewF x = states.load(b);
     if (normed.rows() < x.rows()) normed = MatrixF(x.shape());
     const ViewF inputs = normed.view().row_range(0, x.rows());
-    forward.final_norm(final_norm, x, inputs);
+    forward.final_norm(norm, x, inputs);
     add_inputs(statistics, inputs, states.tokens());
   }
   return statistics;
 }
 
-void embed_windows(const Forward& forward, const CompressedTensor& embedding, std::span<const std::int32_t> ids,
+void embed_windows(const Forward& forward, const InputTables& tables, std::span<const std::int32_t> ids,
                    HiddenStates& states) {
   for (std::size_t b = 0; b < states.batches(); ++b) {
     const ViewF x = states.load(b);
-    forward.embed(embedding, ids.subspan(states.first_window(b) * states.tokens(), x.rows()), x);
+    const std::span<const std::int32_t> batch = ids.subspan(states.first_window(b) * states.tokens(), x.rows());
+    for (std::size_t first = 0; first < x.rows(); first += states.tokens())
+      forward.embed(tables, batch.subspan(first, states.tokens()), x.row_range(first, states.tokens()));
     states.store(b);
   }
 }

@@ -86,10 +86,10 @@ class BlockPass {
 CacheMaxima run_block(const Forward& forward, const BlockWeights& weights, HiddenStates& states);
 
 /// Statistics of the head's input: the final norm of every state. states are left as they are.
-InputStatistics measure_head_input(const Forward& forward, std::span<const float> final_norm, HiddenStates& states);
+InputStatistics measure_head_input(const Forward& forward, const Norm& norm, HiddenStates& states);
 
 /// Hidden states before block 0.  ids: all windows of `states`, one after the other.
-void embed_windows(const Forward& forward, const CompressedTensor& embedding, std::span<const std::int32_t> ids,
+void embed_windows(const Forward& forward, const InputTables& tables, std::span<const std::int32_t> ids,
                    HiddenStates& states);
 
 }  // namespace adze

@@ -23,8 +23,9 @@ void add_weights(Hasher& hasher, std::span<const float> values) {
 }
 
 void add_weights(Hasher& hasher, const BlockWeights& block) {
-  for (const std::vector<float>& norm : block.norms)
-    if (!norm.empty()) add_weights(hasher, norm);
+  for (const auto* const vectors : {&block.norms, &block.norm_biases})
+    for (const std::vector<float>& norm : *vectors)
+      if (!norm.empty()) add_weights(hasher, norm);
   block.for_each_linear([&](const Linear& linear) {
     add_weights(hasher, *linear.weight);
     add_weights(hasher, linear.bias);
@@ -43,7 +44,9 @@ std::string settings_of(const Architecture& a) {
   const std::string mixture = a.is_mixture() ? fmt::format(" experts {} of {} {}", a.experts_per_token, a.experts,
                                                            a.renormalised ? "renormalised" : "as scored")
                                              : "";
-  return fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}{}\n",
+  const std::string layer = a.info().norm_kind == NormKind::layer ? "mean subtracted " : "";
+  return layer +
+         fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}{}\n",
                      a.norm_eps, a.info().norm_offset, rope(a.rope), a.sliding_rope ? rope(*a.sliding_rope) : "",
                      a.sliding_window, layers, static_cast<int>(a.activation), a.embedding_scale, a.score_scalar,
                      a.attention_cap, a.final_cap, mixture);
@@ -87,10 +90,11 @@ class Calibration {
 
  private:
   void embed_text() {
-    const TensorPtr embedding = model_.embedding();
+    const InputTables tables = input_tables(model_);
     hasher_.add(settings_of(model_.architecture()));
-    add_weights(hasher_, *embedding);
-    embed_windows(forward_, *embedding, windows_.ids, states_);
+    add_weights(hasher_, *tables.tokens);
+    if (tables.positions) add_weights(hasher_, *tables.positions);
+    embed_windows(forward_, tables, windows_.ids, states_);
   }
 
   /// needed: this or a later part has to be measured. Otherwise the block's weights are checked only.
@@ -137,8 +141,9 @@ class Calibration {
   }
 
   void do_head() {
-    const std::vector<float> norm = model_.final_norm();
-    add_weights(hasher_, norm);
+    const Norm norm = norm_of(model_);
+    add_weights(hasher_, norm.weight);
+    if (!norm.bias.empty()) add_weights(hasher_, norm.bias);
     output_.check_weights(layers_, hasher_.hex());
     if (output_.is_done(layers_)) return;
     StatisticsWriter writer(output_.folder(), info_, layers_, hasher_.hex());

@@ -27,13 +27,13 @@ void check_options(const GenerateOptions& options) {
 
 struct LoadedModel {
   explicit LoadedModel(const ModelWeights& model)
-      : embedding(model.embedding()), norm(model.final_norm()), head(model.head()) {
+      : tables(input_tables(model)), norm(norm_of(model)), head(model.head()) {
     for (std::size_t b = 0; b < model.architecture().layers; ++b) blocks.push_back(model.block(b));
   }
 
-  TensorPtr embedding;
+  InputTables tables;
   std::vector<BlockWeights> blocks;
-  std::vector<float> norm;
+  Norm norm;
   TensorPtr head;
 };
 
@@ -141,7 +141,9 @@ class Writer {
 
   MatrixF run_model(const std::vector<std::size_t>& active, const std::vector<std::int32_t>& ids) {
     MatrixF x(active.size(), forward_.architecture().hidden);
-    forward_.embed(*model_.embedding, ids, x);
+    std::vector<std::size_t> positions;
+    for (const std::size_t w : active) positions.push_back(caches_[w].front().tokens);
+    forward_.embed(model_.tables, ids, positions, x);
     std::vector<KeyValueCache*> caches(active.size());
     for (std::size_t b = 0; b < model_.blocks.size(); ++b) {
       for (std::size_t i = 0; i < active.size(); ++i) caches[i] = &caches_[active[i]][b];

@@ -96,13 +96,14 @@ MatrixD reading_moment(const Architecture& architecture, LinearSlot slot, const 
   if (slot == LinearSlot::k && architecture.has_norm(NormSlot::queries))
     return {};  // a key is normalised before it is read
   const std::size_t wide = architecture.head_dim, queries = architecture.heads / architecture.kv_heads;
-  std::optional<RotationMeans> means;
-  if (slot == LinearSlot::k) means.emplace(rope_frequencies(architecture.rope, wide), window);
+  const bool of_keys = slot == LinearSlot::k;
+  std::optional<RotationMeans> means;  // keys are read as they are where positions are learned
+  if (of_keys && !architecture.learns_positions()) means.emplace(rope_frequencies(architecture.rope, wide), window);
   MatrixD all(architecture.kv_width(), architecture.kv_width());
   parallel_for(architecture.kv_heads, [&](std::size_t group) {
     MatrixD sum(wide, wide);
     for (std::size_t head = group * queries; head < (group + 1) * queries; ++head) {
-      if (means)
+      if (of_keys)
         add_query_moment(block[LinearSlot::q], head, inputs, sum);
       else
         add_output_moment(block[LinearSlot::o], head, sum);

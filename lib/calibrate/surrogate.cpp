@@ -16,24 +16,33 @@ namespace {
 constexpr std::size_t kDrawsPerInput = 8;  // of down: H has full rank, and noise below its structure
 constexpr std::size_t kSlice = 512;        // draws in one product
 
-SurrogateMoments diagonal(std::span<const float> gains) {
-  SurrogateMoments moments{MatrixD(gains.size(), gains.size()), {}};
-  for (std::size_t j = 0; j < gains.size(); ++j) moments.second_moment(j, j) = static_cast<double>(gains[j]) * gains[j];
+/// Of gain z + bias.
+SurrogateMoments moments_of(const Norm& norm) {
+  const std::size_t size = norm.weight.size();
+  SurrogateMoments moments{MatrixD(size, size), {}};
+  MatrixD& h = moments.second_moment;
+  for (std::size_t j = 0; j < size; ++j) h(j, j) = static_cast<double>(norm.weight[j]) * norm.weight[j];
+  if (norm.bias.empty()) return moments;
+  for (std::size_t i = 0; i < size; ++i)
+    for (std::size_t j = 0; j < size; ++j) h(i, j) += static_cast<double>(norm.bias[i]) * norm.bias[j];
   return moments;
 }
 
-/// Of the norm in front of a stage; ones where the states are read as they are.
-std::vector<float> gains_before(const Architecture& a, const BlockWeights& block, NormSlot slot) {
-  return block[slot].empty() ? std::vector<float>(a.hidden, 1.0f) : gains_of_norm(a, block[slot]);
+/// Gains and biases of the norm in front of a stage; gains of one where the states are read as they are.
+Norm norm_before(const Architecture& a, const BlockWeights& block, NormSlot slot) {
+  return {block[slot].empty() ? std::vector<float>(a.hidden, 1.0f) : gains_of_norm(a, block[slot]),
+          block.bias_of(slot)};
 }
 
-/// W diag(gain), and the bias as one more column.
-MatrixF scaled(const Linear& linear, std::span<const float> gains) {
+/// W diag(gain), and what it gives for z = 0 as one more column.
+MatrixF scaled(const Linear& linear, const Norm& norm) {
   const MatrixF weight = linear.weight->decode();
   MatrixF result(weight.rows(), weight.cols() + 1);
   for (std::size_t r = 0; r < weight.rows(); ++r) {
-    for (std::size_t c = 0; c < weight.cols(); ++c) result(r, c) = weight(r, c) * gains[c];
-    if (!linear.bias.empty()) result(r, weight.cols()) = linear.bias[r];
+    for (std::size_t c = 0; c < weight.cols(); ++c) result(r, c) = weight(r, c) * norm.weight[c];
+    float& constant = result(r, weight.cols());
+    if (!linear.bias.empty()) constant = linear.bias[r];
+    for (std::size_t c = 0; c < norm.bias.size(); ++c) constant += weight(r, c) * norm.bias[c];
   }
   return result;
 }
@@ -55,21 +64,23 @@ Matrix<T> head_blocks(const Architecture& a, ConstViewF left, ConstViewF right) 
 }
 
 SurrogateMoments of_values(const Architecture& a, const BlockWeights& original, const BlockWeights& seen) {
-  const MatrixF now = scaled(seen[LinearSlot::v], gains_before(a, seen, NormSlot::before_attention));
+  const MatrixF now = scaled(seen[LinearSlot::v], norm_before(a, seen, NormSlot::before_attention));
   SurrogateMoments moments{head_blocks<double>(a, now, now), {}};
   if (seen[LinearSlot::v].weight == original[LinearSlot::v].weight) return moments;
-  MatrixF away = scaled(original[LinearSlot::v], gains_before(a, original, NormSlot::before_attention));
+  MatrixF away = scaled(original[LinearSlot::v], norm_before(a, original, NormSlot::before_attention));
   for (std::size_t i = 0; i < away.values().size(); ++i) away.values()[i] -= now.values()[i];
   moments.cross = head_blocks<float>(a, away, now);
   return moments;
 }
 
-/// gain z, a row per draw.
-MatrixF draw(std::span<const float> gains, std::size_t index, std::size_t first) {
+/// gain z + bias, a row per draw.
+MatrixF draw(const Norm& norm, std::size_t index, std::size_t first) {
+  const std::vector<float>& gains = norm.weight;
   MatrixF z(kSlice, gains.size());
   parallel_for(kSlice, [&](std::size_t r) {
     RandomStream random(0, fmt::format("surrogate.layers.{}.{}", index, first + r));
     for (std::size_t c = 0; c < gains.size(); ++c) z(r, c) = gains[c] * static_cast<float>(random.normal());
+    for (std::size_t c = 0; c < norm.bias.size(); ++c) z(r, c) += norm.bias[c];
   });
   return z;
 }
@@ -82,7 +93,9 @@ SurrogateMoments of_hidden(const Architecture& a, Stage stage, std::size_t index
     of.expert = stage.expert;
     return of;
   };
-  const auto differs = [&](LinearSlot::Kind kind) { return seen[slot(kind)].weight != original[slot(kind)].weight; };
+  const auto differs = [&](LinearSlot::Kind kind) {  // of a gate that is not there: never
+    return seen[slot(kind)].weight != original[slot(kind)].weight;
+  };
   const std::size_t width = seen[slot(LinearSlot::down)].weight->shape().cols;
   const bool drifts = differs(LinearSlot::up) || differs(LinearSlot::gate);
   SurrogateMoments moments{MatrixD(width, width), {}};
@@ -94,9 +107,9 @@ SurrogateMoments of_hidden(const Architecture& a, Stage stage, std::size_t index
     forward.mlp_hidden(block, in, out, work);
   };
   MatrixF x(kSlice, width), away(drifts ? kSlice : 0, width);
-  const std::vector<float> gains = gains_before(a, seen, NormSlot::before_ffn);
+  const Norm norm = norm_before(a, seen, NormSlot::before_ffn);
   for (std::size_t first = 0; first < kDrawsPerInput * width; first += kSlice) {
-    const MatrixF z = draw(gains, index, first);
+    const MatrixF z = draw(norm, index, first);
     run(seen, z, x);
     add_second_moment(x, kSlice, moments.second_moment);
     if (!drifts) continue;
@@ -117,9 +130,9 @@ SurrogateMoments surrogate_moments(const Architecture& architecture, Stage stage
                                    const BlockWeights& original, const BlockWeights& seen) {
   switch (stage.kind) {
     case Stage::qkv:
-      return diagonal(gains_before(architecture, seen, NormSlot::before_attention));
+      return moments_of(norm_before(architecture, seen, NormSlot::before_attention));
     case Stage::gate_up:
-      return diagonal(gains_before(architecture, seen, NormSlot::before_ffn));
+      return moments_of(norm_before(architecture, seen, NormSlot::before_ffn));
     case Stage::o:
       return of_values(architecture, original, seen);
     case Stage::down:

@@ -122,11 +122,11 @@ void score_sequences(const ModelWeights& model, const Forward& forward, std::spa
   };
   std::vector<MatrixF> hidden(sequences.size());
   {
-    const TensorPtr table = model.embedding();
+    const InputTables tables = input_tables(model);
     parallel_for(sequences.size(), [&](std::size_t s) {
       const auto ids = read_ids(choice_of(s));
-      hidden[s] = MatrixF(ids.size(), table->shape().cols);
-      forward.embed(*table, ids, hidden[s]);
+      hidden[s] = MatrixF(ids.size(), tables.tokens->shape().cols);
+      forward.embed(tables, ids, hidden[s]);
     });
   }
   Pool<Workspace> workspaces;
@@ -134,7 +134,7 @@ void score_sequences(const ModelWeights& model, const Forward& forward, std::spa
     run_block(forward, model.block(block), hidden, workspaces);
     block_done();
   }
-  const std::vector<float> norm = model.final_norm();
+  const Norm norm = norm_of(model);
   const TensorPtr head = model.head();
   const FinishedWindows finished{forward, hidden, norm, *head};
   Pool<Buffers> pool;

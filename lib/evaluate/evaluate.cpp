@@ -20,7 +20,7 @@ class Pass {
 
   void embed_windows(MatrixView<const std::int32_t> windows) {
     head_.reset();
-    hidden_ = embedded(forward_, *model_.embedding(), windows);
+    hidden_ = embedded(forward_, input_tables(model_), windows);
   }
 
   void run_block(std::size_t index, Pool<Workspace>& workspaces) {
@@ -29,7 +29,7 @@ class Pass {
 
   /// After all blocks; valid until the next windows are embedded.
   FinishedWindows finish() {
-    norm_ = model_.final_norm();
+    norm_ = norm_of(model_);
     head_ = model_.head();
     return {forward_, hidden_, norm_, *head_};
   }
@@ -40,7 +40,7 @@ class Pass {
   const ModelWeights& model_;
   Forward forward_;
   std::vector<MatrixF> hidden_;  // per window, [tokens x hidden]
-  std::vector<float> norm_;
+  Norm norm_;
   TensorPtr head_;
 };
 

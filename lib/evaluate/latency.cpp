@@ -46,8 +46,8 @@ class Prefill {
  public:
   Prefill(const ModelWeights& model, std::size_t tokens, std::size_t windows)
       : forward_(model.architecture(), tokens),
-        embedding_(model.embedding()),
-        norm_(model.final_norm()),
+        tables_(input_tables(model)),
+        norm_(norm_of(model)),
         head_(model.head()),
         windows_(windows) {
     for (std::size_t b = 0; b < model.architecture().layers; ++b) blocks_.push_back(model.block(b));
@@ -63,7 +63,7 @@ class Prefill {
   void run() {
     parallel_for(windows_.size(), [&](std::size_t w) {
       Window& window = windows_[w];
-      forward_.embed(*embedding_, window.ids, window.x);
+      forward_.embed(tables_, window.ids, window.x);
       for (const BlockWeights& block : blocks_) forward_.run_block(block, window.x, window.work);
       const ViewF last = window.x.view().row_range(window.x.rows() - 1, 1);
       forward_.final_norm(norm_, last, last);
@@ -79,8 +79,8 @@ class Prefill {
   };
 
   Forward forward_;
-  TensorPtr embedding_;
-  std::vector<float> norm_;
+  InputTables tables_;
+  Norm norm_;
   TensorPtr head_;
   std::vector<BlockWeights> blocks_;
   std::vector<Window> windows_;

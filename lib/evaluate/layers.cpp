@@ -133,8 +133,11 @@ void judge_block(const ModelWeights& original, std::span<const ModelWeights* con
   std::vector<BlockWeights> blocks;
   for (const ModelWeights* const model : models) {
     blocks.push_back(model->block(index));
-    for (std::size_t n = 0; n < kNormCount; ++n)
-      check_norms(fmt::format("block {}", index), blocks.back().norms[n], block.norms[n]);
+    for (std::size_t n = 0; n < kNormCount; ++n) {
+      const std::string where = fmt::format("block {}", index);
+      check_norms(where, blocks.back().norms[n], block.norms[n]);
+      check_norms(where, blocks.back().norm_biases[n], block.norm_biases[n]);
+    }
   }
   const Architecture& architecture = original.architecture();
   for (const Stage stage : stages_of(architecture)) {
@@ -153,9 +156,10 @@ void judge_head(const ModelWeights& original, std::span<const ModelWeights* cons
   SharedInput shared;
   shared.matrices.emplace_back("lm_head", original.head());
   std::vector<TensorPtr>& tensors = shared.tensors.emplace_back();
-  const std::vector<float> norm = original.final_norm();
+  const Norm norm = norm_of(original);
   for (const ModelWeights* const model : models) {
-    check_norms("head", model->final_norm(), norm);
+    check_norms("head", model->final_norm(), norm.weight);
+    check_norms("head", model->final_norm_bias(), norm.bias);
     tensors.push_back(model->head());
   }
   judge_input(shared, statistics.head_input().second_moment, results);

@@ -12,15 +12,15 @@ ReferenceJudge::ReferenceJudge(const ModelWeights& original, std::span<const std
       protocol_(protocol),
       windows_(std::make_shared<const Matrix<std::int32_t>>(make_windows(ids, bos, protocol))),
       forward_(original.architecture(), protocol.window),
-      norm_(original.final_norm()),
+      norm_(norm_of(original)),
       head_(original.head()) {
-  final_ = embedded(forward_, *original_.embedding(), *windows_);
+  final_ = embedded(forward_, input_tables(original_), *windows_);
   for (std::size_t b = 0; b < original_.architecture().layers; ++b)
     run_block(forward_, original_.block(b), final_, workspaces_);
 }
 
 void ReferenceJudge::embed_once() {
-  if (states_.empty()) states_ = embedded(forward_, *original_.embedding(), *windows_);
+  if (states_.empty()) states_ = embedded(forward_, input_tables(original_), *windows_);
 }
 
 void ReferenceJudge::advance() {
@@ -63,10 +63,10 @@ EvaluationResult ReferenceJudge::judge(const ModelWeights& version, Inference in
 
 TextScores ReferenceJudge::scores(const ModelWeights& version, const ScoreOptions& options, Activations activations) {
   const Forward forward(version.architecture(), protocol_.window, activations);
-  std::vector<MatrixF> states = embedded(forward, *version.embedding(), *windows_);
+  std::vector<MatrixF> states = embedded(forward, input_tables(version), *windows_);
   for (std::size_t b = 0; b < version.architecture().layers; ++b)
     run_block(forward, version.block(b), states, workspaces_);
-  const std::vector<float> norm = version.final_norm();
+  const Norm norm = norm_of(version);
   const TensorPtr head = version.head();
   return score({forward, states, norm, *head}, options);
 }

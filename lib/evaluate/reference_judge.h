@@ -61,7 +61,7 @@ class ReferenceJudge {
   Protocol protocol_;
   std::shared_ptr<const Matrix<std::int32_t>> windows_;
   Forward forward_;
-  std::vector<float> norm_;
+  Norm norm_;
   TensorPtr head_;
   std::vector<MatrixF> final_;   ///< of the original, after all blocks
   std::vector<MatrixF> states_;  ///< of the original, before block_; empty until they are asked for

@@ -38,12 +38,12 @@ void FinishedWindows::logits(std::size_t window, std::size_t first, ViewF out, W
          window, first, first + out.rows() - 1);
 }
 
-std::vector<MatrixF> embedded(const Forward& forward, const CompressedTensor& table,
+std::vector<MatrixF> embedded(const Forward& forward, const InputTables& tables,
                               MatrixView<const std::int32_t> windows) {
   std::vector<MatrixF> hidden(windows.rows());
   parallel_for(windows.rows(), [&](std::size_t w) {
-    hidden[w] = MatrixF(windows.cols(), table.shape().cols);
-    forward.embed(table, windows.row(w), hidden[w]);
+    hidden[w] = MatrixF(windows.cols(), tables.tokens->shape().cols);
+    forward.embed(tables, windows.row(w), hidden[w]);
   });
   return hidden;
 }

@@ -24,7 +24,7 @@ namespace adze {
 struct FinishedWindows {
   const Forward& forward;
   std::span<const MatrixF> hidden;
-  std::span<const float> norm;
+  const Norm& norm;
   const CompressedTensor& head;
 
   /// The states of all positions of a window before the head.
@@ -42,7 +42,7 @@ struct ScoreBuffers {
 };
 
 /// Embedded windows: one [tokens x hidden] each, on all threads.
-std::vector<MatrixF> embedded(const Forward& forward, const CompressedTensor& table,
+std::vector<MatrixF> embedded(const Forward& forward, const InputTables& tables,
                               MatrixView<const std::int32_t> windows);
 
 /// A block on all windows, on all threads.

@@ -26,8 +26,8 @@ TensorValues TensorWalk::in_block(const TensorSpec& spec) {
     index_ = spec.block;
   }
   if (spec.is_matrix()) return {block_[*spec.slot].weight, {}};
-  if (spec.role == TensorRole::bias) return {nullptr, block_[*spec.slot].bias};
-  return {nullptr, block_[*spec.norm]};
+  if (spec.slot) return {nullptr, block_[*spec.slot].bias};
+  return {nullptr, spec.role == TensorRole::bias ? block_.bias_of(*spec.norm) : block_[*spec.norm]};
 }
 
 TensorValues TensorWalk::at(const TensorSpec& spec) {
@@ -35,13 +35,16 @@ TensorValues TensorWalk::at(const TensorSpec& spec) {
   switch (spec.role) {
     case TensorRole::embedding:
       return {model_.embedding(), {}};
+    case TensorRole::positions:
+      return {model_.positions(), {}};
     case TensorRole::head:
       return {model_.head(), {}};
     case TensorRole::norm:
       return {nullptr, model_.final_norm()};
+    case TensorRole::bias:
+      return {nullptr, model_.final_norm_bias()};
     case TensorRole::linear:
     case TensorRole::router:
-    case TensorRole::bias:
       break;
   }
   fail(ErrorKind::internal, "tensor '{}' belongs to no block", spec.hf_name);

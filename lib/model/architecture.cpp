@@ -37,6 +37,7 @@ constexpr std::array kSizeLimits = {
     SizeLimit{"vocab_size", &Architecture::vocab, std::size_t{1} << 24},
     SizeLimit{"max_position_embeddings", &Architecture::max_positions, std::size_t{1} << 31},
 };
+constexpr std::size_t kMaxLearnedPositions = std::size_t{1} << 24;  // a row of a table each
 constexpr std::size_t kMaxExperts = 4096;
 constexpr std::size_t kMaxExpertsOfModel = std::size_t{1} << 17;  // of all blocks
 constexpr std::size_t kMaxWidth = std::size_t{1} << 24;           // heads * head_dim
@@ -51,7 +52,8 @@ struct ActivationName {
 /// counts.
 constexpr std::array kActivations = {
     ActivationName{"silu", Activation::silu}, ActivationName{"swish", Activation::silu},
-    ActivationName{"gelu_pytorch_tanh", Activation::gelu_tanh}, ActivationName{"gelu_new", Activation::gelu_tanh}};
+    ActivationName{"gelu_pytorch_tanh", Activation::gelu_tanh}, ActivationName{"gelu_new", Activation::gelu_tanh},
+    ActivationName{"relu", Activation::relu}};
 
 /// A model of text and more, whose text part has a configuration of its own.
 void refuse_multimodal(const ConfigObject& config, const std::string& hf_class) {
@@ -199,6 +201,37 @@ void check_mixture(const Architecture& a, std::string_view origin) {
          kMaxFfn);
 }
 
+/// What the family takes for granted, and config.json may contradict.
+void check_fixed_settings(const ConfigObject& config, const FamilyInfo& family, std::size_t hidden) {
+  for (const FixedFlag& fixed : family.fixed_flags)
+    if (config.find(fixed.key) && config.flag(fixed.key) != fixed.value)
+      fail(ErrorKind::bad_data, "{}: {} {} is not supported: {}", config.origin(), fixed.key, !fixed.value, fixed.what);
+  const std::string_view key = family.equal_to_hidden_key;
+  if (const std::size_t size = config.size_or(key, hidden); size != hidden)
+    fail(ErrorKind::bad_data, "{}: {} {} is not supported, only {}, the size of the states", config.origin(), key, size,
+         hidden);
+}
+
+/// Of a family whose heads, positions or norms leave less free than others do.
+void check_family(const Architecture& a, std::string_view origin) {
+  const FamilyInfo& family = a.info();
+  if (family.norm_eps_key.empty() && a.norm_eps != family.norm_eps)
+    fail(ErrorKind::bad_data, "{}: an epsilon of norms of {} is not supported, {} has {}", origin, a.norm_eps, a.family,
+         family.norm_eps);
+  if (family.sizes.head_dim.empty() && a.q_width() != a.hidden)
+    fail(ErrorKind::bad_data, "{}: {} heads of {} are not as wide as the {} of the states, which {} asks for", origin,
+         a.heads, a.head_dim, a.hidden, a.family);
+  if (family.sizes.kv_heads.empty() && a.kv_heads != a.heads)
+    fail(ErrorKind::bad_data, "{}: {} heads of keys for {} of queries; {} has as many", origin, a.kv_heads, a.heads,
+         a.family);
+  if (!family.positions.learned) return;
+  if (a.max_positions > kMaxLearnedPositions)
+    fail(ErrorKind::bad_data, "{}: {} is {}, which is too many positions to be learned", origin, family.sizes.positions,
+         a.max_positions);
+  if (a.rope != RopeSpec() || a.sliding_rope)
+    fail(ErrorKind::bad_data, "{}: a RoPE, and positions that are learned", origin);
+}
+
 /// 0 stands for a setting that is not there.
 void check_optional(std::string_view origin, std::string_view what, double value) {
   if (value != 0) check_range(origin, what, value, 0.0, kMaxScore);
@@ -214,12 +247,28 @@ void check_ids(const Architecture& architecture, std::string_view origin) {
 }
 
 /// head_dim of a config that does not state it.
-std::size_t derived_head_dim(const Architecture& architecture, std::string_view origin) {
+std::size_t derived_head_dim(const Architecture& architecture, const SizeKeys& keys, std::string_view origin) {
   if (architecture.heads == 0 || architecture.hidden % architecture.heads != 0)
-    fail(ErrorKind::bad_data,
-         "{}: hidden_size {} is not a multiple of num_attention_heads {}, and there is no head_dim", origin,
-         architecture.hidden, architecture.heads);
+    fail(ErrorKind::bad_data, "{}: {} {} is not a multiple of {} {}, and there is no head_dim", origin, keys.hidden,
+         architecture.hidden, keys.heads, architecture.heads);
   return architecture.hidden / architecture.heads;
+}
+
+void parse_sizes(const ConfigObject& config, const FamilyInfo& family, Architecture& result) {
+  const SizeKeys& keys = family.sizes;
+  result.hidden = config.size(keys.hidden);
+  // Before anything is multiplied by it.
+  if (keys.ffn_per_hidden > 0)
+    check_range(config.origin(), keys.hidden, static_cast<double>(result.hidden), 0, kMaxFfn);
+  result.ffn =
+      keys.ffn_per_hidden > 0 ? config.size_or(keys.ffn, keys.ffn_per_hidden * result.hidden) : config.size(keys.ffn);
+  result.layers = config.size(keys.layers);
+  result.heads = config.size(keys.heads);
+  result.kv_heads = config.size_or(keys.kv_heads, result.heads);
+  result.head_dim =
+      config.find(keys.head_dim) ? config.size(keys.head_dim) : derived_head_dim(result, keys, config.origin());
+  result.vocab = config.size("vocab_size");
+  result.max_positions = config.size_or(keys.positions, family.max_positions);
 }
 
 }  // namespace
@@ -237,7 +286,7 @@ void check_architecture(const Architecture& architecture, std::string_view origi
   if (architecture.heads % architecture.kv_heads != 0)
     fail(ErrorKind::bad_data, "{}: num_attention_heads {} is not a multiple of num_key_value_heads {}", origin,
          architecture.heads, architecture.kv_heads);
-  if (architecture.head_dim % 2 != 0)
+  if (architecture.head_dim % 2 != 0 && !architecture.learns_positions())
     fail(ErrorKind::bad_data, "{}: head_dim {} is odd; RoPE needs pairs", origin, architecture.head_dim);
   if (architecture.q_width() > kMaxWidth)
     fail(ErrorKind::bad_data, "{}: {} heads of {} are wider than {}", origin, architecture.heads, architecture.head_dim,
@@ -248,12 +297,13 @@ void check_architecture(const Architecture& architecture, std::string_view origi
     fail(ErrorKind::bad_data, "{}: kinds of attention for {} of {} layers", origin, architecture.full_attention.size(),
          architecture.layers);
   check_mixture(architecture, origin);
+  check_family(architecture, origin);
   check_range(origin, "rms_norm_eps", architecture.norm_eps, 0.0, 1.0);
   check_range(origin, "embedding scale", architecture.embedding_scale, 0.0, kMaxScore);
   check_optional(origin, "query_pre_attn_scalar", architecture.score_scalar);
   check_optional(origin, "attn_logit_softcapping", architecture.attention_cap);
   check_optional(origin, "final_logit_softcapping", architecture.final_cap);
-  check_rope(architecture.rope, architecture.head_dim / 2, origin);
+  if (!architecture.learns_positions()) check_rope(architecture.rope, architecture.head_dim / 2, origin);
   if (architecture.sliding_rope) check_rope(*architecture.sliding_rope, architecture.head_dim / 2, origin);
   check_ids(architecture, origin);
 }
@@ -265,26 +315,20 @@ Architecture parse_architecture(const Json& json, std::string_view origin) {
     fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", origin, rotated);
   Architecture result;
   result.family = family.read_as.empty() ? family.hf_class : family.read_as;
-  result.hidden = config.size("hidden_size");
-  result.ffn = config.size("intermediate_size");
-  result.layers = config.size("num_hidden_layers");
-  result.heads = config.size("num_attention_heads");
-  result.kv_heads = config.size_or("num_key_value_heads", result.heads);
-  result.head_dim = config.find("head_dim") ? config.size("head_dim") : derived_head_dim(result, origin);
-  result.vocab = config.size("vocab_size");
-  result.max_positions = config.size_or("max_position_embeddings", family.max_positions);
-  result.norm_eps = config.number_or("rms_norm_eps", result.norm_eps);
+  parse_sizes(config, family, result);
+  check_fixed_settings(config, family, result.hidden);
+  result.norm_eps = config.number_or(family.norm_eps_key, family.norm_eps);
   result.activation = parse_activation(config, family);
   result.tied = config.find("tie_word_embeddings") ? config.flag("tie_word_embeddings") : family.tied;
   result.tied_stated = config.find("tie_word_embeddings") != nullptr;
-  result.o_bias = config.flag(family.attention_bias_key);
+  result.o_bias = family.o_bias || config.flag(family.attention_bias_key);
   result.qkv_bias = family.qkv_bias || result.o_bias;
-  result.mlp_bias = config.flag(family.mlp_bias_key);
+  result.mlp_bias = family.mlp_bias || config.flag(family.mlp_bias_key);
   if (family.scales_embedding) result.embedding_scale = embedding_scale(config, result.hidden);
   parse_scores(config, family, result);
   parse_mixture(config, family, result);
   check_architecture(result, origin);  // before lists of as many entries as there are layers
-  RopePair rope = parse_rope(config, family, result.max_positions);
+  RopePair rope = result.learns_positions() ? RopePair() : parse_rope(config, family, result.max_positions);
   parse_window(config, family, result);
   if (result.sliding_window > 0 && rope.sliding != rope.rope) result.sliding_rope = std::move(rope.sliding);
   result.rope = std::move(rope.rope);
@@ -304,7 +348,11 @@ std::string beyond_plain(const Architecture& a) {
   add(a.has_norm(NormSlot::queries), "norms of queries and keys");
   add(a.has_norm(NormSlot::after_attention), "norms behind a block's parts");
   add(a.info().norm_offset != 0, "gains that are stored less one");
-  add(a.activation != Activation::silu, "a gate of GELU");
+  add(a.info().norm_kind != NormKind::rms, "norms that subtract the mean, with biases");
+  add(a.learns_positions(), "learned positions");
+  add(!a.info().is_gated(), "an FFN without a gate");
+  add(a.activation == Activation::gelu_tanh, "a gate of GELU");
+  add(a.activation == Activation::relu, "a gate of ReLU");
   add(a.embedding_scale != 1, "a scale of the embedding");
   add(!a.full_attention.empty(), "layers with and without a window");
   add(a.sliding_rope.has_value(), "two RoPEs");

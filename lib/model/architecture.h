@@ -84,6 +84,10 @@ struct Architecture {
   std::size_t q_width() const { return heads * head_dim; }
   std::size_t kv_width() const { return kv_heads * head_dim; }
   bool is_mixture() const { return experts > 0; }
+  /// Rows of a table instead of a RoPE, which `rope` then says nothing of.
+  bool learns_positions() const { return info().positions.learned; }
+  /// Of the table of positions; 0: there is none.
+  std::size_t position_rows() const { return learns_positions() ? max_positions + info().positions.offset : 0; }
   /// Width of the FFN that all tokens go through; 0: there is none.
   std::size_t common_ffn() const { return is_mixture() ? shared_ffn : ffn; }
   const FamilyInfo& info() const { return family_of(family); }

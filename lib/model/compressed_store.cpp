@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::uint64_t kVersion = 1;
 constexpr const char* kEmbedding = "embed_tokens";
+constexpr const char* kPositions = "embed_positions";
 constexpr const char* kHead = "lm_head";
 constexpr const char* kFinalNorm = "norm";
 constexpr const char* kCacheMaxima = "self_attn.cache_maxima";
@@ -67,6 +68,11 @@ std::vector<float> read_vector(const Hdf5Reader& file, const std::string& name, 
          values.size(), expected);
   return values;
 }
+
+/// Of a norm, whose weight is a dataset and no group.
+std::string bias_name(std::string_view norm) { return fmt::format("{}.bias", norm); }
+
+bool has_norm_biases(const Architecture& architecture) { return architecture.info().norm_kind == NormKind::layer; }
 
 /// Only what the sidecar vouches for is given to the HDF5 library.
 Hdf5Reader open_checked(const std::filesystem::path& path, std::string_view kind) {
@@ -125,7 +131,11 @@ std::string block_file_name(std::size_t block) { return fmt::format("block-{:04}
 void write_block_file(const std::filesystem::path& path, const BlockWeights& block, const Architecture& architecture) {
   Hdf5Writer file(path);
   begin_file(file, "adze block");
-  for (const NormInfo& info : architecture.info().norms) file.write<float>(std::string(info.module), block[info.slot]);
+  for (const NormInfo& info : architecture.info().norms) {
+    file.write<float>(std::string(info.module), block[info.slot]);
+    const std::vector<float>& bias = block.bias_of(info.slot);
+    if (!bias.empty()) file.write<float>(bias_name(info.module), bias);
+  }
   for (const LinearInfo& info : block_linears(architecture)) {
     write_matrix(file, info.module, *block[info.slot].weight);
     if (!block[info.slot].bias.empty()) file.write<float>(info.module + "/bias", block[info.slot].bias);
@@ -135,15 +145,21 @@ void write_block_file(const std::filesystem::path& path, const BlockWeights& blo
   write_sidecar(path);
 }
 
-void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
-                      std::span<const float> final_norm, const TensorPtr& head) {
+OuterTensors outer_tensors(const ModelWeights& model) {
+  return {model.embedding(), model.positions(), norm_of(model), model.architecture().tied ? nullptr : model.head()};
+}
+
+void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files,
+                      const OuterTensors& tensors) {
   Hdf5Writer file(path);
   begin_file(file, "adze model");
   file.make_group("files");
   for (const StoreFile& kept : files) file.write_bytes("files/" + kept.name, kept.text);
-  write_matrix(file, kEmbedding, *embedding);
-  if (head) write_matrix(file, kHead, *head);
-  file.write<float>(kFinalNorm, final_norm);
+  write_matrix(file, kEmbedding, *tensors.embedding);
+  if (tensors.positions) write_matrix(file, kPositions, *tensors.positions);
+  if (tensors.head) write_matrix(file, kHead, *tensors.head);
+  file.write<float>(kFinalNorm, tensors.norm.weight);
+  if (!tensors.norm.bias.empty()) file.write<float>(bias_name(kFinalNorm), tensors.norm.bias);
   file.commit();
   write_sidecar(path);
 }
@@ -161,8 +177,9 @@ BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture
   const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
   BlockWeights block = assemble_block(
       architecture, index,
-      [&](const NormInfo& info) {
-        return read_vector(file, std::string(info.module), norm_size(architecture, info.slot));
+      [&](const NormInfo& info, std::string_view suffix) {
+        const std::string name = suffix == "bias" ? bias_name(info.module) : std::string(info.module);
+        return read_vector(file, name, norm_size(architecture, info.slot));
       },
       [&](const LinearInfo& info) {
         Linear linear{read_matrix(file, info.module, info.shape, find), {}};
@@ -208,9 +225,12 @@ CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::mo
   architecture_ = parse_architecture(parse_json(file_named(files_, "config.json", path).text, origin), origin);
   architecture_.tied = !file.has(kHead);
   const Shape table{architecture_.vocab, architecture_.hidden};
-  embedding_ = read_matrix(file, kEmbedding, table);
-  head_ = architecture_.tied ? embedding_ : read_matrix(file, kHead, table);
-  final_norm_ = read_vector(file, kFinalNorm, architecture_.hidden);
+  outer_.embedding = read_matrix(file, kEmbedding, table);
+  if (architecture_.learns_positions())
+    outer_.positions = read_matrix(file, kPositions, {architecture_.position_rows(), architecture_.hidden});
+  outer_.head = architecture_.tied ? outer_.embedding : read_matrix(file, kHead, table);
+  outer_.norm.weight = read_vector(file, kFinalNorm, architecture_.hidden);
+  if (has_norm_biases(architecture_)) outer_.norm.bias = read_vector(file, bias_name(kFinalNorm), architecture_.hidden);
 }
 
 std::shared_ptr<const Hdf5Reader> CompressedStore::block_file(std::size_t index) const {
@@ -228,8 +248,9 @@ BlockWeights CompressedStore::block(std::size_t index) const {
 }
 
 std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) const {
-  if (spec.role == TensorRole::embedding) return embedding_->format();
-  if (spec.role == TensorRole::head) return head_->format();
+  if (spec.role == TensorRole::embedding) return outer_.embedding->format();
+  if (spec.role == TensorRole::positions) return outer_.positions->format();
+  if (spec.role == TensorRole::head) return outer_.head->format();
   if (!spec.is_matrix()) return std::nullopt;
   {
     const std::lock_guard lock(mutex_);  // who asks for one format asks for all
@@ -239,13 +260,13 @@ std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) co
 }
 
 std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& spec) const {
-  if (!spec.block) return final_norm_;
+  if (!spec.block) return spec.role == TensorRole::bias ? outer_.norm.bias : outer_.norm.weight;
   const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
   const auto size = checked_cast<std::size_t>(spec.shape.front());
-  if (spec.role == TensorRole::bias)
-    return read_vector(*file, info_of(architecture_, *spec.slot).module + "/bias", size);
+  if (spec.slot) return read_vector(*file, info_of(architecture_, *spec.slot).module + "/bias", size);
+  // "input_layernorm" of "layers.3.input_layernorm"
   const std::string inside = spec.module.substr(spec.module.find('.', spec.module.find('.') + 1) + 1);
-  return read_vector(*file, inside, size);  // "input_layernorm" of "layers.3.input_layernorm"
+  return read_vector(*file, spec.role == TensorRole::bias ? bias_name(inside) : inside, size);
 }
 
 std::optional<CacheMaxima> CompressedStore::cache_of(std::size_t block) const { return read_cache(*block_file(block)); }

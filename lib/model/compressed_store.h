@@ -2,8 +2,10 @@
 // each block, every one with its checksum beside it (checkpoint/sidecar.h). Self-contained: it needs nothing of the
 // checkpoint.
 //
-//   model.h5       files/NAME (config.json, tokenizer.json ... verbatim), embed_tokens, lm_head unless tied, norm
-//   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights;
+//   model.h5       files/NAME (config.json, tokenizer.json ... verbatim), embed_tokens, embed_positions where they are
+//                  learned, lm_head unless tied, norm; norm.bias where norms have biases
+//   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights,
+//                  those of norms as "NAME.bias";
 //                  self_attn.cache_maxima (the largest |key| and |value|) where a run measured them
 // A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32. A
 // factor may lie in the file of another block (grid/factors/shared_tensor.h): such files belong together.
@@ -31,9 +33,15 @@ inline constexpr const char* kOuterFileName = "model.h5";
 
 /// Both write the file and its sidecar, whole or not at all.
 void write_block_file(const std::filesystem::path& path, const BlockWeights& block, const Architecture& architecture);
-/// `head` is null when it is tied.
-void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const TensorPtr& embedding,
-                      std::span<const float> final_norm, const TensorPtr& head);
+/// What lies outside of blocks. positions: null where they are not learned; head: null when it is tied.
+struct OuterTensors {
+  TensorPtr embedding;
+  TensorPtr positions;
+  Norm norm;
+  TensorPtr head;
+};
+OuterTensors outer_tensors(const ModelWeights& model);
+void write_outer_file(const std::filesystem::path& path, std::span<const StoreFile> files, const OuterTensors& tensors);
 
 /// Factors that lie in files of other blocks are read there, in the same folder. Throws bad_data when the checksum or
 /// anything inside does not fit `architecture`.
@@ -47,10 +55,12 @@ class CompressedStore final : public ModelWeights {
 
   const std::vector<StoreFile>& files() const { return files_; }
   const Architecture& architecture() const override { return architecture_; }
-  TensorPtr embedding() const override { return embedding_; }
+  TensorPtr embedding() const override { return outer_.embedding; }
+  TensorPtr positions() const override { return outer_.positions; }
   BlockWeights block(std::size_t index) const override;
-  std::vector<float> final_norm() const override { return final_norm_; }
-  TensorPtr head() const override { return head_; }
+  std::vector<float> final_norm() const override { return outer_.norm.weight; }
+  std::vector<float> final_norm_bias() const override { return outer_.norm.bias; }
+  TensorPtr head() const override { return outer_.head; }
   std::optional<std::string> format_of(const TensorSpec& spec) const override;
   std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
   std::optional<CacheMaxima> cache_of(std::size_t block) const override;
@@ -61,9 +71,7 @@ class CompressedStore final : public ModelWeights {
   std::filesystem::path folder_;
   std::vector<StoreFile> files_;
   Architecture architecture_;
-  TensorPtr embedding_;
-  TensorPtr head_;
-  std::vector<float> final_norm_;
+  OuterTensors outer_;  ///< with the embedding for a tied head
   mutable std::mutex mutex_;
   mutable std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> block_files_;  ///< checked
 };

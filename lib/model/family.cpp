@@ -37,6 +37,19 @@ constexpr std::array kOlmo2Norms = {
     NormInfo{NormSlot::after_attention, "post_attention_layernorm", "post_attention_norm"},
     NormInfo{NormSlot::after_ffn, "post_feedforward_layernorm", "post_ffw_norm"}};
 
+constexpr std::array kOptNorms = {NormInfo{NormSlot::before_attention, "self_attn_layer_norm", "attn_norm"},
+                                  NormInfo{NormSlot::before_ffn, "final_layer_norm", "ffn_norm"}};
+
+constexpr std::array kOptFlags = {FixedFlag{"do_layer_norm_before", true, "norms behind attention and FFN"},
+                                  FixedFlag{"enable_bias", true, "linears without biases"},
+                                  FixedFlag{"layer_norm_elementwise_affine", true, "norms without weights"},
+                                  FixedFlag{"_remove_final_layer_norm", false, "no final norm"}};
+
+constexpr std::array kGpt2Flags = {
+    FixedFlag{"scale_attn_weights", true, "scores that are not divided by the root of the head's size"},
+    FixedFlag{"scale_attn_by_inverse_layer_idx", false, "scores that are divided by the number of the layer"},
+    FixedFlag{"add_cross_attention", false, "attention to another model's states"}};
+
 constexpr SlidingRule kQwenWindow{.key = "sliding_window",
                                   .width = 4096,
                                   .enabled_key = "use_sliding_window",
@@ -194,9 +207,60 @@ constexpr std::array kFamilies = {
         .attention_bias_key = "attention_bias",
         .mixture = {.count_key = "num_experts", .width_key = "intermediate_size", .renormalise_key = "norm_topk_prob"},
         .max_positions = 4096},
+    FamilyInfo{.hf_class = "OPTForCausalLM",
+               .model_type = "opt",
+               .gguf_name = "gpt2",
+               .qkv_fused_in_gguf = true,
+               .activation_in_gguf = Activation::gelu_tanh,
+               .sizes = {.ffn = "ffn_dim", .kv_heads = "", .head_dim = ""},
+               .equal_to_hidden_key = "word_embed_proj_dim",
+               .fixed_flags = kOptFlags,
+               .names = {.root = "model.decoder.",
+                         .final_norm = "final_layer_norm",
+                         .o = "self_attn.out_proj",
+                         .gate = "",
+                         .up = "fc1",
+                         .down = "fc2"},
+               .positions = {.learned = true, .offset = 2},
+               .norms = kOptNorms,
+               .norm_kind = NormKind::layer,
+               .norm_eps_key = "",
+               .norm_eps = 1e-5,
+               .activation_key = "activation_function",
+               .activation = Activation::relu,
+               .qkv_bias = true,
+               .o_bias = true,
+               .mlp_bias = true,
+               .tied = true},
+    FamilyInfo{.hf_class = "GPT2LMHeadModel",
+               .model_type = "gpt2",
+               .read_as = "OPTForCausalLM",
+               .gguf_name = "gpt2",
+               .sizes = {.hidden = "n_embd",
+                         .ffn = "n_inner",
+                         .layers = "n_layer",
+                         .heads = "n_head",
+                         .kv_heads = "",
+                         .head_dim = "",
+                         .positions = "n_positions",
+                         .ffn_per_hidden = 4},
+               .fixed_flags = kGpt2Flags,
+               .norm_eps_key = "layer_norm_epsilon",
+               .norm_eps = 1e-5,
+               .activation_key = "activation_function",
+               .activation = Activation::gelu_tanh,
+               .qkv_bias = true,
+               .o_bias = true,
+               .mlp_bias = true,
+               .max_positions = 1024,
+               .tied = true},
 };
 
+constexpr std::array<std::string_view, kActivationCount> kActivationNames = {"silu", "gelu_pytorch_tanh", "relu"};
+
 }  // namespace
+
+std::string_view name_of(Activation activation) { return kActivationNames[static_cast<std::size_t>(activation)]; }
 
 std::span<const FamilyInfo> families() { return kFamilies; }
 

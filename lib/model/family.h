@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -21,6 +22,12 @@ enum class NormSlot : std::uint8_t {
 };
 inline constexpr std::size_t kNormCount = 6;
 
+/// What norms compute.
+enum class NormKind : std::uint8_t {
+  rms,    ///< x / sqrt(mean(x^2) + eps) * (offset + weight)
+  layer,  ///< (x - mean(x)) / sqrt(var(x) + eps) * weight + bias
+};
+
 /// A norm that the blocks of a family have.
 struct NormInfo {
   NormSlot slot;
@@ -28,10 +35,51 @@ struct NormInfo {
   std::string_view gguf;    ///< inside the block: "attn_norm"
 };
 
-/// Of the gate: hidden = activation(gate(x)) * up(x).
+/// Of the FFN: hidden = activation(gate(x)) * up(x), or, without a gate, activation(up(x)).
 enum class Activation : std::uint8_t {
   silu,
   gelu_tanh,  ///< 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+  relu,       ///< max(0, x)
+};
+inline constexpr std::size_t kActivationCount = 3;
+std::string_view name_of(Activation activation);  ///< as config.json has it: "silu", "gelu_pytorch_tanh", "relu"
+
+/// Positions that are learned: a row of a table for each, added to the embedding. Then there is no RoPE.
+struct PositionRule {
+  bool learned = false;
+  std::size_t offset = 0;  ///< rows of the table before that of position 0, which no token has
+};
+
+/// What checkpoints call modules; linears as inside their block.
+struct ModuleNames {
+  std::string_view root = "model.";  ///< before "layers.0" and the tables
+  std::string_view final_norm = "norm";
+  std::string_view q = "self_attn.q_proj";
+  std::string_view k = "self_attn.k_proj";
+  std::string_view v = "self_attn.v_proj";
+  std::string_view o = "self_attn.o_proj";
+  std::string_view gate = "mlp.gate_proj";  ///< "": hidden = activation(up(x))
+  std::string_view up = "mlp.up_proj";
+  std::string_view down = "mlp.down_proj";
+};
+
+/// Keys of sizes in config.json. A key of "" is a size that follows from the others.
+struct SizeKeys {
+  std::string_view hidden = "hidden_size";
+  std::string_view ffn = "intermediate_size";
+  std::string_view layers = "num_hidden_layers";
+  std::string_view heads = "num_attention_heads";
+  std::string_view kv_heads = "num_key_value_heads";  ///< absent: as many as heads
+  std::string_view head_dim = "head_dim";             ///< absent: hidden / heads
+  std::string_view positions = "max_position_embeddings";
+  std::size_t ffn_per_hidden = 0;  ///< where the key of the FFN's width is absent; 0: it must be there
+};
+
+/// A flag of config.json that is supported in one of its values.
+struct FixedFlag {
+  std::string_view key;
+  bool value = false;     ///< what is supported, and what an absent key means
+  std::string_view what;  ///< of the other: "norms behind a block's parts"
 };
 
 /// Whether a GGUF of the family has a head of its own ("output.weight") beside the embedding table.
@@ -92,14 +140,26 @@ struct FamilyInfo {
   GgufHead gguf_head = GgufHead::unless_tied;
   bool square_output_in_gguf = false;  ///< the runtime takes queries to be as wide as the states
   bool equal_heads_in_gguf = false;    ///< and keys as wide as queries
+  bool qkv_fused_in_gguf = false;      ///< q, k and v below each other in "attn_qkv"
+  std::optional<Activation> activation_in_gguf = std::nullopt;  ///< of the runtime; nothing: `activation`
 
-  std::span<const NormInfo> norms = {};  ///< in the order in which tables list them
-  float norm_offset = 0;                 ///< RMS norms multiply by offset + weight; a GGUF has the sum
-  bool qk_norms_span_heads = false;      ///< one norm over all heads, not one for each
+  SizeKeys sizes = {};
+  std::string_view equal_to_hidden_key = "";  ///< a size that must be that of the states
+  std::span<const FixedFlag> fixed_flags = {};
+  ModuleNames names = {};
+  PositionRule positions = {};
+  std::span<const NormInfo> norms = {};            ///< in the order in which tables list them
+  NormKind norm_kind = NormKind::rms;              ///< of all norms, the final one too
+  std::string_view norm_eps_key = "rms_norm_eps";  ///< "": always norm_eps
+  double norm_eps = 1e-6;                          ///< where the key is absent
+  float norm_offset = 0;                           ///< RMS norms multiply by offset + weight; a GGUF has the sum
+  bool qk_norms_span_heads = false;                ///< one norm over all heads, not one for each
   std::string_view activation_key = "hidden_act";
   Activation activation = Activation::silu;  ///< where the key is absent
   bool scales_embedding = false;             ///< states begin as sqrt(hidden) times the table's rows
   bool qkv_bias = false;                     ///< q, k and v have biases, whatever config.json says
+  bool o_bias = false;                       ///< the same of o
+  bool mlp_bias = false;                     ///< and of the FFN
   std::string_view attention_bias_key = "";  ///< q, k, v and o have biases when it is true
   std::string_view mlp_bias_key = "";        ///< gate, up and down have biases when it is true
   SlidingRule window = {};
@@ -108,6 +168,9 @@ struct FamilyInfo {
   double rope_theta = 10000.0;
   std::size_t max_positions = 2048;
   bool tied = false;  ///< where config.json says nothing, and nothing else does
+
+  bool is_gated() const { return !names.gate.empty(); }
+  Activation gguf_activation() const { return activation_in_gguf.value_or(activation); }
 };
 
 std::span<const FamilyInfo> families();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 #include "linalg/gemm.h"
@@ -62,20 +63,42 @@ void linear(ConstViewF x, const CompressedTensor& weight, std::span<const float>
 Forward::Forward(const Architecture& architecture, std::size_t max_tokens, Activations activations)
     : architecture_(architecture),
       norm_{architecture.norm_eps, architecture.info().norm_offset},
-      rope_(architecture.rope, architecture.head_dim, max_tokens),
       activations_(activations) {
+  if (!architecture.learns_positions()) rope_.emplace(architecture.rope, architecture.head_dim, max_tokens);
   if (architecture.sliding_rope) sliding_rope_.emplace(*architecture.sliding_rope, architecture.head_dim, max_tokens);
 }
 
-void Forward::embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) const {
-  const Shape shape = embedding.shape();
-  assert(x.rows() == ids.size() && x.cols() == shape.cols);
+void Forward::embed(const InputTables& tables, std::span<const std::int32_t> ids, ViewF x) const {
+  std::vector<std::size_t> positions(ids.size());
+  std::iota(positions.begin(), positions.end(), std::size_t{0});
+  embed(tables, ids, positions, x);
+}
+
+void Forward::embed(const InputTables& tables, std::span<const std::int32_t> ids,
+                    std::span<const std::size_t> positions, ViewF x) const {
+  const Shape shape = tables.tokens->shape();
+  assert(x.rows() == ids.size() && positions.size() == ids.size() && x.cols() == shape.cols);
   const auto scale = static_cast<float>(architecture_.embedding_scale);
   for (std::size_t t = 0; t < ids.size(); ++t) {
     if (ids[t] < 0 || static_cast<std::size_t>(ids[t]) >= shape.rows)
-      fail(ErrorKind::bad_data, "token id {} at position {} is outside the vocabulary of {}", ids[t], t, shape.rows);
-    embedding.decode_rows(static_cast<std::size_t>(ids[t]), 1, x.row(t));
+      fail(ErrorKind::bad_data, "token id {} at position {} is outside the vocabulary of {}", ids[t], positions[t],
+           shape.rows);
+    tables.tokens->decode_rows(static_cast<std::size_t>(ids[t]), 1, x.row(t));
     if (scale != 1.0f) multiply_by(scale, x.row(t));
+  }
+  if (architecture_.learns_positions()) add_positions(tables.positions, positions, x);
+}
+
+void Forward::add_positions(const TensorPtr& table, std::span<const std::size_t> positions, ViewF x) const {
+  if (!table)
+    fail(ErrorKind::internal, "{} has learned positions, and no table of them was given", architecture_.family);
+  std::vector<float> row(x.cols());
+  for (std::size_t t = 0; t < positions.size(); ++t) {
+    if (positions[t] >= architecture_.max_positions)
+      fail(ErrorKind::bad_data, "position {} is none of the {} that the model has learned", positions[t],
+           architecture_.max_positions);
+    table->decode_rows(positions[t] + architecture_.info().positions.offset, 1, row);
+    for (std::size_t c = 0; c < row.size(); ++c) x(t, c) += row[c];
   }
 }
 
@@ -91,13 +114,20 @@ AttentionShape Forward::attention_shape(const BlockWeights& block) const {
   return shape;
 }
 
-const RopeTable& Forward::rope(const BlockWeights& block) const {
-  return sliding_rope_ && !block.sees_all ? *sliding_rope_ : rope_;
+/// nullptr where positions are learned.
+const RopeTable* Forward::rope(const BlockWeights& block) const {
+  if (!rope_) return nullptr;
+  return sliding_rope_ && !block.sees_all ? &*sliding_rope_ : &*rope_;
+}
+
+void Forward::normalise(std::span<const float> weight, std::span<const float> bias, ConstViewF x, ViewF out) const {
+  if (architecture_.info().norm_kind == NormKind::layer) return layer_norm(x, weight, bias, norm_.eps, out);
+  rms_norm(x, weight, norm_, out);
 }
 
 /// Where the family has no such norm, a copy.
 void Forward::normalise(const BlockWeights& block, NormSlot slot, ConstViewF x, ViewF out) const {
-  if (!block[slot].empty()) return rms_norm(x, block[slot], norm_, out);
+  if (!block[slot].empty()) return normalise(block[slot], block.bias_of(slot), x, out);
   if (x.data() == out.data()) return;
   for (std::size_t r = 0; r < x.rows(); ++r) std::ranges::copy(x.row(r), out.row(r).begin());
 }
@@ -113,7 +143,7 @@ void Forward::add_output(const BlockWeights& block, LinearSlot slot, NormSlot af
   if (block[after].empty()) return apply(block[slot], in, x, work, true);
   const ViewF output = scratch(work.output, x.shape());
   apply(block[slot], in, output, work);
-  rms_norm(output, block[after], norm_, output);
+  normalise(block, after, output, output);
   add_rows(output, x);
 }
 
@@ -130,8 +160,10 @@ void Forward::attention_mix(const BlockWeights& block, ConstViewF normed, ViewF 
   apply(block[LinearSlot::k], normed, k, work);
   apply(block[LinearSlot::v], normed, v, work);
   normalise_heads(block, q, k);
-  rope(block).rotate(q);
-  rope(block).rotate(k);
+  if (const RopeTable* const table = rope(block)) {
+    table->rotate(q);
+    table->rotate(k);
+  }
   work.cache.add({largest_magnitude({k.data(), k.shape().count()}), largest_magnitude({v.data(), v.shape().count()})});
   attention(q, k, v, attention_shape(block), out, work.scores);
 }
@@ -144,11 +176,12 @@ void Forward::stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out
   normalise(block, NormSlot::before_ffn, x, out);
 }
 
-/// out = activation(gate(in)) * up(in).
+/// out = activation(gate(in)) * up(in), or activation(up(in)) where there is no gate.
 void Forward::gated(const Linear& gate, const Linear& up, ConstViewF in, ViewF out, Workspace& work) const {
+  apply(up, in, out, work);
+  if (!gate.weight) return activate(architecture_.activation, out);
   const ViewF opened = scratch(work.first, out.shape());
   apply(gate, in, opened, work);
-  apply(up, in, out, work);
   apply_gate(architecture_.activation, opened, out);
 }
 
@@ -242,8 +275,10 @@ void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyVa
   const ViewF mix = scratch(work.inner, {x.rows(), architecture_.q_width()});
   for (std::size_t r = 0; r < x.rows(); ++r) {
     KeyValueCache& cache = *caches[r];
-    rope(block).rotate_row(cache.tokens, q.row(r));
-    rope(block).rotate_row(cache.tokens, k.row(r));
+    if (const RopeTable* const table = rope(block)) {
+      table->rotate_row(cache.tokens, q.row(r));
+      table->rotate_row(cache.tokens, k.row(r));
+    }
     std::ranges::copy(k.row(r), cache.keys.row(cache.tokens).begin());
     std::ranges::copy(v.row(r), cache.values.row(cache.tokens).begin());
     ++cache.tokens;
@@ -256,9 +291,7 @@ void Forward::run_block_step(const BlockWeights& block, ViewF x, std::span<KeyVa
   add_ffn(block, normed, x, work);
 }
 
-void Forward::final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const {
-  rms_norm(x, weight, norm_, out);
-}
+void Forward::final_norm(const Norm& norm, ConstViewF x, ViewF out) const { normalise(norm.weight, norm.bias, x, out); }
 
 void Forward::logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const {
   linear(rounded_for(head, x, activations_, work), head, {}, out, work);

@@ -67,8 +67,12 @@ class Forward {
 
   const Architecture& architecture() const { return architecture_; }
 
-  /// x[t] = embedding row ids[t], scaled.  x: [ids.size() x hidden]. Throws bad_data for an id outside the vocabulary.
-  void embed(const CompressedTensor& embedding, std::span<const std::int32_t> ids, ViewF x) const;
+  /// x[t] = embedding row ids[t], scaled, plus that of position t where positions are learned.  x: [ids.size() x
+  /// hidden]. Throws bad_data for an id outside the vocabulary and a position that none is learned of.
+  void embed(const InputTables& tables, std::span<const std::int32_t> ids, ViewF x) const;
+  /// The same of tokens at other positions.  positions: [ids.size()].
+  void embed(const InputTables& tables, std::span<const std::int32_t> ids, std::span<const std::size_t> positions,
+             ViewF x) const;
 
   /// Input of {q, k, v}: out = norm(x), or x where the family has no norm there.  x, out: [tokens x hidden]; they may
   /// be the same.
@@ -79,7 +83,8 @@ class Forward {
   void add_attention(const BlockWeights& block, ConstViewF mix, ViewF x, Workspace& work) const;
   /// Input of {gate, up}: out = norm(x), or x.  x, out: [tokens x hidden]; they may be the same.
   void stage_input_mlp(const BlockWeights& block, ConstViewF x, ViewF out) const;
-  /// Input of {down}: out = activation(gate(normed)) * up(normed).  out: [tokens x ffn of the block].
+  /// Input of {down}: out = activation(gate(normed)) * up(normed), without a gate activation(up(normed)).  out: [tokens
+  /// x ffn of the block].
   void mlp_hidden(const BlockWeights& block, ConstViewF normed, ViewF out, Workspace& work) const;
   /// x += down(hidden), or its norm.
   void add_mlp(const BlockWeights& block, ConstViewF hidden, ViewF x, Workspace& work) const;
@@ -101,12 +106,14 @@ class Forward {
                       Workspace& work) const;
 
   /// out = norm(x) before the head.  x, out: [tokens x hidden]; they may be the same.
-  void final_norm(std::span<const float> weight, ConstViewF x, ViewF out) const;
+  void final_norm(const Norm& norm, ConstViewF x, ViewF out) const;
   /// out = x head^T.  x: [rows x hidden] after final_norm, out: [rows x vocab].
   void logits(const CompressedTensor& head, ConstViewF x, ViewF out, Workspace& work) const;
 
  private:
   void apply(const Linear& layer, ConstViewF x, ViewF y, Workspace& work, bool accumulate = false) const;
+  void add_positions(const TensorPtr& table, std::span<const std::size_t> positions, ViewF x) const;
+  void normalise(std::span<const float> weight, std::span<const float> bias, ConstViewF x, ViewF out) const;
   void normalise(const BlockWeights& block, NormSlot slot, ConstViewF x, ViewF out) const;
   void normalise_heads(const BlockWeights& block, ViewF q, ViewF k) const;
   void add_output(const BlockWeights& block, LinearSlot slot, NormSlot after, ConstViewF in, ViewF x,
@@ -115,11 +122,11 @@ class Forward {
   void add_experts(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const;
   void add_shared_expert(const BlockWeights& block, ConstViewF normed, ViewF output, Workspace& work) const;
   AttentionShape attention_shape(const BlockWeights& block) const;
-  const RopeTable& rope(const BlockWeights& block) const;
+  const RopeTable* rope(const BlockWeights& block) const;
 
   Architecture architecture_;
   RmsNorm norm_;
-  RopeTable rope_;
+  std::optional<RopeTable> rope_;          ///< nothing where positions are learned
   std::optional<RopeTable> sliding_rope_;  ///< Architecture::sliding_rope
   Activations activations_;
 };

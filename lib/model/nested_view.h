@@ -14,8 +14,10 @@ class NestedView final : public ModelWeights {
   const Architecture& architecture() const override { return model_.architecture(); }
   /// The loaders throw bad_data for a nested matrix that has fewer planes.
   TensorPtr embedding() const override { return seen(model_.embedding()); }
+  TensorPtr positions() const override { return model_.positions(); }
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override { return model_.final_norm(); }
+  std::vector<float> final_norm_bias() const override { return model_.final_norm_bias(); }
   TensorPtr head() const override { return seen(model_.head()); }
   std::optional<CacheMaxima> cache_of(std::size_t block) const override { return model_.cache_of(block); }
 

@@ -1,7 +1,9 @@
 #include "model/norm.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "linalg/vector_math.h"
 
@@ -47,6 +49,22 @@ void rms_norm_parts(std::span<const float> weight, const RmsNorm& norm, ViewF x)
     }
 }
 
+void layer_norm(ConstViewF x, std::span<const float> weight, std::span<const float> bias, double eps, ViewF out) {
+  assert(weight.size() == x.cols() && bias.size() == x.cols() && out.shape() == x.shape());
+  const auto size = static_cast<double>(x.cols());
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    const std::span<const float> in = x.row(r);
+    const std::span<float> to = out.row(r);
+    double sum = 0, squares = 0;
+    for (const float value : in) sum += value;
+    const double mean = sum / size;
+    for (const float value : in) squares += (value - mean) * (value - mean);  // not of what cancels
+    const double scale = 1.0 / std::sqrt(squares / size + eps);
+    for (std::size_t c = 0; c < in.size(); ++c)
+      to[c] = static_cast<float>((in[c] - mean) * scale) * weight[c] + bias[c];
+  }
+}
+
 void apply_gate(Activation activation, ConstViewF gate, ViewF up) {
   assert(gate.shape() == up.shape());
   for (std::size_t r = 0; r < gate.rows(); ++r) switch (activation) {
@@ -56,7 +74,19 @@ void apply_gate(Activation activation, ConstViewF gate, ViewF up) {
       case Activation::gelu_tanh:
         multiply_by_gelu_tanh(gate.row(r), up.row(r));
         break;
+      case Activation::relu:
+        for (std::size_t c = 0; c < up.cols(); ++c) up(r, c) *= std::max(gate(r, c), 0.0f);
+        break;
     }
+}
+
+void activate(Activation activation, ViewF x) {
+  std::vector<float> activated(x.cols());  // what a gate of x makes of ones
+  for (std::size_t r = 0; r < x.rows(); ++r) {
+    std::ranges::fill(activated, 1.0f);
+    apply_gate(activation, x.row_range(r, 1), ViewF(activated.data(), {1, activated.size()}));
+    std::ranges::copy(activated, x.row(r).begin());
+  }
 }
 
 }  // namespace adze

@@ -30,11 +30,15 @@ StoredSize SizeByClass::all() const {
 SizeByClass size_by_class(const ModelWeights& model) {
   SizeByClass size;
   size[TensorClass::embedding] += size_of(*model.embedding());
+  if (const TensorPtr positions = model.positions()) size[TensorClass::embedding] += size_of(*positions);
   if (!model.architecture().tied) size[TensorClass::head] += size_of(*model.head());
-  size[TensorClass::norms] += size_of(model.final_norm());
+  const Norm norm = norm_of(model);
+  size[TensorClass::norms] += size_of(norm.weight);
+  size[TensorClass::norms] += size_of(norm.bias);
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     const BlockWeights block = model.block(b);
-    for (const std::vector<float>& norm : block.norms) size[TensorClass::norms] += size_of(norm);
+    for (const auto* const vectors : {&block.norms, &block.norm_biases})
+      for (const std::vector<float>& values : *vectors) size[TensorClass::norms] += size_of(values);
     for (const LinearInfo& info : block_linears(model.architecture())) {
       StoredSize& one = size[is_attention(info.stage) ? TensorClass::attention : TensorClass::ffn];
       one += size_of(*block[info.slot].weight);

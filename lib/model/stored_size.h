@@ -26,7 +26,8 @@ struct StoredSize {
   }
 };
 
-/// What tensors are for. Biases count with their matrices, a tied table as an embedding.
+/// What tensors are for. Biases count with their matrices and norms, a tied table as an embedding, and
+/// learned positions too.
 enum class TensorClass : std::uint8_t { embedding, attention, ffn, head, norms };
 inline constexpr std::array kTensorClasses = {TensorClass::embedding, TensorClass::attention, TensorClass::ffn,
                                               TensorClass::head, TensorClass::norms};

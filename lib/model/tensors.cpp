@@ -16,34 +16,38 @@ namespace {
 
 using A = Architecture;
 
-constexpr std::array<std::string_view, 6> kRoleNames = {"embedding", "linear", "router", "norm", "bias", "head"};
+constexpr std::array<std::string_view, 7> kRoleNames = {"embedding", "linear", "router",   "norm",
+                                                        "bias",      "head",   "positions"};
 constexpr std::array<std::string_view, 4> kStageNames = {"qkv", "o", "gate_up", "down"};
 
 /// Buffers that old checkpoints carry and that are computed from config.json instead.
 constexpr std::array<std::string_view, 1> kIgnoredSuffixes = {".rotary_emb.inv_freq"};
 constexpr std::string_view kHeadName = "lm_head.weight";
-constexpr std::string_view kEmbeddingName = "model.embed_tokens.weight";
 constexpr std::size_t kShownProblems = 8;
 constexpr std::size_t kMostCompared = 1000;  // names that a missing one is compared with
 
 std::string block_module(std::size_t block, std::string_view part) { return fmt::format("layers.{}.{}", block, part); }
 
-TensorSpec block_spec(std::size_t block, std::string_view module, std::string_view gguf, std::string_view suffix) {
+std::string embedding_name(const A& a) { return stored_name(a, kEmbeddingModule) + ".weight"; }
+
+TensorSpec block_spec(const A& a, std::size_t block, std::string_view module, std::string_view gguf,
+                      std::string_view suffix) {
   TensorSpec spec;
   spec.module = block_module(block, module);
-  spec.hf_name = fmt::format("model.{}.{}", spec.module, suffix);
+  spec.hf_name = fmt::format("{}.{}", stored_name(a, spec.module), suffix);
   spec.gguf_name = fmt::format("blk.{}.{}.{}", block, gguf, suffix);
   spec.block = block;
   return spec;
 }
 
 TensorSpec linear_spec(const A& a, std::size_t block, const LinearInfo& info, TensorRole role) {
-  TensorSpec spec = block_spec(block, info.module, info.gguf, role == TensorRole::bias ? "bias" : "weight");
+  TensorSpec spec = block_spec(a, block, info.module, info.gguf, role == TensorRole::bias ? "bias" : "weight");
   spec.shape = {info.shape.rows};
   if (role != TensorRole::bias) spec.shape.push_back(info.shape.cols);
   spec.role = role;
   spec.slot = info.slot;
   if (a.info().qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads;
+  spec.gguf_rows = info.gguf_rows;
   return spec;
 }
 
@@ -52,13 +56,19 @@ TensorRole role_of(LinearSlot slot) {
   return routes ? TensorRole::router : TensorRole::linear;
 }
 
-void add_block(const A& a, std::size_t block, std::span<const LinearInfo> linears, std::vector<TensorSpec>& all) {
-  for (const NormInfo& norm : a.info().norms) {
-    TensorSpec& spec = all.emplace_back(block_spec(block, norm.module, norm.gguf, "weight"));
+void add_norm(const A& a, std::size_t block, const NormInfo& norm, std::vector<TensorSpec>& all) {
+  const auto add = [&](std::string_view suffix, TensorRole role) {
+    TensorSpec& spec = all.emplace_back(block_spec(a, block, norm.module, norm.gguf, suffix));
     spec.shape = {norm_size(a, norm.slot)};
-    spec.role = TensorRole::norm;
+    spec.role = role;
     spec.norm = norm.slot;
-  }
+  };
+  add("weight", TensorRole::norm);
+  if (a.info().norm_kind == NormKind::layer) add("bias", TensorRole::bias);
+}
+
+void add_block(const A& a, std::size_t block, std::span<const LinearInfo> linears, std::vector<TensorSpec>& all) {
+  for (const NormInfo& norm : a.info().norms) add_norm(a, block, norm, all);
   for (const LinearInfo& info : linears) {
     all.push_back(linear_spec(a, block, info, role_of(info.slot)));
     if (info.has_bias) all.push_back(linear_spec(a, block, info, TensorRole::bias));
@@ -67,17 +77,28 @@ void add_block(const A& a, std::size_t block, std::span<const LinearInfo> linear
 
 std::vector<LinearInfo> attention_linears(const A& a) {
   const std::size_t q = a.q_width(), kv = a.kv_width();
-  return {{LinearSlot::q, Stage::qkv, "self_attn.q_proj", "attn_q", {q, a.hidden}, a.qkv_bias, a.heads},
-          {LinearSlot::k, Stage::qkv, "self_attn.k_proj", "attn_k", {kv, a.hidden}, a.qkv_bias, a.kv_heads},
-          {LinearSlot::v, Stage::qkv, "self_attn.v_proj", "attn_v", {kv, a.hidden}, a.qkv_bias},
-          {LinearSlot::o, Stage::o, "self_attn.o_proj", "attn_output", {a.hidden, q}, a.o_bias}};
+  const ModuleNames& names = a.info().names;
+  std::vector<LinearInfo> linears{
+      {LinearSlot::q, Stage::qkv, std::string(names.q), "attn_q", {q, a.hidden}, a.qkv_bias, a.heads},
+      {LinearSlot::k, Stage::qkv, std::string(names.k), "attn_k", {kv, a.hidden}, a.qkv_bias, a.kv_heads},
+      {LinearSlot::v, Stage::qkv, std::string(names.v), "attn_v", {kv, a.hidden}, a.qkv_bias},
+      {LinearSlot::o, Stage::o, std::string(names.o), "attn_output", {a.hidden, q}, a.o_bias}};
+  if (!a.info().qkv_fused_in_gguf) return linears;
+  std::size_t first = 0;
+  for (LinearInfo& info : linears) {
+    if (info.stage != Stage::qkv) continue;
+    info.gguf = "attn_qkv";
+    info.gguf_rows = {.first = first, .all = q + 2 * kv};
+    first += info.shape.rows;
+  }
+  return linears;
 }
 
 /// What the linears of an FFN are called.
 struct FfnNames {
-  std::string module;  ///< of the FFN, with its dot
-  std::string_view gate, up, down;
-  std::string_view gguf_end;  ///< behind "ffn_gate"
+  std::string module;               ///< of the FFN, with its dot
+  std::string_view gate, up, down;  ///< no gate: ""
+  std::string_view gguf_end;        ///< behind "ffn_gate"
 };
 
 std::vector<LinearInfo> ffn_linears(const A& a, std::size_t width, const FfnNames& names, bool bias,
@@ -91,9 +112,11 @@ std::vector<LinearInfo> ffn_linears(const A& a, std::size_t width, const FfnName
                       shape,
                       bias};
   };
-  return {info(LinearSlot::gate, names.gate, "ffn_gate", {width, a.hidden}),
-          info(LinearSlot::up, names.up, "ffn_up", {width, a.hidden}),
-          info(LinearSlot::down, names.down, "ffn_down", {a.hidden, width})};
+  std::vector<LinearInfo> linears;
+  if (!names.gate.empty()) linears.push_back(info(LinearSlot::gate, names.gate, "ffn_gate", {width, a.hidden}));
+  linears.push_back(info(LinearSlot::up, names.up, "ffn_up", {width, a.hidden}));
+  linears.push_back(info(LinearSlot::down, names.down, "ffn_down", {a.hidden, width}));
+  return linears;
 }
 
 std::vector<LinearInfo> expert_linears(const A& a, std::size_t expert) {
@@ -104,7 +127,8 @@ std::vector<LinearInfo> expert_linears(const A& a, std::size_t expert) {
 
 /// Of the FFN that all tokens go through, and what routes.
 std::vector<LinearInfo> common_linears(const A& a) {
-  if (!a.is_mixture()) return ffn_linears(a, a.ffn, {"mlp.", "gate_proj", "up_proj", "down_proj", ""}, a.mlp_bias);
+  const ModuleNames& plain = a.info().names;
+  if (!a.is_mixture()) return ffn_linears(a, a.ffn, {"", plain.gate, plain.up, plain.down, ""}, a.mlp_bias);
   const MixtureRule& rule = a.info().mixture;
   std::vector<LinearInfo> linears{
       {LinearSlot::router, Stage::gate_up, std::string(rule.router), "ffn_gate_inp", {a.experts, a.hidden}}};
@@ -119,12 +143,13 @@ std::vector<LinearInfo> common_linears(const A& a) {
   return linears;
 }
 
-TensorSpec model_spec(std::string_view module, std::string_view hf, std::string_view gguf,
+/// suffix: "weight" or "bias".
+TensorSpec model_spec(const A& a, std::string_view module, std::string_view gguf, std::string_view suffix,
                       std::vector<std::uint64_t> shape, TensorRole role) {
   TensorSpec spec;
   spec.module = module;
-  spec.hf_name = hf;
-  spec.gguf_name = gguf;
+  spec.hf_name = fmt::format("{}.{}", stored_name(a, module), suffix);
+  spec.gguf_name = fmt::format("{}.{}", gguf, suffix);
   spec.shape = std::move(shape);
   spec.role = role;
   return spec;
@@ -169,18 +194,19 @@ std::optional<std::uint64_t> first_difference(const TensorSource& source, const 
   return std::nullopt;
 }
 
-void require_equal_tables(const TensorSource& source, const TensorInfo& head) {
-  const TensorInfo* table = source.find(kEmbeddingName);
+void require_equal_tables(const A& a, const TensorSource& source, const TensorInfo& head) {
+  const std::string name = embedding_name(a);
+  const TensorInfo* table = source.find(name);
   if (!table) return;  // validate_tensors reports it
   if (table->shape != head.shape || table->dtype != head.dtype || table->bytes != head.bytes)
     fail(ErrorKind::bad_data, "{}: tie_word_embeddings is true, but '{}' [{}] {} and '{}' [{}] {} differ",
-         source.origin(), kHeadName, fmt::join(head.shape, ", "), name_of(head.dtype), kEmbeddingName,
+         source.origin(), kHeadName, fmt::join(head.shape, ", "), name_of(head.dtype), name,
          fmt::join(table->shape, ", "), name_of(table->dtype));
   if (const auto at = first_difference(source, head, *table))
     fail(ErrorKind::bad_data,
          "{}: tie_word_embeddings is true, but '{}' differs from '{}' at byte {}; set tie_word_embeddings to false to "
          "keep both, or remove '{}'",
-         source.origin(), kHeadName, kEmbeddingName, *at, kHeadName);
+         source.origin(), kHeadName, name, *at, kHeadName);
 }
 
 }  // namespace
@@ -241,7 +267,15 @@ std::size_t width_of(const Architecture& a, Stage stage) {
   return stage.is_expert() ? a.expert_ffn : a.common_ffn();
 }
 
+std::string stored_name(const Architecture& architecture, std::string_view module) {
+  if (module == kHeadModule) return std::string(module);
+  const ModuleNames& names = architecture.info().names;
+  return fmt::format("{}{}", names.root, module == kFinalNormModule ? names.final_norm : module);
+}
+
 std::string module_name(std::size_t block, const LinearInfo& info) { return block_module(block, info.module); }
+
+std::string module_name(std::size_t block, const NormInfo& info) { return block_module(block, info.module); }
 
 std::string module_name(const Architecture& architecture, std::size_t block, LinearSlot slot) {
   return module_name(block, info_of(architecture, slot));
@@ -261,18 +295,25 @@ std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(sta
 std::vector<TensorSpec> expected_tensors(const Architecture& a) {
   std::vector<TensorSpec> all;
   const std::vector<std::uint64_t> table = {a.vocab, a.hidden};
-  all.push_back(model_spec("embed_tokens", kEmbeddingName, "token_embd.weight", table, TensorRole::embedding));
+  const bool has_biases = a.info().norm_kind == NormKind::layer;
+  all.push_back(model_spec(a, kEmbeddingModule, "token_embd", "weight", table, TensorRole::embedding));
+  if (a.learns_positions()) {
+    all.push_back(model_spec(a, kPositionsModule, "position_embd", "weight", {a.position_rows(), a.hidden},
+                             TensorRole::positions));
+    all.back().gguf_rows = {.all = a.max_positions, .absent = a.info().positions.offset};
+  }
   const std::vector<LinearInfo> linears = block_linears(a);
   for (std::size_t block = 0; block < a.layers; ++block) add_block(a, block, linears, all);
-  all.push_back(model_spec("norm", "model.norm.weight", "output_norm.weight", {a.hidden}, TensorRole::norm));
-  if (!a.tied) all.push_back(model_spec("lm_head", kHeadName, "output.weight", table, TensorRole::head));
+  all.push_back(model_spec(a, kFinalNormModule, "output_norm", "weight", {a.hidden}, TensorRole::norm));
+  if (has_biases) all.push_back(model_spec(a, kFinalNormModule, "output_norm", "bias", {a.hidden}, TensorRole::bias));
+  if (!a.tied) all.push_back(model_spec(a, kHeadModule, "output", "weight", table, TensorRole::head));
   return all;
 }
 
 Architecture resolve_tying(Architecture architecture, const TensorSource& source) {
   const TensorInfo* head = source.find(kHeadName);
   if (!architecture.tied_stated) architecture.tied = head == nullptr;
-  if (architecture.tied && head) require_equal_tables(source, *head);
+  if (architecture.tied && head) require_equal_tables(architecture, source, *head);
   return architecture;
 }
 

@@ -29,6 +29,7 @@ enum class TensorRole : std::uint8_t {
   norm,
   bias,
   head,
+  positions,  ///< rows that are added to those of the embedding: no scheme solves them
 };
 
 /// A linear of a block: of its attention, of its FFN, or of one of its experts. Ordered as tables list them.
@@ -82,16 +83,25 @@ std::string name_of(Stage stage);  ///< "qkv", "o", "gate_up", "down", "experts.
 /// shared expert only, and two stages for each expert follow.
 std::vector<Stage> stages_of(const Architecture& architecture);
 
+/// Which rows of a tensor of a GGUF file another tensor is, where it is not the whole of it.
+struct GgufRows {
+  std::size_t first = 0;   ///< of the tensor in the file
+  std::size_t all = 0;     ///< that the tensor in the file has; 0: those of this one, or of experts
+  std::size_t absent = 0;  ///< first rows of ours that no file has
+  bool operator==(const GgufRows&) const = default;
+};
+
 /// What an architecture says of one linear of its blocks.
 struct LinearInfo {
   LinearSlot slot;
   Stage stage;
   std::string module;  ///< inside the block: "self_attn.q_proj"
-  std::string gguf;    ///< inside the block: "attn_q"; experts share one, in which they are stacked
+  std::string gguf;    ///< inside the block: "attn_q"; experts share one, in which they are stacked, as may q, k and v
   Shape shape;         ///< [out x in]
   bool has_bias = false;
   /// Heads whose rows the GGUF conversion permutes where the family does that; 0: rows stay.
   std::size_t permuted_heads = 0;
+  GgufRows gguf_rows = {};
 };
 
 /// All linears of a block, in the order of tables.
@@ -106,8 +116,17 @@ std::size_t width_of(const Architecture& architecture, Stage stage);
 /// "layers.3.self_attn.q_proj".
 std::string module_name(std::size_t block, const LinearInfo& info);
 std::string module_name(const Architecture& architecture, std::size_t block, LinearSlot slot);
+std::string module_name(std::size_t block, const NormInfo& info);
 /// [out x in] of a linear in the given architecture.
 Shape shape_of(const Architecture& architecture, LinearSlot slot);
+
+/// What checkpoints of a family call a module of ours: "model.layers.3.mlp.up_proj" of "layers.3.mlp.up_proj".
+std::string stored_name(const Architecture& architecture, std::string_view module);
+/// Modules outside of blocks, in every family.
+inline constexpr std::string_view kEmbeddingModule = "embed_tokens";
+inline constexpr std::string_view kPositionsModule = "embed_positions";
+inline constexpr std::string_view kFinalNormModule = "norm";
+inline constexpr std::string_view kHeadModule = "lm_head";
 
 struct TensorSpec {
   std::string module;                ///< "embed_tokens", "layers.3.self_attn.q_proj", "norm", "lm_head"
@@ -117,18 +136,22 @@ struct TensorSpec {
   TensorRole role = TensorRole::linear;
   std::optional<std::size_t> block;
   std::optional<LinearSlot> slot;  ///< linears of a block, routers among them, and their biases
-  std::optional<NormSlot> norm;    ///< norms of a block
+  std::optional<NormSlot> norm;    ///< norms of a block, and their biases
   /// Not 0: the GGUF conversion reorders the rows of this many heads (row h*hd + 2k + a <- row h*hd + a*hd/2 + k).
   std::size_t permuted_heads = 0;
+  GgufRows gguf_rows = {};
 
   std::optional<Stage> stage() const;
   bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
+  /// Other matrices are few weights that decide much, and stay as they are stored.
+  bool takes_schemes() const { return is_matrix() && role != TensorRole::router && role != TensorRole::positions; }
 };
 
 /// [n] of a norm in the given architecture.
 std::size_t norm_size(const Architecture& architecture, NormSlot slot);
 
-/// Embedding, blocks in order (norms, linears, biases), final norm, and the head unless it is tied.
+/// Embedding, positions where they are learned, blocks in order (norms, linears, biases), final norm, and the head
+/// unless it is tied.
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture);
 
 /// Decides whether the head is tied. Without lm_head.weight it is, unless config.json says otherwise (then the tensor

@@ -43,13 +43,6 @@ void check_finite(DType dtype, std::span<const std::byte> bytes) {
   }
 }
 
-Linear load_linear(const TensorSource& source, std::size_t block, const LinearInfo& info) {
-  const std::string name = "model." + module_name(block, info);
-  Linear linear{load_matrix(source, require(source, name + ".weight")), {}};
-  if (info.has_bias) linear.bias = load_vector(source, require(source, name + ".bias"));
-  return linear;
-}
-
 }  // namespace
 
 std::vector<float> gains_of_norm(const Architecture& architecture, std::span<const float> weights) {
@@ -90,29 +83,41 @@ CheckpointWeights::CheckpointWeights(Architecture architecture, std::shared_ptr<
   validate_tensors(architecture_, *source_);
 }
 
-TensorPtr CheckpointWeights::embedding() const {
-  return load_matrix(*source_, require(*source_, "model.embed_tokens.weight"));
+TensorPtr CheckpointWeights::matrix(std::string_view module) const {
+  return load_matrix(*source_, require(*source_, stored_name(architecture_, module) + ".weight"));
+}
+
+std::vector<float> CheckpointWeights::vector(std::string_view module, std::string_view suffix) const {
+  return load_vector(*source_, require(*source_, fmt::format("{}.{}", stored_name(architecture_, module), suffix)));
+}
+
+TensorPtr CheckpointWeights::embedding() const { return matrix(kEmbeddingModule); }
+
+TensorPtr CheckpointWeights::positions() const {
+  return architecture_.learns_positions() ? matrix(kPositionsModule) : nullptr;
 }
 
 BlockWeights CheckpointWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
-      [&](const NormInfo& info) {
-        return load_vector(*source_, require(*source_, fmt::format("model.layers.{}.{}.weight", index, info.module)));
-      },
-      [&](const LinearInfo& info) { return load_linear(*source_, index, info); });
+      [&](const NormInfo& info, std::string_view suffix) { return vector(module_name(index, info), suffix); },
+      [&](const LinearInfo& info) {
+        const std::string module = module_name(index, info);
+        return Linear{matrix(module), info.has_bias ? vector(module, "bias") : std::vector<float>()};
+      });
 }
 
-std::vector<float> CheckpointWeights::final_norm() const {
-  return load_vector(*source_, require(*source_, "model.norm.weight"));
+std::vector<float> CheckpointWeights::final_norm() const { return vector(kFinalNormModule, "weight"); }
+
+std::vector<float> CheckpointWeights::final_norm_bias() const {
+  const bool has_bias = architecture_.info().norm_kind == NormKind::layer;
+  return has_bias ? vector(kFinalNormModule, "bias") : std::vector<float>();
 }
 
 std::optional<std::vector<float>> CheckpointWeights::vector_of(const TensorSpec& spec) const {
   return load_vector(*source_, require(*source_, spec.hf_name));
 }
 
-TensorPtr CheckpointWeights::head() const {
-  return architecture_.tied ? embedding() : load_matrix(*source_, require(*source_, "lm_head.weight"));
-}
+TensorPtr CheckpointWeights::head() const { return architecture_.tied ? embedding() : matrix(kHeadModule); }
 
 }  // namespace adze

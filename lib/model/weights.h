@@ -13,6 +13,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,12 @@ using TensorPtr = std::shared_ptr<const CompressedTensor>;
 /// y = x W^T + b.  weight: [out x in]; bias: [out], or empty.
 struct Linear {
   TensorPtr weight;
+  std::vector<float> bias;
+};
+
+/// What a norm multiplies by and adds. bias: empty where norms have none (NormKind::rms).
+struct Norm {
+  std::vector<float> weight;
   std::vector<float> bias;
 };
 
@@ -53,10 +60,11 @@ using ExpertLinears = std::array<Linear, 3>;
 /// One transformer layer. The width of the FFN is that of its own tensors, which a narrowed model may have per block.
 struct BlockWeights {
   std::array<std::vector<float>, kNormCount> norms;  ///< as stored (FamilyInfo::norm_offset); empty: there is none
-  std::array<Linear, LinearSlot::kKinds> linears;    ///< but those of experts; without weight: there is none
-  std::vector<ExpertLinears> experts;                ///< of mixtures
-  std::optional<CacheMaxima> cache;                  ///< where they were measured
-  bool sees_all = false;                             ///< Architecture::sees_all of its layer
+  std::array<std::vector<float>, kNormCount> norm_biases;  ///< of NormKind::layer; empty: there is none
+  std::array<Linear, LinearSlot::kKinds> linears;          ///< but those of experts; without weight: there is none
+  std::vector<ExpertLinears> experts;                      ///< of mixtures
+  std::optional<CacheMaxima> cache;                        ///< where they were measured
+  bool sees_all = false;                                   ///< Architecture::sees_all of its layer
 
   const Linear& operator[](LinearSlot slot) const {
     return slot.is_expert() ? experts[static_cast<std::size_t>(slot.expert)][slot.kind - LinearSlot::gate]
@@ -65,6 +73,8 @@ struct BlockWeights {
   Linear& operator[](LinearSlot slot) { return const_cast<Linear&>(std::as_const(*this)[slot]); }
   const std::vector<float>& operator[](NormSlot slot) const { return norms[static_cast<std::size_t>(slot)]; }
   std::vector<float>& operator[](NormSlot slot) { return norms[static_cast<std::size_t>(slot)]; }
+  const std::vector<float>& bias_of(NormSlot slot) const { return norm_biases[static_cast<std::size_t>(slot)]; }
+  std::vector<float>& bias_of(NormSlot slot) { return norm_biases[static_cast<std::size_t>(slot)]; }
 
   /// Calls visit(linear) for each that there is, in the order of tables.
   template <typename Visit>
@@ -75,15 +85,19 @@ struct BlockWeights {
   }
 };
 
-/// A block put together of all that its architecture says it has: norm(info) gives the values of a norm, linear(info)
-/// a linear. Throws internal for a block that there is none of.
+/// A block put together of all that its architecture says it has: norm(info, suffix) gives the values of a norm, of its
+/// "weight" or its "bias", linear(info) a linear. Throws internal for a block that there is none of.
 template <typename LoadNorm, typename LoadLinear>
 BlockWeights assemble_block(const Architecture& architecture, std::size_t index, LoadNorm&& norm, LoadLinear&& linear) {
   if (index >= architecture.layers)
     fail(ErrorKind::internal, "block {} of a model with {}", index, architecture.layers);
   BlockWeights block;
   block.experts.resize(architecture.experts);
-  for (const NormInfo& info : architecture.info().norms) block[info.slot] = norm(info);
+  const bool has_biases = architecture.info().norm_kind == NormKind::layer;
+  for (const NormInfo& info : architecture.info().norms) {
+    block[info.slot] = norm(info, "weight");
+    if (has_biases) block.bias_of(info.slot) = norm(info, "bias");
+  }
   for (const LinearInfo& info : block_linears(architecture)) block[info.slot] = linear(info);
   block.sees_all = architecture.sees_all(index);
   return block;
@@ -98,10 +112,12 @@ class ModelWeights {
   virtual ~ModelWeights() = default;
 
   virtual const Architecture& architecture() const = 0;
-  virtual TensorPtr embedding() const = 0;                  ///< [vocab x hidden]
-  virtual BlockWeights block(std::size_t index) const = 0;  ///< loads just that block
-  virtual std::vector<float> final_norm() const = 0;        ///< [hidden]
-  virtual TensorPtr head() const = 0;                       ///< [vocab x hidden]; the embedding when tied
+  virtual TensorPtr embedding() const = 0;                           ///< [vocab x hidden]
+  virtual TensorPtr positions() const { return nullptr; }            ///< [position_rows() x hidden], where learned
+  virtual BlockWeights block(std::size_t index) const = 0;           ///< loads just that block
+  virtual std::vector<float> final_norm() const = 0;                 ///< [hidden]
+  virtual std::vector<float> final_norm_bias() const { return {}; }  ///< [hidden], of NormKind::layer
+  virtual TensorPtr head() const = 0;                                ///< [vocab x hidden]; the embedding when tied
 
   /// CompressedTensor::format() of a matrix of the table, where it can be had without the weights.
   virtual std::optional<std::string> format_of(const TensorSpec&) const { return std::nullopt; }
@@ -110,6 +126,16 @@ class ModelWeights {
   /// BlockWeights::cache.
   virtual std::optional<CacheMaxima> cache_of(std::size_t index) const { return block(index).cache; }
 };
+
+/// Both parts of a model's final norm.
+inline Norm norm_of(const ModelWeights& model) { return {model.final_norm(), model.final_norm_bias()}; }
+
+/// What the first states are made of. positions: null where they are not learned.
+struct InputTables {
+  TensorPtr tokens;
+  TensorPtr positions;
+};
+inline InputTables input_tables(const ModelWeights& model) { return {model.embedding(), model.positions()}; }
 
 /// Weights of a checkpoint under their Hugging Face names, in the dtype they are stored in.
 class CheckpointWeights final : public ModelWeights {
@@ -121,12 +147,17 @@ class CheckpointWeights final : public ModelWeights {
   const Architecture& architecture() const override { return architecture_; }
   /// The loaders throw bad_data, naming the tensor, when a value is NaN or infinite.
   TensorPtr embedding() const override;
+  TensorPtr positions() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
   std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
 
  private:
+  TensorPtr matrix(std::string_view module) const;
+  std::vector<float> vector(std::string_view module, std::string_view suffix) const;
+
   Architecture architecture_;
   std::shared_ptr<const TensorSource> source_;
 };

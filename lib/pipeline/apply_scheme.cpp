@@ -124,7 +124,7 @@ class SchemeRun {
       inputs = read_input(scheme_.statistics->part(layers_), "head", plan_.architecture.hidden);
     OuterOutcome outcome = compress_outer(plan_, *scheme_.weights, inputs.second_moment, scheme_.store);
     const std::string name = std::string("store/") + kOuterFileName;
-    write_outer_file(folder_.path() / name, plan_.files, outcome.embedding, outcome.norm, outcome.head);
+    write_outer_file(folder_.path() / name, plan_.files, outcome.made);
     add(name, std::move(outcome.tensors));
   }
 

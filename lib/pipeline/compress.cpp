@@ -118,7 +118,7 @@ class Run {
     stream.states.emplace(states_layout(run_));
     if (from == 0) {
       begin(stream, 0);
-      embed_windows(*forward_, *weights_->embedding(), run_.windows.ids, *stream.states);
+      embed_windows(*forward_, input_tables(*weights_), run_.windows.ids, *stream.states);
       keep(stream);
     } else {
       stream.states->open(folder_.out() / stream.file(from));
@@ -214,15 +214,14 @@ class Run {
     step.step = static_cast<std::uint32_t>(layers_);
     InputStatistics statistics;
     if (solves_head(run_.plan, run_.plan.architecture))
-      statistics = measure_head_input(*forward_, weights_->final_norm(), *states_.states);
+      statistics = measure_head_input(*forward_, norm_of(*weights_), *states_.states);
     for (Stream* stream : streams()) stream->states.reset();
     const OuterOutcome outcome = compress_outer(run_.plan, *weights_, statistics.second_moment);
     step.tensors = outcome.tensors;
     tell_remarks(step.tensors, progress_);
     const std::string name = std::string("store/") + kOuterFileName;
     write_outer_file(folder_.out() / name,
-                     transformed_files(model_.files, model_.architecture(), weights_->architecture()),
-                     outcome.embedding, outcome.norm, outcome.head);
+                     transformed_files(model_.files, model_.architecture(), weights_->architecture()), outcome.made);
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
     progress_.update(1);

@@ -25,8 +25,11 @@ void add_vector(Inspection& inspection, const std::string& name, std::span<const
 }
 
 void add_block(Inspection& inspection, std::size_t index, const BlockWeights& block, const Architecture& architecture) {
-  for (const NormInfo& norm : architecture.info().norms)
-    add_vector(inspection, fmt::format("layers.{}.{}", index, norm.module), block[norm.slot]);
+  for (const NormInfo& norm : architecture.info().norms) {
+    const std::string name = module_name(index, norm);
+    add_vector(inspection, name, block[norm.slot]);
+    add_vector(inspection, name + ".bias", block.bias_of(norm.slot));
+  }
   for (const LinearInfo& info : block_linears(architecture)) {
     add_matrix(inspection, module_name(index, info), *block[info.slot].weight);
     add_vector(inspection, module_name(index, info) + ".bias", block[info.slot].bias);
@@ -118,8 +121,10 @@ void describe_store_folder(const Path& path, Inspection& inspection) {
   const Architecture& architecture = store.architecture();
   add_architecture(inspection, architecture);
   add_matrix(inspection, "embed_tokens", *store.embedding());
+  if (const TensorPtr positions = store.positions()) add_matrix(inspection, std::string(kPositionsModule), *positions);
   for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b), architecture);
   add_vector(inspection, "norm", store.final_norm());
+  add_vector(inspection, "norm.bias", store.final_norm_bias());
   if (!architecture.tied) add_matrix(inspection, "lm_head", *store.head());
 }
 
@@ -129,6 +134,7 @@ void verify_store_folder(const Path& path, Inspection& inspection, Progress& pro
   progress.start("verifying", layers);
   check(inspection, [&] {
     require_finite(*store.embedding(), "embed_tokens");
+    if (const TensorPtr positions = store.positions()) require_finite(*positions, std::string(kPositionsModule));
     require_finite(*store.head(), "lm_head");
   });
   for (std::size_t b = 0; b < layers; ++b) {

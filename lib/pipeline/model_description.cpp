@@ -41,6 +41,17 @@ constexpr std::array kStageNotes = {
     StageNote{Stage::gate_up, "gate, up", "share an input"},
     StageNote{Stage::down, "down", "reads activation(gate) * up"},
 };
+/// Where there is no gate.
+constexpr std::array kGatelessNotes = {
+    StageNote{Stage::gate_up, "up", "reads the norm"},
+    StageNote{Stage::down, "down", "reads activation(up)"},
+};
+
+const StageNote& note_of(const Architecture& a, const StageNote& gated) {
+  if (a.info().is_gated()) return gated;
+  const auto* const at = std::ranges::find(kGatelessNotes, gated.stage, &StageNote::stage);
+  return at == kGatelessNotes.end() ? gated : *at;
+}
 
 bool is_behind(Stage stage, NormSlot slot) {
   switch (slot) {
@@ -64,10 +75,17 @@ bool is_before(Stage stage, NormSlot slot) {
          (stage == Stage::gate_up && slot == NormSlot::before_ffn);
 }
 
+std::string_view bias_note(const Architecture& a) {
+  return a.info().norm_kind == NormKind::layer ? "; and a bias" : "";
+}
+
 void add_norms(const Architecture& a, std::vector<DescribedPart>& parts, const std::function<bool(NormSlot)>& wanted) {
   for (const NormInfo& norm : a.info().norms)
     if (wanted(norm.slot))
-      parts.push_back({1, std::string(norm.module), {norm_size(a, norm.slot)}, std::string(note_of(norm.slot))});
+      parts.push_back({1,
+                       std::string(norm.module),
+                       {norm_size(a, norm.slot)},
+                       fmt::format("{}{}", note_of(norm.slot), bias_note(a))});
 }
 
 void add_linear(const LinearInfo& linear, std::vector<DescribedPart>& parts) {
@@ -90,7 +108,8 @@ void add_experts(const Architecture& a, std::vector<DescribedPart>& parts) {
 }
 
 void add_block(const Architecture& a, std::vector<DescribedPart>& parts) {
-  for (const StageNote& stage : kStageNotes) {
+  for (const StageNote& of_gated : kStageNotes) {
+    const StageNote& stage = note_of(a, of_gated);
     add_norms(a, parts, [&](NormSlot slot) { return is_before(stage.stage, slot); });
     const std::vector<LinearInfo> linears = linears_of(a, stage.stage);
     const bool only_routes = linears.size() == 1 && linears.front().slot == LinearSlot::router;
@@ -134,13 +153,18 @@ std::string windows_in_words(const Architecture& a) {
   return fmt::format("window of {} tokens, but in layers {}", a.sliding_window, fmt::join(full, ", "));
 }
 
+constexpr std::array<std::string_view, kActivationCount> kActivationWords = {"SiLU", "GELU (tanh)", "ReLU"};
+
 std::vector<std::string> settings_of(const Architecture& a) {
   std::vector<std::string> settings;
   settings.push_back(fmt::format("{} heads of {}, {} of keys and values", a.heads, a.head_dim, a.kv_heads));
-  settings.push_back("RoPE: " + rope_in_words(a.rope));
+  settings.push_back(a.learns_positions() ? fmt::format("positions: {} that are learned", a.max_positions)
+                                          : "RoPE: " + rope_in_words(a.rope));
   if (a.sliding_rope) settings.push_back("RoPE of layers with a window: " + rope_in_words(*a.sliding_rope));
   if (a.sliding_window > 0) settings.push_back(windows_in_words(a));
-  settings.emplace_back(a.activation == Activation::silu ? "gate: SiLU" : "gate: GELU (tanh)");
+  settings.push_back(fmt::format("{}: {}", a.info().is_gated() ? "gate" : "activation",
+                                 kActivationWords[static_cast<std::size_t>(a.activation)]));
+  if (a.info().norm_kind == NormKind::layer) settings.emplace_back("norms subtract the mean and add a bias");
   if (a.info().norm_offset != 0)
     settings.push_back(fmt::format("norms multiply by {:g} + weight", a.info().norm_offset));
   if (a.embedding_scale != 1) settings.push_back(fmt::format("embedding times {:g}", a.embedding_scale));
@@ -192,9 +216,11 @@ ModelDescription describe_model(const Architecture& a) {
     description.parameters = checked_add(description.parameters, checked_product(spec.shape));
   std::vector<DescribedPart>& parts = description.parts;
   parts.push_back({0, "embed_tokens", {a.vocab, a.hidden}, a.tied ? "the head too" : ""});
+  if (a.learns_positions())
+    parts.push_back({0, std::string(kPositionsModule), {a.position_rows(), a.hidden}, "added to the embedding"});
   parts.push_back({0, a.layers == 1 ? "layers.0" : fmt::format("layers.0 ... layers.{}", a.layers - 1), {}, ""});
   add_block(a, parts);
-  parts.push_back({0, "norm", {a.hidden}, "norm, read by the head"});
+  parts.push_back({0, "norm", {a.hidden}, fmt::format("norm, read by the head{}", bias_note(a))});
   if (!a.tied) parts.push_back({0, "lm_head", {a.vocab, a.hidden}, ""});
   return description;
 }

@@ -13,14 +13,16 @@ OuterOutcome compress_outer(const CompressionPlan& plan, const ModelWeights& mod
   const bool tied = model.architecture().tied;
   const Moments of_head{head_moment, {}, {}, {}};
   OuterOutcome outcome;
-  outcome.norm = model.final_norm();
+  outcome.made.norm = norm_of(model);
   const auto solve = [&](std::string_view module, TensorPtr original, const Moments& moments) {
     std::vector<TensorPtr> originals;
     originals.push_back(std::move(original));  // the last reference: it goes once it is decoded
     return solve_modules(plan, {plan.find(module)}, std::move(originals), moments, outcome.tensors, store).front();
   };
-  outcome.embedding = solve("embed_tokens", model.embedding(), tied ? of_head : Moments());
-  if (!tied) outcome.head = solve("lm_head", model.head(), of_head);
+  outcome.made.embedding = solve("embed_tokens", model.embedding(), tied ? of_head : Moments());
+  if (TensorPtr positions = model.positions())
+    outcome.made.positions = solve(kPositionsModule, std::move(positions), Moments());
+  if (!tied) outcome.made.head = solve("lm_head", model.head(), of_head);
   return outcome;
 }
 

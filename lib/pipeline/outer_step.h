@@ -1,17 +1,15 @@
-// What lies outside blocks: embedding, final norm and head are solved or converted when the blocks are done.
+// What lies outside blocks: embedding, positions, final norm and head are solved or converted when the blocks are done.
 #pragma once
 
 #include <vector>
 
-#include "model/weights.h"
+#include "model/compressed_store.h"
 #include "pipeline/block_step.h"
 
 namespace adze {
 
 struct OuterOutcome {
-  TensorPtr embedding;
-  std::vector<float> norm;
-  TensorPtr head;  ///< null when it is tied
+  OuterTensors made;
   std::vector<TensorRecord> tensors;
 };
 

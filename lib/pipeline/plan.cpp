@@ -186,8 +186,7 @@ class Planner {
 
   void apply(const RuleSpec& rule, ModulePlan& module) {
     if (rule.store) return store_as(*rule.store, module);
-    if (module.spec.role == TensorRole::router) return;  // a few weights that decide where tokens go stay as they are
-    if (!rule.scheme) return;                            // choose: reported already
+    if (!module.spec.takes_schemes() || !rule.scheme) return;  // choose: reported already
     if (const auto reason = use_scheme(*rule.scheme, module)) {
       if (!rule.fallback) {
         if (reported_.insert(*reason).second)
@@ -303,17 +302,17 @@ class Planner {
     return texts;
   }
 
-  /// The experts of a block lie in one tensor, which has one format.
+  /// The experts of a block lie in one tensor, which has one format; so do q, k and v of some families.
   void check_stacks(const ExportSpec& spec) {
     std::map<std::string, const ModulePlan*> first;
     for (const ModulePlan& module : plan_.modules) {
       const ModulePlan& other = *first.insert({module.spec.gguf_name, &module}).first->second;
       if (other.format == module.format || !reported_.insert(spec.format + " stacks").second) continue;
-      problems_.report(
-          spec.where,
-          "{} is {} and {} is {}, but {} has the experts of a block in one tensor of one format; give them "
-          "one scheme, as adze allocate does",
-          other.spec.module, other.format, module.spec.module, module.format, spec.format);
+      problems_.report(spec.where,
+                       "{} is {} and {} is {}, but {} has {} of a block in one tensor of one format; give them "
+                       "one scheme, as adze allocate does",
+                       other.spec.module, other.format, module.spec.module, module.format, spec.format,
+                       module.spec.slot && module.spec.slot->is_expert() ? "the experts" : "q, k and v");
     }
   }
 

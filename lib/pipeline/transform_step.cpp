@@ -52,7 +52,7 @@ class TransformPass {
     const TransformedWeights tables(model_.weights, transforms_);
     HiddenStates states(layout_);
     states.begin(states_file(0));
-    embed_windows(*forwards_.back(), *tables.embedding(), windows.ids, states);
+    embed_windows(*forwards_.back(), input_tables(tables), windows.ids, states);
     if (layout_.on_disk) states.save();
     const std::size_t layers = plan_.architecture.layers;
     progress_.start("transforming", layers);
@@ -68,8 +68,7 @@ class TransformPass {
     std::error_code ignored;
     fs::remove(states_file(layers), ignored);
     const Architecture& made = tables.architecture();
-    write_outer_file(outer, transformed_files(model_.files, model_.architecture(), made), tables.embedding(),
-                     tables.final_norm(), made.tied ? nullptr : tables.head());
+    write_outer_file(outer, transformed_files(model_.files, model_.architecture(), made), outer_tensors(tables));
     return open();
   }
 
@@ -106,7 +105,7 @@ class TransformPass {
     HiddenStates states(layout);
     states.begin(file(0));
     const Forward forward(model_.architecture(), layout.tokens);
-    embed_windows(forward, *model_.weights->embedding(), windows.ids, states);
+    embed_windows(forward, input_tables(*model_.weights), windows.ids, states);
     if (layout.on_disk) states.save();
     const std::size_t layers = model_.architecture().layers;
     progress_.start("surveying", layers);
@@ -128,8 +127,8 @@ class TransformPass {
       progress_.update(block + 1);
     }
     if (survey.wants_head()) {
-      const std::vector<float> norm = model_.weights->final_norm();
-      survey.see_head(measure_head_input(forward, norm, states), norm);
+      const Norm norm = norm_of(*model_.weights);
+      survey.see_head(measure_head_input(forward, norm, states), norm.weight);
     }
     std::error_code ignored;
     fs::remove(file(layers), ignored);
@@ -224,17 +223,20 @@ std::vector<StoreFile> transformed_files(const std::vector<StoreFile>& files, co
   if (config == result.end() || original == transformed) return result;
   auto json = nlohmann::ordered_json::parse(config->text);  // read before, when the model was opened
   if (transformed.tied != original.tied) json["tie_word_embeddings"] = transformed.tied;
-  if (transformed.layers != original.layers) json["num_hidden_layers"] = transformed.layers;
-  if (transformed.ffn != original.ffn) json["intermediate_size"] = transformed.ffn;
-  if (transformed.hidden != original.hidden) json["hidden_size"] = transformed.hidden;
-  if (transformed.norm_eps != original.norm_eps) json["rms_norm_eps"] = transformed.norm_eps;
-  if (transformed.heads != original.heads || transformed.kv_heads != original.kv_heads) {
-    json["num_attention_heads"] = transformed.heads;
-    json["num_key_value_heads"] = transformed.kv_heads;
-  }
-  if (transformed.heads != original.heads || transformed.hidden != original.hidden ||
-      transformed.head_dim != original.head_dim)
-    json["head_dim"] = transformed.head_dim;  // where it is not stated, it is derived from these two
+  const SizeKeys& keys = transformed.info().sizes;
+  const auto put = [&](bool changed, std::string_view key, const auto& value) {
+    if (changed && !key.empty()) json[std::string(key)] = value;
+  };
+  const bool other_heads = transformed.heads != original.heads || transformed.kv_heads != original.kv_heads;
+  put(transformed.layers != original.layers, keys.layers, transformed.layers);
+  put(transformed.ffn != original.ffn, keys.ffn, transformed.ffn);
+  put(transformed.hidden != original.hidden, keys.hidden, transformed.hidden);
+  put(transformed.norm_eps != original.norm_eps, transformed.info().norm_eps_key, transformed.norm_eps);
+  put(other_heads, keys.heads, transformed.heads);
+  put(other_heads, keys.kv_heads, transformed.kv_heads);
+  put(transformed.heads != original.heads || transformed.hidden != original.hidden ||
+          transformed.head_dim != original.head_dim,
+      keys.head_dim, transformed.head_dim);  // where it is not stated, it is derived from these two
   if (transformed.rope != original.rope) set_rope(transformed, json);
   const std::string_view scalar = transformed.info().scores.scalar_key;  // where it is not stated, it is the family's
   if (!scalar.empty() && transformed.head_dim != original.head_dim)

@@ -17,6 +17,8 @@ void require_readable_states(const Architecture& a, std::string_view transform) 
           "no norm before attention and FFN");
   require(!a.has_norm(NormSlot::after_attention) && !a.has_norm(NormSlot::after_ffn), a, transform,
           "norms behind attention and FFN");
+  // The mean of the channels is not that of turned ones, and a bias would have to turn with each reader.
+  require(a.info().norm_kind == NormKind::rms, a, transform, "norms that subtract the mean, with biases");
 }
 
 void require_free_hidden_size(const Architecture& a, std::string_view transform) {
@@ -26,6 +28,7 @@ void require_free_hidden_size(const Architecture& a, std::string_view transform)
 
 void require_plain_heads(const Architecture& a, std::string_view transform) {
   require(!a.has_norm(NormSlot::queries) && !a.has_norm(NormSlot::keys), a, transform, "norms of queries and keys");
+  require(!a.learns_positions(), a, transform, "learned positions in the place of a RoPE");
   require(!a.sliding_rope, a, transform, "two RoPEs");
   require(a.rope.long_divisors.empty(), a, transform, "two sets of RoPE factors");
   require(a.score_scalar == 0 && a.rope.attention_factor == 1, a, transform, "scores of a scale of their own");
@@ -33,6 +36,7 @@ void require_plain_heads(const Architecture& a, std::string_view transform) {
 
 void require_heads_apart(const Architecture& a, std::string_view transform) {
   require(!a.info().qk_norms_span_heads, a, transform, "norms over all heads");
+  require(!a.info().sizes.head_dim.empty(), a, transform, "heads that are as wide as the states together");
 }
 
 void require_one_ffn(const Architecture& a, std::string_view transform) {

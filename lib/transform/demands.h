@@ -8,13 +8,14 @@
 
 namespace adze {
 
-/// States are read through norms of their own and written as they are: what turns or cuts them folds into the linears.
+/// States are read through RMS norms of their own and written as they are: what turns or cuts them folds into the
+/// linears.
 void require_readable_states(const Architecture& architecture, std::string_view transform);
 /// Nothing follows from the hidden size but sizes, and gains are stored as they are: what cuts the states may.
 void require_free_hidden_size(const Architecture& architecture, std::string_view transform);
 /// Heads have no norms of their own, one RoPE and scores by their size: what cuts them folds into the linears.
 void require_plain_heads(const Architecture& architecture, std::string_view transform);
-/// No norm spans several heads, so that any of them may go.
+/// No norm spans several heads and their size is stated, so that any of them may go.
 void require_heads_apart(const Architecture& architecture, std::string_view transform);
 /// Blocks have one FFN, not a mixture of experts, whose channels or weights are set against each other.
 void require_one_ffn(const Architecture& architecture, std::string_view transform);

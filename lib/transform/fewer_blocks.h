@@ -31,6 +31,8 @@ class FewerBlocks final : public ModelWeights {
   /// A merged block's linears are f32.
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override { return original_->final_norm(); }
+  std::vector<float> final_norm_bias() const override { return original_->final_norm_bias(); }
+  TensorPtr positions() const override { return original_->positions(); }
   TensorPtr head() const override { return original_->head(); }
 
  private:

@@ -109,7 +109,7 @@ class PruneFfn final : public Transform {
     });
     const std::vector<std::size_t> kept = kept_columns(weights.cols(), 1, dropped);
     down.weight = dense_f32(repaired(weights, h, kept));
-    keep_rows(kept, block[LinearSlot::gate]);
+    if (original_.info().is_gated()) keep_rows(kept, block[LinearSlot::gate]);
     keep_rows(kept, block[LinearSlot::up]);
     return block;
   }

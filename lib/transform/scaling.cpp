@@ -37,11 +37,16 @@ void divide_rows(const Architecture& architecture, std::span<const float> scales
   for (std::size_t r = 0; r < block[slot].bias.size(); ++r) block[slot].bias[r] /= scales[r];
 }
 
-void divide(const Architecture& architecture, std::span<const float> scales, std::vector<float>& norm) {
-  std::vector<float> gains = gains_of_norm(architecture, norm);
+void divide(const Architecture& architecture, std::span<const float> scales, NormSlot slot, BlockWeights& block) {
+  std::vector<float> gains = gains_of_norm(architecture, block[slot]);
   for (std::size_t j = 0; j < gains.size(); ++j) gains[j] /= scales[j];
-  norm = norm_of_gains(architecture, gains);
+  block[slot] = norm_of_gains(architecture, gains);
+  std::vector<float>& bias = block.bias_of(slot);
+  for (std::size_t j = 0; j < bias.size(); ++j) bias[j] /= scales[j];
 }
+
+/// Of what an FFN's hidden channels are made by: a gate multiplies, and ReLU of a part is that part of ReLU.
+bool scales_hidden(const Architecture& a) { return a.info().is_gated() || a.activation == Activation::relu; }
 
 NormSlot norm_before(Stage stage) { return stage == Stage::qkv ? NormSlot::before_attention : NormSlot::before_ffn; }
 
@@ -76,7 +81,7 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
   switch (stage.kind) {
     case Stage::qkv:
     case Stage::gate_up:
-      return divide(architecture, scales, block[norm_before(stage)]);
+      return divide(architecture, scales, norm_before(stage), block);
     case Stage::o:
       return divide_rows(architecture, scales, index, LinearSlot::v, block);
     case Stage::down:
@@ -87,7 +92,7 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
 std::vector<Stage> scalable_stages(const Architecture& architecture, std::span<const Stage> stages) {
   std::vector<Stage> scalable;
   for (const Stage stage : stages) {
-    if (stage == Stage::down && architecture.is_mixture()) continue;
+    if (stage == Stage::down && (architecture.is_mixture() || !scales_hidden(architecture))) continue;
     if (stage == Stage::o || stage == Stage::down || architecture.has_norm(norm_before(stage)))
       scalable.push_back(stage);
   }

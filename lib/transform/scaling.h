@@ -1,6 +1,7 @@
 // Scales of inputs that fold into the weights: W' = W diag(s) reads x / s, and whatever makes x is divided by s. What
 // makes it is a norm's gain (q, k, v; gate, up), or the rows of the linear before (v for o, up for down), between which
-// nothing but linear maps stand: attention mixes tokens, not channels, and the gate only multiplies.
+// nothing but linear maps stand: attention mixes tokens, not channels, and the gate only multiplies. Without a gate,
+// up's rows can take them where the activation is ReLU.
 #pragma once
 
 #include <array>
@@ -33,7 +34,7 @@ void scale_inputs(const Architecture& architecture, Stage stage, std::span<const
 std::vector<float> column_scales(const Architecture& architecture, Stage stage, std::span<const float> scales);
 
 /// Those of `stages` whose inputs something makes that can take the scales: of qkv and gate_up a norm. In mixtures
-/// `down` is none: experts have inputs of their own.
+/// `down` is none: experts have inputs of their own; nor is it behind a GELU without a gate.
 std::vector<Stage> scalable_stages(const Architecture& architecture, std::span<const Stage> stages);
 
 /// `inputs: [qkv, o, gate_up, down]`: stages by name, all of `allowed` unless given. Reports names that are none, and

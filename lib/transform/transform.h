@@ -130,8 +130,11 @@ class TransformedWeights final : public ModelWeights {
 
   const Architecture& architecture() const override { return architecture_; }
   TensorPtr embedding() const override;
+  /// Transforms that change the states do not fold into learned positions and biases of norms: these stay.
+  TensorPtr positions() const override { return original_->positions(); }
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override { return original_->final_norm_bias(); }
   TensorPtr head() const override;
 
  private:

@@ -28,7 +28,7 @@ std::optional<SafetensorsSpec> cache_scale_part(const ExportPlan& plan, const Pl
   if (plan.cache == CacheScales::none || !fills) return std::nullopt;
   const char* const name = tensor.spec.slot == LinearSlot::k ? "k_scale" : "v_scale";
   return SafetensorsSpec{
-      fmt::format("model.layers.{}.self_attn.{}", *tensor.spec.block, name), SafetensorsType::f32, {1}};
+      StoredCacheScales::name(plan.architecture, *tensor.spec.block, name), SafetensorsType::f32, {1}};
 }
 
 float cache_scale(const TensorSpec& tensor, const std::optional<CacheMaxima>& maxima) {
@@ -39,7 +39,7 @@ float cache_scale(const TensorSpec& tensor, const std::optional<CacheMaxima>& ma
 }
 
 void verify_cache_scales(const std::filesystem::path& folder, const ModelWeights& model, Progress& progress) {
-  const StoredCacheScales stored(folder);
+  const StoredCacheScales stored(folder, model.architecture());
   for (std::size_t block = 0; block < model.architecture().layers; ++block) {
     const std::optional<CacheMaxima> maxima = model.cache_of(block);
     if (!maxima) fail(ErrorKind::internal, "block {}: maxima that were there are gone", block);

@@ -209,7 +209,7 @@ class CompressedTensorsFormat final : public QuantizedFormat {
     auto ignore = Json::array();
     std::size_t floats = 0;
     for (const PlannedLinear& linear : planned_linears(plan)) {
-      if (linear.role == TensorRole::embedding) continue;
+      if (linear.role == TensorRole::embedding || linear.role == TensorRole::positions) continue;
       if (linear.is_quantized())
         targets[group_of(linear).dump()].push_back(linear.base);
       else

@@ -269,8 +269,8 @@ TensorPtr OnnxWeights::embedding() const {
 BlockWeights OnnxWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
-      [&](const NormInfo& info) {
-        return floats(fmt::format("model.layers.{}.{}.weight", index, info.module),
+      [&](const NormInfo& info, std::string_view suffix) {
+        return floats(fmt::format("model.layers.{}.{}.{}", index, info.module, suffix),
                       norm_size(architecture_, info.slot));
       },
       [&](const LinearInfo& info) {

@@ -163,25 +163,37 @@ std::vector<float> PackedWeights::vector(const TensorSpec& spec) const {
 }
 
 TensorPtr PackedWeights::embedding() const {
-  return matrix("model.embed_tokens", {architecture_.vocab, architecture_.hidden});
+  return matrix(stored_name(architecture_, kEmbeddingModule), {architecture_.vocab, architecture_.hidden});
+}
+
+TensorPtr PackedWeights::positions() const {
+  if (!architecture_.learns_positions()) return nullptr;
+  return matrix(stored_name(architecture_, kPositionsModule), {architecture_.position_rows(), architecture_.hidden});
 }
 
 BlockWeights PackedWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
-      [&](const NormInfo& info) {
-        return vector(fmt::format("model.layers.{}.{}.weight", index, info.module),
+      [&](const NormInfo& info, std::string_view suffix) {
+        return vector(fmt::format("{}.{}", stored_name(architecture_, module_name(index, info)), suffix),
                       norm_size(architecture_, info.slot));
       },
       [&](const LinearInfo& info) {
-        const std::string base = "model." + module_name(index, info);
+        const std::string base = stored_name(architecture_, module_name(index, info));
         Linear linear{matrix(base, info.shape), {}};
         if (info.has_bias) linear.bias = vector(base + ".bias", info.shape.rows);
         return linear;
       });
 }
 
-std::vector<float> PackedWeights::final_norm() const { return vector("model.norm.weight", architecture_.hidden); }
+std::vector<float> PackedWeights::final_norm() const {
+  return vector(stored_name(architecture_, kFinalNormModule) + ".weight", architecture_.hidden);
+}
+
+std::vector<float> PackedWeights::final_norm_bias() const {
+  if (architecture_.info().norm_kind != NormKind::layer) return {};
+  return vector(stored_name(architecture_, kFinalNormModule) + ".bias", architecture_.hidden);
+}
 
 TensorPtr PackedWeights::head() const {
   return architecture_.tied ? embedding() : matrix("lm_head", {architecture_.vocab, architecture_.hidden});

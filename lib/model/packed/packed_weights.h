@@ -25,8 +25,10 @@ class PackedWeights final : public ModelWeights {
   const Architecture& architecture() const override { return architecture_; }
   /// The loaders throw bad_data, naming the tensor.
   TensorPtr embedding() const override;
+  TensorPtr positions() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
   std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override { return vector(spec); }
 

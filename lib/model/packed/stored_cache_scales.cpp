@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "linalg/convert.h"
 #include "model/config_object.h"
+#include "model/tensors.h"
 
 namespace adze {
 namespace {
@@ -29,17 +30,14 @@ void check_scheme(const nlohmann::json& config, const std::string& origin) {
 
 }  // namespace
 
-StoredCacheScales::StoredCacheScales(const std::filesystem::path& folder) : raw_(folder) {
+StoredCacheScales::StoredCacheScales(const std::filesystem::path& folder, const Architecture& architecture)
+    : raw_(folder), architecture_(architecture) {
   const std::string origin = (folder / "config.json").string();
   check_scheme(parse_json(read_file(origin), origin), origin);
 }
 
-std::string StoredCacheScales::key_name(std::size_t block) {
-  return fmt::format("model.layers.{}.self_attn.k_scale", block);
-}
-
-std::string StoredCacheScales::value_name(std::size_t block) {
-  return fmt::format("model.layers.{}.self_attn.v_scale", block);
+std::string StoredCacheScales::name(const Architecture& architecture, std::size_t block, std::string_view scale) {
+  return stored_name(architecture, fmt::format("layers.{}.self_attn.{}", block, scale));
 }
 
 float StoredCacheScales::scale(const std::string& name) const {

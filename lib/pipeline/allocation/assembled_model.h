@@ -16,8 +16,10 @@ class WithOuterMatrix final : public ModelWeights {
 
   const Architecture& architecture() const override { return original_.architecture(); }
   TensorPtr embedding() const override { return is_head_ ? original_.embedding() : matrix_; }
+  TensorPtr positions() const override { return original_.positions(); }
   BlockWeights block(std::size_t index) const override { return original_.block(index); }
   std::vector<float> final_norm() const override { return original_.final_norm(); }
+  std::vector<float> final_norm_bias() const override { return original_.final_norm_bias(); }
   TensorPtr head() const override { return is_head_ || architecture().tied ? matrix_ : original_.head(); }
 
  private:
@@ -36,8 +38,12 @@ class AssembledModel final : public ModelWeights {
 
   const Architecture& architecture() const override { return original_.architecture(); }
   TensorPtr embedding() const override { return placed("embed_tokens", original_.embedding()); }
+  TensorPtr positions() const override {
+    return architecture().learns_positions() ? placed(std::string(kPositionsModule), original_.positions()) : nullptr;
+  }
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override { return original_.final_norm(); }
+  std::vector<float> final_norm_bias() const override { return original_.final_norm_bias(); }
   TensorPtr head() const override { return architecture().tied ? embedding() : placed("lm_head", original_.head()); }
 
  private:

@@ -201,7 +201,8 @@ class OptionMeasurer {
       const OuterOutcome outcome = compress_outer(prepared_.variants[k], model_, inputs.second_moment, &store_);
       take(
           k, outcome.tensors,
-          [&](const std::string& name) { return name == "lm_head" ? outcome.head : outcome.embedding; }, solved);
+          [&](const std::string& name) { return name == "lm_head" ? outcome.made.head : outcome.made.embedding; },
+          solved);
     }
     for (std::size_t m = 0; m < solved.modules.size(); ++m)
       for (std::size_t o = 0; o < solved.tensors[m].size(); ++o)

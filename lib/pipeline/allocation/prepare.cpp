@@ -186,7 +186,7 @@ void list_options(PreparedAllocation& prepared) {
   for (std::size_t k = 0; k < prepared.variants.size(); ++k)
     for (const ModulePlan& module : prepared.variants[k].modules) {
       const RuleSpec* const rule = rule_of(recipe, module);
-      if (rule == nullptr || rule->store || module.spec.role == TensorRole::router ||
+      if (rule == nullptr || rule->store || !module.spec.takes_schemes() ||
           (!chooses(rule) && (k > 0 || !module.scheme)))
         continue;
       if (k == 0)

@@ -22,7 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 bool is_table(const PackTensor& tensor) {
-  return tensor.role == TensorRole::embedding || tensor.role == TensorRole::head;
+  return tensor.role == TensorRole::embedding || tensor.role == TensorRole::head ||
+         tensor.role == TensorRole::positions;
 }
 bool is_vector(const PackTensor& tensor) { return tensor.shape.size() == 1; }
 
@@ -151,7 +152,7 @@ class DeltaWriter {
 
   Group group_of(std::size_t i) const {
     const TensorSpec& spec = specs_[i];
-    if (spec.role == TensorRole::embedding) return {{i}, std::nullopt, ""};
+    if (spec.role == TensorRole::embedding || spec.role == TensorRole::positions) return {{i}, std::nullopt, ""};
     if (spec.role == TensorRole::head) return {{i}, prepared_.tuned->architecture().layers, "head"};
     Group group{{}, spec.block, std::string(name_of(*spec.stage()))};
     for (std::size_t k = 0; k < specs_.size(); ++k)
