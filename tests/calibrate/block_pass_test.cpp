@@ -219,7 +219,7 @@ Outcome run_three_blocks(int threads, std::size_t windows_held, const std::files
     if (folder != nullptr) states.save();
   };
   begin(0);
-  embed_windows(forward, *model.embedding(), ids, states);
+  embed_windows(forward, input_tables(model), ids, states);
   save();
   Outcome outcome;
   for (const std::size_t b : {std::size_t{0}, std::size_t{1}}) {
@@ -233,7 +233,7 @@ Outcome run_three_blocks(int threads, std::size_t windows_held, const std::files
   begin(3);
   run_block(forward, model.block(0), states);
   save();
-  outcome.measured.push_back(measure_head_input(forward, model.final_norm(), states));
+  outcome.measured.push_back(measure_head_input(forward, norm_of(model), states));
   outcome.states = states.values();
   return outcome;
 }
@@ -273,14 +273,14 @@ TEST(MeasureHeadInput, IsTheFinalNormOfEveryStateAndLeavesThemAlone) {
   for (const auto& [windows, tokens] : kCases) {
     const MatrixF hidden = random_matrix({windows * tokens, model.architecture().hidden}, "hidden");
     MatrixF normed(hidden.shape());
-    forward.final_norm(model.final_norm(), hidden, normed);
+    forward.final_norm(norm_of(model), hidden, normed);
     std::vector<MatrixF> inputs;
     for (std::size_t first = 0; first < hidden.rows(); first += tokens) {
       inputs.emplace_back(tokens, hidden.cols());
       std::copy_n(normed.row(first).data(), inputs.back().shape().count(), inputs.back().data());
     }
     HiddenStates states(hidden, tokens);
-    expect_same(measure_head_input(forward, model.final_norm(), states), summed(inputs));
+    expect_same(measure_head_input(forward, norm_of(model), states), summed(inputs));
     EXPECT_TRUE(states.values() == hidden);
   }
 }
@@ -291,7 +291,7 @@ TEST(EmbedWindows, ReadsTheRowsOfTheTable) {
   const MatrixF table = embedding->decode();
   HiddenStates states({3, 1, model.architecture().hidden, 1, false});
   const Forward forward(model.architecture(), 1);
-  embed_windows(forward, *embedding, std::vector<std::int32_t>{3, 49, 3}, states);
+  embed_windows(forward, {embedding, nullptr}, std::vector<std::int32_t>{3, 49, 3}, states);
   const MatrixF hidden = states.values();
   for (const auto& [row, id] : {std::pair{0, 3}, {1, 49}, {2, 3}})
     EXPECT_TRUE(std::ranges::equal(hidden.row(static_cast<std::size_t>(row)), table.row(static_cast<std::size_t>(id))));

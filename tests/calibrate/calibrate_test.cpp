@@ -60,7 +60,7 @@ TEST(Calibrate, WritesWhatEachBlocksPassMeasures) {
   EXPECT_EQ(statistics.info(), describe_statistics(four_blocks(), "small", text, ExpertInputs::routed));
   const Forward forward(four_blocks(), text.tokens);
   HiddenStates hidden({text.count(), text.tokens, four_blocks().hidden, 1, false});
-  embed_windows(forward, *model().embedding(), text.ids, hidden);
+  embed_windows(forward, input_tables(model()), text.ids, hidden);
   for (std::size_t b = 0; b < 4; ++b) {
     const BlockWeights block = model().block(b);
     BlockPass pass(forward, hidden);
@@ -68,7 +68,7 @@ TEST(Calibrate, WritesWhatEachBlocksPassMeasures) {
       expect_same(statistics.block_input(b, stage), pass.measure(stage, block), name_of(stage));
     pass.finish(block);
   }
-  expect_same(statistics.head_input(), measure_head_input(forward, model().final_norm(), hidden));
+  expect_same(statistics.head_input(), measure_head_input(forward, norm_of(model()), hidden));
 }
 
 TEST(Calibrate, WritesTheSameBytesStageByStage) {

@@ -40,9 +40,9 @@ double window_nll(std::span<const std::int32_t> text) {
   const Forward forward(architecture, ids.size());
   MatrixF x(ids.size(), architecture.hidden), logits(ids.size(), architecture.vocab);
   Workspace work;
-  forward.embed(*demo().embedding(), ids, x);
+  forward.embed(input_tables(demo()), ids, x);
   for (std::size_t b = 0; b < architecture.layers; ++b) forward.run_block(demo().block(b), x, work);
-  forward.final_norm(demo().final_norm(), x, x);
+  forward.final_norm(norm_of(demo()), x, x);
   forward.logits(*demo().head(), x, logits, work);
   double nll = 0;
   for (std::size_t t = prefix; t < ids.size(); ++t) {

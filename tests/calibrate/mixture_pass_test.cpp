@@ -201,7 +201,7 @@ std::vector<InputStatistics> measured_with(int threads, std::size_t windows_held
   std::vector<std::int32_t> ids(140 * kTokens);
   for (std::size_t t = 0; t < ids.size(); ++t) ids[t] = static_cast<std::int32_t>(t * 7 % 50);
   if (folder != nullptr) states.begin(*folder / "states-0.f32");
-  embed_windows(place.forward, *place.model.embedding(), ids, states);
+  embed_windows(place.forward, input_tables(place.model), ids, states);
   if (folder != nullptr) {
     states.save();
     states.begin(*folder / "states-1.f32");

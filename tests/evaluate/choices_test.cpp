@@ -51,9 +51,9 @@ double naive_score(const ModelWeights& model, const EncodedChoice& choice) {
   const Forward forward(a, choice.ids.size());
   Workspace work;
   MatrixF x(choice.ids.size(), a.hidden), logits(choice.ids.size(), a.vocab);
-  forward.embed(*model.embedding(), choice.ids, x);
+  forward.embed(input_tables(model), choice.ids, x);
   for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
-  forward.final_norm(model.final_norm(), x, x);
+  forward.final_norm(norm_of(model), x, x);
   forward.logits(*model.head(), x, logits, work);
   double score = 0;
   for (std::size_t t = choice.scored_from; t < choice.ids.size(); ++t) {

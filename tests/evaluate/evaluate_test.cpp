@@ -38,9 +38,9 @@ double naive_mean_nll(const ModelWeights& model, const Matrix<std::int32_t>& win
   for (std::size_t w = 0; w < windows.rows(); ++w) {
     Workspace work;
     MatrixF x(windows.cols(), a.hidden), logits(windows.cols(), a.vocab);
-    forward.embed(*model.embedding(), windows.row(w), x);
+    forward.embed(input_tables(model), windows.row(w), x);
     for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
-    forward.final_norm(model.final_norm(), x, x);
+    forward.final_norm(norm_of(model), x, x);
     forward.logits(*model.head(), x, logits, work);
     for (std::size_t t = score_from; t + 1 < windows.cols(); ++t) {
       double total = 0;

@@ -309,7 +309,7 @@ TEST(CacheScales, AreTheMaximaOverTheLargestE4m3) {
   EXPECT_EQ(PackedWeights(out.path).block(1)[LinearSlot::k].weight->decode(),
             model.block(1)[LinearSlot::k].weight->decode());
   const Exported shards("compressed-tensors", model, 500'000, CacheScales::fp8);
-  EXPECT_EQ(StoredCacheScales(shards.path).values(0), 0.125f);
+  EXPECT_EQ(StoredCacheScales(shards.path, model.architecture()).values(0), 0.125f);
 }
 
 TEST(CacheScales, OfAnotherModelAreFound) {

@@ -135,9 +135,9 @@ TEST(GgufExport, DemoInFloat32GivesBitIdenticalLogits) {
     const Forward forward(weights.architecture(), ids.size());
     Workspace work;
     MatrixF x(ids.size(), weights.architecture().hidden), out(ids.size(), weights.architecture().vocab);
-    forward.embed(*weights.embedding(), ids, x);
+    forward.embed(input_tables(weights), ids, x);
     for (std::size_t b = 0; b < weights.architecture().layers; ++b) forward.run_block(weights.block(b), x, work);
-    forward.final_norm(weights.final_norm(), x, x);
+    forward.final_norm(norm_of(weights), x, x);
     forward.logits(*weights.head(), x, out, work);
     return out;
   };

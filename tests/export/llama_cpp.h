@@ -60,15 +60,16 @@ inline MatrixF our_logits(const ModelWeights& model, const Windows& windows) {
   const Forward forward(a, longest);
   std::vector<BlockWeights> blocks;
   for (std::size_t b = 0; b < a.layers; ++b) blocks.push_back(model.block(b));
-  const TensorPtr embedding = model.embedding(), head = model.head();
+  const InputTables tables = input_tables(model);
+  const TensorPtr head = model.head();
   MatrixF all(rows, a.vocab);
   Workspace work;
   std::size_t row = 0;
   for (const auto& ids : windows) {
     MatrixF x(ids.size(), a.hidden);
-    forward.embed(*embedding, ids, x);
+    forward.embed(tables, ids, x);
     for (const BlockWeights& block : blocks) forward.run_block(block, x, work);
-    forward.final_norm(model.final_norm(), x, x);
+    forward.final_norm(norm_of(model), x, x);
     forward.logits(*head, x, all.view().row_range(row, ids.size()), work);
     row += ids.size();
   }

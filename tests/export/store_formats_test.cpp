@@ -29,7 +29,7 @@ void write_store(const fs::path& folder) {
   for (std::size_t block = 0; block < kLayers; ++block)
     write_block_file(folder / block_file_name(block), model.block(block), architecture);
   const std::vector<StoreFile> files{{"config.json", config}};
-  write_outer_file(folder / kOuterFileName, files, model.embedding(), model.final_norm(), nullptr);
+  write_outer_file(folder / kOuterFileName, files, outer_tensors(model));
 }
 
 void spoil(const fs::path& path) {

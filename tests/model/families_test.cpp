@@ -75,7 +75,8 @@ TEST_P(Families, HaveTestModelsThatPredictSomething) {
 MatrixF stepped_logits_of(const ModelWeights& model, std::span<const std::int32_t> ids) {
   const Architecture& a = model.architecture();
   const Forward forward(a, ids.size());
-  const TensorPtr embedding = model.embedding(), head = model.head();
+  const InputTables tables = input_tables(model);
+  const TensorPtr head = model.head();
   std::vector<BlockWeights> blocks;
   std::vector<KeyValueCache> caches;
   for (std::size_t b = 0; b < a.layers; ++b) {
@@ -86,12 +87,12 @@ MatrixF stepped_logits_of(const ModelWeights& model, std::span<const std::int32_
   MatrixF logits(ids.size(), a.vocab);
   for (std::size_t t = 0; t < ids.size(); ++t) {
     MatrixF x(1, a.hidden);
-    forward.embed(*embedding, ids.subspan(t, 1), x);
+    forward.embed(tables, ids.subspan(t, 1), {&t, 1}, x);
     for (std::size_t b = 0; b < a.layers; ++b) {
       KeyValueCache* const cache = &caches[b];
       forward.run_block_step(blocks[b], x, {&cache, 1}, work);
     }
-    forward.final_norm(model.final_norm(), x, x);
+    forward.final_norm(norm_of(model), x, x);
     forward.logits(*head, x, logits.view().row_range(t, 1), work);
   }
   return logits;

@@ -50,7 +50,7 @@ TEST(Linear, IsTheNaiveLoopForEveryDtypeWithAndWithoutBias) {
 
 TEST(Embed, CopiesRowsAndRefusesIdsOutsideTheVocabulary) {
   const MatrixF table = random_matrix({5, 6}, "table");
-  const DenseTensor embedding = make_dense(table, DType::f32);
+  const InputTables embedding{std::make_shared<DenseTensor>(make_dense(table, DType::f32)), nullptr};
   MatrixF x(2, 6);
   const Forward forward(small_architecture(), 2);
   forward.embed(embedding, std::vector<std::int32_t>{4, 0}, x);
@@ -206,7 +206,7 @@ TEST(Forward, LogitsAreTheHeadTimesTheNormedState) {
   const MatrixF x = random_matrix({4, 24}, "x");
   MatrixF normed(x.shape()), logits(4, 50);
   Workspace work;
-  forward.final_norm(model.final_norm(), x, normed);
+  forward.final_norm(norm_of(model), x, normed);
   forward.logits(*model.head(), normed, logits, work);
   const MatrixF expected = naive_linear(normed, model.head()->decode(), {});
   for (std::size_t i = 0; i < logits.values().size(); ++i) ASSERT_NEAR(logits.values()[i], expected.values()[i], 1e-5);

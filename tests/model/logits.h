@@ -15,9 +15,9 @@ inline MatrixF logits_of(const ModelWeights& model, const std::vector<std::int32
   const Forward forward(a, ids.size());
   Workspace work;
   MatrixF x(ids.size(), a.hidden);
-  forward.embed(*model.embedding(), ids, x);
+  forward.embed(input_tables(model), ids, x);
   for (std::size_t b = 0; b < a.layers; ++b) forward.run_block(model.block(b), x, work);
-  forward.final_norm(model.final_norm(), x, x);
+  forward.final_norm(norm_of(model), x, x);
   MatrixF logits(ids.size(), a.vocab);
   forward.logits(*model.head(), x, logits, work);
   return logits;

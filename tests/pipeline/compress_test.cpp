@@ -57,7 +57,7 @@ HiddenStates embedded(const Prepared& prepared) {
   const ModelWeights& original = *prepared.model.weights;
   HiddenStates states({windows.count(), windows.tokens, original.architecture().hidden, 1, false});
   const Forward forward(original.architecture(), windows.tokens);
-  embed_windows(forward, *original.embedding(), windows.ids, states);
+  embed_windows(forward, input_tables(original), windows.ids, states);
   return states;
 }
 
@@ -183,7 +183,7 @@ TEST(Head, OfATiedTableIsSolvedWithTheHeadsInputs) {
   const Forward forward(original.architecture(), 16);
   HiddenStates states = embedded(prepared);
   for (std::size_t b = 0; b < 2; ++b) run_block(forward, original.block(b), states);
-  const InputStatistics h = measure_head_input(forward, original.final_norm(), states);
+  const InputStatistics h = measure_head_input(forward, norm_of(original), states);
   const MatrixF table = original.embedding()->decode();
   Problem problem{{table}, h.second_moment, prepared.run.plan.schemes[0].grid};
   expect_same_payload(*store.embedding(), *prepared.run.plan.schemes[0].solver->solve(problem).front().tensor);

@@ -47,7 +47,7 @@ std::vector<MatrixF> states_of(const ModelWeights& model, std::span<const std::i
   const Forward forward(model.architecture(), window.size());
   Workspace work;
   MatrixF x(window.size(), model.architecture().hidden);
-  forward.embed(*model.embedding(), window, x);
+  forward.embed(input_tables(model), window, x);
   std::vector<MatrixF> states{x};
   for (std::size_t b = 0; b < model.architecture().layers; ++b) {
     forward.run_block(model.block(b), x, work);
