@@ -45,7 +45,7 @@ bool is_exempt(const FamilyCase& family) {
 /// All but those that no file can say.
 std::vector<FamilyCase> cases_in_gguf() {
   std::vector<FamilyCase> cases = family_cases();
-  std::erase_if(cases, [](const FamilyCase& family) { return family.name == "phi3_longrope"; });
+  std::erase_if(cases, [](const FamilyCase& family) { return family.name == "phi3_longrope" || family.name == "opt"; });
   return cases;
 }
 
@@ -116,6 +116,8 @@ TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldComputeSomethingElse) {
   expect_refused("gemma3", {{"final_logit_softcapping", 30.0}}, "soft-capping");
   expect_refused("gemma3", {{"sliding_window_pattern", 3}}, "every 6th layer");
   expect_refused("llama", {{"hidden_act", "gelu_pytorch_tanh"}}, "another activation");
+  expect_refused("opt", nlohmann::json::object(),
+                 "it is llama.cpp's 'gpt2', whose activation is gelu_pytorch_tanh, not relu");
 }
 
 /// The runtime's graphs have this for granted.
@@ -152,6 +154,45 @@ TEST(MixturesAsGguf, HaveTheSizesOfTheirExpertsAsKeysAndTheirExpertsStacked) {
   EXPECT_EQ(dims_of(file, "ffn_gate_shexp"), (Dims{64, 96}));
   EXPECT_EQ(dims_of(file, "ffn_down_shexp"), (Dims{96, 64}));
   for (const GgufTensor& tensor : file.tensors()) EXPECT_EQ(tensor.name.find("ffn_gate."), std::string::npos);
+}
+
+TEST(Gpt2AsGguf, HasQueriesKeysAndValuesInOneTensorAndPositionsFromTheFirstRow) {
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("gpt2").config, kSeed);
+  export_checkpoint(checkpoint, folder / "model.gguf");
+  const GgufFile file(folder / "model.gguf");
+  EXPECT_EQ(file.get<std::string>("general.architecture"), "gpt2");
+  EXPECT_EQ(file.get<std::uint32_t>("gpt2.context_length"), 256u);
+  EXPECT_EQ(file.get<std::uint32_t>("gpt2.feed_forward_length"), 256u);
+  EXPECT_EQ(file.get<float>("gpt2.attention.layer_norm_epsilon"), 1e-5f);
+  for (const char* const key : {"gpt2.attention.layer_norm_rms_epsilon", "gpt2.rope.freq_base"})
+    EXPECT_EQ(file.find_value(key), nullptr) << key;
+  using Dims = std::vector<std::uint64_t>;
+  EXPECT_EQ(dims_of(file, "attn_qkv"), (Dims{64, 192}));
+  EXPECT_EQ(dims_of(file, "ffn_up"), (Dims{64, 256}));
+  for (const char* const name : {"attn_q", "attn_k", "attn_v", "ffn_gate"}) EXPECT_EQ(dims_of(file, name), Dims());
+  for (const char* const name : {"blk.0.attn_qkv.bias", "blk.0.attn_norm.bias", "blk.0.ffn_norm.bias",
+                                 "output_norm.bias", "blk.2.ffn_down.bias"})
+    EXPECT_NE(file.find_tensor(name), nullptr) << name;
+  EXPECT_EQ(file.find_tensor("position_embd.weight")->dims, (Dims{64, 256}));
+  EXPECT_EQ(file.find_tensor("output.weight"), nullptr);
+  const std::shared_ptr<const TensorSource> stored = open_checkpoint_folder(checkpoint);
+  std::vector<std::byte> positions(256 * 64 * sizeof(float));
+  stored->read(*stored->find("transformer.wpe.weight"), 0, positions);
+  EXPECT_TRUE(tensor_bytes(file, "position_embd.weight") == positions);
+}
+
+/// Rows that no token has may hold anything, and no file has them.
+TEST(OptAsGguf, IsTheSameModelWhereItsActivationIsGelu) {
+  const TempFolder folder;
+  nlohmann::json config = family_case("opt").config;
+  config["activation_function"] = "gelu_new";
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", config, kSeed);
+  export_checkpoint(checkpoint, folder / "model.gguf");
+  const Windows windows = one_window(kTokens);
+  const MatrixF original = our_logits(*open_checkpoint_model(checkpoint), windows);
+  EXPECT_LT(largest_difference(our_logits(GgufWeights(folder / "model.gguf"), windows), original),
+            1e-5 * range_of(original));
 }
 
 /// That stack `name` of block 1 is tensor model.layers.1.MODULE.0.LINEAR, then that of expert 1, and so on.
@@ -422,6 +463,12 @@ std::vector<BrokenFile> broken_files() {
       {"qwen2_moe", "gate and up of the shared expert swapped",
        swap_tensors("ffn_gate_shexp.weight", "ffn_up_shexp.weight")},
   };
+  for (const std::string_view family : {"gpt2", "gpt2_untied"}) {
+    files.push_back({family, "rows of q, k and v the other way round", reverse_rows("attn_qkv.weight")});
+    files.push_back({family, "positions the other way round", reverse_rows("position_embd.weight")});
+    files.push_back({family, "norms with other biases", add_to("attn_norm.bias", 0.5f)});
+    files.push_back({family, "epsilon", set("gpt2.attention.layer_norm_epsilon", 1.0f)});
+  }
   add_broken_mixture("mixtral", "llama", 3, files);
   add_broken_mixture("qwen3_moe", "qwen3moe", 3, files);
   add_broken_mixture("olmoe", "olmoe", 2, files);
@@ -465,6 +512,36 @@ TEST(MixturesAsGguf, AreRefusedWhereKeysAndTensorsDoNotFit) {
        }},
   };
   for (const BadMixture& bad : cases) {
+    SCOPED_TRACE(bad.words);
+    GgufParts parts = parts_of(file);
+    bad.spoil(parts);
+    expect_error(ErrorKind::bad_data, bad.words, [&] { GgufWeights model(parts.write(folder)); });
+  }
+}
+
+/// A file of GPT-2 that must be refused, with words of the message.
+TEST(Gpt2AsGguf, IsRefusedWhereKeysAndTensorsDoNotFit) {
+  struct Bad {
+    std::string_view words;
+    std::function<void(GgufParts&)> spoil;
+  };
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("gpt2").config, kSeed);
+  export_checkpoint(checkpoint, folder / "true.gguf");
+  const GgufFile file(folder / "true.gguf");
+  const auto drop = [](const char* name) { return [=](GgufParts& parts) { parts.drop_tensor(name); }; };
+  const std::vector<Bad> cases = {
+      {"position_embd.weight", drop("position_embd.weight")},
+      {"position_embd.weight", set("gpt2.context_length", std::uint32_t{255})},
+      {"blk.1.attn_qkv.weight", drop("blk.1.attn_qkv.weight")},
+      {"blk.2.attn_norm.bias", drop("blk.2.attn_norm.bias")},
+      {"output_norm.bias", drop("output_norm.bias")},
+      {"biases", drop("blk.0.ffn_up.bias")},
+      {"epsilon", set("gpt2.attention.layer_norm_epsilon", 1e-6f)},
+      {"num_attention_heads 3 is not a multiple", set("gpt2.attention.head_count", std::uint32_t{3})},
+      {"layer_norm_epsilon", [](GgufParts& parts) { parts.drop_key("gpt2.attention.layer_norm_epsilon"); }},
+  };
+  for (const Bad& bad : cases) {
     SCOPED_TRACE(bad.words);
     GgufParts parts = parts_of(file);
     bad.spoil(parts);

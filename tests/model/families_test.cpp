@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "checkpoint/checkpoint_testing.h"
+#include "checkpoint/safetensors_folder.h"
 #include "model/forward.h"
 #include "model/logits.h"
 #include "model/memory_source.h"
@@ -198,6 +199,9 @@ std::vector<Wrong> wrong_settings() {
       {"qwen2_moe", "an expert more", {{"num_experts_per_tok", 3}}},
       {"qwen2_moe", "an expert fewer", {{"num_experts_per_tok", 1}}},
       {"qwen2_moe", "weights that sum to 1", {{"norm_topk_prob", true}}},
+      {"gpt2", "ReLU", {{"activation_function", "relu"}}},
+      {"gpt2_untied", "ReLU", {{"activation_function", "relu"}}},
+      {"opt", "GELU", {{"activation_function", "gelu_new"}}},
   };
 }
 
@@ -219,6 +223,153 @@ TEST_P(Families, ComputeSomethingElseUnderAWrongSetting) {
     ++tried;
   }
   EXPECT_GT(tried, 0u) << "no wrong setting is known for this case";
+}
+
+/// What the comparison would see of GPT-2 and OPT, beside settings.
+TEST(LearnedPositions, AndNormsAreFarFromWhatMistakesWouldGive) {
+  struct Case {
+    std::string_view family;
+    Mistake mistake;
+    const char* what;
+  };
+  for (const Case& one :
+       {Case{"gpt2", Mistake::positions_from_row_0, "positions from another row"},
+        Case{"opt", Mistake::positions_from_row_0, "positions from another row"},
+        Case{"gpt2", Mistake::no_positions, "no positions"}, Case{"opt", Mistake::no_positions, "no positions"},
+        Case{"gpt2", Mistake::no_norm_bias, "norms without biases"},
+        Case{"opt", Mistake::no_norm_bias, "norms without biases"},
+        Case{"gpt2", Mistake::mean_kept, "norms that keep the mean"}, Case{"gpt2", Mistake::qkv_reversed, "v, k, q"},
+        Case{"gpt2", Mistake::not_transposed, "a square product that is not transposed"}}) {
+    const Prepared& reference = prepared(family_case(one.family));
+    const MatrixD ours = log_probabilities(logits_of(*open_checkpoint_model(reference.folder), reference.ids));
+    const MatrixD wrong = log_probabilities(reference_logits(reference.folder, reference.ids, one.mistake));
+    EXPECT_GT(largest_difference(ours, wrong), kVisible) << one.family << ": " << one.what;
+  }
+}
+
+TEST(LearnedPositions, EndWhereNoneIsLearned) {
+  const Prepared& reference = prepared(family_case("opt"));
+  const auto model = open_checkpoint_model(reference.folder);
+  const std::vector<std::int32_t> ids(257, 3);
+  expect_error(ErrorKind::bad_data, "position 256 is none of the 256 that the model has learned",
+               [&] { logits_of(*model, ids); });
+}
+
+/// As older files are: without "transformer." in front, and with buffers of the causal mask.
+MemorySource without_prefix(const TensorSource& source) {
+  MemorySource plain;
+  for (const TensorInfo& tensor : source.tensors()) {
+    std::vector<float> values(static_cast<std::size_t>(tensor.bytes) / sizeof(float));
+    source.read(tensor, 0, std::as_writable_bytes(std::span(values)));
+    const std::string prefix = "transformer.";
+    const std::string name = tensor.name.starts_with(prefix) ? tensor.name.substr(prefix.size()) : tensor.name;
+    plain.put(name, DType::f32, tensor.shape, values);
+  }
+  plain.put("h.0.attn.bias", DType::f32, {1, 1, 2, 2}, std::vector<float>{1, 0, 1, 1});
+  plain.put("h.0.attn.masked_bias", DType::f32, {1}, std::vector<float>{-1e4f});
+  return plain;
+}
+
+TEST(Gpt2Names, MayLackTheirPrefixAndHaveBuffers) {
+  const Prepared& reference = prepared(family_case("gpt2"));
+  const Architecture a = read_architecture(reference.folder);
+  const auto plain = std::make_shared<MemorySource>(without_prefix(*open_checkpoint_folder(reference.folder)));
+  const CheckpointWeights model(a, unfused_source(a, plain));
+  EXPECT_EQ(largest_difference(logits_of(model, reference.ids),
+                               logits_of(*open_checkpoint_model(reference.folder), reference.ids)),
+            0);
+}
+
+TEST(Gpt2Names, AreTransposedInPiecesOfAnySize) {
+  const Prepared& reference = prepared(family_case("gpt2"));
+  const Architecture a = read_architecture(reference.folder);
+  const std::shared_ptr<const TensorSource> stored = open_checkpoint_folder(reference.folder);
+  const auto source = unfused_source(a, stored);
+  const TensorInfo* const k = source->find("model.decoder.layers.1.self_attn.k_proj.weight");
+  ASSERT_NE(k, nullptr);
+  EXPECT_EQ(k->shape, (std::vector<std::uint64_t>{64, 64}));
+  EXPECT_FALSE(source->place(*k));
+  const TensorInfo& fused = *stored->find("transformer.h.1.attn.c_attn.weight");
+  std::vector<float> all(64 * 192);
+  stored->read(fused, 0, std::as_writable_bytes(std::span(all)));
+  std::vector<float> whole(64 * 64);
+  source->read(*k, 0, std::as_writable_bytes(std::span(whole)));
+  for (std::size_t r = 0; r < 64; ++r)
+    for (std::size_t c = 0; c < 64; ++c) ASSERT_EQ(whole[r * 64 + c], all[c * 192 + 64 + r]) << r << " " << c;
+  std::vector<float> piece(100);
+  source->read(*k, 33 * sizeof(float), std::as_writable_bytes(std::span(piece)));
+  EXPECT_TRUE(std::ranges::equal(piece, std::span(whole).subspan(33, 100)));
+  const TensorInfo* const positions = source->find("model.decoder.embed_positions.weight");
+  ASSERT_NE(positions, nullptr);
+  EXPECT_EQ(positions->shape, (std::vector<std::uint64_t>{258, 64}));
+  std::vector<float> across(100);  // two rows of zeros, of which the last 28 values, and what follows
+  source->read(*positions, 100 * sizeof(float), std::as_writable_bytes(std::span(across)));
+  std::vector<float> first(72);
+  stored->read(*stored->find("transformer.wpe.weight"), 0, std::as_writable_bytes(std::span(first)));
+  EXPECT_TRUE(std::ranges::all_of(std::span(across).first(28), [](float v) { return v == 0; }));
+  EXPECT_TRUE(std::ranges::equal(std::span(across).subspan(28), first));
+}
+
+TEST(Gpt2Names, AreRefusedWhereShapesOrNamesContradict) {
+  const Prepared& reference = prepared(family_case("gpt2"));
+  Json config = family_case("gpt2").config;
+  config["n_inner"] = 128;
+  const TempFolder folder;
+  copy_checkpoint(reference.folder, folder / "narrow", config);
+  expect_error(ErrorKind::bad_data, "'transformer.h.0.mlp.c_fc.bias' has shape [256], but config.json asks for [128]",
+               [&] { open_checkpoint_model(folder / "narrow"); });
+  const Architecture a = read_architecture(reference.folder);
+  auto twice = std::make_shared<MemorySource>(without_prefix(*open_checkpoint_folder(reference.folder)));
+  twice->put("transformer.ln_f.weight", DType::f32, {64}, std::vector<float>(64));
+  expect_error(ErrorKind::bad_data, "'model.decoder.final_layer_norm.weight' is there twice",
+               [&] { unfused_source(a, twice); });
+  auto without = std::make_shared<MemorySource>(without_prefix(*open_checkpoint_folder(reference.folder)));
+  without->remove("wpe.weight");
+  expect_error(ErrorKind::bad_data, "'model.decoder.embed_positions.weight' is missing",
+               [&] { CheckpointWeights(a, unfused_source(a, without)); });
+}
+
+TEST(LearnedPositions, AreRefusedInSettingsThatAreNotSupported) {
+  struct Wrong {
+    std::string_view family;
+    Json changes;
+    std::string_view words;
+  };
+  const std::vector<Wrong> all = {
+      {"opt", {{"do_layer_norm_before", false}}, "do_layer_norm_before false is not supported"},
+      {"opt", {{"enable_bias", false}}, "enable_bias false is not supported"},
+      {"opt", {{"layer_norm_elementwise_affine", false}}, "layer_norm_elementwise_affine false is not supported"},
+      {"opt", {{"word_embed_proj_dim", 32}}, "word_embed_proj_dim 32 is not supported, only 64"},
+      {"opt", {{"activation_function", "gelu"}}, "activation_function 'gelu' is not supported"},
+      {"opt", {{"num_attention_heads", 5}}, "hidden_size 64 is not a multiple of num_attention_heads 5"},
+      {"opt", {{"max_position_embeddings", 100000000}}, "too many positions"},
+      {"opt", {{"ffn_dim", nullptr}}, "ffn_dim"},
+      {"gpt2", {{"activation_function", "tanh"}}, "activation_function 'tanh' is not supported"},
+      {"gpt2", {{"scale_attn_weights", false}}, "scale_attn_weights false is not supported"},
+      {"gpt2", {{"scale_attn_by_inverse_layer_idx", true}}, "scale_attn_by_inverse_layer_idx true is not supported"},
+      {"gpt2", {{"add_cross_attention", true}}, "add_cross_attention true is not supported"},
+      {"gpt2", {{"layer_norm_epsilon", 1e-6}}, "an epsilon of norms of 1e-06 is not supported"},
+      {"gpt2", {{"n_head", 3}}, "n_embd 64 is not a multiple of n_head 3"},
+      {"gpt2", {{"n_embd", 0}}, "n_embd"},
+      {"gpt2", {{"n_inner", "wide"}}, "n_inner"}};
+  for (const Wrong& wrong : all) {
+    Json config = family_case(wrong.family).config;
+    config.update(wrong.changes);
+    expect_error(ErrorKind::bad_data, wrong.words, [&] { parse_architecture(config, "config.json"); });
+  }
+}
+
+TEST(Gpt2Config, BecomesThatOfOptWhichSaysTheSame) {
+  const Json config = family_case("gpt2_untied").config;
+  const Json read = Json::parse(unfused_config(config.dump(), "config.json"));
+  EXPECT_EQ(read["architectures"], Json::array({"OPTForCausalLM"}));
+  EXPECT_EQ(read["ffn_dim"], 96);
+  EXPECT_EQ(read["max_position_embeddings"], 256);
+  EXPECT_EQ(read["word_embed_proj_dim"], 64);
+  EXPECT_EQ(read["do_layer_norm_before"], true);
+  for (const char* const key : {"n_embd", "n_head", "n_inner", "n_layer", "n_positions", "layer_norm_epsilon"})
+    EXPECT_FALSE(read.contains(key)) << key;
+  EXPECT_EQ(parse_architecture(read, "config.json"), parse_architecture(config, "config.json"));
 }
 
 TEST(FusedMatrices, AreReadApartAndRefusedWhereTheirHeightIsAnother) {

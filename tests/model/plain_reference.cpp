@@ -139,20 +139,22 @@ class Reference {
     read_tensors(bytes_of_file(folder / "model.safetensors"));
     family_ = config_.at("model_type").get<std::string>();
     if (!is_any_of({"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "olmo2", "phi3", "mixtral",
-                    "qwen2_moe", "qwen3_moe", "olmoe"}))
+                    "qwen2_moe", "qwen3_moe", "olmoe", "gpt2", "opt"}))
       throw std::runtime_error("model_type " + family_);
     gemma_ = is_any_of({"gemma", "gemma2", "gemma3_text"});
     if (is_any_of({"mixtral", "qwen2_moe", "qwen3_moe", "olmoe"}))
       experts_ = count(config_, family_ == "mixtral" ? "num_local_experts" : "num_experts", 0);
-    heads_ = count(config_, "num_attention_heads", 0);
+    gpt2_ = family_ == "gpt2";
+    learned_ = gpt2_ || family_ == "opt";
+    heads_ = count(config_, gpt2_ ? "n_head" : "num_attention_heads", 0);
     kv_heads_ = count(config_, "num_key_value_heads", heads_);
-    head_dim_ = count(config_, "head_dim", count(config_, "hidden_size", 0) / heads_);
+    head_dim_ = count(config_, "head_dim", count(config_, gpt2_ ? "n_embd" : "hidden_size", 0) / heads_);
   }
 
   MatrixD logits(std::span<const std::int32_t> ids) {
-    const MatrixD x = norm(states(ids), "model.norm");
-    const bool tied = config_.value("tie_word_embeddings", gemma_);
-    MatrixD out = linear(x, tied ? "model.embed_tokens" : "lm_head");
+    const MatrixD x = final_norm(states(ids));
+    const bool tied = config_.value("tie_word_embeddings", gemma_ || learned_);
+    MatrixD out = linear(x, tied ? table_name() : "lm_head");
     const double cap = is_any_of({"gemma2", "gemma3_text"}) ? number(config_, "final_logit_softcapping", 0) : 0;
     for (double& logit : out.values()) logit = capped(logit, cap);
     for (const auto& [name, tensor] : tensors_)
@@ -172,9 +174,97 @@ class Reference {
     routing_.margins.assign(tokens_, std::numeric_limits<double>::infinity());
     routing_.tokens.assign(experts_, 0);
     MatrixD x = embedded(ids);
-    const std::size_t layers = config_.at("num_hidden_layers");
-    for (std::size_t i = 0; i < layers; ++i) run_layer(i, x);
+    const std::size_t layers = config_.at(gpt2_ ? "n_layer" : "num_hidden_layers");
+    for (std::size_t i = 0; i < layers; ++i) learned_ ? run_layer_of_learned(i, x) : run_layer(i, x);
     return x;
+  }
+
+  std::string table_name() const {
+    return gpt2_ ? "transformer.wte" : learned_ ? "model.decoder.embed_tokens" : "model.embed_tokens";
+  }
+
+  MatrixD final_norm(const MatrixD& x) {
+    if (!learned_) return norm(x, "model.norm");
+    return layer_norm(x, gpt2_ ? "transformer.ln_f" : "model.decoder.final_layer_norm");
+  }
+
+  /// LayerNorm (Ba et al. 2016, arXiv 1607.06450): less the mean, over the standard deviation, a gain and a bias.
+  MatrixD layer_norm(const MatrixD& x, const std::string& module) {
+    const std::vector<double>&weight = tensor(module + ".weight").values, &bias = tensor(module + ".bias").values;
+    const auto size = static_cast<double>(x.cols());
+    if (weight.size() != x.cols() || bias.size() != x.cols()) throw std::runtime_error(module + " has another size");
+    const double eps = gpt2_ ? number(config_, "layer_norm_epsilon", 1e-5) : 1e-5;
+    MatrixD y(x.shape());
+    for (std::size_t t = 0; t < x.rows(); ++t) {
+      double mean = 0, variance = 0;
+      for (std::size_t i = 0; i < x.cols(); ++i) mean += x(t, i) / size;
+      for (std::size_t i = 0; i < x.cols(); ++i) variance += (x(t, i) - mean) * (x(t, i) - mean) / size;
+      for (std::size_t i = 0; i < x.cols(); ++i) {
+        const double centred = mistake_ == Mistake::mean_kept ? x(t, i) : x(t, i) - mean;
+        y(t, i) = centred / std::sqrt(variance + eps) * weight[i];
+        if (mistake_ != Mistake::no_norm_bias) y(t, i) += bias[i];
+      }
+    }
+    return y;
+  }
+
+  /// GPT-2's products have their weights the other way round: y = x W + b.
+  MatrixD conv1d(const MatrixD& x, const std::string& module, bool transposed = true) {
+    const Tensor &weight = tensor(module + ".weight"), &bias = tensor(module + ".bias");
+    const std::size_t in = weight.shape.at(0), out = weight.shape.at(1);
+    if (in != x.cols() || bias.values.size() != out) throw std::runtime_error(module + " has another shape");
+    MatrixD y(x.rows(), out);
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t o = 0; o < out; ++o) {
+        double sum = bias.values[o];
+        for (std::size_t i = 0; i < in; ++i)
+          sum += (transposed ? weight.values[i * out + o] : weight.values[o * in + i]) * x(t, i);
+        y(t, o) = sum;
+      }
+    return y;
+  }
+
+  /// A block of GPT-2 or OPT: x += attention(norm(x)), x += down(activation(up(norm(x)))).
+  void run_layer_of_learned(std::size_t layer, MatrixD& x) {
+    const std::string number = std::to_string(layer);
+    const std::string block = gpt2_ ? "transformer.h." + number + "." : "model.decoder.layers." + number + ".";
+    add(attention_of_learned(layer_norm(x, block + (gpt2_ ? "ln_1" : "self_attn_layer_norm")), block, layer), x);
+    const MatrixD normed = layer_norm(x, block + (gpt2_ ? "ln_2" : "final_layer_norm"));
+    MatrixD hidden = gpt2_ ? conv1d(normed, block + "mlp.c_fc") : linear(normed, block + "fc1");
+    const std::string activation = config_.value("activation_function", gpt2_ ? "gelu_new" : "relu");
+    for (double& value : hidden.values()) value = activation == "relu" ? std::max(value, 0.0) : gelu_tanh(value);
+    add(gpt2_ ? conv1d(hidden, block + "mlp.c_proj") : linear(hidden, block + "fc2"), x);
+  }
+
+  MatrixD attention_of_learned(const MatrixD& x, const std::string& block, std::size_t layer) {
+    const std::size_t width = heads_ * head_dim_;
+    std::vector<MatrixD> qkv;
+    if (gpt2_) {
+      const MatrixD all = conv1d(x, block + "attn.c_attn");
+      for (std::size_t i = 0; i < 3; ++i) qkv.push_back(columns(all, i * width, width));
+    } else {
+      for (const char* const name : {"q_proj", "k_proj", "v_proj"})
+        qkv.push_back(linear(x, block + "self_attn." + name));
+    }
+    if (mistake_ == Mistake::qkv_reversed) std::ranges::reverse(qkv);
+    MatrixD mix(x.rows(), width);
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t h = 0; h < heads_; ++h) mix_head(qkv[0], qkv[1], qkv[2], layer, t, h, mix);
+    if (gpt2_) return conv1d(mix, block + "attn.c_proj", mistake_ != Mistake::not_transposed);
+    return linear(mix, block + "self_attn.out_proj");
+  }
+
+  /// The row of position 0 in the table of positions.
+  std::size_t first_position() const {
+    if (mistake_ == Mistake::positions_from_row_0) return gpt2_ ? 1 : 0;
+    return gpt2_ ? 0 : 2;
+  }
+
+  void add_positions(MatrixD& x) {
+    const Tensor& table = tensor(gpt2_ ? "transformer.wpe.weight" : "model.decoder.embed_positions.weight");
+    if (mistake_ == Mistake::no_positions) return;
+    for (std::size_t t = 0; t < x.rows(); ++t)
+      for (std::size_t i = 0; i < x.cols(); ++i) x(t, i) += table.values.at((t + first_position()) * x.cols() + i);
   }
 
   bool is_any_of(std::initializer_list<const char*> families) const {
@@ -246,7 +336,7 @@ class Reference {
   }
 
   MatrixD embedded(std::span<const std::int32_t> ids) {
-    const Tensor& table = tensor("model.embed_tokens.weight");
+    const Tensor& table = tensor(table_name() + ".weight");
     const std::size_t hidden = table.shape.at(1);
     MatrixD x(ids.size(), hidden);
     for (std::size_t t = 0; t < ids.size(); ++t)
@@ -254,6 +344,7 @@ class Reference {
         x(t, i) = table.values.at(static_cast<std::size_t>(ids[t]) * hidden + i);
         if (gemma_) x(t, i) *= std::sqrt(static_cast<double>(hidden));
       }
+    if (learned_) add_positions(x);
     return x;
   }
 
@@ -494,6 +585,8 @@ class Reference {
   std::map<std::string, Tensor> tensors_;
   std::string family_;
   bool gemma_ = false;
+  bool gpt2_ = false;
+  bool learned_ = false;  // GPT-2 and OPT: learned positions, LayerNorm, no gate
   std::size_t heads_ = 0, kv_heads_ = 0, head_dim_ = 0, tokens_ = 0;
   std::size_t experts_ = 0;  // 0: layers have one FFN
   ReferenceRouting routing_;

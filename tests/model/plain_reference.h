@@ -2,8 +2,8 @@
 // definition as plainly as possible, one loop per sum. It reads config.json and the safetensors file by itself and
 // shares no code with lib/model or lib/checkpoint, so that an error of one is not an error of both.
 //
-// Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2, Gemma 3 (text), Phi-3, OLMo 2, and with experts Mixtral, Qwen2-MoE,
-// Qwen3-MoE and OLMoE; RoPE plain, linear, llama3, yarn and longrope. Slow: for small models. Reads one
+// Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 2, Gemma 3 (text), Phi-3, OLMo 2, GPT-2, OPT, and with experts Mixtral,
+// Qwen2-MoE, Qwen3-MoE and OLMoE; RoPE plain, linear, llama3, yarn and longrope. Slow: for small models. Reads one
 // model.safetensors in F32 or BF16 and the config keys of Transformers 4.
 #pragma once
 
@@ -19,8 +19,8 @@
 
 namespace adze::testing {
 
-/// What is easily got wrong of a mixture of experts; the reference does it on request, so that a test can show that its
-/// comparison would see it.
+/// What is easily got wrong of a mixture of experts, or of GPT-2 and OPT; the reference does it on request, so that a
+/// test can show that its comparison would see it.
 enum class Mistake : std::uint8_t {
   none,
   other_normalisation,  ///< weights of a token's experts are divided by their sum where they are not, or the reverse
@@ -32,6 +32,12 @@ enum class Mistake : std::uint8_t {
   no_sigmoid,       ///< the shared expert is multiplied by what goes into the sigmoid
   no_shared_gate,   ///< the shared expert is multiplied by nothing
   no_shared_expert,
+  positions_from_row_0,  ///< of OPT, whose first two rows are none; of GPT-2 from row 1
+  no_positions,
+  no_norm_bias,
+  mean_kept,       ///< norms do not subtract it
+  qkv_reversed,    ///< v, k, q
+  not_transposed,  ///< GPT-2's square product behind attention
 };
 
 /// Logits after every token: [ids.size() x vocab]. Throws for an unknown model_type or RoPE, a missing tensor, and a

@@ -227,6 +227,47 @@ Json qwen2_moe() {
   return config;
 }
 
+/// As published: no word of a head, and an n_inner of null, which stands for 4 n_embd.
+Json gpt2(const Json& changes = Json::object()) {
+  return with({{"architectures", Json::array({"GPT2LMHeadModel"})},
+               {"model_type", "gpt2"},
+               {"activation_function", "gelu_new"},
+               {"attn_pdrop", 0.1},
+               {"bos_token_id", 0},
+               {"embd_pdrop", 0.1},
+               {"eos_token_id", 1},
+               {"initializer_range", 0.02},
+               {"layer_norm_epsilon", 1e-5},
+               {"n_ctx", 256},
+               {"n_embd", 64},
+               {"n_head", 4},
+               {"n_inner", nullptr},
+               {"n_layer", 3},
+               {"n_positions", 256},
+               {"resid_pdrop", 0.1},
+               {"torch_dtype", "float32"},
+               {"transformers_version", "4.52.0"},
+               {"use_cache", true},
+               {"vocab_size", kVocab}},
+              changes);
+}
+
+Json opt() {
+  Json config = with(common("OPTForCausalLM", "opt"), {{"_remove_final_layer_norm", false},
+                                                       {"activation_function", "relu"},
+                                                       {"do_layer_norm_before", true},
+                                                       {"dropout", 0.1},
+                                                       {"enable_bias", true},
+                                                       {"ffn_dim", 96},
+                                                       {"layer_norm_elementwise_affine", true},
+                                                       {"layerdrop", 0.0},
+                                                       {"pad_token_id", 1},
+                                                       {"word_embed_proj_dim", 64}});
+  for (const char* const key : {"head_dim", "intermediate_size", "num_key_value_heads", "rms_norm_eps", "rope_theta"})
+    config.erase(key);
+  return config;
+}
+
 // Of head_dim 16 the first pair keeps its frequency, some lie between, the others are divided.
 const Json kLlama3Rope = {{"factor", 8.0},
                           {"high_freq_factor", 4.0},
@@ -251,6 +292,16 @@ class RandomTensors {
   void matrix(const std::string& name, std::size_t out, std::size_t in, double gain) {
     const double deviation = gain / std::sqrt(static_cast<double>(in));
     add(name, {out, in}, [&](RandomStream& random) { return deviation * random.normal(); });
+  }
+  /// GPT-2's: [in x out].
+  void product(const std::string& module, std::size_t in, std::size_t out, double gain) {
+    const double deviation = gain / std::sqrt(static_cast<double>(in));
+    add(module + ".weight", {in, out}, [&](RandomStream& random) { return deviation * random.normal(); });
+    bias(module + ".bias", out);
+  }
+  void layer_norm(const std::string& module, std::size_t size, bool either_sign = false) {
+    norm(module + ".weight", size, 1, either_sign);
+    bias(module + ".bias", size);
   }
   void bias(const std::string& name, std::size_t size) {
     add(name, {size}, [](RandomStream& random) { return 0.3 * random.normal(); });
@@ -291,6 +342,53 @@ class RandomTensors {
   Json header_ = Json::object();
   std::string data_;
 };
+
+/// Of GPT-2 and OPT, whose positions are learned.  name: of the block, with its dot.
+void add_block_of_learned(RandomTensors& tensors, const std::string& block, bool gpt2, std::size_t hidden,
+                          std::size_t ffn) {
+  constexpr double kAttentionGain = 1.25, kOutputGain = 3, kUpGain = 1.5, kDownGain = 2.5;
+  tensors.layer_norm(block + (gpt2 ? "ln_1" : "self_attn_layer_norm"), hidden);
+  tensors.layer_norm(block + (gpt2 ? "ln_2" : "final_layer_norm"), hidden);
+  if (gpt2) {
+    tensors.product(block + "attn.c_attn", hidden, 3 * hidden, kAttentionGain);
+    tensors.product(block + "attn.c_proj", hidden, hidden, kOutputGain);
+    tensors.product(block + "mlp.c_fc", hidden, ffn, kUpGain);
+    tensors.product(block + "mlp.c_proj", ffn, hidden, kDownGain);
+    return;
+  }
+  const auto linear = [&](const std::string& name, std::size_t out, std::size_t in, double gain) {
+    tensors.matrix(block + name + ".weight", out, in, gain);
+    tensors.bias(block + name + ".bias", out);
+  };
+  for (const char* const name : {"q_proj", "k_proj", "v_proj"})
+    linear(std::string("self_attn.") + name, hidden, hidden, kAttentionGain);
+  linear("self_attn.out_proj", hidden, hidden, kOutputGain);
+  linear("fc1", ffn, hidden, kUpGain);
+  linear("fc2", hidden, ffn, kDownGain);
+}
+
+/// head_gain as in write_weights.
+void write_weights_of_learned(const fs::path& path, const Json& config, std::uint64_t seed, double head_gain) {
+  const bool gpt2 = config.at("model_type") == "gpt2";
+  const std::size_t hidden = config.at(gpt2 ? "n_embd" : "hidden_size");
+  const std::size_t layers = config.at(gpt2 ? "n_layer" : "num_hidden_layers");
+  const std::size_t positions = config.at(gpt2 ? "n_positions" : "max_position_embeddings");
+  const Json ffn = config.value(gpt2 ? "n_inner" : "ffn_dim", Json());
+  const bool tied = config.value("tie_word_embeddings", true);
+  const std::string root = gpt2 ? "transformer." : "model.decoder.";
+  RandomTensors tensors(seed, 0);
+  const double embedding_gain = tied ? head_gain : std::sqrt(static_cast<double>(hidden));
+  tensors.matrix(root + (gpt2 ? "wte" : "embed_tokens") + ".weight", kVocab, hidden, embedding_gain);
+  // As large as the embedding, so that a row that is another shows.
+  tensors.matrix(root + (gpt2 ? "wpe" : "embed_positions") + ".weight", positions + (gpt2 ? 0 : 2), hidden,
+                 embedding_gain);
+  for (std::size_t i = 0; i < layers; ++i)
+    add_block_of_learned(tensors, root + (gpt2 ? "h." : "layers.") + std::to_string(i) + ".", gpt2, hidden,
+                         ffn.is_null() ? 4 * hidden : ffn.get<std::size_t>());
+  tensors.layer_norm(root + (gpt2 ? "ln_f" : "final_layer_norm"), hidden, tied);
+  if (!tied) tensors.matrix("lm_head.weight", kVocab, hidden, head_gain);
+  tensors.write(path);
+}
 
 struct Sizes {
   explicit Sizes(const Json& config)
@@ -389,6 +487,7 @@ void add_block(RandomTensors& tensors, const std::string& block, const std::stri
 /// head_gain: standard deviation of the logits, before a cap.
 void write_weights(const fs::path& path, const Json& config, std::uint64_t seed, double head_gain) {
   const std::string family = config.at("model_type");
+  if (family == "gpt2" || family == "opt") return write_weights_of_learned(path, config, seed, head_gain);
   const bool is_gemma = family.starts_with("gemma");
   const bool tied = config.value("tie_word_embeddings", is_gemma);
   const Sizes sizes(config);
@@ -431,7 +530,10 @@ std::vector<FamilyCase> family_cases() {
           {"mixtral", mixtral()},
           {"qwen3_moe", qwen3_moe()},
           {"olmoe", olmoe()},
-          {"qwen2_moe", qwen2_moe()}};
+          {"qwen2_moe", qwen2_moe()},
+          {"gpt2", gpt2()},
+          {"gpt2_untied", gpt2({{"n_inner", 96}, {"tie_word_embeddings", false}})},
+          {"opt", opt()}};
 }
 
 std::vector<FamilyCase> mixture_cases() {

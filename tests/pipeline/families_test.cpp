@@ -179,6 +179,81 @@ TEST(StackedExperts, MustHaveOneFormatWhereTheyAreOneTensor) {
   EXPECT_NO_THROW(Prepared(recipe("{ format: pack, file: m.adze }"), model));
 }
 
+/// GPT-2 and OPT, whose parts are others than those of all families around them.
+class LearnedRuns : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override { write_random_checkpoint(model(), family_case(GetParam()).config, kSeed); }
+  fs::path model() const { return folder / "model"; }
+
+  TempFolder folder;
+  const std::vector<std::int32_t> ids = random_ids(60, 4096);
+};
+
+TEST_P(LearnedRuns, RefuseWhatDoesNotFoldIntoThem) {
+  const auto refused = [&](const std::string& transform) {
+    return refusal(recipe_of("transform: [ " + transform + " ]\n" + kInt4), model());
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(refused("{ kind: rotate }"), HasSubstr("norms that subtract the mean"));
+  EXPECT_THAT(refused("{ kind: slice, keep: 50% }"), HasSubstr("norms that subtract the mean"));
+  EXPECT_THAT(refused("{ kind: narrow-heads, keep: 50% }"), HasSubstr("learned positions"));
+  EXPECT_THAT(refused("{ kind: prune-heads, keep: 50% }"), HasSubstr("as wide as the states together"));
+  EXPECT_THAT(refusal(recipe_of(kInt4 + "export: [ { format: onnx, file: onnx } ]\n"), model()),
+              HasSubstr("learned positions"));
+}
+
+TEST_P(LearnedRuns, LoseChannelsAndBlocks) {
+  for (const char* const transform :
+       {"{ kind: prune-ffn, keep: 67%, align: 32 }", "{ kind: prune-ffn, keep: 67%, align: 32, inputs: none }",
+        "{ kind: drop-blocks, blocks: \"1\" }", "{ kind: smoothquant }"}) {
+    SCOPED_TRACE(transform);
+    const TempFolder out;
+    const MatrixF left = transformed_logits(model(), out / "out", transform, ids);
+    EXPECT_TRUE(std::ranges::all_of(left.values(), [](float v) { return std::isfinite(v); }));
+  }
+}
+
+TEST_P(LearnedRuns, AreRoundedToEightBitsWithLittleLoss) {
+  const fs::path out = folder / "out";
+  run_recipe(recipe_of("schemes: { w: { grid: int8, group: 32, symmetric: true, solver: rtn } }\n"
+                       "rules: [ { modules: layers.**, scheme: w } ]\n"),
+             model(), out);
+  const MatrixF original = logits_of(*open_model(model()).weights, ids);
+  EXPECT_LT(largest_difference(logits_of(*open_model(out).weights, ids), original), 0.1 * range_of(original));
+}
+
+/// A scheme for everything leaves positions as they are; a dtype to store them in is taken.
+TEST_P(LearnedRuns, KeepTheirPositions) {
+  run_recipe(recipe_of("schemes: { w: { grid: int4, group: 32, symmetric: true, solver: rtn } }\n"
+                       "rules: [ { modules: \"**\", scheme: w } ]\n"),
+             model(), folder / "out");
+  const OpenedModel before = open_model(model()), after = open_model(folder / "out");
+  EXPECT_EQ(after.weights->positions()->decode(), before.weights->positions()->decode());
+  EXPECT_EQ(after.weights->final_norm_bias(), before.weights->final_norm_bias());
+  EXPECT_EQ(after.weights->block(1).norm_biases, before.weights->block(1).norm_biases);
+  run_recipe(recipe_of("rules: [ { modules: embed_positions, store: f16 }, { modules: \"**\", store: f32 } ]\n"),
+             model(), folder / "halves");
+  EXPECT_EQ(open_model(folder / "halves").weights->positions()->format(), "f16");
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, LearnedRuns, ::testing::Values("gpt2", "opt"),
+                         [](const auto& case_info) { return std::string(case_info.param); });
+
+TEST(FusedQueriesKeysAndValues, MustHaveOneFormatWhereTheyAreOneTensor) {
+  const TempFolder folder;
+  const fs::path model = write_random_checkpoint(folder / "model", family_case("gpt2").config, kSeed);
+  const auto recipe = [](const std::string& exported) {
+    return recipe_of(
+        "schemes: { w: { grid: int4, group: 32, symmetric: true, solver: gptq } }\n"
+        "rules: [ { modules: layers.1.self_attn.v_proj, store: f16 }, { modules: layers.**, scheme: w } ]\n"
+        "export: [ " +
+        exported + " ]\n");
+  };
+  EXPECT_THAT(refusal(recipe("{ format: gguf, file: m.gguf }"), model),
+              ::testing::AllOf(::testing::HasSubstr("q, k and v"), ::testing::HasSubstr("self_attn.v_proj")));
+  EXPECT_NO_THROW(Prepared(recipe("{ format: pack, file: m.adze }"), model));
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, FamilyRuns, ::testing::ValuesIn(family_cases()),
                          [](const auto& case_info) { return case_info.param.name; });
 

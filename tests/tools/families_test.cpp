@@ -54,6 +54,27 @@ TEST(Describe, ShowsExpertsAndTheirRouter) {
     EXPECT_THAT(qwen2, ::testing::HasSubstr(words));
 }
 
+TEST(Describe, ShowsLearnedPositionsAndBiasesOfNorms) {
+  const TempFolder folder;
+  const auto shown = [&](const char* family) {
+    const fs::path model = write_random_checkpoint(folder / family, family_case(family).config, kSeed);
+    const ProgramResult result = import({model.string(), "--describe"});
+    expect_exit(result, 0);
+    return result.out;
+  };
+  const std::string gpt2 = shown("gpt2");
+  for (const char* const words :
+       {"OPTForCausalLM (gpt2 in GGUF)", "embed_positions", "258 x 64", "positions: 256 that are learned",
+        "activation: GELU (tanh)", "norms subtract the mean and add a bias", "reads activation(up)", "fc1",
+        "self_attn.out_proj", "can export gguf", "can awq of qkv,o,gate_up\n", "cannot rotate the residual stream",
+        "cannot export onnx"})
+    EXPECT_THAT(gpt2, ::testing::HasSubstr(words));
+  const std::string opt = shown("opt");
+  for (const char* const words : {"activation: ReLU", "can awq of qkv,o,gate_up,down", "cannot export gguf",
+                                  "whose activation is gelu_pytorch_tanh, not relu"})
+    EXPECT_THAT(opt, ::testing::HasSubstr(words));
+}
+
 TEST(Describe, OrAnOutputIsWanted) {
   expect_exit(import({demo_model().string()}), 64, {"-o FILE.h5 is required, or --describe"});
 }
