@@ -380,6 +380,7 @@ JudgedSize judged_size(const ModelWeights& model) {
   JudgedSize size;
   const TensorPtr table = model.embedding();
   size.outside = table->bytes();
+  if (const TensorPtr positions = model.positions()) size.outside += positions->bytes();
   if (const TensorPtr head = model.head(); head != table) size.outside += head->bytes();
   model.block(0).for_each_linear([&](const Linear& linear) { size.largest_block += linear.weight->bytes(); });
   return size;

@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "calibrate/calibrate_testing.h"
 #include "model/forward.h"
+#include "model/random_checkpoint.h"
 
 namespace adze {
 namespace {
@@ -32,18 +33,18 @@ GenerateOptions few(std::size_t windows) {
 }
 
 /// Mean -log P of a window's tokens behind its special tokens, by the pass over whole windows.
-double window_nll(std::span<const std::int32_t> text) {
+double window_nll(const ModelWeights& model, std::span<const std::int32_t> text) {
   std::vector<std::int32_t> ids = demo_tokenizer().vocabulary().prefix_ids;
   const std::size_t prefix = ids.size();
   ids.insert(ids.end(), text.begin(), text.end());
-  const Architecture& architecture = demo().architecture();
+  const Architecture& architecture = model.architecture();
   const Forward forward(architecture, ids.size());
   MatrixF x(ids.size(), architecture.hidden), logits(ids.size(), architecture.vocab);
   Workspace work;
-  forward.embed(input_tables(demo()), ids, x);
-  for (std::size_t b = 0; b < architecture.layers; ++b) forward.run_block(demo().block(b), x, work);
-  forward.final_norm(norm_of(demo()), x, x);
-  forward.logits(*demo().head(), x, logits, work);
+  forward.embed(input_tables(model), ids, x);
+  for (std::size_t b = 0; b < architecture.layers; ++b) forward.run_block(model.block(b), x, work);
+  forward.final_norm(norm_of(model), x, x);
+  forward.logits(*model.head(), x, logits, work);
   double nll = 0;
   for (std::size_t t = prefix; t < ids.size(); ++t) {
     double sum = 0;
@@ -58,7 +59,19 @@ TEST(GenerateText, StepsAreThePassOverWholeWindows) {
   const std::size_t width = text.ids.size() / 3;
   ASSERT_EQ(width, 48 - demo_tokenizer().vocabulary().prefix_ids.size());
   for (std::size_t w = 0; w < 3; ++w)
-    EXPECT_NEAR(text.window_nll[w], window_nll(std::span(text.ids).subspan(w * width, width)), 1e-4) << w;
+    EXPECT_NEAR(text.window_nll[w], window_nll(demo(), std::span(text.ids).subspan(w * width, width)), 1e-4) << w;
+}
+
+/// Each window of a step is at a position of its own, which learned positions show.
+TEST(GenerateText, StepsAreAtTheirPositionsWhereTheseAreLearned) {
+  const testing::TempFolder folder;
+  nlohmann::json config = testing::family_case("opt").config;
+  config["eos_token_id"] = nullptr;  // one text to a window
+  const auto model = open_checkpoint_model(testing::write_random_checkpoint(folder / "model", config, 20));
+  const GeneratedText text = generate_text(*model, demo_tokenizer(), few(3), silent_progress());
+  const std::size_t width = text.ids.size() / 3;
+  for (std::size_t w = 0; w < 3; ++w)
+    EXPECT_NEAR(text.window_nll[w], window_nll(*model, std::span(text.ids).subspan(w * width, width)), 1e-3) << w;
 }
 
 TEST(GenerateText, IsTheSameOnAnyNumberOfThreadsAndDiffersByWindowAndSeed) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "model/architecture.h"
 #include "model/packed/raw_tensors.h"
