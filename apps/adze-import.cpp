@@ -1,4 +1,6 @@
 // adze-import: a checkpoint becomes a model store.
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -56,7 +58,9 @@ void import(const Options& options, Tool& tool) {
     contents.canonical[spec.hf_name] = canonical_name(spec);
   if (!model.tokenizer_problem.empty())
     tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
-  const bool copy = options.copy || !model.parts.empty();  // blocks, codes and reordered rows cannot be referred to
+  // Blocks, codes, and rows that are reordered or transposed cannot be referred to.
+  const auto is_in_file = [&](const TensorInfo& tensor) { return source.place(tensor).has_value(); };
+  const bool copy = options.copy || !model.parts.empty() || !std::ranges::all_of(source.tensors(), is_in_file);
   write_model_store(options.out, contents, source, copy, tool.progress());
   std::uint64_t bytes = 0;
   for (const TensorInfo& tensor : source.tensors()) bytes += tensor.bytes;

@@ -195,23 +195,26 @@ class Gpt2Source final : public TensorSource {
     if (zeros < out.size()) source_->read(*place.stored, offset + zeros - padding, out.subspan(zeros));
   }
 
-  /// A tensor is read in pieces: the last one stays.
+  /// Where a tensor is read in pieces, the last one stays.
   void read_transposed(std::size_t index, std::uint64_t offset, std::span<std::byte> out) const {
+    const TensorInfo& tensor = tensors_[index];
+    if (out.size() == tensor.bytes) return transpose(tensor, places_[index], out);
     const std::lock_guard lock(mutex_);
     if (last_ != index) {
       last_.reset();
-      last_bytes_ = transposed(tensors_[index], places_[index]);
+      last_bytes_.resize(checked_cast<std::size_t>(tensor.bytes));
+      transpose(tensor, places_[index], last_bytes_);
       last_ = index;
     }
     std::memcpy(out.data(), last_bytes_.data() + offset, out.size());
   }
 
-  std::vector<std::byte> transposed(const TensorInfo& tensor, const Place& place) const {
+  void transpose(const TensorInfo& tensor, const Place& place, std::span<std::byte> bytes) const {
     constexpr std::size_t kRowsAtOnce = 64;
     const auto rows = checked_cast<std::size_t>(tensor.shape[0]), cols = checked_cast<std::size_t>(tensor.shape[1]);
     const std::size_t width = bytes_of(tensor.dtype);
     const std::size_t row_bytes = checked_cast<std::size_t>(place.stored->shape[1]) * width;
-    std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes)), some;
+    std::vector<std::byte> some;
     for (std::size_t first = 0; first < cols; first += kRowsAtOnce) {
       some.resize(std::min(kRowsAtOnce, cols - first) * row_bytes);
       source_->read(*place.stored, std::uint64_t{first} * row_bytes, some);
@@ -219,7 +222,6 @@ class Gpt2Source final : public TensorSource {
         for (std::size_t c = 0; c < some.size() / row_bytes; ++c)
           std::memcpy(&bytes[(r * cols + first + c) * width], &some[c * row_bytes + (place.first + r) * width], width);
     }
-    return bytes;
   }
 
   std::shared_ptr<const TensorSource> source_;
