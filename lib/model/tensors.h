@@ -143,6 +143,8 @@ struct TensorSpec {
 
   std::optional<Stage> stage() const;
   bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
+  /// A linear that a GGUF has in one tensor with others: the experts of a block, or its q, k and v.
+  bool shares_gguf_tensor() const { return slot && (slot->is_expert() || gguf_rows.all > 0); }
   /// Other matrices are few weights that decide much, and stay as they are stored.
   bool takes_schemes() const { return is_matrix() && role != TensorRole::router && role != TensorRole::positions; }
 };

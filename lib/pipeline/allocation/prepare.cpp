@@ -73,12 +73,15 @@ class FileSize {
 
   /// Modules whose formats change together.
   std::uint64_t stacked(const TensorSpec& module) const {
-    return is_stacked_with(module, module) ? exported_.architecture.experts : 1;
+    if (!is_stacked_with(module, module)) return 1;
+    return static_cast<std::uint64_t>(std::ranges::count_if(exported_.tensors, [&](const PlannedTensor& tensor) {
+      return tensor.spec.is_matrix() && is_stacked_with(module, tensor.spec);
+    }));
   }
 
  private:
   bool is_stacked_with(const TensorSpec& a, const TensorSpec& b) const {
-    return job_.exporter->stacks_experts() && a.slot && a.slot->is_expert() && a.gguf_name == b.gguf_name;
+    return job_.exporter->stacks_experts() && a.shares_gguf_tensor() && a.gguf_name == b.gguf_name;
   }
 
   const ExportJob& job_;
@@ -213,10 +216,10 @@ Stage stage_of_module(const PreparedAllocation& prepared, const ModuleChoice& mo
   return *prepared.variants.front().find(module.module)->spec.stage();
 }
 
-/// True for experts where an export has those of a block in one tensor.
+/// True for experts, or q, k and v, where an export has those of a block in one tensor.
 bool is_stacked(const PreparedAllocation& prepared, const ModuleChoice& module) {
   const CompressionPlan& plan = prepared.variants.front();
-  return module.block && stage_of_module(prepared, module).is_expert() &&
+  return module.block && plan.find(module.module)->spec.shares_gguf_tensor() &&
          std::ranges::any_of(plan.exports, [](const ExportJob& job) { return job.exporter->stacks_experts(); });
 }
 
