@@ -323,7 +323,8 @@ TEST(CacheScales, OfAnotherModelAreFound) {
   differs({{447, 56}, {3.5f, 0}}, "tensor 'model.layers.0.self_attn.k_scale': the scale 1 was written");
   differs({{448, 56}, {3.5f, 1}}, "tensor 'model.layers.1.self_attn.v_scale'");
   const Exported plain("compressed-tensors", model);
-  expect_error(ErrorKind::bad_data, "no kv_cache_scheme", [&] { StoredCacheScales scales(plain.path, model.architecture()); });
+  expect_error(ErrorKind::bad_data, "no kv_cache_scheme",
+               [&] { StoredCacheScales scales(plain.path, model.architecture()); });
 }
 
 TEST(CacheScales, NeedMaximaAndAPlace) {

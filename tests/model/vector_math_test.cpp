@@ -3,6 +3,7 @@
 #include <numbers>
 #include <numeric>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "linalg/vector_math.h"
@@ -149,6 +150,29 @@ TEST(RmsNorm, TakesPartsOfARowAndAddsItsOffset) {
     for (std::size_t r = 0; r < 2; ++r)
       EXPECT_TRUE(std::ranges::equal(alone.row(r), parts.row(r).subspan(first, 4))) << first;
   }
+}
+
+MatrixF matrix_of(Shape shape, const std::vector<float>& values) {
+  MatrixF matrix(shape);
+  std::ranges::copy(values, matrix.values().begin());
+  return matrix;
+}
+
+TEST(LayerNorm, AgreesWithItsFormulaInPlaceToo) {
+  MatrixF out = matrix_of({1, 4}, {1, 2, 3, 6});  // mean 3, variance 3.5
+  const std::vector<float> weight = {1, 2, -1, 0.5f}, bias = {0, 1, 0, -1};
+  layer_norm(out, weight, bias, 0.5, out);  // the root of 4
+  EXPECT_THAT(out.values(), ::testing::ElementsAre(-1, 0, 0, -0.25f));
+}
+
+TEST(Activate, IsTheGateOfOnes) {
+  MatrixF x = matrix_of({2, 3}, {-1, 0, 2, 0.5f, -3, 1});
+  MatrixF gelu = x, ones = matrix_of({2, 3}, {1, 1, 1, 1, 1, 1});
+  apply_gate(Activation::gelu_tanh, x, ones);
+  activate(Activation::gelu_tanh, gelu);
+  EXPECT_EQ(gelu, ones);
+  activate(Activation::relu, x);
+  EXPECT_THAT(x.values(), ::testing::ElementsAre(0, 0, 2, 0.5f, 0, 1));
 }
 
 TEST(RmsNorm, AgreesWithItsFormulaInPlaceToo) {
