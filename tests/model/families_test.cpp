@@ -330,12 +330,12 @@ TEST(Gpt2Names, AreRefusedWhereShapesOrNamesContradict) {
 }
 
 TEST(LearnedPositions, AreRefusedInSettingsThatAreNotSupported) {
-  struct Wrong {
+  struct Refused {
     std::string_view family;
     Json changes;
     std::string_view words;
   };
-  const std::vector<Wrong> all = {
+  const std::vector<Refused> all = {
       {"opt", {{"do_layer_norm_before", false}}, "do_layer_norm_before false is not supported"},
       {"opt", {{"enable_bias", false}}, "enable_bias false is not supported"},
       {"opt", {{"layer_norm_elementwise_affine", false}}, "layer_norm_elementwise_affine false is not supported"},
@@ -352,7 +352,7 @@ TEST(LearnedPositions, AreRefusedInSettingsThatAreNotSupported) {
       {"gpt2", {{"n_head", 3}}, "n_embd 64 is not a multiple of n_head 3"},
       {"gpt2", {{"n_embd", 0}}, "n_embd"},
       {"gpt2", {{"n_inner", "wide"}}, "n_inner"}};
-  for (const Wrong& wrong : all) {
+  for (const Refused& wrong : all) {
     Json config = family_case(wrong.family).config;
     config.update(wrong.changes);
     expect_error(ErrorKind::bad_data, wrong.words, [&] { parse_architecture(config, "config.json"); });
