@@ -132,7 +132,7 @@ TEST_P(OnnxFolders, KeepWeightsApartAndAligned) {
       EXPECT_LE(one.bytes.size(), 1024u) << name;
       continue;
     }
-    EXPECT_EQ(one.location, "model.onnx.data");
+    EXPECT_EQ(one.location, "model.onnx_data");
     EXPECT_EQ(one.offset % (one.bytes.size() >= 4096 ? 4096 : 64), 0u) << name;
     EXPECT_TRUE(places.emplace(one.offset, one.offset + one.bytes.size()).second) << name;
   }
@@ -398,8 +398,8 @@ std::function<void(std::string&)> replacing(std::string from, std::string to) {
 }
 
 TEST(OnnxReader, RefusesFilesThatContradictThemselves) {
-  expect_refused(replacing("model.onnx.data", "../el.onnx.data"), "el.onnx.data");
-  expect_refused(replacing("model.onnx.data", "/odel.onnx.data"), "odel.onnx.data");
+  expect_refused(replacing("model.onnx_data", "../el.onnx_data"), "el.onnx_data");
+  expect_refused(replacing("model.onnx_data", "/odel.onnx_data"), "odel.onnx_data");
   expect_refused(replacing("length\x12\x04"
                            "4608",
                            "length\x12\x04"
@@ -575,9 +575,9 @@ TEST(OnnxReader, MutatedGraphsAreReadOrRefused) {
 TEST(OnnxReader, EveryCutOfTheSideFileIsRefused) {
   const FormattedModel model(plain_model(), linears_in("int4 g32 sym", "f16"));
   const Exported out("onnx", model);
-  const std::uint64_t whole = fs::file_size(out.path / "model.onnx.data");
+  const std::uint64_t whole = fs::file_size(out.path / "model.onnx_data");
   for (const std::uint64_t size : {std::uint64_t{0}, whole / 2, whole - 1}) {
-    fs::resize_file(out.path / "model.onnx.data", size);
+    fs::resize_file(out.path / "model.onnx_data", size);
     EXPECT_THROW(OnnxWeights{out.path}, Error) << size;
   }
 }

@@ -139,7 +139,7 @@ inline PlainNode plain_node(const PlainMessage& message) {
 
 inline PlainOnnx plain_onnx(const std::filesystem::path& folder) {
   PlainOnnx model;
-  model.data = plain_file(folder / "model.onnx.data");
+  model.data = plain_file(folder / "model.onnx_data");
   const PlainMessage file = plain_message(plain_file(folder / "model.onnx"));
   model.ir_version = plain_number(file, 1);
   for (const std::string& text : plain_texts(file, 8))

@@ -49,7 +49,7 @@ TEST(OnnxTools, TheDryRunPromisesTheBytes) {
   EXPECT_EQ(Json::parse(dry.out).at("bytes"), bytes);
   expect_exit(run_program("adze-export", arguments), 73, {"exists"});
   expect_exit(run_program("adze-export", joined(arguments, {"--overwrite"})), 0);
-  EXPECT_EQ(read_file(fs::path(out) / "model.onnx.data"), read_file(made() / "onnx" / "model.onnx.data"));
+  EXPECT_EQ(read_file(fs::path(out) / "model.onnx_data"), read_file(made() / "onnx" / "model.onnx_data"));
 }
 
 TEST(OnnxTools, OneKindBecomesAnotherFormatWithoutRounding) {
@@ -62,7 +62,7 @@ TEST(OnnxTools, OneKindBecomesAnotherFormatWithoutRounding) {
   const fs::path direct = exported(made(), "compressed-tensors", "direct");
   EXPECT_EQ(read_file(ct / "model.safetensors"), read_file(direct / "model.safetensors"));
   const fs::path again = exported(ct, "onnx", "again");
-  EXPECT_EQ(read_file(again / "model.onnx.data"), read_file(made() / "onnx" / "model.onnx.data"));
+  EXPECT_EQ(read_file(again / "model.onnx_data"), read_file(made() / "onnx" / "model.onnx_data"));
 }
 
 TEST(OnnxTools, ImportAndInspectTakeThem) {

@@ -15,7 +15,7 @@ nlohmann::ordered_json kept_config(const ExportPlan& plan) {
   if (config == plan.files.end()) fail(ErrorKind::bad_data, "the model has no config.json to write");
   parse_json(config->text, kModelConfigName);  // strict
   auto json = nlohmann::ordered_json::parse(config->text);
-  for (const char* const key : {"quantization_config", "quantization"}) json.erase(key);
+  for (const char* const key : {"quantization_config", "quantization", "transformers.js_config"}) json.erase(key);
   return json;
 }
 

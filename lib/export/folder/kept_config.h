@@ -7,7 +7,8 @@
 
 namespace adze {
 
-/// The checkpoint's, keys in its order, without what it said of how its own weights were packed. Throws bad_data when
+/// The checkpoint's, keys in its order, without what it said of how its own weights were packed, or
+/// of ONNX files that lay beside it. Throws bad_data when
 /// there is none.
 nlohmann::ordered_json kept_config(const ExportPlan& plan);
 

@@ -45,7 +45,7 @@ bool is_model_file(std::string_view name) {
                                                     "chat_template.jinja",
                                                     "special_tokens_map.json",
                                                     "model.onnx",
-                                                    "model.onnx.data",
+                                                    "model.onnx_data",
                                                     "genai_config.json",
                                                     kExportManifestName};
   constexpr std::string_view kWriting = ".tmp";

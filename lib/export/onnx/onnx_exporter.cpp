@@ -94,8 +94,16 @@ class OnnxExporter final : public Exporter {
     for (const StoreFile& file : plan.files)
       if (file.name != kModelConfigName && file.name != "README.md") all.push_back(file);
     all.push_back({"README.md", model_card(plan, name_)});
-    all.push_back({kModelConfigName, kept_config(plan).dump(2) + "\n"});
+    all.push_back({kModelConfigName, config(plan).dump(2) + "\n"});
     return all;
+  }
+
+  /// With what transformers.js, in browsers, is to know: the name of the graph has no suffix (those are for other types
+  /// of activations), and there is one file of weights, whose name it makes from the graph's.
+  static nlohmann::ordered_json config(const ExportPlan& plan) {
+    nlohmann::ordered_json json = kept_config(plan);
+    json["transformers.js_config"] = {{"dtype", "fp32"}, {"use_external_data_format", true}};
+    return json;
   }
 
   /// The graph first; its hash and those of weights are still to come.

@@ -1,4 +1,4 @@
-// Export to ONNX: a folder with model.onnx, its weights in model.onnx.data, genai_config.json, and the checkpoint's own
+// Export to ONNX: a folder with model.onnx, its weights in model.onnx_data, genai_config.json, and the checkpoint's own
 // configuration, tokenizer and chat template. Two exporters: `onnx` with the operators of onnxruntime, `onnx-qdq` with
 // those of the standard alone.
 #pragma once

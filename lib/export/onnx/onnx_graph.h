@@ -22,7 +22,7 @@ class ModelProto;
 }
 
 inline constexpr const char* kOnnxModelName = "model.onnx";
-inline constexpr const char* kOnnxDataName = "model.onnx.data";
+inline constexpr const char* kOnnxDataName = "model.onnx_data";
 
 /// Element types, as ONNX numbers them.
 enum class OnnxType : int {
