@@ -147,18 +147,33 @@ class Planner {
     return {module.spec.module};
   }
 
+  /// A recipe that adze allocate writes has a rule for each module: these are looked up, not tried.
+  void sort_rules() {
+    rule_matches_.assign(recipe_.rules.size(), false);
+    for (std::size_t r = 0; r < recipe_.rules.size(); ++r) {
+      const std::string& modules = recipe_.rules[r].modules;
+      if (modules.find_first_of("*?") == std::string::npos)
+        rules_of_one_.emplace(modules, r);
+      else
+        rules_of_many_.push_back(r);
+    }
+  }
+
   std::optional<std::size_t> first_rule(const std::string& name) {
     std::optional<std::size_t> first;
-    for (std::size_t r = 0; r < recipe_.rules.size(); ++r) {
-      if (!glob_match(recipe_.rules[r].modules, name)) continue;
+    const auto matches = [&](std::size_t r) {
       rule_matches_[r] = true;
-      if (!first) first = r;
-    }
+      first = std::min(first.value_or(r), r);
+    };
+    const auto [from, to] = rules_of_one_.equal_range(name);
+    for (auto rule = from; rule != to; ++rule) matches(rule->second);
+    for (const std::size_t r : rules_of_many_)
+      if (glob_match(recipe_.rules[r].modules, name)) matches(r);
     return first;
   }
 
   void match_rules() {
-    rule_matches_.assign(recipe_.rules.size(), false);
+    sort_rules();
     std::vector<std::string> all_names;
     for (ModulePlan& module : plan_.modules) {
       for (const std::string& name : names_of(module)) {
@@ -358,6 +373,8 @@ class Planner {
   Diagnostics problems_;
   CompressionPlan plan_;
   std::vector<bool> rule_matches_;
+  std::multimap<std::string, std::size_t> rules_of_one_;  ///< by the module's name
+  std::vector<std::size_t> rules_of_many_;                ///< those with wildcards
   Remarks solver_remarks_;
   std::set<std::string> reported_;  ///< one message per reason, not one per module
 };
@@ -370,10 +387,15 @@ bool CompressionPlan::walks_reference(PropagateMode propagate) const {
          });
 }
 
-const ModulePlan* CompressionPlan::find(std::string_view module) const {
-  for (const ModulePlan& plan : modules)
-    if (plan.spec.module == module) return &plan;
-  return nullptr;
+void ModuleList::push_back(ModulePlan module) {
+  if (!places_.emplace(module.spec.module, modules_.size()).second)
+    fail(ErrorKind::internal, "two modules are named '{}'", module.spec.module);
+  modules_.push_back(std::move(module));
+}
+
+const ModulePlan* ModuleList::find(std::string_view name) const {
+  const auto at = places_.find(name);
+  return at == places_.end() ? nullptr : &modules_[at->second];
 }
 
 const ResolvedScheme* CompressionPlan::pairing_scheme() const {

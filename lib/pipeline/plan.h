@@ -5,9 +5,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "evaluate/protocol.h"
@@ -32,6 +38,26 @@ struct ModulePlan {
   BlockSharing sharing = {};       ///< with the same linear of the neighbouring block
 };
 
+/// Modules in the order in which they were added, each found by its name. Names are there once and do not change; what
+/// becomes of a module may.
+class ModuleList {
+ public:
+  /// Throws internal for a name that is there.
+  void push_back(ModulePlan module);
+  /// nullptr when there is none of that name.
+  const ModulePlan* find(std::string_view name) const;
+
+  std::size_t size() const { return modules_.size(); }
+  auto begin() { return modules_.begin(); }
+  auto end() { return modules_.end(); }
+  auto begin() const { return modules_.begin(); }
+  auto end() const { return modules_.end(); }
+
+ private:
+  std::vector<ModulePlan> modules_;
+  std::map<std::string, std::size_t, std::less<>> places_;  ///< in modules_
+};
+
 struct ExportJob {
   const ExporterInfo* info = nullptr;
   std::shared_ptr<const Exporter> exporter;
@@ -48,7 +74,7 @@ struct CompressionPlan {
   Architecture architecture;     ///< of the model that transforms make, and that is stored
   std::vector<StoreFile> files;  ///< config.json ... of that model
   std::vector<ResolvedScheme> schemes;
-  std::vector<ModulePlan> modules;  ///< embedding, linears in order, head unless tied
+  ModuleList modules;  ///< embedding, linears in order, head unless tied
   std::vector<ExportJob> exports;
   std::optional<Protocol> protocol;  ///< nothing: the recipe does not evaluate
   std::vector<std::string> warnings;
@@ -61,7 +87,7 @@ struct CompressionPlan {
   /// True when the original model's hidden states walk along: a scheme asks for them, and inputs drift at all.
   bool walks_reference(PropagateMode propagate) const;
   /// nullptr when the module is not a weight matrix of the model.
-  const ModulePlan* find(std::string_view module) const;
+  const ModulePlan* find(std::string_view module) const { return modules.find(module); }
   /// A scheme that pairs blocks, and is taken; nullptr: there is none.
   const ResolvedScheme* pairing_scheme() const;
   double bits_per_weight() const { return 8.0 * static_cast<double>(stored_bytes) / static_cast<double>(weights); }

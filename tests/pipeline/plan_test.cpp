@@ -43,6 +43,42 @@ TEST(Plan, TheFirstRuleThatMatchesWins) {
   EXPECT_EQ(prepared.module("layers.0.self_attn.o_proj").rule, 2u);
 }
 
+/// A rule with a module's name and one with wildcards are found in different ways.
+TEST(Plan, TheFirstRuleThatMatchesWinsWhetherItNamesOneModuleOrMany) {
+  const Prepared prepared(with_rules("rules:\n"
+                                     "  - { modules: \"layers.0.mlp.up_proj\", scheme: w8 }\n"
+                                     "  - { modules: \"layers.*.mlp.*\", store: f16 }\n"
+                                     "  - { modules: \"layers.1.mlp.up_proj\", scheme: w8 }\n"
+                                     "  - { modules: \"layers.0.mlp.up_proj\", scheme: w4 }\n"
+                                     "  - { modules: \"layers.1.self_attn.o_proj\", scheme: w8 }\n"
+                                     "  - { modules: \"layers.**\", scheme: w4 }\n"),
+                          tied_site().model());
+  EXPECT_EQ(prepared.module("layers.0.mlp.up_proj").rule, 0u);
+  EXPECT_EQ(prepared.module("layers.0.mlp.up_proj").format, "int8 g16 sym");
+  EXPECT_EQ(prepared.module("layers.1.mlp.up_proj").rule, 1u);
+  EXPECT_EQ(prepared.module("layers.1.self_attn.o_proj").rule, 4u);
+  EXPECT_EQ(prepared.module("layers.0.self_attn.o_proj").rule, 5u);
+  EXPECT_THAT(refusal(with_rules("rules: [ { modules: \"layers.7.mlp.up_proj\", scheme: w4 } ]\n")),
+              HasSubstr("'layers.7.mlp.up_proj' matches no module"));
+}
+
+TEST(Plan, EveryModuleIsFoundByItsNameAndACopyHasItsOwn) {
+  const Prepared prepared(with_rules("rules: [ { modules: \"layers.0.**\", scheme: w4 } ]\n"), untied_site().model());
+  ModuleList copy = prepared.run.plan.modules;
+  ASSERT_EQ(copy.size(), prepared.run.plan.modules.size());
+  for (ModulePlan& module : copy) {
+    EXPECT_EQ(copy.find(module.spec.module), &module);
+    EXPECT_NE(prepared.run.plan.find(module.spec.module), &module);
+  }
+  EXPECT_EQ(copy.find("layers.0.mlp"), nullptr);
+  try {
+    copy.push_back(*copy.find("lm_head"));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.message(), HasSubstr("two modules are named 'lm_head'"));
+  }
+}
+
 TEST(Plan, WhatNoRuleMatchesIsKept) {
   const Prepared prepared(with_rules("rules: [ { modules: \"layers.0.**\", scheme: w4 } ]\n"), tied_site().model());
   for (const char* const name : {"embed_tokens", "layers.1.mlp.up_proj"}) {
