@@ -17,6 +17,14 @@ constexpr std::size_t kHashDigits = 32;
 
 std::string padded(const std::string& hash) { return hash.empty() ? std::string(kHashDigits, ' ') : hash; }
 
+Json entry(const ExportManifest::Tensor& tensor) {
+  return {{"name", tensor.name},
+          {"file", tensor.file},
+          {"begin", tensor.begin},
+          {"bytes", tensor.bytes},
+          {"xxh3", padded(tensor.hash)}};
+}
+
 /// Members of a foreign object; every wrong one is the same error.
 class Reader {
  public:
@@ -68,13 +76,15 @@ std::string ExportManifest::text() const {
   json["files"] = Json::array();
   for (const File& file : files) json["files"].push_back({{"name", file.name}, {"xxh3", padded(file.hash)}});
   json["tensors"] = Json::array();
-  for (const Tensor& tensor : tensors)
-    json["tensors"].push_back({{"name", tensor.name},
-                               {"file", tensor.file},
-                               {"begin", tensor.begin},
-                               {"bytes", tensor.bytes},
-                               {"xxh3", padded(tensor.hash)}});
+  for (const Tensor& tensor : tensors) json["tensors"].push_back(entry(tensor));
   return json.dump(1) + "\n";
+}
+
+std::uint64_t bytes_in_export_manifest(const ExportManifest::Tensor& tensor) {
+  const std::string alone = entry(tensor).dump(1);
+  const auto lines = static_cast<std::uint64_t>(1 + std::ranges::count(alone, '\n'));
+  constexpr std::uint64_t kIndent = 2, kCommaAndNewline = 2;
+  return alone.size() + kIndent * lines + kCommaAndNewline;
 }
 
 ExportManifest parse_export_manifest(const std::string& text, const std::string& origin) {

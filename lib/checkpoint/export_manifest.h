@@ -34,6 +34,9 @@ struct ExportManifest {
   std::string text() const;
 };
 
+/// What a tensor adds to the text.
+std::uint64_t bytes_in_export_manifest(const ExportManifest::Tensor& tensor);
+
 /// Throws bad_data, naming `origin`, for what is no manifest.
 ExportManifest parse_export_manifest(const std::string& text, const std::string& origin);
 

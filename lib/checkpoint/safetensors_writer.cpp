@@ -49,14 +49,17 @@ void check_unique(std::span<const SafetensorsTensor> tensors) {
     fail(ErrorKind::bad_data, "two tensors are named '{}'", *twin);
 }
 
+std::string header_entry(const SafetensorsTensor& tensor) {
+  return fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", quoted(tensor.name),
+                     name_of(tensor.type), fmt::join(tensor.shape, ","), tensor.begin, tensor.end);
+}
+
 std::string header_text(std::span<const SafetensorsTensor> tensors, const SafetensorsMetadata& metadata) {
   std::vector<std::string> parts;
   std::vector<std::string> pairs;
   for (const auto& [key, value] : metadata) pairs.push_back(quoted(key) + ":" + quoted(value));
   if (!pairs.empty()) parts.push_back(fmt::format(R"("__metadata__":{{{}}})", fmt::join(pairs, ",")));
-  for (const SafetensorsTensor& tensor : tensors)
-    parts.push_back(fmt::format(R"({}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})", quoted(tensor.name),
-                                name_of(tensor.type), fmt::join(tensor.shape, ","), tensor.begin, tensor.end));
+  for (const SafetensorsTensor& tensor : tensors) parts.push_back(header_entry(tensor));
   std::string text = fmt::format("{{{}}}", fmt::join(parts, ","));
   text.resize(round_up(text.size(), 8), ' ');
   if (text.size() > kMaxSafetensorsHeaderBytes)
@@ -77,6 +80,13 @@ SafetensorsLayout safetensors_layout(std::vector<SafetensorsSpec> specs, const S
 std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> specs, const SafetensorsMetadata& metadata) {
   const SafetensorsLayout layout = safetensors_layout(std::move(specs), metadata);
   return checked_add(layout.data_start, layout.tensors.empty() ? 0 : layout.tensors.back().end);
+}
+
+std::uint64_t bytes_in_safetensors(const SafetensorsSpec& tensor, std::uint64_t end) {
+  constexpr std::uint64_t kComma = 1;
+  const std::uint64_t bytes = safetensors_bytes(tensor.type, tensor.shape);
+  const std::string entry = header_entry({tensor.name, tensor.type, tensor.shape, end, checked_add(end, bytes)});
+  return checked_add(bytes, entry.size() + kComma);
 }
 
 SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<SafetensorsSpec> tensors,

@@ -41,6 +41,10 @@ SafetensorsLayout safetensors_layout(std::vector<SafetensorsSpec> tensors,
 std::uint64_t safetensors_file_bytes(std::vector<SafetensorsSpec> tensors,
                                      const SafetensorsMetadata& metadata = default_safetensors_metadata());
 
+/// What a tensor adds to a file: its values, and its entry in the header. end: of the data before it, whose digits take
+/// room.
+std::uint64_t bytes_in_safetensors(const SafetensorsSpec& tensor, std::uint64_t end);
+
 /// Streams tensors into a file: construct, write() every tensor in order(), commit(). Without commit nothing appears.
 class SafetensorsWriter {
  public:

@@ -3,14 +3,16 @@
 //
 // Life cycle, all of it const and repeatable: cannot_hold() per tensor while a recipe is checked; remark() for what the
 // user should know about a tensor that fits; predict_bytes() once every tensor has its format, before any weight
-// exists; write() at the end. write() streams tensor by tensor, then reads its own file back and compares every value
-// and every setting with what it was given: an export that differs is an error, and leaves no file.
+// exists, or own_bytes() for what each of many choices adds to it; write() at the end. write() streams tensor by
+// tensor, then reads its own file back and compares every value and every setting with what it was given: an export
+// that differs is an error, and leaves no file.
 //
 // Refuses what a format cannot hold exactly. Nothing is requantized or rounded on the way out.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -56,6 +58,9 @@ struct ExportPlan {
   CacheScales cache = CacheScales::none;
 };
 
+/// What one tensor adds to an export, whatever else is in it.
+using OwnBytes = std::function<std::uint64_t(const PlannedTensor&)>;
+
 class Exporter {
  public:
   virtual ~Exporter() = default;
@@ -80,6 +85,15 @@ class Exporter {
   /// Exact size of what write() will write, all files together. Throws bad_data for all that write() would refuse
   /// before writing: a tensor that cannot be held, a tokenizer that is missing or that the format has no words for.
   virtual std::uint64_t predict_bytes(const ExportPlan& plan) const = 0;
+
+  /// The part of predict_bytes() that is a matrix' own, in any format: its values with their padding and what heads and
+  /// manifests say of it. Where stacks_experts(), that of the whole stack that it lies in, all of it in this format.
+  /// Not in it is what files share: keys and configurations (which may list matrices by their formats), padding of
+  /// heads, more digits of places that lie farther behind, and heads of more files. So differences of own bytes are
+  /// those of files to within these, and of a GGUF in one file exactly, but for NVFP4, whose scales make its head
+  /// longer. References `plan`, which has the formats of a file that is much like those that are meant. Throws bad_data
+  /// for what cannot be held.
+  virtual OwnBytes own_bytes(const ExportPlan& plan) const = 0;
 
   /// The files that write() will make for `path`: itself, or NAME-00001-of-00003.gguf ... when they are split.
   virtual std::vector<std::filesystem::path> files(const ExportPlan& plan, const std::filesystem::path& path) const = 0;

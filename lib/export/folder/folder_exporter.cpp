@@ -52,6 +52,12 @@ DType floats_of(const Json& config) {
   return DType::bf16;
 }
 
+/// The tensors of a folder that a tensor of the plan becomes.
+std::vector<SafetensorsSpec> specs_of(const PlannedTensor& tensor, const FolderFormat& format, DType floats) {
+  if (tensor.spec.shape.size() == 2) return format.parts(tensor, floats);
+  return {{tensor.spec.hf_name, SafetensorsType::f32, tensor.spec.shape}};
+}
+
 /// A matrix' parts stay together; a shard ends before it would grow beyond the limit.
 std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format, DType floats) {
   const std::uint64_t limit = plan.split_max_bytes > 0 ? plan.split_max_bytes : kShardBytes;
@@ -59,10 +65,7 @@ std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format,
   std::uint64_t bytes = 0;
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
     const PlannedTensor& tensor = plan.tensors[t];
-    std::vector<SafetensorsSpec> specs =
-        tensor.spec.shape.size() == 2
-            ? format.parts(tensor, floats)
-            : std::vector<SafetensorsSpec>{{tensor.spec.hf_name, SafetensorsType::f32, tensor.spec.shape}};
+    std::vector<SafetensorsSpec> specs = specs_of(tensor, format, floats);
     std::uint64_t more = 0;
     for (const SafetensorsSpec& spec : specs) more = checked_add(more, safetensors_bytes(spec.type, spec.shape));
     if (bytes > 0 && checked_add(bytes, more) > limit) {
@@ -88,6 +91,20 @@ std::string index_text(const std::vector<Shard>& shards) {
       total += safetensors_bytes(part.spec.type, part.spec.shape);
     }
   return Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
+}
+
+/// What a matrix adds to a folder of such shards: its parts in a shard, the manifest and, of several, the index. All of
+/// them are taken to lie behind as many bytes.
+std::uint64_t own_bytes_of(const PlannedTensor& tensor, const FolderFormat& format, DType floats,
+                           const std::vector<Shard>& shards, std::uint64_t before) {
+  std::uint64_t bytes = 0;
+  for (const SafetensorsSpec& part : specs_of(tensor, format, floats)) {
+    const std::string& shard = shards.front().name;
+    bytes = checked_add(bytes, bytes_in_safetensors(part, before));
+    bytes += bytes_in_export_manifest({part.name, shard, before, safetensors_bytes(part.type, part.shape), ""});
+    if (shards.size() > 1) bytes += fmt::format("    \"{}\": \"{}\",\n", part.name, shard).size();
+  }
+  return bytes;
 }
 
 ExportManifest manifest_of(const ExportPlan& plan, const Content& content, const FolderFormat& format,
@@ -143,6 +160,17 @@ class FolderExporter final : public Exporter {
       bytes = checked_add(bytes, safetensors_file_bytes(specs_of(shard), format_->metadata()));
     for (const StoreFile& file : content.files) bytes = checked_add(bytes, file.text.size());
     return checked_add(bytes, content.manifest.text().size());
+  }
+
+  OwnBytes own_bytes(const ExportPlan& plan) const override {
+    const DType floats = floats_of(kept_config(plan));
+    std::vector<Shard> shards = shards_of(plan, *format_, floats);
+    std::uint64_t half = 0;  // places lie between the beginning of a shard and its end
+    for (const Part& part : shards.front().parts) half += safetensors_bytes(part.spec.type, part.spec.shape) / 2;
+    return [this, floats, shards = std::move(shards), half](const PlannedTensor& tensor) {
+      if (const auto reason = format_->cannot_hold(tensor)) fail(ErrorKind::bad_data, "{}", *reason);
+      return own_bytes_of(tensor, *format_, floats, shards, half);
+    };
   }
 
   std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {

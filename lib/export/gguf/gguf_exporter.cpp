@@ -175,6 +175,10 @@ class GgufExporter final : public Exporter {
     return predict_gguf_bytes(split_gguf(gguf_content(plan), plan.split_max_bytes));
   }
 
+  OwnBytes own_bytes(const ExportPlan& plan) const override {
+    return [&plan](const PlannedTensor& tensor) { return gguf_own_bytes(plan.architecture, tensor); };
+  }
+
   std::vector<std::filesystem::path> files(const ExportPlan& plan, const std::filesystem::path& path) const override {
     return part_paths(path, split_gguf(gguf_content(plan), plan.split_max_bytes).size());
   }

@@ -51,6 +51,27 @@ void require_planned_tensors(const ExportPlan& plan) {
   }
 }
 
+/// A tensor of the plan as GGUF stores it. Throws bad_data where it cannot.
+GgufStorage storage_of(const PlannedTensor& planned) {
+  GgufStorage storage = gguf_storage(planned);
+  if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
+  return storage;
+}
+
+/// The tensor of the file in which it lies: its own, that of all experts, or of q, k and v.
+GgufTensorSpec file_tensor(const Architecture& architecture, const TensorSpec& spec, const GgufType& type) {
+  std::vector<std::uint64_t> dims(spec.shape.rbegin(), spec.shape.rend());
+  if (spec.gguf_rows.all > 0) dims.back() = spec.gguf_rows.all;
+  if (spec.slot && spec.slot->is_expert()) dims.push_back(architecture.experts);
+  if (spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
+  return {spec.gguf_name, type.id, dims};
+}
+
+/// Of as many matrices in one tensor.
+GgufTensorSpec scale_tensor(const TensorSpec& spec, std::uint64_t count) {
+  return {gguf_scale_name(spec), find_gguf_type("F32")->id, {count}};
+}
+
 /// Tensor i of the plan joins the first expert's, or q's.
 void add_to_stack(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
   const PlannedTensor &planned = plan.tensors[i], &first = plan.tensors[content.members[tensor].front()];
@@ -65,18 +86,13 @@ void add_tensors(const ExportPlan& plan, GgufContent& content) {
   std::map<std::string, std::size_t> stacks;
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     const PlannedTensor& planned = plan.tensors[i];
-    GgufStorage& storage = content.storages.emplace_back(gguf_storage(planned));
-    if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
+    const GgufStorage& storage = content.storages.emplace_back(storage_of(planned));
     const auto [at, is_first] = stacks.insert({planned.spec.gguf_name, content.tensors.size()});
     if (!is_first) {
       add_to_stack(plan, i, at->second, content);
       continue;
     }
-    std::vector<std::uint64_t> dims(planned.spec.shape.rbegin(), planned.spec.shape.rend());
-    if (planned.spec.gguf_rows.all > 0) dims.back() = planned.spec.gguf_rows.all;
-    if (planned.spec.slot && planned.spec.slot->is_expert()) dims.push_back(plan.architecture.experts);
-    if (planned.spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
-    content.tensors.push_back({planned.spec.gguf_name, storage.type->id, dims});
+    content.tensors.push_back(file_tensor(plan.architecture, planned.spec, *storage.type));
     content.members.push_back({i});
   }
 }
@@ -92,8 +108,7 @@ void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
 void add_scales(const ExportPlan& plan, GgufContent& content) {
   for (const std::vector<std::size_t>& members : content.members)
     if (content.storages[members.front()].scale)
-      content.tensors.push_back(
-          {gguf_scale_name(plan.tensors[members.front()].spec), find_gguf_type("F32")->id, {members.size()}});
+      content.tensors.push_back(scale_tensor(plan.tensors[members.front()].spec, members.size()));
 }
 
 /// The type that covers most bytes.
@@ -250,6 +265,21 @@ class MetadataBuilder {
 
 std::string gguf_scale_name(const TensorSpec& spec) {
   return spec.gguf_name.substr(0, spec.gguf_name.rfind('.')) + ".scale";
+}
+
+std::uint64_t gguf_own_bytes(const Architecture& architecture, const PlannedTensor& planned) {
+  const GgufStorage storage = storage_of(planned);
+  std::vector<GgufTensorSpec> tensors{file_tensor(architecture, planned.spec, *storage.type)};
+  if (storage.scale) {
+    const bool is_stack = planned.spec.slot && planned.spec.slot->is_expert();
+    tensors.push_back(scale_tensor(planned.spec, is_stack ? architecture.experts : 1));
+  }
+  std::uint64_t bytes = 0;
+  for (const GgufTensorSpec& tensor : tensors) {
+    bytes = checked_add(bytes, gguf_info_bytes(tensor));
+    bytes = checked_add(bytes, round_up(gguf_tensor_bytes(gguf_type(tensor.type), tensor.dims), kGgufAlignment));
+  }
+  return bytes;
 }
 
 std::optional<std::string> gguf_refuses(const Architecture& a) {

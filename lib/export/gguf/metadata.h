@@ -29,6 +29,10 @@ std::string gguf_scale_name(const TensorSpec& spec);
 /// Why no GGUF says this architecture: a setting that the runtime has not, or has otherwise; nothing where one can.
 std::optional<std::string> gguf_refuses(const Architecture& architecture);
 
+/// Bytes of the tensor of the file in which this one lies, all of it in its format, with padding, its entry in the head
+/// and scales beside it. Throws bad_data for what GGUF cannot hold.
+std::uint64_t gguf_own_bytes(const Architecture& architecture, const PlannedTensor& planned);
+
 /// Throws bad_data for what GGUF cannot hold (gguf_storage, tokenizer_metadata) or when there is no tokenizer, internal
 /// when the plan's tensors are not those of its architecture.
 GgufContent gguf_content(const ExportPlan& plan);

@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "export/onnx/matrix_nodes.h"
 #include "model/rope.h"
@@ -302,6 +303,21 @@ class Builder {
 
 bool has_attention_operator(const Architecture& architecture, OnnxOperators operators) {
   return operators == OnnxOperators::onnxruntime && architecture.head_dim % kHeadMultiple == 0;
+}
+
+OnnxPart onnx_part(const PlannedTensor& tensor, const Architecture& architecture, OnnxOperators operators) {
+  DecoderGraph alone{OnnxGraph(std::vector<std::pair<std::string, std::string>>{}), {}};
+  alone.graph.input("x", OnnxType::f32, {});
+  const std::uint64_t before = alone.graph.serialized().size();
+  if (tensor.spec.role == TensorRole::embedding) {
+    const std::string rows = add_embedding(alone, tensor, 0, "x");
+    if (architecture.tied) add_tied_product(alone, "/lm_head", tensor, rows);
+  } else {
+    add_product(alone, operators, "/model/" + tensor.spec.module, tensor, 0, "x");
+  }
+  const std::uint64_t graph = alone.graph.serialized().size() - before;
+  return {checked_add(graph, round_up(alone.graph.data_bytes(), onnx_alignment(alone.graph.data_bytes()))),
+          alone.graph.weights()};
 }
 
 DecoderGraph decoder_graph(const ExportPlan& plan, OnnxOperators operators) { return Builder(plan, operators).build(); }

@@ -41,6 +41,13 @@ std::optional<std::string> onnx_refuses(const PlannedTensor& tensor, OnnxOperato
 /// What the user should know of one that can.
 std::optional<std::string> onnx_remark(const PlannedTensor& tensor, OnnxOperators operators);
 
+/// What a matrix adds to the graph and to the side file, and its weights; places have few digits.
+struct OnnxPart {
+  std::uint64_t bytes = 0;
+  std::vector<OnnxWeight> weights;
+};
+OnnxPart onnx_part(const PlannedTensor& tensor, const Architecture& architecture, OnnxOperators operators);
+
 DecoderGraph decoder_graph(const ExportPlan& plan, OnnxOperators operators);
 
 }  // namespace adze

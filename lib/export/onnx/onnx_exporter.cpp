@@ -49,6 +49,16 @@ class OnnxExporter final : public Exporter {
     return checked_add(bytes, manifest_of(plan, model, kept).text().size());
   }
 
+  OwnBytes own_bytes(const ExportPlan& plan) const override {
+    return [this, &plan](const PlannedTensor& tensor) {
+      if (const auto reason = cannot_hold(plan.architecture, tensor)) fail(ErrorKind::bad_data, "{}", *reason);
+      OnnxPart part = onnx_part(tensor, plan.architecture, operators_);
+      for (const OnnxWeight& weight : part.weights)
+        part.bytes += bytes_in_export_manifest({weight.name, kOnnxDataName, weight.offset, weight.bytes, ""});
+      return part.bytes;
+    };
+  }
+
   std::vector<fs::path> files(const ExportPlan& plan, const fs::path& path) const override {
     std::vector<fs::path> paths{path / kModelConfigName};  // what says that the folder is a model
     for (const char* const name : {kOnnxModelName, kOnnxDataName}) paths.push_back(path / name);

@@ -21,9 +21,6 @@ constexpr const char* kContribDomain = "com.microsoft";
 constexpr std::array kContribOperators = {"GatherBlockQuantized", "GroupQueryAttention", "MatMulNBits",
                                           "SkipSimplifiedLayerNormalization"};
 
-/// Large weights begin at a page, so that they can be mapped; small ones at a cache line.
-std::uint64_t alignment_of(std::uint64_t bytes) { return bytes >= 4096 ? 4096 : 64; }
-
 template <typename Value>
 std::string_view raw_bytes(const Value* values, std::size_t count) {
   return {reinterpret_cast<const char*>(values), count * sizeof(Value)};
@@ -190,7 +187,7 @@ void OnnxGraph::declare(const OnnxWeight& weight) {
 
 std::string OnnxGraph::weight(const std::string& name, OnnxType type, std::vector<std::uint64_t> dims) {
   const std::uint64_t bytes = onnx_bytes(type, checked_product(dims));
-  weights_.push_back({name, type, std::move(dims), round_up(data_bytes(), alignment_of(bytes)), bytes});
+  weights_.push_back({name, type, std::move(dims), round_up(data_bytes(), onnx_alignment(bytes)), bytes});
   declare(weights_.back());
   return name;
 }

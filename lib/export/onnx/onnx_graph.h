@@ -41,6 +41,9 @@ enum class OnnxType : int {
 /// Of a tensor of `count` elements; elements of 4 bits are packed over the whole tensor.
 std::uint64_t onnx_bytes(OnnxType type, std::uint64_t count);
 
+/// Of where such a weight begins: at a page when it is large, so that it can be mapped, else at a cache line.
+constexpr std::uint64_t onnx_alignment(std::uint64_t bytes) { return bytes >= 4096 ? 4096 : 64; }
+
 struct OnnxAttribute {
   std::string_view name;
   std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>> value;

@@ -28,6 +28,13 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPackEntropyKey = "adze.entropy";
 
+/// A tensor's record without its hashes.
+PackTensor record_of(const PlannedTensor& tensor) {
+  PackTensor made{tensor.spec.hf_name, tensor.spec.module, tensor.spec.role, tensor.spec.shape, tensor.format, {}};
+  made.region.bytes = with_context(fmt::format("tensor '{}'", made.name), [&] { return made.payload_bytes(); });
+  return made;
+}
+
 /// Everything of a pack but the bytes of its tensors; their hashes are still to come.
 PackManifest manifest_of(const ExportPlan& plan) {
   if (plan.split_max_bytes > 0) fail(ErrorKind::bad_data, "a pack is one file: it cannot be split");
@@ -38,11 +45,7 @@ PackManifest manifest_of(const ExportPlan& plan) {
   for (const auto& pair : plan.provenance)
     if (!pair.second.empty()) manifest.provenance.push_back(pair);
   for (const StoreFile& file : plan.files) manifest.files.push_back({file.name, {0, file.text.size(), {}, {}}});
-  for (const PlannedTensor& tensor : plan.tensors) {
-    PackTensor made{tensor.spec.hf_name, tensor.spec.module, tensor.spec.role, tensor.spec.shape, tensor.format, {}};
-    made.region.bytes = with_context(fmt::format("tensor '{}'", made.name), [&] { return made.payload_bytes(); });
-    manifest.tensors.push_back(std::move(made));
-  }
+  for (const PlannedTensor& tensor : plan.tensors) manifest.tensors.push_back(record_of(tensor));
   place_regions(manifest);
   return manifest;
 }
@@ -252,6 +255,13 @@ class PackExporter final : public Exporter {
     // A region never grows; the manifest does by the words on entropy and two bytes a tensor.
     const std::uint64_t most = is_coded() ? kPackAlignment + kMostEntropyBytes + 2 * plan.tensors.size() : 0;
     return checked_add(manifest_of(plan).file_bytes, most);
+  }
+
+  OwnBytes own_bytes(const ExportPlan& plan) const override {
+    const PackManifest whole = manifest_of(plan);
+    return [end = whole.file_bytes, piece = whole.piece_bytes](const PlannedTensor& tensor) {
+      return bytes_in_pack(record_of(tensor), end, piece);
+    };
   }
 
   std::vector<fs::path> files(const ExportPlan&, const fs::path& path) const override { return {path}; }

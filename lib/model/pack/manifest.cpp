@@ -62,6 +62,13 @@ std::string records_of(const PackManifest& manifest) {
   return bytes;
 }
 
+/// Where nothing is known yet: hashes and checks are zero.
+void place_region(PackRegion& region, std::uint64_t offset, std::uint64_t piece_bytes) {
+  region.offset = offset;
+  region.hash.assign(kHashDigits, '0');
+  region.checks.assign(divide_up(region.bytes, piece_bytes), 0);
+}
+
 Header read_header(const InputFile& file) {
   Header header;
   if (file.size() < sizeof header) fail(ErrorKind::bad_data, "{} bytes are too few for a pack", file.size());
@@ -161,9 +168,7 @@ std::string hash_of_base(const std::vector<PackTensor>& tensors) {
 void place_regions(PackManifest& manifest) {
   std::uint64_t end = 0;
   const auto place = [&](PackRegion& region) {
-    region.offset = round_up(end, kPackAlignment);
-    region.hash.assign(kHashDigits, '0');
-    region.checks.assign(divide_up(region.bytes, manifest.piece_bytes), 0);
+    place_region(region, round_up(end, kPackAlignment), manifest.piece_bytes);
     end = checked_add(region.offset, region.bytes);
   };
   for (PackedFile& file : manifest.files) place(file.region);
@@ -173,6 +178,13 @@ void place_regions(PackManifest& manifest) {
     fail(ErrorKind::bad_data, "a manifest of {} bytes; a pack's has at most {}", manifest_bytes, kMostManifestBytes);
   manifest.data_start = round_up(sizeof(Header) + manifest_bytes, kPackAlignment);
   manifest.file_bytes = checked_add(manifest.data_start, end);
+}
+
+std::uint64_t bytes_in_pack(PackTensor tensor, std::uint64_t offset, std::uint64_t piece_bytes) {
+  place_region(tensor.region, offset, piece_bytes);
+  std::string record;
+  append_framed(record, tensor_record(tensor));
+  return checked_add(record.size(), round_up(tensor.region.bytes, kPackAlignment));
 }
 
 std::string pack_head(const PackManifest& manifest) {

@@ -97,6 +97,10 @@ std::string hash_of_base(const std::vector<PackTensor>& tensors);
 /// file_bytes. Regions have their bytes.
 void place_regions(PackManifest& manifest);
 
+/// What a tensor adds to a pack: its record, and its region with padding. offset: of the region, whose digits take
+/// room.
+std::uint64_t bytes_in_pack(PackTensor tensor, std::uint64_t offset, std::uint64_t piece_bytes);
+
 /// Header, records and padding up to data_start. Its length depends on neither hashes nor checks.
 std::string pack_head(const PackManifest& manifest);
 
