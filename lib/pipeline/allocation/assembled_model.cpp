@@ -1,7 +1,5 @@
 #include "pipeline/allocation/assembled_model.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 
 namespace adze {
@@ -16,9 +14,9 @@ TensorPtr stored_as(const std::string& format, TensorPtr original) {
 }  // namespace
 
 TensorPtr AssembledModel::placed(const std::string& module, TensorPtr original) const {
-  const auto at = std::ranges::find(modules_, module, &ModuleChoice::module);
+  const auto at = modules_.find(module);
   if (at == modules_.end()) return stored_as(prepared_.variants.front().find(module)->format, std::move(original));
-  const ModuleOption& option = at->option();
+  const ModuleOption& option = at->second->option();
   if (option.solution.empty()) return stored_as(option.format, std::move(original));
   std::optional<Solution> found = store_.find(option.solution);
   if (!found)

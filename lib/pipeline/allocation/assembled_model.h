@@ -1,7 +1,9 @@
 // Models that are the original but for matrices put in their places. Internal to pipeline/allocation.
 #pragma once
 
+#include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pipeline/allocation/allocation.h"
@@ -34,7 +36,9 @@ class AssembledModel final : public ModelWeights {
  public:
   AssembledModel(const PreparedAllocation& prepared, const std::vector<ModuleChoice>& modules,
                  const SolutionStore& store)
-      : prepared_(prepared), modules_(modules), store_(store), original_(*prepared.weights) {}
+      : prepared_(prepared), store_(store), original_(*prepared.weights) {
+    for (const ModuleChoice& module : modules) modules_.emplace(module.module, &module);
+  }
 
   const Architecture& architecture() const override { return original_.architecture(); }
   TensorPtr embedding() const override { return placed("embed_tokens", original_.embedding()); }
@@ -50,7 +54,7 @@ class AssembledModel final : public ModelWeights {
   TensorPtr placed(const std::string& module, TensorPtr original) const;
 
   const PreparedAllocation& prepared_;
-  const std::vector<ModuleChoice>& modules_;
+  std::map<std::string_view, const ModuleChoice*> modules_;
   const SolutionStore& store_;
   const ModelWeights& original_;
 };

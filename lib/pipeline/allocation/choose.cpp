@@ -1,6 +1,7 @@
 // The choice: knapsack, judgements of whole models, exchanges.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/error.h"
 #include "pipeline/allocation/allocation.h"
@@ -119,10 +120,11 @@ class Chooser {
 
   /// Of matrices that no scheme solves: they are part of a model, too.
   std::string settled_formats() const {
+    std::set<std::string_view> solved;
+    for (const ModuleChoice& module : result_.modules) solved.insert(module.module);
     std::string formats;
     for (const ModulePlan& module : prepared_.variants.front().modules)
-      if (std::ranges::find(result_.modules, module.spec.module, &ModuleChoice::module) == result_.modules.end())
-        formats += module.spec.module + module.format + ";";
+      if (!solved.contains(module.spec.module)) formats += module.spec.module + module.format + ";";
     return formats;
   }
 

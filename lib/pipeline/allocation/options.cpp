@@ -1,6 +1,7 @@
 #include "pipeline/allocation/options.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "base/error.h"
@@ -32,7 +33,8 @@ class JudgeOnDemand {
 /// Modules of one block, or those outside, with what solving has made of them.
 struct Solved {
   std::vector<ModuleChoice*> modules;
-  std::vector<std::vector<TensorPtr>> tensors;  ///< of each module's options; null: nothing was solved
+  std::vector<std::vector<TensorPtr>> tensors;     ///< of each module's options; null: nothing was solved
+  std::map<std::string_view, std::size_t> places;  ///< of a name: in modules
 };
 
 class OptionMeasurer {
@@ -63,6 +65,7 @@ class OptionMeasurer {
     Solved solved;
     for (ModuleChoice& module : modules_) {
       if (module.block != block) continue;
+      solved.places.emplace(module.module, solved.modules.size());
       solved.modules.push_back(&module);
       solved.tensors.emplace_back(module.options.size());
     }
@@ -73,16 +76,17 @@ class OptionMeasurer {
   template <typename TensorOf>
   void take(std::size_t k, const std::vector<TensorRecord>& records, TensorOf&& tensor_of, Solved& solved) {
     tell_remarks(records, progress_);
-    for (const TensorRecord& record : records)
-      for (std::size_t m = 0; m < solved.modules.size(); ++m) {
-        ModuleChoice& module = *solved.modules[m];
-        if (module.module != record.module || k >= module.options.size()) continue;
-        ModuleOption& option = module.options[k];
-        option.loss = record.report.loss;
-        option.relative_loss = record.report.relative_loss;
-        option.solution = record.solution;
-        solved.tensors[m][k] = tensor_of(record.module);
-      }
+    for (const TensorRecord& record : records) {
+      const auto at = solved.places.find(record.module);
+      if (at == solved.places.end()) continue;
+      ModuleChoice& module = *solved.modules[at->second];
+      if (k >= module.options.size()) continue;
+      ModuleOption& option = module.options[k];
+      option.loss = record.report.loss;
+      option.relative_loss = record.report.relative_loss;
+      option.solution = record.solution;
+      solved.tensors[at->second][k] = tensor_of(record.module);
+    }
   }
 
   void do_block(std::size_t block) {
@@ -97,10 +101,7 @@ class OptionMeasurer {
   }
 
   void solve_options(std::size_t block, Stage stage, const BlockWeights& original, Solved& solved) {
-    const auto is_wanted = [&](const LinearInfo& info) {
-      return std::ranges::any_of(
-          solved.modules, [&](const ModuleChoice* module) { return module->module == module_name(block, info); });
-    };
+    const auto is_wanted = [&](const LinearInfo& info) { return solved.places.contains(module_name(block, info)); };
     if (std::ranges::none_of(linears_of(model_.architecture(), stage), is_wanted)) return;
     const InputStatistics inputs = prepared_.statistics->block_input(block, stage);
     for (std::size_t k = 0; k < prepared_.variants.size(); ++k) {

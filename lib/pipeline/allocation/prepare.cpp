@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -8,6 +9,7 @@
 #include "grid/format.h"
 #include "model/tensors.h"
 #include "pipeline/allocation/allocation.h"
+#include "pipeline/allocation/file_size.h"
 #include "pipeline/apply_scheme.h"
 
 namespace adze {
@@ -42,51 +44,15 @@ Shape shape_of(const ModulePlan& module) {
   return {static_cast<std::size_t>(module.spec.shape[0]), static_cast<std::size_t>(module.spec.shape[1])};
 }
 
-/// Bytes of the file that the export makes when these modules have these formats.
-class FileSize {
- public:
-  FileSize(const PreparedAllocation& prepared, const ExportJob& job)
-      : job_(job),
-        exported_(export_plan(prepared.variants.front(), job, prepared.variants.front().architecture,
-                              prepared.variants.front().files, *prepared.model,
-                              {{"adze.version", ADZE_VERSION},
-                               {"adze.recipe", prepared.recipe->text_hash},
-                               {"adze.calibration", prepared.windows.hash()}})) {}
-
-  std::uint64_t bytes() const { return job_.exporter->predict_bytes(exported_); }
-
-  void set(const std::string& module, const std::string& format) {
-    for (PlannedTensor& tensor : exported_.tensors)
-      if (tensor.spec.is_matrix() && tensor.spec.module == module) tensor.format = format;
-  }
-
-  /// With the module in another format; and, where experts lie in one tensor, all of them.
-  std::uint64_t bytes_with(const TensorSpec& module, const std::string& format) {
-    std::vector<PlannedTensor> before = exported_.tensors;
-    for (PlannedTensor& tensor : exported_.tensors)
-      if (tensor.spec.is_matrix() && (tensor.spec.module == module.module || is_stacked_with(module, tensor.spec)))
-        tensor.format = format;
-    const std::uint64_t with = bytes();
-    exported_.tensors = std::move(before);
-    return with;
-  }
-
-  /// Modules whose formats change together.
-  std::uint64_t stacked(const TensorSpec& module) const {
-    if (!is_stacked_with(module, module)) return 1;
-    return static_cast<std::uint64_t>(std::ranges::count_if(exported_.tensors, [&](const PlannedTensor& tensor) {
-      return tensor.spec.is_matrix() && is_stacked_with(module, tensor.spec);
-    }));
-  }
-
- private:
-  bool is_stacked_with(const TensorSpec& a, const TensorSpec& b) const {
-    return job_.exporter->stacks_experts() && a.shares_gguf_tensor() && a.gguf_name == b.gguf_name;
-  }
-
-  const ExportJob& job_;
-  ExportPlan exported_;
-};
+/// Of the file as `adze compress` makes it where every module takes its first option.
+FileSize file_size(const PreparedAllocation& prepared, const ExportJob& job) {
+  const CompressionPlan& plan = prepared.variants.front();
+  return {export_plan(plan, job, plan.architecture, plan.files, *prepared.model,
+                      {{"adze.version", ADZE_VERSION},
+                       {"adze.recipe", prepared.recipe->text_hash},
+                       {"adze.calibration", prepared.windows.hash()}}),
+          job.exporter};
+}
 
 void count_in_store(PreparedAllocation& prepared) {
   const CompressionPlan& first = prepared.variants.front();
@@ -96,22 +62,6 @@ void count_in_store(PreparedAllocation& prepared) {
     const std::uint64_t least = std::ranges::min(module.options, {}, &ModuleOption::bytes).bytes;
     prepared.fixed -= module.options.front().bytes - least;
     for (ModuleOption& option : module.options) option.cost = option.bytes - least;
-  }
-}
-
-/// Costs are what a file grows by over the smallest option; the rest is fixed.
-void count_in_file(PreparedAllocation& prepared, const ExportJob& job) {
-  FileSize size(prepared, job);
-  const std::uint64_t first = size.bytes();
-  prepared.fixed = first;
-  for (ModuleChoice& module : prepared.modules) {
-    if (!module.chooses) continue;
-    const TensorSpec& spec = prepared.variants.front().find(module.module)->spec;
-    std::vector<std::uint64_t> sizes;
-    for (const ModuleOption& option : module.options) sizes.push_back(size.bytes_with(spec, option.format));
-    const std::uint64_t least = std::ranges::min(sizes), together = size.stacked(spec);
-    prepared.fixed -= (first - least) / together;
-    for (std::size_t o = 0; o < sizes.size(); ++o) module.options[o].cost = divide_up(sizes[o] - least, together);
   }
 }
 
@@ -160,7 +110,8 @@ void count_bytes(PreparedAllocation& prepared) {
   const ExportJob* const job = bounded_export(prepared);
   if (job == nullptr) return count_in_store(prepared);
   prepared.of = job->file.string();
-  count_in_file(prepared, *job);
+  FileSize file = file_size(prepared, *job);
+  prepared.fixed = price_options(file, prepared.modules);
 }
 
 /// Of linears in blocks: the head is the same whatever becomes of them.
@@ -168,11 +119,11 @@ void count_multiplications(PreparedAllocation& prepared) {
   std::uint64_t original = 0;
   for (const TensorSpec& spec : expected_tensors(prepared.model->architecture()))
     if (spec.block && spec.shape.size() == 2) original += spec.shape[0] * spec.shape[1];
-  for (const ModulePlan& module : prepared.variants.front().modules) {
-    if (!module.spec.block) continue;
-    if (std::ranges::find(prepared.modules, module.spec.module, &ModuleChoice::module) == prepared.modules.end())
+  std::set<std::string_view> solved;
+  for (const ModuleChoice& module : prepared.modules) solved.insert(module.module);
+  for (const ModulePlan& module : prepared.variants.front().modules)
+    if (module.spec.block && !solved.contains(module.spec.module))
       prepared.fixed_multiplications += shape_of(module).count();
-  }
   if (const auto part = prepared.recipe->budget->multiplications)
     prepared.multiplications = static_cast<std::uint64_t>(*part * static_cast<double>(original));
 }
@@ -186,20 +137,23 @@ void leave_alone(ModulePlan& module) {
 /// Modules that have a scheme, or a choice of them, with the options of every variant.
 void list_options(PreparedAllocation& prepared) {
   const Recipe& recipe = *prepared.recipe;
+  std::map<std::string_view, std::size_t> places;  // of a module's name, which the first variant keeps
   for (std::size_t k = 0; k < prepared.variants.size(); ++k)
     for (const ModulePlan& module : prepared.variants[k].modules) {
       const RuleSpec* const rule = rule_of(recipe, module);
       if (rule == nullptr || rule->store || !module.spec.takes_schemes() ||
           (!chooses(rule) && (k > 0 || !module.scheme)))
         continue;
-      if (k == 0)
+      if (k == 0) {
+        places.emplace(module.spec.module, prepared.modules.size());
         prepared.modules.push_back({module.spec.module, module.spec.block, *module.rule, chooses(rule), 1, {}, 0});
+      }
       if (chooses(rule) && k >= rule->choose.size()) continue;
       const std::string scheme = chooses(rule) ? rule->choose[k] : *rule->scheme;
       const std::uint64_t multiplications =
           module.spec.block ? format_multiplications(module.format, shape_of(module)) : 0;
-      std::ranges::find(prepared.modules, module.spec.module, &ModuleChoice::module)
-          ->options.push_back({scheme, module.format, module.bytes, 0, multiplications, 0, 0, 0, ""});
+      prepared.modules[places.at(module.spec.module)].options.push_back(
+          {scheme, module.format, module.bytes, 0, multiplications, 0, 0, 0, ""});
     }
 }
 
@@ -334,9 +288,9 @@ std::uint64_t planned_bytes(const PreparedAllocation& prepared, const std::vecto
     for (const ModuleChoice& module : modules) bytes += module.option().cost;
     return bytes;
   }
-  FileSize size(prepared, *bounded_export(prepared));
-  for (const ModuleChoice& module : modules) size.set(module.module, module.option().format);
-  return size.bytes();
+  FileSize file = file_size(prepared, *bounded_export(prepared));
+  for (const ModuleChoice& module : modules) file.set(module.module, module.option().format);
+  return file.bytes();
 }
 
 const MeasureInfo* parse_measure(std::string_view name) {
