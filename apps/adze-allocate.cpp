@@ -140,7 +140,7 @@ nlohmann::ordered_json result_json(const PreparedAllocation& prepared, const All
   if (result.fit)
     json["fit"] = {{"slope", result.fit->slope}, {"intercept", result.fit->intercept}, {"r2", result.fit->r2}};
   for (const ModuleChoice& module : result.modules) json["modules"].push_back(module_json(module));
-  for (const FrontPoint& point : result.front) {
+  for (const FrontPoint& point : result.front.points) {
     json["front"].push_back({{"cost", prepared.fixed + point.cost}, {"loss", point.loss}});
     if (result.fit) json["front"].back()["expected"] = result.fit->expected(point.loss);
   }
@@ -157,7 +157,7 @@ XyChart front_chart(const PreparedAllocation& prepared, const AllocationResult& 
                 {}};
   ChartSeries predicted{"predicted", {}}, expected{"predicted, fitted", {}};
   ChartSeries judged{"measured", {}, SeriesStyle::points};
-  for (const FrontPoint& point : result.front) {
+  for (const FrontPoint& point : result.front.points) {
     const double size = static_cast<double>(prepared.fixed + point.cost) / kMiB;
     predicted.points.push_back({size, point.loss});
     if (result.fit) expected.points.push_back({size, result.fit->expected(point.loss)});
@@ -180,7 +180,7 @@ XyChart front_chart(const PreparedAllocation& prepared, const AllocationResult& 
 void draw(const std::string& file, const PreparedAllocation& prepared, const AllocationResult& result,
           Progress& progress) {
   const auto is_shown = [](const auto& point) { return point.loss > 0; };
-  if (std::ranges::none_of(result.front, is_shown) && result.judgements.empty())
+  if (std::ranges::none_of(result.front.points, is_shown) && result.judgements.empty())
     return progress.warn(fmt::format("{}: not drawn, no option loses anything", file));
   write_file(file, front_chart(prepared, result).picture().file());
 }

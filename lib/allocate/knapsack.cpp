@@ -1,6 +1,7 @@
 #include "allocate/knapsack.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -191,6 +192,27 @@ Buckets buckets_for(std::span<const AllocationUnit> units, const Tables& tables,
   return {unit, static_cast<std::size_t>(left / unit)};
 }
 
+/// Sums of losses while one after the other changes, in the time of a logarithm; zero where all are, whatever they
+/// were.
+class LossSum {
+ public:
+  explicit LossSum(std::size_t count) : leaves_(std::bit_ceil(std::max<std::size_t>(count, 1))), sums_(2 * leaves_) {}
+
+  void set(std::size_t i, double loss) {
+    std::size_t node = leaves_ + i;
+    sums_[node] = loss;
+    while (node > 1) {
+      node /= 2;
+      sums_[node] = sums_[2 * node] + sums_[2 * node + 1];
+    }
+  }
+  double all() const { return sums_[1]; }
+
+ private:
+  std::size_t leaves_;
+  std::vector<double> sums_;  ///< a binary tree, node n above 2 n and 2 n + 1
+};
+
 Allocation by_programme(std::span<const AllocationUnit> units, std::uint64_t budget, const Tables& tables,
                         std::size_t most_buckets) {
   Allocation allocation{tables.cheapest, 0, 0, 0, 0};
@@ -238,7 +260,7 @@ Allocation allocate(std::span<const AllocationUnit> units, std::uint64_t budget,
   require_possible(units, budget);
   const Tables tables = tables_of(units);
   Allocation slopes = by_slopes(units, budget, tables);
-  if (slopes.loss <= slopes.bound) return slopes;
+  if (slopes.loss <= slopes.bound || units.size() > kMostCells / (most_buckets + 1)) return slopes;
   Allocation exact = by_programme(units, budget, tables, most_buckets);
   if (!(exact.loss < slopes.loss)) return slopes;
   exact.bound = std::min(slopes.bound, exact.loss);
@@ -287,7 +309,7 @@ Allocation allocate_for_loss(std::span<const AllocationUnit> units, double most_
   if (least_loss > most_loss)
     fail(ErrorKind::bad_recipe, "a loss of {:.4g} is below the least possible, {:.4g}", most_loss, least_loss);
   // The front brackets the budget; between two of its points the knapsack may do better than the dearer one.
-  const std::vector<FrontPoint> points = front(units);
+  const std::vector<FrontPoint> points = front(units).points;
   const auto reaches = std::ranges::find_if(points, [&](const FrontPoint& point) { return point.loss <= most_loss; });
   std::uint64_t high = reaches == points.end() ? cost_range(units).most : reaches->cost;
   std::uint64_t low = reaches == points.begin() ? high : std::prev(reaches)->cost;
@@ -305,17 +327,26 @@ Allocation allocate_for_loss(std::span<const AllocationUnit> units, double most_
   return best;
 }
 
-std::vector<FrontPoint> front(std::span<const AllocationUnit> units) {
+std::vector<std::size_t> Front::choice(std::size_t point) const {
+  std::vector<std::size_t> choice = cheapest;
+  for (std::size_t p = 1; p <= point; ++p) choice[points[p].unit] = points[p].option;
+  return choice;
+}
+
+Front front(std::span<const AllocationUnit> units) {
   const Tables tables = tables_of(units);
-  Allocation now{tables.cheapest, 0, 0, 0, 0};
-  total(units, now);
-  std::vector<FrontPoint> points{{now.cost, now.loss, now.choice}};
+  Allocation cheapest{tables.cheapest, 0, 0, 0, 0};
+  total(units, cheapest);
+  LossSum losses(units.size());
+  for (std::size_t u = 0; u < units.size(); ++u) losses.set(u, units[u][tables.cheapest[u]].loss);
+  Front front{tables.cheapest, {{cheapest.cost, losses.all()}}};
+  std::uint64_t cost = cheapest.cost;
   for (const Segment& segment : tables.segments) {
-    now.choice[segment.unit] = segment.option;
-    total(units, now);
-    points.push_back({now.cost, now.loss, now.choice});
+    cost = checked_add(cost, segment.cost);
+    losses.set(segment.unit, units[segment.unit][segment.option].loss);
+    front.points.push_back({cost, losses.all(), segment.unit, segment.option});
   }
-  return points;
+  return front;
 }
 
 }  // namespace adze

@@ -45,9 +45,12 @@ CostRange cost_range(std::span<const AllocationUnit> units);
 Allocation allocate_by_slopes(std::span<const AllocationUnit> units, std::uint64_t budget);
 
 /// The better of that and the dynamic programme, which is exact where the costs' greatest common divisor makes no more
-/// than `most_buckets` buckets of the budget, and else rounds costs up to that many. The same whatever the order of
-/// units, but for the choice among equals: the first of equal options, the earlier unit upgraded. Throws likewise.
+/// than `most_buckets` buckets of the budget, and else rounds costs up to that many. Where units and buckets together
+/// are beyond kMostCells, slopes alone: what one step leaves of the budget is nothing beside so many. The same whatever
+/// the order of units, but for the choice among equals: the first of equal options, the earlier unit upgraded. Throws
+/// likewise.
 Allocation allocate(std::span<const AllocationUnit> units, std::uint64_t budget, std::size_t most_buckets = 50000);
+inline constexpr std::size_t kMostCells = std::size_t{1} << 28;  ///< units times buckets; two bytes each
 
 /// Within two budgets: the second has a price for a unit of work, found by bisection, which is added to losses
 /// (specification, 1.5). Least loss among all prices that keep it; exact where a price makes it bind, otherwise near.
@@ -59,12 +62,21 @@ Allocation allocate_within(std::span<const AllocationUnit> units, std::uint64_t 
 /// thousandth of a percent. `bound` as of its budget. Throws bad_recipe when even the best options lose more.
 Allocation allocate_for_loss(std::span<const AllocationUnit> units, double most_loss);
 
-/// Budgets at which the linear relaxation is a choice of whole options, cheapest first: the front that one sort gives.
+/// A budget at which the linear relaxation is a choice of whole options: that of the point before it, but for one unit.
 struct FrontPoint {
   std::uint64_t cost = 0;
   double loss = 0;
-  std::vector<std::size_t> choice;
+  std::size_t unit = 0, option = 0;  ///< what has changed; of the first point nothing has
 };
-std::vector<FrontPoint> front(std::span<const AllocationUnit> units);
+
+/// All of them, cheapest first: the front that one sort gives.
+struct Front {
+  std::vector<std::size_t> cheapest;  ///< the choice of the first point
+  std::vector<FrontPoint> points;     ///< at least one
+
+  /// Of a point's units.
+  std::vector<std::size_t> choice(std::size_t point) const;
+};
+Front front(std::span<const AllocationUnit> units);
 
 }  // namespace adze

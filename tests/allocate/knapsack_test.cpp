@@ -208,9 +208,20 @@ TEST(Knapsack, OptionsThatCostNothingAndUnitsWithoutAChoiceAreAllRight) {
 TEST(Knapsack, FrontIsConvexAndOfWholeChoices) {
   RandomStream random(8, "front");
   const auto units = random_units(random, 15, 8, 16);
-  const auto points = front(units);
+  const Front found = front(units);
+  const std::vector<FrontPoint>& points = found.points;
   EXPECT_EQ(points.front().cost, cost_range(units).least);
+  EXPECT_EQ(found.choice(0), found.cheapest);
   for (std::size_t i = 1; i < points.size(); ++i) {
+    std::uint64_t cost = 0;
+    double loss = 0;
+    const std::vector<std::size_t> choice = found.choice(i);
+    for (std::size_t u = 0; u < units.size(); ++u) {
+      cost += units[u][choice[u]].cost;
+      loss += units[u][choice[u]].loss;
+    }
+    EXPECT_EQ(points[i].cost, cost);
+    EXPECT_NEAR(points[i].loss, loss, 1e-12);
     EXPECT_GT(points[i].cost, points[i - 1].cost);
     EXPECT_LT(points[i].loss, points[i - 1].loss);
     EXPECT_NEAR(allocate(units, points[i].cost).loss, points[i].loss, 1e-12);

@@ -123,9 +123,9 @@ struct PredictionFit {
 
 struct AllocationResult {
   std::vector<ModuleChoice> modules;
-  Allocation allocation;          ///< of the units; cost without `fixed`, losses with `base_loss`
-  std::vector<FrontPoint> front;  ///< likewise
-  std::uint64_t cost = 0;         ///< `fixed` included
+  Allocation allocation;   ///< of the units; cost without `fixed`, losses with `base_loss`
+  Front front;             ///< likewise
+  std::uint64_t cost = 0;  ///< `fixed` included
   std::uint64_t multiplications = 0;
   std::optional<JudgedChoice> judged;  ///< the choice itself
   std::vector<JudgedChoice> judgements;

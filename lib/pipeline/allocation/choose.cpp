@@ -46,7 +46,7 @@ class Chooser {
     result_.multiplications = prepared_.fixed_multiplications + result_.allocation.work;
     result_.allocation.loss += prepared_.base_loss;
     result_.allocation.bound += prepared_.base_loss;
-    for (FrontPoint& point : result_.front) point.loss += prepared_.base_loss;
+    for (FrontPoint& point : result_.front.points) point.loss += prepared_.base_loss;
     return std::move(result_);
   }
 
@@ -165,10 +165,12 @@ class Chooser {
   }
 
   /// The i-th of `count` choices of the front, evenly from its cheapest to its dearest.
-  const std::vector<std::size_t>& point_of_the_front(std::size_t i, std::size_t count) const {
-    const std::uint64_t least = result_.front.front().cost, most = result_.front.back().cost;
+  std::vector<std::size_t> point_of_the_front(std::size_t i, std::size_t count) const {
+    const std::vector<FrontPoint>& points = result_.front.points;
+    const std::uint64_t least = points.front().cost, most = points.back().cost;
     const std::uint64_t wanted = least + (most - least) / (count + 1) * (i + 1);
-    return std::ranges::lower_bound(result_.front, wanted, {}, &FrontPoint::cost)->choice;
+    const auto at = std::ranges::lower_bound(points, wanted, {}, &FrontPoint::cost);
+    return result_.front.choice(static_cast<std::size_t>(at - points.begin()));
   }
 
   void fit_predictions() {
