@@ -3,6 +3,7 @@
 #include <cmath>
 #include <set>
 
+#include "allocate/exchanges.h"
 #include "base/error.h"
 #include "pipeline/allocation/allocation.h"
 #include "pipeline/allocation/assembled_model.h"
@@ -195,55 +196,39 @@ class Chooser {
     result_.fit = PredictionFit{slope, y - slope * x, yy > 0 ? xy * xy / (xx * yy) : 1, points.size()};
   }
 
-  /// One step up the hull for one unit, one down for another.
-  struct Exchange {
-    std::size_t up, up_option, down, down_option;
-    double change;  ///< of the predicted loss
-  };
-
-  std::vector<Exchange> exchanges() const {
-    std::vector<Exchange> found;
+  /// What summed costs may grow by: what the budget has left beside the file, which may take more than its prices.
+  Exchanges exchanges() {
     const Allocation& now = result_.allocation;
-    const std::uint64_t budget = *prepared_.budget - prepared_.fixed;
-    for (std::size_t up = 0; up < units_.size(); ++up)
-      for (std::size_t a = 0; a < units_[up].size(); ++a) {
-        const AllocationOption &up_from = units_[up][now.choice[up]], &up_to = units_[up][a];
-        if (!(up_to.loss < up_from.loss)) continue;
-        for (std::size_t down = 0; down < units_.size(); ++down)
-          for (std::size_t b = 0; down != up && b < units_[down].size(); ++b) {
-            const AllocationOption &down_from = units_[down][now.choice[down]], &down_to = units_[down][b];
-            if (down_to.cost >= down_from.cost) continue;
-            if (now.cost - up_from.cost - down_from.cost + up_to.cost + down_to.cost > budget) continue;
-            if (prepared_.multiplications && now.work - up_from.work - down_from.work + up_to.work + down_to.work >
-                                                 *prepared_.multiplications - prepared_.fixed_multiplications)
-              continue;
-            found.push_back({up, a, down, b, up_to.loss - up_from.loss + down_to.loss - down_from.loss});
-          }
-      }
-    std::ranges::stable_sort(found, {}, &Exchange::change);
-    return found;
+    take(now.choice);
+    const std::uint64_t bytes = planned_bytes(prepared_, result_.modules);
+    std::optional<std::uint64_t> work_room;
+    if (prepared_.multiplications) work_room = *prepared_.multiplications - prepared_.fixed_multiplications - now.work;
+    return {units_, now.choice, *prepared_.budget - std::min(*prepared_.budget, bytes), work_room};
   }
 
   /// Tries those whose predicted change is least, and keeps what is better by two standard errors of paired windows.
   void exchange(std::size_t runs, Judgement& best) {
-    std::vector<Exchange> candidates = exchanges();
-    std::size_t next = 0;
-    while (runs > 0 && next < candidates.size()) {
-      const Exchange tried = candidates[next++];
-      std::vector<std::size_t> choice = result_.allocation.choice;
-      choice[tried.up] = tried.up_option;
-      choice[tried.down] = tried.down_option;
-      take(choice);
-      if (planned_bytes(prepared_, result_.modules) > *prepared_.budget) continue;
-      --runs;
-      const Judgement judgement = judge(choice);
-      if (paired_change(judgement.window_kl, best.window_kl) > -2) continue;
-      best = judgement;
-      ++result_.swaps;
-      result_.allocation.choice = std::move(choice);
-      total_again();
-      candidates = exchanges();
-      next = 0;
+    bool goes_on = runs > 0;
+    while (goes_on) {
+      Exchanges candidates = exchanges();
+      goes_on = false;
+      while (runs > 0 && !goes_on) {
+        const std::optional<Exchange> tried = candidates.next();
+        if (!tried) return;
+        std::vector<std::size_t> choice = result_.allocation.choice;
+        choice[tried->up] = tried->up_option;
+        choice[tried->down] = tried->down_option;
+        take(choice);
+        if (planned_bytes(prepared_, result_.modules) > *prepared_.budget) continue;
+        --runs;
+        const Judgement judgement = judge(choice);
+        if (paired_change(judgement.window_kl, best.window_kl) > -2) continue;
+        best = judgement;
+        ++result_.swaps;
+        result_.allocation.choice = std::move(choice);
+        total_again();
+        goes_on = true;
+      }
     }
   }
 
