@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
+#include "model/architecture.h"
 #include "model/compressed_store.h"
 #include "model/tensors.h"
 
@@ -16,7 +17,6 @@ namespace {
 constexpr const char* kKind = "adze statistics";
 constexpr std::uint64_t kVersion = 1;
 constexpr double kDeadFraction = 1e-12;  // of the largest diagonal entry; as the solvers call an input dead
-constexpr std::uint64_t kMostExperts = 4096;
 constexpr std::uint64_t kMostInputs = std::uint64_t{1} << 24;
 constexpr std::size_t kRowsPerWrite = 64;
 

@@ -38,9 +38,8 @@ constexpr std::array kSizeLimits = {
     SizeLimit{"max_position_embeddings", &Architecture::max_positions, std::size_t{1} << 31},
 };
 constexpr std::size_t kMaxLearnedPositions = std::size_t{1} << 24;  // a row of a table each
-constexpr std::size_t kMaxExperts = 4096;
-constexpr std::size_t kMaxExpertsOfModel = std::size_t{1} << 17;  // of all blocks
-constexpr std::size_t kMaxWidth = std::size_t{1} << 24;           // heads * head_dim
+constexpr std::size_t kMaxExpertsOfModel = std::size_t{1} << 17;    // of all blocks
+constexpr std::size_t kMaxWidth = std::size_t{1} << 24;             // heads * head_dim
 constexpr std::size_t kMaxWindow = std::size_t{1} << 31;
 constexpr double kMaxScore = 1e6;  // soft caps, and what scores are divided by
 
@@ -188,7 +187,7 @@ void check_mixture(const Architecture& a, std::string_view origin) {
     return;
   }
   if (a.info().mixture.count_key.empty()) fail(ErrorKind::bad_data, "{}: {} has no experts", origin, a.family);
-  if (a.experts > kMaxExperts || a.experts * a.layers > kMaxExpertsOfModel)
+  if (a.experts > kMostExperts || a.experts * a.layers > kMaxExpertsOfModel)
     fail(ErrorKind::bad_data, "{}: {} experts in each of {} layers are too many", origin, a.experts, a.layers);
   if (a.experts_per_token < 1 || a.experts_per_token > a.experts)
     fail(ErrorKind::bad_data, "{}: num_experts_per_tok is {}, not within 1 to the {} experts", origin,

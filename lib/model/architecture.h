@@ -46,6 +46,8 @@ double yarn_attention_factor(double factor);
 /// 2402.13753).
 double longrope_attention_factor(double factor, std::size_t original_max_positions);
 
+inline constexpr std::size_t kMostExperts = 4096;  ///< of a block; files that claim more are refused
+
 /// Sizes are counts of elements. Fill it from config.json with parse_architecture, or by hand and check_architecture.
 struct Architecture {
   std::string family = "LlamaForCausalLM";  ///< FamilyInfo::hf_class
