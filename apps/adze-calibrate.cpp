@@ -10,6 +10,7 @@
 #include "calibrate/imatrix_statistics.h"
 #include "pipeline/inspect_statistics.h"
 #include "pipeline/open_model.h"
+#include "recipe/expert_inputs.h"
 #include "tool.h"
 
 namespace {
@@ -139,6 +140,19 @@ void merge(const Options& options, Tool& tool) {
   merge_statistics(std::vector<std::filesystem::path>(options.merge.begin(), options.merge.end()), options.out,
                    options.overwrite, tool.progress());
   print_statistics(options, {}, tool);
+}
+
+/// What the experts of a mixture are calibrated with.
+void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts) {
+  app.add_option_function<std::string>(
+         "--experts",
+         [&experts](const std::string& name) {
+           experts = std::ranges::find(kExpertInputs, name, &Named<ExpertInputs>::name)->value;
+         },
+         "what experts of a mixture are measured with: routed, the tokens that are sent there and others where "
+         "these are few; all, every token")
+      ->check(CLI::IsMember({"routed", "all"}))
+      ->default_str("routed");
 }
 
 }  // namespace

@@ -131,19 +131,6 @@ void return_freed_memory() {
 
 }  // namespace
 
-void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts) {
-  app.add_option_function<std::string>(
-         "--experts",
-         [&experts](const std::string& name) {
-           experts = std::ranges::find(kExpertInputs, name, &Named<ExpertInputs>::name)->value;
-         },
-         "what experts of a mixture are measured with: routed, the tokens that are sent there and others where these "
-         "are "
-         "few; all, every token")
-      ->check(CLI::IsMember({"routed", "all"}))
-      ->default_str("routed");
-}
-
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit) {
   app.add_option_function<std::string>(
          "--memory",

@@ -11,7 +11,6 @@
 
 #include "base/progress.h"
 #include "pipeline/open_model.h"
-#include "recipe/expert_inputs.h"
 
 namespace adze {
 
@@ -65,9 +64,6 @@ inline void add_model_options(CLI::App& app, OpenModelOptions& options) {
   add_base_option(app, options);
   app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
 }
-
-/// Declares --experts: what the experts of a mixture are calibrated with.
-void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts);
 
 /// Declares --memory, the same in every tool that holds a model's states. `limit`: bytes.
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit);
