@@ -512,6 +512,13 @@ static int read_shape(reading* r, span in, adze_pack_tensor* tensor) {
 
 static int refuse_encoding(reading* r, const adze_pack_tensor* tensor, uint64_t encoding) {
   static const char* const kNames[] = {"raw", "rans", "planes", "delta", "same"};
+  if (encoding == 1) {
+    fail(r->error, ADZE_PACK_UNSUPPORTED,
+         "tensor '%.100s' is entropy-coded (rans), which this reader does not decode; export it as pack, not "
+         "pack-entropy",
+         tensor->name);
+    return 0;
+  }
   fail(r->error, ADZE_PACK_UNSUPPORTED, "tensor '%.100s': encoding %lu (%s)", tensor->name, (unsigned long)encoding,
        encoding < 5 ? kNames[encoding] : "unknown");
   return 0;
