@@ -7,6 +7,7 @@
 
 #include <fmt/ranges.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/words.h"
 #include "checkpoint/tensor_source.h"
@@ -288,6 +289,10 @@ std::size_t norm_size(const Architecture& a, NormSlot slot) {
   if (slot == NormSlot::queries) return spans_heads ? a.q_width() : a.head_dim;
   if (slot == NormSlot::keys) return spans_heads ? a.kv_width() : a.head_dim;
   return a.hidden;
+}
+
+Shape TensorSpec::matrix_shape() const {
+  return {checked_cast<std::size_t>(shape.at(0)), checked_cast<std::size_t>(shape.at(1))};
 }
 
 std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(stage_of(*slot)) : std::nullopt; }

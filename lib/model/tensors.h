@@ -142,6 +142,8 @@ struct TensorSpec {
   GgufRows gguf_rows = {};
 
   std::optional<Stage> stage() const;
+  /// [out x in] of a matrix.
+  Shape matrix_shape() const;
   bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
   /// A linear that a GGUF has in one tensor with others: the experts of a block, or its q, k and v.
   bool shares_gguf_tensor() const { return slot && (slot->is_expert() || gguf_rows.all > 0); }

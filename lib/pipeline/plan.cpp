@@ -5,7 +5,6 @@
 #include <map>
 #include <set>
 
-#include "base/checked.h"
 #include "base/error.h"
 #include "base/words.h"
 #include "grid/format.h"
@@ -15,10 +14,6 @@
 
 namespace adze {
 namespace {
-
-Shape matrix_shape(const TensorSpec& spec) {
-  return {checked_cast<std::size_t>(spec.shape.at(0)), checked_cast<std::size_t>(spec.shape.at(1))};
-}
 
 /// What a run keeps in its output folder (work_folder.h): no export may lie there.
 bool belongs_to_run(const std::filesystem::path& file) {
@@ -131,8 +126,8 @@ class Planner {
                         0,
                         untied ? 0 : stored->bytes,
                         std::string(name_of(stored->dtype))};
-      module.bytes = format_bytes(module.format, matrix_shape(spec));
-      module.loaded_bytes = plan_.transforms.empty() ? stored->bytes : matrix_shape(spec).count() * sizeof(float);
+      module.bytes = format_bytes(module.format, spec.matrix_shape());
+      module.loaded_bytes = plan_.transforms.empty() ? stored->bytes : spec.matrix_shape().count() * sizeof(float);
       plan_.modules.push_back(std::move(module));
     }
     for (const TensorSpec& spec : expected_tensors(model_.architecture()))  // of blocks that a transform drops
@@ -218,14 +213,14 @@ class Planner {
   void store_as(DType dtype, ModulePlan& module) {
     module.scheme.reset();
     module.format = std::string(name_of(dtype));
-    module.bytes = format_bytes(module.format, matrix_shape(module.spec));
+    module.bytes = format_bytes(module.format, module.spec.matrix_shape());
   }
 
   /// Nothing when the scheme takes the module, else why not.
   std::optional<std::string> use_scheme(const std::string& name, ModulePlan& module) {
     const auto at = std::ranges::find(plan_.schemes, name, &ResolvedScheme::name);
     if (at == plan_.schemes.end() || !at->grid || !at->solver) return std::nullopt;  // reported already
-    const Shape shape = matrix_shape(module.spec);
+    const Shape shape = module.spec.matrix_shape();
     Target target = at->target(shape);
     if (at->solver->pairs_blocks()) target.sharing = sharing_of(module, name);
     if (auto reason = at->solver->cannot_make(target)) return reason;
@@ -347,7 +342,7 @@ class Planner {
     std::string_view where;
     for (const ModulePlan& module : plan_.modules) {
       if (!module.scheme) continue;
-      const Shape shape = matrix_shape(module.spec);
+      const Shape shape = module.spec.matrix_shape();
       const double more = plan_.schemes[*module.scheme].solver->extra_operations(
           {shape.cols, shape.count(), shape.count(), true, false});
       operations += more;
@@ -364,7 +359,7 @@ class Planner {
     for (const ModulePlan& module : plan_.modules) {
       plan_.stored_bytes += module.bytes;
       plan_.original_bytes += module.original_bytes;
-      plan_.weights += matrix_shape(module.spec).count();
+      plan_.weights += module.spec.matrix_shape().count();
     }
   }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "checkpoint/folder_files.h"
 #include "linalg/convert.h"
+#include "model/finite.h"
 #include "model/onnx/onnx_matrix.h"
 #include "model/rope.h"
 
@@ -22,21 +23,6 @@ constexpr const char* kTable = "model.embed_tokens.weight";
 constexpr const char* kHeadBlocks = "/lm_head/MatMulNBits";
 constexpr const char* kHeadTranspose = "/lm_head/Transpose";
 constexpr const char* kHeadProduct = "/lm_head/MatMul";
-
-Shape matrix_shape(const TensorSpec& spec) {
-  return {checked_cast<std::size_t>(spec.shape[0]), checked_cast<std::size_t>(spec.shape[1])};
-}
-
-void require_finite(const CompressedTensor& tensor) {
-  constexpr std::size_t kTileRows = 64;
-  const auto [rows, cols] = tensor.shape();
-  std::vector<float> values;
-  for (std::size_t first = 0; first < rows; first += kTileRows) {
-    values.resize(std::min(kTileRows, rows - first) * cols);
-    tensor.decode_rows(first, values.size() / cols, values);
-    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
-  }
-}
 
 void expect_setting(const OnnxNode& node, const char* name, std::int64_t want) {
   if (const std::int64_t said = integer_of(node, name); said != want)
@@ -249,7 +235,7 @@ std::vector<float> OnnxWeights::floats(const std::string& name, std::size_t size
 
 TensorPtr OnnxWeights::matrix(const TensorSpec& spec) const {
   if (spec.role == TensorRole::embedding) return embedding();
-  return product(spec.role == TensorRole::head ? "/lm_head" : "/model/" + spec.module, matrix_shape(spec));
+  return product(spec.role == TensorRole::head ? "/lm_head" : "/model/" + spec.module, spec.matrix_shape());
 }
 
 std::vector<float> OnnxWeights::vector(const TensorSpec& spec) const {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -17,6 +16,7 @@
 #include "grid/factors/train_tensor.h"
 #include "grid/format.h"
 #include "linalg/convert.h"
+#include "model/finite.h"
 #include "model/tensors.h"
 
 namespace adze {
@@ -24,24 +24,6 @@ namespace {
 
 constexpr std::size_t kShownProblems = 10;
 constexpr const char* kConfigName = "config.json";
-
-/// Formats whose decode_rows() decodes a factor whatever the number of rows.
-bool decodes_factors(const std::string& format) {
-  return parse_sum_format(format) || parse_product_format(format) || parse_train_format(format);
-}
-
-void require_finite(const CompressedTensor& tensor) {
-  constexpr std::size_t kTileRows = 64, kMostTileFloats = std::size_t{16} << 20;  // 64 MiB
-  const auto [rows, cols] = tensor.shape();
-  const std::size_t most_rows = std::max<std::size_t>(1, kMostTileFloats / std::max<std::size_t>(1, cols));
-  const std::size_t tile_rows = decodes_factors(tensor.format()) ? most_rows : std::min(kTileRows, most_rows);
-  std::vector<float> values;
-  for (std::size_t first = 0; first < rows; first += tile_rows) {
-    values.resize(std::min(tile_rows, rows - first) * cols);
-    tensor.decode_rows(first, values.size() / cols, values);
-    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
-  }
-}
 
 void check_tensors(const PackManifest& manifest) {
   std::vector<TensorSpec> expected = expected_tensors(manifest.architecture);
@@ -218,43 +200,19 @@ TensorPtr PackWeights::head() const {
 }
 
 PackSource::PackSource(std::shared_ptr<const PackWeights> weights) : weights_(std::move(weights)) {
-  for (const PackTensor& tensor : weights_->pack().manifest().tensors) {
-    const DType dtype = stored_dtype(tensor).value_or(DType::f32);
-    tensors_.push_back({tensor.name, dtype, tensor.shape, checked_mul(checked_product(tensor.shape), bytes_of(dtype))});
-  }
-  std::ranges::sort(tensors_, {}, &TensorInfo::name);
+  for (const PackTensor& tensor : weights_->pack().manifest().tensors)
+    add(tensor.name, stored_dtype(tensor), tensor.shape);
+  sort();
 }
 
-void PackSource::read(const TensorInfo& info, std::uint64_t offset, std::span<std::byte> out) const {
-  check_range(info, offset, out.size());
-  if (out.empty()) return;
+bool PackSource::read_stored(const TensorInfo& info, std::uint64_t offset, std::span<std::byte> out) const {
   const PackTensor& tensor = *weights_->pack().find(info.name);
-  if (stored_dtype(tensor) && tensor.encoding == PackEncoding::raw)
-    return with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name),
-                        [&] { weights_->pack().read(tensor.region, offset, out); });
-  const TensorPtr matrix = decoded(tensor);
-  if (stored_dtype(tensor)) {  // coded floats
-    const auto bytes = matrix->payload().subspan(checked_cast<std::size_t>(offset), out.size());
-    std::ranges::copy(bytes, out.begin());
-    return;
-  }
-  const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
-  const auto first = checked_cast<std::size_t>(offset / row_bytes);
-  const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));
-  std::vector<float> rows((end - first) * matrix->shape().cols);
-  matrix->decode_rows(first, end - first, rows);
-  std::memcpy(out.data(), std::as_bytes(std::span(rows)).data() + (offset - first * row_bytes), out.size());
+  if (!stored_dtype(tensor) || tensor.encoding != PackEncoding::raw) return false;
+  with_context(fmt::format("{}: tensor '{}'", origin(), tensor.name),
+               [&] { weights_->pack().read(tensor.region, offset, out); });
+  return true;
 }
 
-TensorPtr PackSource::decoded(const PackTensor& tensor) const {
-  const std::lock_guard lock(mutex_);
-  if (last_ != &tensor) {
-    last_tensor_.reset();
-    last_ = nullptr;
-    last_tensor_ = weights_->tensor(tensor);
-    last_ = &tensor;
-  }
-  return last_tensor_;
-}
+TensorPtr PackSource::load(const TensorInfo& info) const { return weights_->tensor(*weights_->pack().find(info.name)); }
 
 }  // namespace adze

@@ -5,15 +5,14 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "checkpoint/folder_files.h"
-#include "checkpoint/tensor_source.h"
 #include "grid/factors/shared_tensor.h"
+#include "model/decoded_source.h"
 #include "model/pack/base_model.h"
 #include "model/pack/pack_file.h"
 #include "model/weights.h"
@@ -67,24 +66,18 @@ class PackWeights final : public ModelWeights {
 /// What to say of a delta that is opened without its base.
 std::string missing_base_message(const PackFile& pack);
 
-/// A pack seen as a checkpoint of floats, under the same names: floats as they are, other formats decoded to f32.
-class PackSource final : public TensorSource {
+/// A pack seen as a checkpoint of floats. Of a delta every tensor is made with the base's.
+class PackSource final : public DecodedSource {
  public:
   explicit PackSource(std::shared_ptr<const PackWeights> weights);
 
-  std::span<const TensorInfo> tensors() const override { return tensors_; }
   std::string origin() const override { return weights_->origin(); }
-  /// Of a matrix in another format it decodes the rows that it touches.
-  void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
 
  private:
-  TensorPtr decoded(const PackTensor& tensor) const;
+  bool read_stored(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
+  TensorPtr load(const TensorInfo& tensor) const override;
 
   std::shared_ptr<const PackWeights> weights_;
-  mutable std::mutex mutex_;
-  mutable const PackTensor* last_ = nullptr;  ///< a matrix is read in pieces: it stays
-  mutable TensorPtr last_tensor_;
-  std::vector<TensorInfo> tensors_;
 };
 
 }  // namespace adze

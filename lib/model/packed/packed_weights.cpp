@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <unordered_set>
 
 #include <fmt/format.h>
@@ -15,6 +14,7 @@
 #include "base/json.h"
 #include "base/words.h"
 #include "linalg/convert.h"
+#include "model/finite.h"
 
 namespace adze {
 namespace {
@@ -54,21 +54,6 @@ std::string config_text(const std::filesystem::path& folder) {
 }
 
 std::string base_of(const TensorSpec& spec) { return spec.hf_name.substr(0, spec.hf_name.rfind('.')); }
-
-Shape shape_of(const TensorSpec& spec) {
-  return {checked_cast<std::size_t>(spec.shape[0]), checked_cast<std::size_t>(spec.shape[1])};
-}
-
-void require_finite(const CompressedTensor& tensor) {
-  constexpr std::size_t kTileRows = 64;
-  const auto [rows, cols] = tensor.shape();
-  std::vector<float> values;
-  for (std::size_t first = 0; first < rows; first += kTileRows) {
-    values.resize(std::min(kTileRows, rows - first) * cols);
-    tensor.decode_rows(first, values.size() / cols, values);
-    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
-  }
-}
 
 }  // namespace
 
@@ -135,7 +120,7 @@ TensorPtr PackedWeights::matrix(const std::string& base, Shape shape) const {
   });
 }
 
-TensorPtr PackedWeights::matrix(const TensorSpec& spec) const { return matrix(base_of(spec), shape_of(spec)); }
+TensorPtr PackedWeights::matrix(const TensorSpec& spec) const { return matrix(base_of(spec), spec.matrix_shape()); }
 
 std::vector<float> PackedWeights::vector(const std::string& name, std::size_t size) const {
   const RawTensors::Floats floats = raw_.read_floats(name, {size});
@@ -199,39 +184,21 @@ TensorPtr PackedWeights::head() const {
   return architecture_.tied ? embedding() : matrix("lm_head", {architecture_.vocab, architecture_.hidden});
 }
 
-PackedSource::PackedSource(std::shared_ptr<const PackedWeights> weights) : weights_(std::move(weights)) {
-  specs_ = expected_tensors(weights_->architecture());
+PackedSource::PackedSource(std::shared_ptr<const PackedWeights> weights)
+    : weights_(std::move(weights)), specs_(expected_tensors(weights_->architecture())) {
   std::ranges::sort(specs_, {}, &TensorSpec::hf_name);
-  for (const TensorSpec& spec : specs_) {
-    const DType dtype = weights_->stored_dtype(spec).value_or(DType::f32);
-    tensors_.push_back({spec.hf_name, dtype, spec.shape, checked_mul(checked_product(spec.shape), bytes_of(dtype))});
-  }
+  for (const TensorSpec& spec : specs_) add(spec.hf_name, weights_->stored_dtype(spec), spec.shape);
+  sort();
 }
 
-void PackedSource::read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
-  check_range(tensor, offset, out.size());
-  if (out.empty()) return;
+bool PackedSource::read_stored(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const {
   const TensorSpec& spec = specs_[index_of(tensor)];
-  if (weights_->stored_dtype(spec)) return weights_->read_floats(spec, offset, out);
-  const TensorPtr matrix = unpacked(spec);
-  const std::uint64_t row_bytes = matrix->shape().cols * sizeof(float);
-  const auto first = checked_cast<std::size_t>(offset / row_bytes);
-  const auto end = checked_cast<std::size_t>(divide_up(offset + out.size(), row_bytes));
-  std::vector<float> rows((end - first) * matrix->shape().cols);
-  matrix->decode_rows(first, end - first, rows);
-  std::memcpy(out.data(), std::as_bytes(std::span(rows)).data() + (offset - first * row_bytes), out.size());
+  if (!weights_->stored_dtype(spec)) return false;
+  weights_->read_floats(spec, offset, out);
+  return true;
 }
 
-/// A matrix is read in pieces: the last one stays.
-TensorPtr PackedSource::unpacked(const TensorSpec& spec) const {
-  const std::lock_guard lock(mutex_);
-  if (last_name_ != spec.hf_name) {
-    last_.reset();
-    last_ = weights_->matrix(spec);
-    last_name_ = spec.hf_name;
-  }
-  return last_;
-}
+TensorPtr PackedSource::load(const TensorInfo& tensor) const { return weights_->matrix(specs_[index_of(tensor)]); }
 
 std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder) {
   const std::string origin = (folder / "config.json").string();

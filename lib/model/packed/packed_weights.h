@@ -4,10 +4,9 @@
 
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <optional>
 
-#include "checkpoint/tensor_source.h"
+#include "model/decoded_source.h"
 #include "model/packed/packed_layout.h"
 #include "model/weights.h"
 
@@ -55,26 +54,19 @@ class PackedWeights final : public ModelWeights {
   std::string_view layout_name_;
 };
 
-/// A packed checkpoint seen as one of floats, under the same names: what is packed as f32, which holds every value,
-/// other tensors as they are.
-class PackedSource final : public TensorSource {
+/// A packed checkpoint seen as one of floats.
+class PackedSource final : public DecodedSource {
  public:
   explicit PackedSource(std::shared_ptr<const PackedWeights> weights);
 
-  std::span<const TensorInfo> tensors() const override { return tensors_; }
   std::string origin() const override { return weights_->origin(); }
-  /// Of a packed matrix it decodes the rows that it touches.
-  void read(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
 
  private:
-  TensorPtr unpacked(const TensorSpec& spec) const;
+  bool read_stored(const TensorInfo& tensor, std::uint64_t offset, std::span<std::byte> out) const override;
+  TensorPtr load(const TensorInfo& tensor) const override;
 
   std::shared_ptr<const PackedWeights> weights_;
-  mutable std::mutex mutex_;
-  mutable std::string last_name_;
-  mutable TensorPtr last_;
-  std::vector<TensorInfo> tensors_;
-  std::vector<TensorSpec> specs_;  ///< parallel to tensors_
+  std::vector<TensorSpec> specs_;  ///< parallel to tensors()
 };
 
 /// A Hugging Face folder, packed or not.

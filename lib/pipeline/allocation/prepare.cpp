@@ -40,10 +40,6 @@ const RuleSpec* rule_of(const Recipe& recipe, const ModulePlan& module) {
 
 bool chooses(const RuleSpec* rule) { return rule != nullptr && !rule->choose.empty(); }
 
-Shape shape_of(const ModulePlan& module) {
-  return {static_cast<std::size_t>(module.spec.shape[0]), static_cast<std::size_t>(module.spec.shape[1])};
-}
-
 /// Of the file as `adze compress` makes it where every module takes its first option.
 FileSize file_size(const PreparedAllocation& prepared, const ExportJob& job) {
   const CompressionPlan& plan = prepared.variants.front();
@@ -123,7 +119,7 @@ void count_multiplications(PreparedAllocation& prepared) {
   for (const ModuleChoice& module : prepared.modules) solved.insert(module.module);
   for (const ModulePlan& module : prepared.variants.front().modules)
     if (module.spec.block && !solved.contains(module.spec.module))
-      prepared.fixed_multiplications += shape_of(module).count();
+      prepared.fixed_multiplications += module.spec.matrix_shape().count();
   if (const auto part = prepared.recipe->budget->multiplications)
     prepared.multiplications = static_cast<std::uint64_t>(*part * static_cast<double>(original));
 }
@@ -151,7 +147,7 @@ void list_options(PreparedAllocation& prepared) {
       if (chooses(rule) && k >= rule->choose.size()) continue;
       const std::string scheme = chooses(rule) ? rule->choose[k] : *rule->scheme;
       const std::uint64_t multiplications =
-          module.spec.block ? format_multiplications(module.format, shape_of(module)) : 0;
+          module.spec.block ? format_multiplications(module.format, module.spec.matrix_shape()) : 0;
       prepared.modules[places.at(module.spec.module)].options.push_back(
           {scheme, module.format, module.bytes, 0, multiplications, 0, 0, 0, ""});
     }

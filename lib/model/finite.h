@@ -1,0 +1,11 @@
+// What loaders of models promise: no value of a matrix is NaN or infinite.
+#pragma once
+
+#include "grid/compressed_tensor.h"
+
+namespace adze {
+
+/// Throws bad_data, naming the first rows with another. Decodes some rows at a time.
+void require_finite(const CompressedTensor& tensor);
+
+}  // namespace adze
