@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <unordered_set>
 
 #include <nlohmann/json.hpp>
 
@@ -152,6 +151,11 @@ TokenWindows take_windows(std::span<const std::int32_t> stream, std::span<const 
   return windows;
 }
 
+std::uint64_t hash_of(std::span<const std::int32_t> ids) {
+  const auto bytes = std::as_bytes(ids);
+  return hash64({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+}
+
 }  // namespace
 
 std::vector<std::int32_t> tokenize_set(const TextSet& set, const Tokenizer& tokenizer) {
@@ -206,21 +210,22 @@ std::size_t passage_tokens(std::size_t window) {
   return std::min(kPassage, std::max<std::size_t>(window / 2, 1));
 }
 
-double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text) {
-  const std::size_t passage = passage_tokens(windows.tokens);
-  const auto hash_of = [](std::span<const std::int32_t> piece) {
-    const auto bytes = std::as_bytes(piece);
-    return hash64({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  };
-  std::unordered_set<std::uint64_t> known;  // looked up only: its order reaches no result
+Passages::Passages(const TokenWindows& windows) : length_(passage_tokens(windows.tokens)) {
   for (std::size_t w = 0; w < windows.count(); ++w)
-    for (std::size_t first = 0; first + passage <= windows.tokens; ++first)
-      known.insert(hash_of(windows.window(w).subspan(first, passage)));
+    for (std::size_t first = 0; first + length_ <= windows.tokens; ++first)
+      hashes_.insert(hash_of(windows.window(w).subspan(first, length_)));
+}
+
+double Passages::share_of(std::span<const std::int32_t> text) const {
   std::size_t shared = 0;
   std::size_t pieces = 0;
-  for (std::size_t first = 0; first + passage <= text.size(); ++first, ++pieces)
-    shared += known.contains(hash_of(text.subspan(first, passage)));
+  for (std::size_t first = 0; first + length_ <= text.size(); ++first, ++pieces)
+    shared += hashes_.contains(hash_of(text.subspan(first, length_)));
   return pieces == 0 ? 0 : static_cast<double>(shared) / static_cast<double>(pieces);
+}
+
+double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text) {
+  return Passages(windows).share_of(text);
 }
 
 }  // namespace adze

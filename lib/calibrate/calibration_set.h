@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "recipe/text_set.h"
@@ -57,9 +58,20 @@ TokenWindows load_windows(const std::filesystem::path& set, const Tokenizer& tok
 /// What counts as a passage that two texts share: 64 tokens, or half a window where windows are shorter than two.
 std::size_t passage_tokens(std::size_t window);
 
-/// Share of the passages of `text` that occur in the windows too: 0 for texts that have nothing in common. A
-/// judgement on text that was calibrated with is worthless; above 0.1 % the specification (evaluation, rule 5) calls it
-/// an error.
+/// The passages of some windows, hashed once for however many texts they are looked for in.
+class Passages {
+ public:
+  explicit Passages(const TokenWindows& windows);
+  /// Share of the passages of `text` that occur in the windows too: 0 for texts that have nothing in common.
+  double share_of(std::span<const std::int32_t> text) const;
+
+ private:
+  std::size_t length_;                        ///< of a passage, tokens
+  std::unordered_set<std::uint64_t> hashes_;  ///< looked up only: its order reaches no result
+};
+
+/// The same for one text. A judgement on text that was calibrated with is worthless; above 0.1 % the specification
+/// (evaluation, rule 5) calls it an error.
 double shared_text(const TokenWindows& windows, std::span<const std::int32_t> text);
 
 }  // namespace adze

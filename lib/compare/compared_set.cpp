@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <unordered_set>
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/matrix.h"
+#include "base/parallel.h"
 #include "calibrate/statistics_folder.h"
 
 namespace adze {
 namespace {
-
-using Counts = std::map<std::int32_t, std::size_t>;
 
 constexpr double kMostShared = 0.001;
 
@@ -22,21 +21,13 @@ void for_windows(const ComparedSet& set, Body&& body) {
     for (std::size_t w = 0; w < draw.count(); ++w) body(draw.window(w));
 }
 
-Counts count_ids(const ComparedSet& set) {
-  Counts counts;
-  for_windows(set, [&](std::span<const std::int32_t> window) {
-    for (const std::int32_t id : window) ++counts[id];
-  });
-  return counts;
-}
-
-std::size_t total(const Counts& counts) {
+std::size_t total(const TokenCounts& counts) {
   std::size_t sum = 0;
   for (const auto& [id, count] : counts) sum += count;
   return sum;
 }
 
-double share_of(const Counts& counts, std::int32_t id, std::size_t all) {
+double share_of(const TokenCounts& counts, std::int32_t id, std::size_t all) {
   const auto at = counts.find(id);
   return at == counts.end() ? 0 : static_cast<double>(at->second) / static_cast<double>(all);
 }
@@ -91,8 +82,16 @@ void check_names(std::span<const NamedPath> paths, const char* what) {
   }
 }
 
+TokenCounts count_tokens(const ComparedSet& set) {
+  TokenCounts counts;
+  for_windows(set, [&](std::span<const std::int32_t> window) {
+    for (const std::int32_t id : window) ++counts[id];
+  });
+  return counts;
+}
+
 TokenProfile token_profile(const ComparedSet& set) {
-  const Counts counts = count_ids(set);
+  const TokenCounts counts = count_tokens(set);
   TokenProfile profile;
   profile.tokens = total(counts);
   profile.distinct = counts.size();
@@ -105,26 +104,24 @@ TokenProfile token_profile(const ComparedSet& set) {
   return profile;
 }
 
-double token_divergence(const ComparedSet& a, const ComparedSet& b) {
-  const Counts in_a = count_ids(a), in_b = count_ids(b);
-  const std::size_t all_a = total(in_a), all_b = total(in_b);
-  Counts either = in_a;
-  either.insert(in_b.begin(), in_b.end());
+double token_divergence(const TokenCounts& a, const TokenCounts& b) {
+  const std::size_t all_a = total(a), all_b = total(b);
+  TokenCounts either = a;
+  either.insert(b.begin(), b.end());
   double divergence = 0;
   for (const auto& [id, count] : either) {
-    const double p = share_of(in_a, id, all_a), q = share_of(in_b, id, all_b), middle = (p + q) / 2;
+    const double p = share_of(a, id, all_a), q = share_of(b, id, all_b), middle = (p + q) / 2;
     if (p > 0) divergence += 0.5 * p * std::log2(p / middle);
     if (q > 0) divergence += 0.5 * q * std::log2(q / middle);
   }
   return divergence;
 }
 
-double token_coverage(const ComparedSet& a, const ComparedSet& b) {
-  const Counts in_a = count_ids(a), in_b = count_ids(b);
+double token_coverage(const TokenCounts& a, const TokenCounts& b) {
   std::size_t covered = 0;
-  for (const auto& [id, count] : in_b)
-    if (in_a.contains(id)) covered += count;
-  return static_cast<double>(covered) / static_cast<double>(total(in_b));
+  for (const auto& [id, count] : b)
+    if (a.contains(id)) covered += count;
+  return static_cast<double>(covered) / static_cast<double>(total(b));
 }
 
 ComparedSet load_set(const NamedPath& path, const Tokenizer& tokenizer, const DrawRule& rule) {
@@ -144,16 +141,22 @@ JudgingText load_text(const NamedPath& path, const Tokenizer& tokenizer, std::si
 }
 
 void check_disjoint(std::span<const ComparedSet> sets, std::span<const JudgingText> texts) {
-  for (const ComparedSet& set : sets)
-    for (const JudgingText& text : texts) {
+  for (const ComparedSet& set : sets) {
+    MatrixD shares(set.draws.size(), texts.size());
+    parallel_for(set.draws.size(), [&](std::size_t r) {
+      const Passages passages(set.draws[r]);
+      for (std::size_t t = 0; t < texts.size(); ++t) shares(r, t) = passages.share_of(texts[t].ids);
+    });
+    for (std::size_t t = 0; t < texts.size(); ++t) {
       double shared = 0;
-      for (const TokenWindows& draw : set.draws) shared += shared_text(draw, text.ids);
+      for (std::size_t r = 0; r < shares.rows(); ++r) shared += shares(r, t);
       if (shared > kMostShared)
         fail(ErrorKind::bad_data,
              "{:.1f} % of the text '{}' ({}) stands in the calibration set '{}' ({}): a judgement on text that was "
              "calibrated with is worthless; judge on other text",
-             100 * shared, text.name, text.path.string(), set.name, set.path.string());
+             100 * shared, texts[t].name, texts[t].path.string(), set.name, set.path.string());
     }
+  }
 }
 
 }  // namespace adze

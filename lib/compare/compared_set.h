@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,10 +52,14 @@ struct TokenProfile {
 };
 TokenProfile token_profile(const ComparedSet& set);
 
-/// Jensen-Shannon divergence of the sets' ids, bits: 0 alike, 1 nothing in common.
-double token_divergence(const ComparedSet& a, const ComparedSet& b);
+/// How often each id occurs.
+using TokenCounts = std::map<std::int32_t, std::size_t>;
+TokenCounts count_tokens(const ComparedSet& set);
+
+/// Jensen-Shannon divergence of two sets' ids, bits: 0 alike, 1 nothing in common.
+double token_divergence(const TokenCounts& a, const TokenCounts& b);
 /// Share of b's tokens whose id occurs in a.
-double token_coverage(const ComparedSet& a, const ComparedSet& b);
+double token_coverage(const TokenCounts& a, const TokenCounts& b);
 
 /// What a text set is cut into.
 struct DrawRule {

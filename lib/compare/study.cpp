@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <iterator>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -48,23 +49,31 @@ std::vector<std::size_t> checked_sizes(const StudyRequest& request) {
   return sizes;
 }
 
+constexpr double kRepeated = 0.01;  // share of text that is worth a remark
+
+/// Which later set a draw of set s shares text with, the first one; "" where it shares none.
+std::string shared_remark(std::span<const ComparedSet> sets, std::size_t s, const TokenWindows& draw) {
+  const Passages passages(draw);
+  for (std::size_t other = s + 1; other < sets.size(); ++other) {
+    double shared = 0;
+    for (const TokenWindows& theirs : sets[other].draws) shared = std::max(shared, passages.share_of(theirs.ids));
+    if (shared > kRepeated)
+      return fmt::format("sets '{}' and '{}' share text: {:.1f} % of a draw", sets[s].name, sets[other].name,
+                         100 * shared);
+  }
+  return "";
+}
+
 /// Remarks on the texts themselves.
 void warn_of_texts(const PreparedStudy& prepared, const Study& study, std::vector<std::string>& warnings) {
-  constexpr double kRepeated = 0.01;
   for (std::size_t s = 0; s < prepared.sets.size(); ++s) {
     if (study.tokens[s].repeated > kRepeated)
       warnings.push_back(fmt::format("set '{}': {:.1f} % of its passages are repetitions; remove duplicates",
                                      prepared.sets[s].name, 100 * study.tokens[s].repeated));
-    for (const TokenWindows& draw : prepared.sets[s].draws)
-      for (std::size_t other = s + 1; other < prepared.sets.size(); ++other) {
-        double shared = 0;
-        for (const TokenWindows& theirs : prepared.sets[other].draws)
-          shared = std::max(shared, shared_text(draw, theirs.ids));
-        if (shared <= kRepeated) continue;
-        warnings.push_back(fmt::format("sets '{}' and '{}' share text: {:.1f} % of a draw", prepared.sets[s].name,
-                                       prepared.sets[other].name, 100 * shared));
-        break;
-      }
+    const std::vector<TokenWindows>& draws = prepared.sets[s].draws;
+    std::vector<std::string> remarks(draws.size());
+    parallel_for(draws.size(), [&](std::size_t r) { remarks[r] = shared_remark(prepared.sets, s, draws[r]); });
+    std::ranges::copy_if(remarks, std::back_inserter(warnings), [](const std::string& text) { return !text.empty(); });
   }
 }
 
@@ -148,15 +157,19 @@ void describe_tokens(const PreparedStudy& prepared, Study& study) {
   const std::size_t sets = prepared.sets.size();
   study.token_divergence = study.token_coverage = MatrixD(sets, sets);
   study.tokens.resize(sets);
-  parallel_for(sets, [&](std::size_t a) {
-    const ComparedSet& set = prepared.sets[a];
-    if (!set.is_saved()) study.tokens[a] = token_profile(set);
-    for (std::size_t b = 0; b < sets; ++b) {
-      if (set.is_saved() || prepared.sets[b].is_saved()) continue;
-      study.token_divergence(a, b) = token_divergence(set, prepared.sets[b]);
-      study.token_coverage(a, b) = token_coverage(set, prepared.sets[b]);
-    }
+  std::vector<TokenCounts> counts(sets);  // of saved statistics empty
+  parallel_for(sets, [&](std::size_t s) {
+    const ComparedSet& set = prepared.sets[s];
+    if (set.is_saved()) return;
+    study.tokens[s] = token_profile(set);
+    counts[s] = count_tokens(set);
   });
+  for (std::size_t a = 0; a < sets; ++a)
+    for (std::size_t b = 0; b < sets; ++b) {
+      if (counts[a].empty() || counts[b].empty()) continue;
+      study.token_divergence(a, b) = token_divergence(counts[a], counts[b]);
+      study.token_coverage(a, b) = token_coverage(counts[a], counts[b]);
+    }
 }
 
 /// Statistics and judgements that a folder keeps are of one model and one kind of CPU, which a file of it says.

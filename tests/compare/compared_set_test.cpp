@@ -50,8 +50,8 @@ TEST(TokenProfile, FindsRepeatedText) {
 }
 
 TEST(TokenDivergence, IsBetweenAlikeAndNothingInCommon) {
-  const ComparedSet a = set_of("a", {1, 2, 3, 4}, 4), b = set_of("b", {5, 6, 7, 8}, 4),
-                    c = set_of("c", {1, 2, 7, 8}, 4);
+  const TokenCounts a = count_tokens(set_of("a", {1, 2, 3, 4}, 4)), b = count_tokens(set_of("b", {5, 6, 7, 8}, 4)),
+                    c = count_tokens(set_of("c", {1, 2, 7, 8}, 4));
   EXPECT_NEAR(token_divergence(a, a), 0, 1e-12);
   EXPECT_NEAR(token_divergence(a, b), 1, 1e-12);
   EXPECT_NEAR(token_divergence(a, c), 0.5, 1e-12);
