@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
-#include "model/architecture.h"
+#include "linalg/mirror.h"
 #include "model/compressed_store.h"
 #include "model/tensors.h"
 
@@ -84,8 +84,8 @@ MatrixD read_triangle(const Hdf5Reader& file, const std::string& path, std::size
   for (std::size_t row = 0; row < n; ++row) {
     file.read_part<double>(path, position, h.row(row).subspan(row));
     position += n - row;
-    for (std::size_t col = 0; col < row; ++col) h(row, col) = h(col, row);
   }
+  mirror_upper(h);
   return h;
 }
 

@@ -102,8 +102,9 @@ double largest_size(const std::vector<double>& values) {
 }  // namespace
 
 MixtureProposal propose_mixture(const MeasuredMoments& moments, std::size_t blocks, MixGoal goal, Progress& progress) {
-  std::vector<PooledInput> inputs;
-  for (const InputPlace& place : thinned(moments.inputs(blocks))) inputs.push_back(pool(moments, place));
+  const std::vector<InputPlace> places = thinned(moments.inputs(blocks));
+  std::vector<PooledInput> inputs(places.size());
+  parallel_for(places.size(), [&](std::size_t i) { inputs[i] = pool(moments, places[i]); });
   std::vector<double> weights(moments.sets(), 1.0 / static_cast<double>(moments.sets()));
   const std::size_t steps = goal == MixGoal::worst ? kStepsForWorst : kStepsForMean;
   MixtureProposal best;

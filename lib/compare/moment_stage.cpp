@@ -34,33 +34,47 @@ std::size_t count_rare(const InputStatistics& statistics) {
   return rare;
 }
 
-/// Moments of one input, of all draws and judges.
+/// Moments of one input, of all draws and judges. Reading and dividing them is as much work as some distances, and is
+/// shared by the threads as these are.
 class InputMoments {
  public:
-  InputMoments(const MeasuredMoments& moments, const InputPlace& place) : moments_(moments) {
-    for (std::size_t s = 0; s < moments.sets(); ++s) {
-      std::vector<MatrixD> draws;
-      for (std::size_t r = 0; r < moments.draws(); ++r) {
-        InputStatistics statistics = moments.draw(place, s, r);
-        if (r == 0) first_.push_back(describe(statistics));
-        draws.push_back(std::move(statistics.second_moment));
-      }
-      for (std::size_t r = 0; r < draws.size(); ++r) held_.push_back(compared(place, sum_without(draws, r)));
-      for (MatrixD& draw : draws) draws_.push_back(compared(place, std::move(draw)));
-    }
-    for (std::size_t t = 0; t < moments.texts(); ++t)
-      texts_.push_back(compared(place, moments.text(place, t).second_moment));
+  InputMoments(const MeasuredMoments& moments, const InputPlace& place)
+      : sets_(moments.sets()), texts_(moments.texts()) {
+    parallel_for(judges(), [&](std::size_t j) {
+      if (j < sets_.size())
+        sets_[j] = read_set(moments, place, j);
+      else
+        texts_[j - sets_.size()] = compared(place, moments.text(place, j - sets_.size()).second_moment);
+    });
   }
 
-  const ComparedMoment& draw(std::size_t set, std::size_t draw) const { return draws_[set * moments_.draws() + draw]; }
+  const ComparedMoment& draw(std::size_t set, std::size_t draw) const { return sets_[set].draws[draw]; }
   /// Judge j of a draw: a set without that draw, or a text.
   const ComparedMoment& judge(std::size_t judge, std::size_t draw) const {
-    return judge < moments_.sets() ? held_[judge * moments_.draws() + draw] : texts_[judge - moments_.sets()];
+    return judge < sets_.size() ? sets_[judge].held[draw] : *texts_[judge - sets_.size()];
   }
-  std::size_t judges() const { return moments_.sets() + moments_.texts(); }
-  const std::vector<SetAtInput>& first() const { return first_; }
+  std::size_t judges() const { return sets_.size() + texts_.size(); }
+  const SetAtInput& first(std::size_t set) const { return sets_[set].first; }
 
  private:
+  struct OfSet {
+    std::vector<ComparedMoment> draws, held;  ///< held: the set without that draw
+    SetAtInput first;                         ///< of the first draw
+  };
+
+  static OfSet read_set(const MeasuredMoments& moments, const InputPlace& place, std::size_t set) {
+    OfSet of;
+    std::vector<MatrixD> draws;
+    for (std::size_t r = 0; r < moments.draws(); ++r) {
+      InputStatistics statistics = moments.draw(place, set, r);
+      if (r == 0) of.first = describe(statistics);
+      draws.push_back(std::move(statistics.second_moment));
+    }
+    for (std::size_t r = 0; r < draws.size(); ++r) of.held.push_back(compared(place, sum_without(draws, r)));
+    for (MatrixD& draw : draws) of.draws.push_back(compared(place, std::move(draw)));
+    return of;
+  }
+
   /// What MeasuredMoments::held_out() would read again.
   static MatrixD sum_without(std::span<const MatrixD> draws, std::size_t left_out) {
     if (draws.size() == 1) return draws[0];
@@ -78,9 +92,8 @@ class InputMoments {
     return set;
   }
 
-  const MeasuredMoments& moments_;
-  std::vector<ComparedMoment> draws_, held_, texts_;
-  std::vector<SetAtInput> first_;
+  std::vector<OfSet> sets_;
+  std::vector<std::optional<ComparedMoment>> texts_;
 };
 
 std::vector<MatrixD> expected_regrets(const MeasuredMoments& moments, const InputMoments& of) {
@@ -104,9 +117,8 @@ void compare_pairs(const MeasuredMoments& moments, const InputMoments& of, Input
   const std::size_t sets = moments.sets();
   std::vector<MomentProfile> profiles(sets);
   parallel_for(sets, [&](std::size_t s) { profiles[s] = profile_of(of.draw(s, 0)); });
-  result.sets = of.first();
   for (std::size_t s = 0; s < sets; ++s) {
-    SetAtInput& set = result.sets[s];
+    SetAtInput& set = result.sets.emplace_back(of.first(s));
     const MomentProfile& profile = profiles[s];
     set.effective_rank = profile.effective_rank;
     set.stable_rank = profile.stable_rank;

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "base/parallel.h"
+#include "linalg/mirror.h"
 
 /// Of OpenBLAS, declared in no header of its own; builds of it without threads lack it.
 extern "C" __attribute__((weak)) int blas_thread_shutdown_();
@@ -36,12 +37,6 @@ template <typename Body>
 void for_tiles(std::size_t rows, const Body& body) {
   parallel_for(divide_up(rows, kTileRows),
                [&](std::size_t t) { body(t * kTileRows, std::min(kTileRows, rows - t * kTileRows)); });
-}
-
-/// Copies the lower triangle of c [n x n] to the upper one.
-void mirror_lower(MatrixD& c) {
-  for (std::size_t r = 0; r < c.rows(); ++r)
-    for (std::size_t col = r + 1; col < c.cols(); ++col) c(r, col) = c(col, r);
 }
 
 }  // namespace
