@@ -382,7 +382,9 @@ InputStatistics measure_head_input(const Forward& forward, const Norm& norm, Hid
     const ViewF x = states.load(b);
     if (normed.rows() < x.rows()) normed = MatrixF(x.shape());
     const ViewF inputs = normed.view().row_range(0, x.rows());
-    forward.final_norm(norm, x, inputs);
+    for_windows(x, states.tokens(), [&](std::size_t w, ViewF window) {
+      forward.final_norm(norm, window, inputs.row_range(w * states.tokens(), states.tokens()));
+    });
     add_inputs(statistics, inputs, states.tokens());
   }
   return statistics;
@@ -393,8 +395,9 @@ void embed_windows(const Forward& forward, const InputTables& tables, std::span<
   for (std::size_t b = 0; b < states.batches(); ++b) {
     const ViewF x = states.load(b);
     const std::span<const std::int32_t> batch = ids.subspan(states.first_window(b) * states.tokens(), x.rows());
-    for (std::size_t first = 0; first < x.rows(); first += states.tokens())
-      forward.embed(tables, batch.subspan(first, states.tokens()), x.row_range(first, states.tokens()));
+    for_windows(x, states.tokens(), [&](std::size_t w, ViewF window) {
+      forward.embed(tables, batch.subspan(w * states.tokens(), states.tokens()), window);
+    });
     states.store(b);
   }
 }

@@ -1,9 +1,11 @@
 #include "calibrate/calibrate.h"
 
 #include <algorithm>
+#include <memory>
 
 #include <fmt/ranges.h>
 
+#include "base/background.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "calibrate/block_pass.h"
@@ -84,6 +86,7 @@ class Calibration {
     embed_text();
     for (std::size_t block = 0; block < layers_; ++block) do_block(block, measured_ < missing);
     do_head();
+    committing_.wait();
     progress_.update((layers_ + 1) * stages_.size());
     return {measured_, layers_ + 1 - missing};
   }
@@ -112,20 +115,26 @@ class Calibration {
   }
 
   void measure_block(std::size_t block, const BlockWeights& weights) {
-    StatisticsWriter writer(output_.folder(), info_, block, hasher_.hex());
+    auto writer = std::make_unique<StatisticsWriter>(output_.folder(), info_, block, hasher_.hex());
     BlockPass pass(forward_, states_, experts_);
     if (together_) {
       std::size_t done = block * stages_.size();
       with_context(fmt::format("block {}", block), [&] {
         pass.measure_all(weights, [&](Stage stage, const InputStatistics& measured) {
-          writer.add(name_of(stage), measured);
+          writer->add(name_of(stage), measured);
           progress_.update(++done);
         });
       });
     } else {
-      measure_stages(block, weights, pass, writer);
+      measure_stages(block, weights, pass, *writer);
     }
-    writer.commit();
+    commit(std::move(writer));
+  }
+
+  /// Beside the measurement of the next part: what is written waits for the disk, holds no moments, and computes
+  /// little.
+  void commit(std::unique_ptr<StatisticsWriter> writer) {
+    committing_.run([writer = std::move(writer)] { writer->commit(); });
     ++measured_;
   }
 
@@ -146,10 +155,9 @@ class Calibration {
     if (!norm.bias.empty()) add_weights(hasher_, norm.bias);
     output_.check_weights(layers_, hasher_.hex());
     if (output_.is_done(layers_)) return;
-    StatisticsWriter writer(output_.folder(), info_, layers_, hasher_.hex());
-    with_context("input of the head", [&] { writer.add("head", measure_head_input(forward_, norm, states_)); });
-    writer.commit();
-    ++measured_;
+    auto writer = std::make_unique<StatisticsWriter>(output_.folder(), info_, layers_, hasher_.hex());
+    with_context("input of the head", [&] { writer->add("head", measure_head_input(forward_, norm, states_)); });
+    commit(std::move(writer));
   }
 
   const ModelWeights& model_;
@@ -165,6 +173,7 @@ class Calibration {
   bool together_;
   ExpertInputs experts_;
   std::size_t measured_ = 0;
+  Background committing_;  ///< of the part measured last; ended before output_ gives up its lock
 };
 
 std::uint64_t input_bytes(std::uint64_t n) {

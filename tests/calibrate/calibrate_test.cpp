@@ -140,6 +140,30 @@ TEST(Calibrate, GoesOnAfterBeingStoppedAnywhere) {
     }
 }
 
+/// Puts a folder where a part of the run is about to appear.
+class Obstacle final : public Progress {
+ public:
+  explicit Obstacle(fs::path place) : place_(std::move(place)) {}
+  void update(std::uint64_t) override { fs::create_directory(place_); }
+
+ private:
+  fs::path place_;
+};
+
+/// Files are committed beside the measurement of the next part; what fails there stops the run all the same.
+TEST(Calibrate, SaysWhenAPartCouldNotBeWritten) {
+  for (const char* name : {"block-0001.h5", "block-0003.h5", "head.h5"}) {
+    const TempFolder folder;
+    Obstacle obstacle(folder / "out" / name);
+    expect_error(ErrorKind::cannot_create, name, [&] { run(folder / "out", windows(), false, model(), obstacle); });
+    EXPECT_FALSE(fs::exists(folder / "out" / (std::string(name) + ".xxh3")));
+    EXPECT_TRUE(fs::exists(folder / "out/block-0000.h5.xxh3"));
+    fs::remove(folder / "out" / name);
+    run(folder / "out");
+    StatisticsFolder(folder / "out").head_input();
+  }
+}
+
 TEST(Calibrate, MakesADamagedFileAgain) {
   const TempFolder folder;
   run(folder / "out");
