@@ -14,10 +14,15 @@ bench/quality.sh calibration [OPTIONS] [-- OPTIONS OF adze compare]
   --model DIR    the original; default the bundled model
   --sets DIR     one calibration set per .txt file, but for mixed.txt; default calibration_data/calib
   --texts DIR    one judging text per .txt file, likewise; default calibration_data/heldout
+  --generated    beside them as much text that the model writes itself (adze generate), as the set "generated"; with
+                 --out it stays beside the study, as DIR-generated.json, and is used again
   --windows N    per draw; default 64, and 16 of 128 tokens for the bundled texts, which are short
   --recipe FILE  default recipes/w3-g128.yaml
   --out DIR      where the study stays; default a temporary folder
   --bin DIR      where adze is; otherwise the preset release is built first
+
+How many windows are enough, by doubling:      bench/quality.sh calibration [OPTIONS] -- --sizes 2,4,8,16,32
+What text of the model's own is worth:         bench/quality.sh calibration [OPTIONS] --generated -- --no-sweep
 END_OF_USAGE
 }
 
@@ -27,13 +32,25 @@ refuse() {
 }
 absolute() { (cd "$invoked_from" && realpath -e -- "$1") || refuse "$1 does not exist"; }
 
+# given OPTION DEFAULT [OPTIONS OF adze compare]: the option's value among them, or what adze compare takes without
+given() {
+  local name=$1 value=$2
+  shift 2
+  while [[ $# -gt 1 ]]; do
+    if [[ "$1" == "$name" ]]; then value=$2; fi
+    shift
+  done
+  echo "$value"
+}
+
 model=$PWD/tests/models/demo-llama
 sets=$PWD/calibration_data/calib
 texts=$PWD/calibration_data/heldout
 recipe=$PWD/recipes/w3-g128.yaml
-windows="" out="" bin=""
+windows="" out="" bin="" generated=""
 while [[ $# -gt 0 && "$1" != -- ]]; do
   if [[ "$1" == --help || "$1" == -h ]]; then usage; exit 0; fi
+  if [[ "$1" == --generated ]]; then generated=1; shift; continue; fi
   if [[ $# -lt 2 ]]; then refuse "$1 needs a value, or is unknown: --help"; fi
   case "$1" in
     --model) model=$(absolute "$2") ;;
@@ -53,19 +70,31 @@ if [[ -z "$bin" ]]; then
   source apps/setup.sh
   adze_setup build >&2
   cmake --preset release >/dev/null
-  cmake --build --preset release --target adze-compare >&2
+  cmake --build --preset release --target adze-compare adze-generate >&2
   bin=$PWD/build/release/bin
 fi
-size=(--windows "${windows:-64}")
 if [[ "$sets" == "$PWD/calibration_data/calib" ]]; then
-  size=(--windows "${windows:-16}" --tokens 128 --protocol lcpp-128)
+  tokens=128
+  size=(--windows "${windows:=16}" --tokens "$tokens" --protocol "lcpp-$tokens")
+else
+  tokens=$(given --tokens 512 "$@")
+  size=(--windows "${windows:=64}")
 fi
+own=""
 if [[ -z "$out" ]]; then
-  out=$(mktemp -d)
-  trap 'rm -rf "$out"' EXIT
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  out=$work/study own=$work/generated.json
 fi
 
 arguments=()
+if [[ -n "$generated" ]]; then
+  own=${own:-$out-generated.json}
+  if [[ ! -e "$own" ]]; then
+    "$bin/adze-generate" "$model" --windows "$((windows * $(given --draws 3 "$@")))" --tokens "$tokens" -o "$own" >&2
+  fi
+  arguments+=(--set "generated=$own")
+fi
 for file in "$sets"/*.txt; do
   if [[ "$file" != */mixed.txt ]]; then arguments+=(--set "$file"); fi
 done
