@@ -11,6 +11,7 @@
 #include "base/peak_memory.h"
 #include "base/words.h"
 #include "linalg/gemm.h"
+#include "pipeline/calibration_study.h"
 #include "pipeline/compress.h"
 #include "pipeline/manifest.h"
 #include "pipeline/run_tables.h"
@@ -25,6 +26,7 @@ struct Options {
   std::string recipe;
   std::string model;
   std::string out;
+  std::string study;
   std::optional<std::uint64_t> memory;
   bool dry_run = false;
   bool restart = false;
@@ -115,6 +117,8 @@ void run_compress(const Options& options, Tool& tool) {
   if (options.out.empty() && !options.dry_run) fail(ErrorKind::usage, "-o OUT is required (or --dry-run)");
   const Recipe recipe = load_recipe(options.recipe);
   const OpenedModel model = open_model(options.model, options.open);
+  std::optional<CalibrationStudy> study;
+  if (!options.study.empty()) study = load_study(options.study, model);
   const PreparedRun run = prepare_run(recipe, model, options.memory);
   for (const std::string& warning : run.plan.warnings) tool.progress().warn(warning);
   const bool json = tool.options().json;
@@ -128,6 +132,7 @@ void run_compress(const Options& options, Tool& tool) {
   how.out = options.out;
   how.force = options.force;
   how.if_exists = if_exists(options);
+  how.study = study ? &*study : nullptr;
   const CompressResult result = compress(run, how, tool.progress());
   Tool::print(json ? read_file(std::filesystem::path(options.out) / kManifestName) : outcome(run, result, options.out));
 }
@@ -148,6 +153,10 @@ int main(int argc, char** argv) {
   app.add_option("-o,--output", options.out, "the folder to make");
   app.add_flag("--dry-run", options.dry_run, "check everything, print the match table, exact sizes, memory, time");
   add_memory_option(app, options.memory);
+  app.add_option(
+         "--study", options.study,
+         "a study of this model's calibration sets by adze compare (its folder or compare.json), for the report")
+      ->type_name("STUDY");
   app.add_flag("--restart", options.restart, "throw an unfinished run in OUT away");
   app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT");
   app.add_flag("--force", options.force, "go on although the run was begun on another kind of CPU");

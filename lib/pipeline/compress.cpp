@@ -51,7 +51,8 @@ class Run {
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
         layers_(run.plan.architecture.layers),
-        stages_(stages_of(run.plan.architecture).size()) {}
+        stages_(stages_of(run.plan.architecture).size()),
+        study_(options.study) {}
 
   CompressResult run() {
     const auto start = Clock::now();
@@ -75,7 +76,7 @@ class Run {
     }
     result_.seconds = seconds_since(start);
     result_.peak_memory = peak_memory();
-    write_reports(folder_.out(), report_text(run_, result_), run_page(run_, result_, inputs_of(run_)));
+    write_reports(folder_.out(), report_text(run_, result_), run_page(run_, result_, inputs_of(run_), study_));
     write_file(folder_.out() / kManifestName, manifest_text(run_, result_));
     folder_.finish();
     return std::move(result_);
@@ -272,6 +273,7 @@ class Run {
   std::optional<Forward> forward_;  ///< of weights_
   std::size_t layers_;
   std::size_t stages_;                           ///< of a block
+  const CalibrationStudy* study_;                ///< for the page; null: none
   std::shared_ptr<const ModelWeights> weights_;  ///< what is compressed: the original, or what transforms make of it
   Stream states_{"states", run_.recipe->propagate == PropagateMode::compressed, &CommittedStep::states, {}};
   Stream reference_{"reference", false, &CommittedStep::reference, {}};

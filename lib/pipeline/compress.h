@@ -18,10 +18,13 @@
 
 namespace adze {
 
+struct CalibrationStudy;
+
 struct CompressOptions {
   std::filesystem::path out;
   IfExists if_exists = IfExists::resume;
-  bool force = false;  ///< resume although the run was begun on another kind of CPU
+  bool force = false;                       ///< resume although the run was begun on another kind of CPU
+  const CalibrationStudy* study = nullptr;  ///< for the report's page (calibration_study.h); changes nothing else
 };
 
 /// A run that has passed every check: what --dry-run shows.

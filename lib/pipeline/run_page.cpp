@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/words.h"
 #include "linalg/convert.h"
+#include "pipeline/calibration_study.h"
 #include "pipeline/run_figures.h"
 #include "pipeline/run_tables.h"
 #include "report/numbers.h"
@@ -189,7 +190,8 @@ std::vector<Fact> inputs_of(const PreparedRun& run) {
           {"hash of the windows", run.windows.hash()}};
 }
 
-Page run_page(const PreparedRun& run, const CompressResult& result, std::vector<Fact> inputs) {
+Page run_page(const PreparedRun& run, const CompressResult& result, std::vector<Fact> inputs,
+              const CalibrationStudy* study) {
   Page page(fmt::format("{} in {:.2f} bits", run.model->name, run.plan.bits_per_weight()),
             "What was done, with what, and what it cost", fmt::format("Made by adze {}.", ADZE_VERSION));
   add_summary(page, run, result);
@@ -199,6 +201,7 @@ Page run_page(const PreparedRun& run, const CompressResult& result, std::vector<
       .figure(bits_map(run.plan), "Scales and masks included; matrices that are kept have the bits of their dtype.");
   add_quality(page, run, result);
   add_losses(page, run, result);
+  if (study != nullptr) add_study(*study, run, page);
   add_fallbacks(page, result);
   add_costs(page, run, result);
   return page;

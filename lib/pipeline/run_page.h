@@ -14,8 +14,9 @@ namespace adze {
 /// The inputs that losses are measured with, as facts: the calibration windows of a run of adze compress.
 std::vector<Fact> inputs_of(const PreparedRun& run);
 
-/// inputs: what is known of them.
-Page run_page(const PreparedRun& run, const CompressResult& result, std::vector<Fact> inputs);
+/// inputs: what is known of them. study: of calibration sets for this model; nullptr: none is shown.
+Page run_page(const PreparedRun& run, const CompressResult& result, std::vector<Fact> inputs,
+              const CalibrationStudy* study = nullptr);
 
 /// report.json, report.html and report.md (kReportNames in pipeline/work_folder.h).
 void write_reports(const std::filesystem::path& folder, const std::string& json, const Page& page);

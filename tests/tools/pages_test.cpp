@@ -63,5 +63,18 @@ TEST_F(Pages, OfCompareHasNothingWrong) {
   EXPECT_EQ(figures_of(fs::path(place.out()) / "report.html"), 13);
 }
 
+TEST_F(Pages, OfCompressWithAStudyHasItsMatricesInBothSchemes) {
+  const std::string study = (place.path() / "study").string(), recipe = place.recipe(small_recipe());
+  expect_exit(run_program("adze-compare", {demo_model().string(), "--set", bundled_text("calib/code.txt"), "--set",
+                                           bundled_text("calib/narrative.txt"), "--windows", "8", "--tokens", "64",
+                                           "--blocks", "2", "-o", study, "-q"}),
+              0);
+  expect_exit(compress(recipe, demo_model(), place.out(), {"-q"}), 0);
+  const std::string with = (place.path() / "with").string();
+  expect_exit(compress(recipe, demo_model(), with, {"-q", "--study", study}), 0);
+  EXPECT_EQ(figures_of(fs::path(with) / "report.html"), figures_of(fs::path(place.out()) / "report.html") + 1);
+  EXPECT_THAT(read_file(fs::path(with) / "report.html"), ::testing::HasSubstr("Expected regret of GPTQ"));
+}
+
 }  // namespace
 }  // namespace adze::testing
