@@ -74,24 +74,34 @@ class Calibration {
         forward_(model.architecture(), windows.tokens),
         states_(states_layout(model.architecture(), windows, options)),
         together_(options.together),
-        experts_(options.experts) {
+        experts_(options.experts),
+        blocks_(options.blocks) {
     states_.begin(options.out / kStatesFileName);
   }
 
   CalibrateResult run() {
     output_.begin();
     std::filesystem::remove(output_.folder() / (std::string(kStatesFileName) + ".tmp"));  // of a run that was killed
-    const std::size_t missing = output_.missing();
+    std::size_t wanted = 0, missing = 0;
+    for (std::size_t part = 0; part <= layers_; ++part) {
+      wanted += is_wanted(part);
+      missing += is_wanted(part) && !output_.is_done(part);
+    }
     progress_.start("calibrating", (layers_ + 1) * stages_.size());
     embed_text();
     for (std::size_t block = 0; block < layers_; ++block) do_block(block, measured_ < missing);
     do_head();
     committing_.wait();
     progress_.update((layers_ + 1) * stages_.size());
-    return {measured_, layers_ + 1 - missing};
+    return {measured_, wanted - missing};
   }
 
  private:
+  /// A block that was asked for, or the head.
+  bool is_wanted(std::size_t part) const {
+    return blocks_.empty() || part == layers_ || std::ranges::find(blocks_, part) != blocks_.end();
+  }
+
   void embed_text() {
     const InputTables tables = input_tables(model_);
     hasher_.add(settings_of(model_.architecture()));
@@ -105,10 +115,10 @@ class Calibration {
     const BlockWeights weights = model_.block(block);
     add_weights(hasher_, weights);
     output_.check_weights(block, hasher_.hex());
-    if (!output_.is_done(block)) {
+    if (is_wanted(block) && !output_.is_done(block)) {
       measure_block(block, weights);
     } else if (needed) {
-      progress_.note(fmt::format("block {} is measured already", block));
+      if (output_.is_done(block)) progress_.note(fmt::format("block {} is measured already", block));
       run_block(forward_, weights, states_);
     }
     progress_.update((block + 1) * stages_.size());
@@ -172,6 +182,7 @@ class Calibration {
   HiddenStates states_;
   bool together_;
   ExpertInputs experts_;
+  std::vector<std::size_t> blocks_;  ///< CalibrateOptions
   std::size_t measured_ = 0;
   Background committing_;  ///< of the part measured last; ended before output_ gives up its lock
 };

@@ -2,14 +2,16 @@
 // (statistics_store.h). Memory: the hidden states of all windows, one block's weights, the H of its inputs or one of
 // them.
 //
-// A run that was stopped goes on: blocks whose files are there, intact and of this run are not measured again, only run
-// so that the next one's input exists. The bytes are the same however often it was stopped, for any number of threads.
+// A part's file is synced and hashed beside the measurement of the next part. A run that was stopped goes on: blocks
+// whose files are there, intact and of this run are not measured again, only run so that the next one's input exists.
+// The bytes are the same however often it was stopped, for any number of threads.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/progress.h"
 #include "calibrate/calibration_set.h"
@@ -30,11 +32,14 @@ struct CalibrateOptions {
   bool together = true;           ///< all inputs of a block measured in one pass: faster, with all its H in memory
   ExpertInputs experts = ExpertInputs::routed;  ///< of mixtures
   bool states_on_disk = false;  ///< hidden states in a file of `out` that goes with the run, instead of memory
+  /// Blocks whose inputs are measured, as is the head's; others are only run, and the folder stays without them. Empty:
+  /// all.
+  std::vector<std::size_t> blocks = {};
 };
 
 struct CalibrateResult {
   std::size_t measured = 0;  ///< parts: blocks and the head
-  std::size_t kept = 0;      ///< parts that an earlier run had measured
+  std::size_t kept = 0;      ///< parts that were asked for and an earlier run had measured
 };
 
 /// Throws as check_window_length and StatisticsOutput do; bad_data when activations are not finite.

@@ -48,7 +48,7 @@ void check_only_statistics(const fs::path& folder) {
 
 }  // namespace
 
-StatisticsFolder::StatisticsFolder(fs::path folder) : folder_(std::move(folder)) {
+StatisticsFolder::StatisticsFolder(fs::path folder, std::span<const std::size_t> blocks) : folder_(std::move(folder)) {
   if (!fs::exists(folder_)) fail(ErrorKind::missing_input, "{}: does not exist", folder_.string());
   const fs::path head = folder_ / statistics_file_name(0, 0);
   if (!fs::exists(head))
@@ -56,9 +56,11 @@ StatisticsFolder::StatisticsFolder(fs::path folder) : folder_(std::move(folder))
          is_statistics_folder(folder_) ? "statistics are unfinished; run adze-calibrate again to finish them"
                                        : "is no folder of statistics");
   info_ = StatisticsReader(head).info();
-  for (std::size_t block = 0; block < info_.layers; ++block)
+  for (std::size_t block = 0; block < info_.layers; ++block) {
+    if (!blocks.empty() && std::ranges::find(blocks, block) == blocks.end()) continue;
     if (const std::string name = statistics_file_name(block, info_.layers); !fs::exists(folder_ / name))
       fail(ErrorKind::bad_data, "{}: {} is missing; run adze-calibrate again to make it", folder_.string(), name);
+  }
 }
 
 StatisticsReader StatisticsFolder::part(std::size_t part) const {

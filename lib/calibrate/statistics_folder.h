@@ -19,8 +19,9 @@ namespace adze {
 /// A finished folder. Files are opened (and their checksums compared) when they are asked for; the head's at once.
 class StatisticsFolder {
  public:
-  /// Throws missing_input when there is no such folder, bad_data when it is unfinished or no folder of statistics.
-  explicit StatisticsFolder(std::filesystem::path folder);
+  /// blocks: those that will be read, besides the head; empty: all. Throws missing_input when there is no such folder,
+  /// bad_data when one of them is missing or it is no folder of statistics.
+  explicit StatisticsFolder(std::filesystem::path folder, std::span<const std::size_t> blocks = {});
 
   const std::filesystem::path& path() const { return folder_; }
   const StatisticsInfo& info() const { return info_; }

@@ -21,11 +21,13 @@ double trace_of(const MatrixD& h) {
   return trace;
 }
 
-/// All parts are there, of just that run.
-bool is_finished(const fs::path& folder, const StatisticsInfo& info) {
-  for (std::size_t part = 0; part <= info.layers; ++part)
-    if (!fs::exists(folder / statistics_file_name(part, info.layers))) return false;
-  return StatisticsFolder(folder).info() == info;
+/// Up to `count` of the blocks, evenly spaced with the first and the last.
+std::vector<std::size_t> spaced_blocks(std::size_t layers, std::size_t count) {
+  count = std::min(std::max<std::size_t>(count, 1), layers);
+  std::vector<std::size_t> blocks;
+  for (std::size_t i = 0; i < count; ++i)
+    blocks.push_back(count == 1 ? 0 : (i * (layers - 1) + (count - 1) / 2) / (count - 1));
+  return blocks;
 }
 
 }  // namespace
@@ -33,16 +35,17 @@ bool is_finished(const fs::path& folder, const StatisticsInfo& info) {
 std::string InputPlace::name() const { return input == "head" ? input : fmt::format("{}.{}", part, input); }
 
 MeasuredMoments::MeasuredMoments(const OpenedModel& model, std::span<const ComparedSet> sets,
-                                 std::span<const JudgingText> texts, fs::path folder)
+                                 std::span<const JudgingText> texts, std::size_t blocks, fs::path folder)
     : model_(model),
       sets_(sets),
       texts_(texts),
       folder_(std::move(folder)),
       layers_(model.architecture().layers),
+      blocks_(spaced_blocks(layers_, blocks)),
       tokens_(std::min<std::size_t>(kTextWindow, model.architecture().max_positions)) {
   for (const ComparedSet& set : sets_) {
     if (set.is_saved()) {
-      check_same_model(StatisticsFolder(set.path), model.architecture());
+      check_same_model(StatisticsFolder(set.path, blocks_), model.architecture());
     } else {
       draws_ = set.draws.size();
       check_window_length(model.architecture(), set.draws.front().tokens);
@@ -57,6 +60,13 @@ fs::path MeasuredMoments::folder_of(std::size_t set, std::size_t draw) const {
 }
 
 fs::path MeasuredMoments::text_folder(std::size_t text) const { return folder_ / "text" / texts_[text].name; }
+
+/// All parts that are looked at are there, of just that run.
+bool MeasuredMoments::is_finished(const fs::path& folder, const StatisticsInfo& info) const {
+  const auto is_there = [&](std::size_t part) { return fs::exists(folder / statistics_file_name(part, layers_)); };
+  return is_there(layers_) && std::ranges::all_of(blocks_, is_there) &&
+         StatisticsFolder(folder, blocks_).info() == info;
+}
 
 void MeasuredMoments::measure(Progress& progress) {
   struct Job {
@@ -79,26 +89,24 @@ void MeasuredMoments::measure(Progress& progress) {
     make_folder(jobs[j].out.parent_path());
     CalibrateOptions how;
     how.out = jobs[j].out;
+    how.blocks = blocks_;
     const StatisticsInfo info = describe_statistics(model_.architecture(), model_.name, jobs[j].windows, how.experts);
     if (!is_finished(how.out, info)) calibrate(*model_.weights, model_.name, jobs[j].windows, how, quiet);
     progress.update(j + 1);
   }
 }
 
-std::vector<InputPlace> MeasuredMoments::inputs(std::size_t blocks) const {
-  const std::size_t count = std::min(std::max<std::size_t>(blocks, 1), layers_);
+std::vector<InputPlace> MeasuredMoments::inputs() const {
   std::vector<InputPlace> places;
   const StatisticsInfo sizes = describe_statistics(model_.architecture(), model_.name, {}, ExpertInputs::routed);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t block = count == 1 ? 0 : (i * (layers_ - 1) + (count - 1) / 2) / (count - 1);
+  for (const std::size_t block : blocks_)
     for (const std::string& input : inputs_of_part(sizes, block)) places.push_back({block, input});
-  }
   places.push_back({layers_, "head"});
   return places;
 }
 
-InputStatistics MeasuredMoments::read(const fs::path& folder, const InputPlace& place) {
-  return StatisticsFolder(folder).part(place.part).read(place.input);
+InputStatistics MeasuredMoments::read(const fs::path& folder, const InputPlace& place) const {
+  return StatisticsFolder(folder, blocks_).part(place.part).read(place.input);
 }
 
 InputStatistics MeasuredMoments::draw(const InputPlace& place, std::size_t set, std::size_t draw) const {

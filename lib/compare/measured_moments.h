@@ -3,6 +3,8 @@
 //
 //   OUT/statistics/SET/draw-0 ...      OUT/statistics/text/TEXT
 //
+// Of blocks that no stage looks at nothing is measured, which with many of them saves most of the sums and of the disk.
+//
 // A study counts moments: draws first (set by set), then each set without the draw in question ("held out", the judge
 // of that draw, so that nothing is judged by what it was calibrated on), then texts, then draws of the mixture.
 #pragma once
@@ -30,10 +32,10 @@ struct InputPlace {
 
 class MeasuredMoments {
  public:
-  /// sets and texts are referenced. Throws usage for windows that do not fit the model; bad_data for saved statistics
-  /// of another model.
+  /// Of up to `blocks` blocks, evenly spaced with the first and the last, and of the head. sets and texts are
+  /// referenced. Throws usage for windows that do not fit the model; bad_data for saved statistics of another model.
   MeasuredMoments(const OpenedModel& model, std::span<const ComparedSet> sets, std::span<const JudgingText> texts,
-                  std::filesystem::path folder);
+                  std::size_t blocks, std::filesystem::path folder);
 
   /// Measures what is not there yet.
   void measure(Progress& progress);
@@ -41,8 +43,8 @@ class MeasuredMoments {
   std::size_t sets() const { return sets_.size(); }
   std::size_t texts() const { return texts_.size(); }
   std::size_t draws() const { return draws_; }
-  /// Inputs of up to `blocks` blocks, evenly spaced with the first and the last, and of the head.
-  std::vector<InputPlace> inputs(std::size_t blocks) const;
+  /// Of the blocks in their order, then the head's.
+  std::vector<InputPlace> inputs() const;
   std::size_t layers() const { return layers_; }
 
   InputStatistics draw(const InputPlace& place, std::size_t set, std::size_t draw) const;
@@ -55,7 +57,8 @@ class MeasuredMoments {
  private:
   std::filesystem::path folder_of(std::size_t set, std::size_t draw) const;
   std::filesystem::path text_folder(std::size_t text) const;
-  static InputStatistics read(const std::filesystem::path& folder, const InputPlace& place);
+  InputStatistics read(const std::filesystem::path& folder, const InputPlace& place) const;
+  bool is_finished(const std::filesystem::path& folder, const StatisticsInfo& info) const;
 
   const OpenedModel& model_;
   std::span<const ComparedSet> sets_;
@@ -63,7 +66,8 @@ class MeasuredMoments {
   std::filesystem::path folder_;
   std::size_t draws_ = 1;
   std::size_t layers_ = 0;
-  std::size_t tokens_ = 0;  ///< of a window of the texts
+  std::vector<std::size_t> blocks_;  ///< that are looked at, ascending
+  std::size_t tokens_ = 0;           ///< of a window of the texts
 };
 
 }  // namespace adze

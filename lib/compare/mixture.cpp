@@ -101,8 +101,8 @@ double largest_size(const std::vector<double>& values) {
 
 }  // namespace
 
-MixtureProposal propose_mixture(const MeasuredMoments& moments, std::size_t blocks, MixGoal goal, Progress& progress) {
-  const std::vector<InputPlace> places = thinned(moments.inputs(blocks));
+MixtureProposal propose_mixture(const MeasuredMoments& moments, MixGoal goal, Progress& progress) {
+  const std::vector<InputPlace> places = thinned(moments.inputs());
   std::vector<PooledInput> inputs(places.size());
   parallel_for(places.size(), [&](std::size_t i) { inputs[i] = pool(moments, places[i]); });
   std::vector<double> weights(moments.sets(), 1.0 / static_cast<double>(moments.sets()));

@@ -22,8 +22,8 @@ struct MixtureProposal {
 };
 
 /// Multiplicative updates of the weights by each set's regret, from equal weights on; the best seen is kept. All draws
-/// count. On inputs of up to `blocks` blocks.
-MixtureProposal propose_mixture(const MeasuredMoments& moments, std::size_t blocks, MixGoal goal, Progress& progress);
+/// count.
+MixtureProposal propose_mixture(const MeasuredMoments& moments, MixGoal goal, Progress& progress);
 
 /// How many of `windows` windows each set gives: weights rounded by largest remainders.
 std::vector<std::size_t> mixture_counts(std::span<const double> weights, std::size_t windows);

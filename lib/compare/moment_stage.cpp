@@ -194,9 +194,9 @@ MatrixD MomentStage::mean(double MomentDistance::*measure) const {
 }
 
 MomentStage compare_moments(const MeasuredMoments& moments, std::span<const ComparedSet> sets,
-                            std::span<const JudgingText> texts, std::size_t blocks, Progress& progress) {
+                            std::span<const JudgingText> texts, Progress& progress) {
   MomentStage stage;
-  const std::vector<InputPlace> places = moments.inputs(blocks);
+  const std::vector<InputPlace> places = moments.inputs();
   progress.start("comparing moments", places.size());
   for (const InputPlace& place : places) {
     stage.inputs.push_back(compare_input(moments, place));

@@ -53,6 +53,6 @@ struct MomentStage {
 ComparedMoment compared(const InputPlace& place, MatrixD h);
 
 MomentStage compare_moments(const MeasuredMoments& moments, std::span<const ComparedSet> sets,
-                            std::span<const JudgingText> texts, std::size_t blocks, Progress& progress);
+                            std::span<const JudgingText> texts, Progress& progress);
 
 }  // namespace adze

@@ -84,7 +84,7 @@ class StageRegret {
 
 RegretStage compare_regret(const MeasuredMoments& moments, std::span<const ComparedSet> sets,
                            std::span<const JudgingText> texts, const CompressionPlan& plan, const ModelWeights& weights,
-                           std::size_t blocks, Progress& progress) {
+                           Progress& progress) {
   if (!plan.transforms.empty())
     fail(ErrorKind::bad_recipe,
          "the recipe transforms the model, whose inputs are others then: compare layer by layer "
@@ -92,7 +92,7 @@ RegretStage compare_regret(const MeasuredMoments& moments, std::span<const Compa
   if (const ResolvedScheme* pairing = plan.pairing_scheme())
     fail(ErrorKind::bad_recipe, "the solver of scheme '{}' pairs blocks, which this comparison does not",
          pairing->name);
-  const std::vector<InputPlace> places = moments.inputs(blocks);
+  const std::vector<InputPlace> places = moments.inputs();
   std::map<std::string, Stage> stages;
   for (const Stage stage : stages_of(plan.architecture)) stages.emplace(name_of(stage), stage);
   RegretStage result;

@@ -30,6 +30,6 @@ struct RegretStage {
 /// plan: of the recipe for this model. Throws bad_recipe where transforms change the model or solvers pair blocks.
 RegretStage compare_regret(const MeasuredMoments& moments, std::span<const ComparedSet> sets,
                            std::span<const JudgingText> texts, const CompressionPlan& plan, const ModelWeights& weights,
-                           std::size_t blocks, Progress& progress);
+                           Progress& progress);
 
 }  // namespace adze

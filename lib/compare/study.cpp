@@ -236,18 +236,17 @@ Study run_study(const PreparedStudy& prepared, Progress& progress) {
   Study study;
   Clock clock;
   describe_tokens(prepared, study);
-  MeasuredMoments moments(*prepared.model, sets, prepared.texts, request.out / "statistics");
+  MeasuredMoments moments(*prepared.model, sets, prepared.texts, request.blocks, request.out / "statistics");
   moments.measure(progress);
-  study.moments = compare_moments(moments, sets, prepared.texts, request.blocks, progress);
-  study.mixture = propose_mixture(moments, request.blocks, request.mix, progress);
+  study.moments = compare_moments(moments, sets, prepared.texts, progress);
+  study.mixture = propose_mixture(moments, request.mix, progress);
   study.warnings = prepared.warnings;
   warn_of_texts(prepared, study, study.warnings);
   warn_of_inputs(prepared, study.moments, study.warnings);
   study.seconds[0] = clock.lap();
   if (request.stages >= 2) {
     const CompressionPlan plan = make_plan(*request.recipe, *prepared.model);
-    study.regret =
-        compare_regret(moments, sets, prepared.texts, plan, *prepared.model->weights, request.blocks, progress);
+    study.regret = compare_regret(moments, sets, prepared.texts, plan, *prepared.model->weights, progress);
     study.with_regret = agreement_with_regret(study.moments, *study.regret, sets.size());
     study.seconds[1] = clock.lap();
   }

@@ -107,6 +107,29 @@ TEST(Calibrate, MeasuresOnlyWhatIsMissingAndGivesTheSameBytes) {
   }
 }
 
+/// The same bytes as those files of a whole run; one that is asked for more later goes on.
+TEST(Calibrate, MeasuresTheBlocksThatAreAskedFor) {
+  const TempFolder folder;
+  run(folder / "whole");
+  auto expected = files_of(folder / "whole");
+  CalibrateOptions options;
+  options.out = folder / "some";
+  options.blocks = {1, 3};
+  const CalibrateResult some = calibrate(model(), "small", windows(), options, silent_progress());
+  EXPECT_EQ(some.measured, 3U);
+  EXPECT_EQ(some.kept, 0U);
+  const std::size_t blocks[] = {1, 3};
+  expect_same(StatisticsFolder(options.out, blocks).block_input(3, Stage::down),
+              StatisticsFolder(folder / "whole").block_input(3, Stage::down), "down");
+  expect_error(ErrorKind::bad_data, "block-0000.h5 is missing", [&] { StatisticsFolder(folder / "some"); });
+  options.blocks = {0, 3};
+  const CalibrateResult more = calibrate(model(), "small", windows(), options, silent_progress());
+  EXPECT_EQ(more.measured, 1U);
+  EXPECT_EQ(more.kept, 2U);
+  for (const char* const ending : {".h5", ".h5.xxh3"}) expected.erase(std::string("block-0002") + ending);
+  EXPECT_EQ(files_of(folder / "some"), expected);
+}
+
 TEST(Calibrate, KeepsWhatIsThereUntouched) {
   const TempFolder folder;
   run(folder / "out");

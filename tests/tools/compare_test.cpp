@@ -46,6 +46,9 @@ TEST(CompareTool, SaysWhichSetServesWhichAndLeavesAReport) {
   const auto json = nlohmann::json::parse(read_file(fs::path(place.out()) / "compare.json"));
   EXPECT_EQ(json["expected_log_regret"]["sources"], (std::vector<std::string>{"code", "story"}));
   EXPECT_EQ(json["inputs"].size(), 2U * 4 + 1);
+  const fs::path statistics = fs::path(place.out()) / "statistics/story/draw-1";
+  for (std::size_t block = 0; block < 6; ++block)
+    EXPECT_EQ(fs::exists(statistics / fmt::format("block-{:04}.h5", block)), block == 0 || block == 5) << block;
 }
 
 TEST(CompareTool, GoesOnWhereItWasStoppedAndGivesTheSameBytes) {
@@ -53,7 +56,7 @@ TEST(CompareTool, GoesOnWhereItWasStoppedAndGivesTheSameBytes) {
   const std::string whole = (place.path() / "whole").string();
   expect_exit(compare(comparing(whole)), 0);
   ProgramOptions options;
-  options.interruption = {SIGKILL, when_exists(fs::path(place.out()) / "statistics/story/draw-0/block-0002.h5")};
+  options.interruption = {SIGKILL, when_exists(fs::path(place.out()) / "statistics/story/draw-0/block-0000.h5")};
   EXPECT_TRUE(compare(comparing(place.out()), options).interrupted);
   expect_exit(compare(comparing(place.out())), 0);
   for (const char* const name : {"compare.json", "moments.csv", "regret.csv"})
