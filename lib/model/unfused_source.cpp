@@ -188,7 +188,10 @@ std::string unfused_config(const std::string& text, const std::string& origin) {
   rename_sizes(architecture, *family, json);
   for (const FixedFlag& fixed : family->fixed_flags) json.erase(std::string(fixed.key));
   for (const FixedFlag& fixed : apart.fixed_flags) json[std::string(fixed.key)] = fixed.value;
-  if (family->norm_eps_key != apart.norm_eps_key) json.erase(std::string(family->norm_eps_key));
+  if (family->norm_eps_key != apart.norm_eps_key)
+    json.erase(std::string(family->norm_eps_key));
+  else
+    json[std::string(apart.norm_eps_key)] = architecture.norm_eps;
   // Where the defaults of the two families differ, and where the old key is another one.
   if (family->activation != apart.activation || family->activation_key != apart.activation_key)
     json[std::string(apart.activation_key)] = name_of(architecture.activation);
