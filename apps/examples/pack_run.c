@@ -184,7 +184,7 @@ static void apply(const linear* l, const float* x, float* y) {
 }
 
 static void rotate(const adze_pack_model* s, float* heads, uint64_t count, size_t position) {
-  const uint64_t half = s->head_dim / 2;
+  const uint64_t half = s->rotary_dim / 2;
   uint64_t h, i;
   for (h = 0; h < count; ++h, heads += s->head_dim)
     for (i = 0; i < half; ++i) {

@@ -46,12 +46,13 @@ std::string settings_of(const Architecture& a) {
   const std::string mixture = a.is_mixture() ? fmt::format(" experts {} of {} {}", a.experts_per_token, a.experts,
                                                            a.renormalised ? "renormalised" : "as scored")
                                              : "";
+  const std::string rotated = a.rotary_dim > 0 ? fmt::format(" rotated {}", a.rotary_dim) : "";
   const std::string layer = a.info().norm_kind == NormKind::layer ? "mean subtracted " : "";
   return layer +
-         fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}{}\n",
+         fmt::format("eps {} offset {} rope {} / {} window {} {} activation {} embedding {} scores {} {} {}{}{}\n",
                      a.norm_eps, a.info().norm_offset, rope(a.rope), a.sliding_rope ? rope(*a.sliding_rope) : "",
                      a.sliding_window, layers, static_cast<int>(a.activation), a.embedding_scale, a.score_scalar,
-                     a.attention_cap, a.final_cap, mixture);
+                     a.attention_cap, a.final_cap, mixture, rotated);
 }
 
 StatesLayout states_layout(const Architecture& architecture, const TokenWindows& windows,

@@ -56,9 +56,30 @@ void add_query_moment(const Linear& q, std::size_t head, const InputStatistics& 
                    static_cast<double>(inputs.tokens) * static_cast<double>(bias[i]) * bias[j];
 }
 
-/// Mean of R^T H R.
-MatrixD rotated(const MatrixD& h, const RotationMeans& means) {
-  MatrixD m(h.shape());
+/// Angles per position of all pairs of a head. Elements that RoPE does not rotate are pairs that do not turn.
+std::vector<double> head_frequencies(const Architecture& a) {
+  std::vector<double> frequencies = rope_frequencies(a.rope, a.rotated());
+  frequencies.resize(a.head_dim / 2);
+  return frequencies;
+}
+
+/// Where the elements of a head lie as pairs (i, i + head_dim / 2) that turn together.
+std::vector<std::size_t> paired_elements(const Architecture& a) {
+  std::vector<std::size_t> elements(a.head_dim);
+  const std::size_t turning = a.rotated() / 2, half = a.head_dim / 2;
+  for (std::size_t pair = 0; pair < half; ++pair) {
+    const bool turns = pair < turning;
+    elements[pair] = turns ? pair : turning + pair;
+    elements[half + pair] = turns ? turning + pair : half + pair;
+  }
+  return elements;
+}
+
+/// Mean of R^T H R.  elements: paired_elements().
+MatrixD rotated(const MatrixD& stored, std::span<const std::size_t> elements, const RotationMeans& means) {
+  MatrixD h(stored.shape()), m(stored.shape()), out(stored.shape());
+  for (std::size_t i = 0; i < h.rows(); ++i)
+    for (std::size_t j = 0; j < h.cols(); ++j) h(i, j) = stored(elements[i], elements[j]);
   const std::size_t half = h.rows() / 2;
   for (std::size_t p = 0; p < half; ++p)
     for (std::size_t q = 0; q < half; ++q) {
@@ -70,7 +91,9 @@ MatrixD rotated(const MatrixD& h, const RotationMeans& means) {
       m(p + half, q) = -sc * h00 + cc * h10 - ss * h01 + cs * h11;
       m(p + half, q + half) = ss * h00 - cs * h10 - sc * h01 + cc * h11;
     }
-  return m;
+  for (std::size_t i = 0; i < h.rows(); ++i)
+    for (std::size_t j = 0; j < h.cols(); ++j) out(elements[i], elements[j]) = m(i, j);
+  return out;
 }
 
 void add_output_moment(const Linear& o, std::size_t head, MatrixD& sum) {
@@ -98,7 +121,8 @@ MatrixD reading_moment(const Architecture& architecture, LinearSlot slot, const 
   const std::size_t wide = architecture.head_dim, queries = architecture.heads / architecture.kv_heads;
   const bool of_keys = slot == LinearSlot::k;
   std::optional<RotationMeans> means;  // keys are read as they are where positions are learned
-  if (of_keys && !architecture.learns_positions()) means.emplace(rope_frequencies(architecture.rope, wide), window);
+  if (of_keys && !architecture.learns_positions()) means.emplace(head_frequencies(architecture), window);
+  const std::vector<std::size_t> elements = paired_elements(architecture);
   MatrixD all(architecture.kv_width(), architecture.kv_width());
   parallel_for(architecture.kv_heads, [&](std::size_t group) {
     MatrixD sum(wide, wide);
@@ -108,7 +132,7 @@ MatrixD reading_moment(const Architecture& architecture, LinearSlot slot, const 
       else
         add_output_moment(block[LinearSlot::o], head, sum);
     }
-    if (means) sum = rotated(sum, *means);
+    if (means) sum = rotated(sum, elements, *means);
     for (std::size_t i = 0; i < wide; ++i) std::ranges::copy(sum.row(i), &all(group * wide + i, group * wide));
   });
   return all;

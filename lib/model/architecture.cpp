@@ -180,6 +180,26 @@ void parse_mixture(const ConfigObject& config, const FamilyInfo& family, Archite
                             : rule.renormalise;
 }
 
+/// As Transformers counts them: rounded down. Throws bad_data for a part that is none.
+std::size_t rotary_dim(double part, std::size_t head_dim, std::string_view origin) {
+  check_range(origin, "partial_rotary_factor", part, 0.0, 1.0);
+  const auto elements = static_cast<std::size_t>(part * static_cast<double>(head_dim));
+  if (elements == 0)
+    fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} leaves none of the {} elements of a head to rotate", origin,
+         part, head_dim);
+  return elements == head_dim ? 0 : elements;
+}
+
+void check_rotation(const Architecture& a, std::string_view origin) {
+  if (a.rotary_dim == 0) return;
+  if (a.rotary_dim >= a.head_dim)
+    fail(ErrorKind::bad_data, "{}: {} rotated elements of heads of {}", origin, a.rotary_dim, a.head_dim);
+  if (a.rotary_dim % 2 != 0)
+    fail(ErrorKind::bad_data,
+         "{}: partial_rotary_factor rotates {} of {} elements of a head, which is odd; RoPE needs pairs", origin,
+         a.rotary_dim, a.head_dim);
+}
+
 void check_mixture(const Architecture& a, std::string_view origin) {
   if (!a.is_mixture()) {
     if (a.experts_per_token > 0 || a.expert_ffn > 0 || a.shared_ffn > 0)
@@ -227,7 +247,7 @@ void check_family(const Architecture& a, std::string_view origin) {
   if (a.max_positions > kMaxLearnedPositions)
     fail(ErrorKind::bad_data, "{}: {} is {}, which is too many positions to be learned", origin, family.sizes.positions,
          a.max_positions);
-  if (a.rope != RopeSpec() || a.sliding_rope)
+  if (a.rope != RopeSpec() || a.sliding_rope || a.rotary_dim > 0)
     fail(ErrorKind::bad_data, "{}: a RoPE, and positions that are learned", origin);
 }
 
@@ -295,6 +315,7 @@ void check_architecture(const Architecture& architecture, std::string_view origi
   if (!architecture.full_attention.empty() && architecture.full_attention.size() != architecture.layers)
     fail(ErrorKind::bad_data, "{}: kinds of attention for {} of {} layers", origin, architecture.full_attention.size(),
          architecture.layers);
+  check_rotation(architecture, origin);
   check_mixture(architecture, origin);
   check_family(architecture, origin);
   check_range(origin, "rms_norm_eps", architecture.norm_eps, 0.0, 1.0);
@@ -302,16 +323,14 @@ void check_architecture(const Architecture& architecture, std::string_view origi
   check_optional(origin, "query_pre_attn_scalar", architecture.score_scalar);
   check_optional(origin, "attn_logit_softcapping", architecture.attention_cap);
   check_optional(origin, "final_logit_softcapping", architecture.final_cap);
-  if (!architecture.learns_positions()) check_rope(architecture.rope, architecture.head_dim / 2, origin);
-  if (architecture.sliding_rope) check_rope(*architecture.sliding_rope, architecture.head_dim / 2, origin);
+  if (!architecture.learns_positions()) check_rope(architecture.rope, architecture.rotated() / 2, origin);
+  if (architecture.sliding_rope) check_rope(*architecture.sliding_rope, architecture.rotated() / 2, origin);
   check_ids(architecture, origin);
 }
 
 Architecture parse_architecture(const Json& json, std::string_view origin) {
   const ConfigObject config(json, origin);
   const FamilyInfo& family = find_family(config);
-  if (const double rotated = config.number_or("partial_rotary_factor", 1.0); rotated != 1.0)
-    fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", origin, rotated);
   Architecture result;
   result.family = family.read_as.empty() ? family.hf_class : family.read_as;
   parse_sizes(config, family, result);
@@ -330,6 +349,7 @@ Architecture parse_architecture(const Json& json, std::string_view origin) {
   RopePair rope = result.learns_positions() ? RopePair() : parse_rope(config, family, result.max_positions);
   parse_window(config, family, result);
   if (result.sliding_window > 0 && rope.sliding != rope.rope) result.sliding_rope = std::move(rope.sliding);
+  result.rotary_dim = rotary_dim(rope.rotated, result.head_dim, origin);
   result.rope = std::move(rope.rope);
   const auto bos = config.ids("bos_token_id");
   if (!bos.empty()) result.bos_id = bos.front();
@@ -355,6 +375,7 @@ std::string beyond_plain(const Architecture& a) {
   add(a.embedding_scale != 1, "a scale of the embedding");
   add(!a.full_attention.empty(), "layers with and without a window");
   add(a.sliding_rope.has_value(), "two RoPEs");
+  add(a.rotary_dim > 0, "heads that are rotated in part");
   add(!a.rope.long_divisors.empty(), "two sets of RoPE factors");
   add(a.rope.attention_factor != 1, "a RoPE with an attention factor");
   add(a.score_scalar != 0, "scores of a scale of their own");

@@ -1,8 +1,8 @@
 // What a decoder-only transformer is made of: its family, sizes, RoPE, biases, attention spans. A value, read from
 // config.json by the rules of its family (model/family.h).
 //
-// Refuses what the forward pass would compute wrongly: an unknown class, RoPE kind or activation, partial rotation, and
-// sizes that contradict each other. Quantization settings and generation defaults in config.json are not looked at.
+// Refuses what the forward pass would compute wrongly: an unknown class, RoPE kind or activation, and sizes that
+// contradict each other. Quantization settings and generation defaults in config.json are not looked at.
 #pragma once
 
 #include <cstddef>
@@ -20,9 +20,9 @@ namespace adze {
 
 enum class RopeKind : std::uint8_t { none, linear, llama3, longrope, yarn };
 
-/// Rotary embedding over the whole head, half-split pairs (i, i + head_dim / 2). Only `theta` matters for `none`,
-/// `factor` for `linear`, and `divisors` for `longrope`: one for each pair, so that it can state any frequencies, and
-/// others for windows longer than the original context.
+/// Rotary embedding of the first d = Architecture::rotated() elements of a head, half-split pairs (i, i + d / 2). Only
+/// `theta` matters for `none`, `factor` for `linear`, and `divisors` for `longrope`: one for each pair, so that it can
+/// state any frequencies, and others for windows longer than the original context.
 struct RopeSpec {
   double theta = 10000.0;
   RopeKind kind = RopeKind::none;
@@ -30,7 +30,7 @@ struct RopeSpec {
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   std::size_t original_max_positions = 8192;
-  std::vector<double> divisors = {};  ///< [head_dim / 2]; empty but for longrope
+  std::vector<double> divisors = {};  ///< [d / 2]; empty but for longrope
   double beta_fast = 32.0;            ///< yarn: turns within original_max_positions from which pairs stay as they are
   double beta_slow = 1.0;             ///< yarn: turns up to which they are divided by `factor`
   double attention_factor = 1.0;      ///< yarn, longrope: of cosines and sines
@@ -71,6 +71,7 @@ struct Architecture {
   std::vector<std::int32_t> eos_ids;
   std::vector<bool> full_attention;  ///< [layers]: where all tokens are seen although there is a window; empty: nowhere
   std::optional<RopeSpec> sliding_rope;  ///< of layers with a window, where it is another
+  std::size_t rotary_dim = 0;            ///< elements of a head that RoPE rotates, the first ones; 0: all of them
   Activation activation = Activation::silu;
   double embedding_scale = 1.0;  ///< of the table's rows as the first states
   double score_scalar = 0;       ///< scores are divided by its root; 0: head_dim
@@ -85,6 +86,8 @@ struct Architecture {
 
   std::size_t q_width() const { return heads * head_dim; }
   std::size_t kv_width() const { return kv_heads * head_dim; }
+  /// Elements of a head that RoPE rotates, from the first on; the others pass as they are.
+  std::size_t rotated() const { return rotary_dim > 0 ? rotary_dim : head_dim; }
   bool is_mixture() const { return experts > 0; }
   /// Rows of a table instead of a RoPE, which `rope` then says nothing of.
   bool learns_positions() const { return info().positions.learned; }

@@ -64,8 +64,9 @@ Forward::Forward(const Architecture& architecture, std::size_t max_tokens, Activ
     : architecture_(architecture),
       norm_{architecture.norm_eps, architecture.info().norm_offset},
       activations_(activations) {
-  if (!architecture.learns_positions()) rope_.emplace(architecture.rope, architecture.head_dim, max_tokens);
-  if (architecture.sliding_rope) sliding_rope_.emplace(*architecture.sliding_rope, architecture.head_dim, max_tokens);
+  const std::size_t head_dim = architecture.head_dim, rotated = architecture.rotated();
+  if (!architecture.learns_positions()) rope_.emplace(architecture.rope, head_dim, rotated, max_tokens);
+  if (architecture.sliding_rope) sliding_rope_.emplace(*architecture.sliding_rope, head_dim, rotated, max_tokens);
 }
 
 void Forward::embed(const InputTables& tables, std::span<const std::int32_t> ids, ViewF x) const {

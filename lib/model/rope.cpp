@@ -20,21 +20,21 @@ double llama3_divisor(const RopeSpec& spec, double frequency) {
 
 /// Pairs that turn `turns` times within the original context (equation 23 of YaRN, arXiv 2309.00071, solved for the
 /// pair).
-double yarn_pair(const RopeSpec& spec, std::size_t head_dim, double turns) {
+double yarn_pair(const RopeSpec& spec, std::size_t rotated, double turns) {
   const auto context = static_cast<double>(spec.original_max_positions);
-  return static_cast<double>(head_dim) * std::log(context / (2.0 * std::numbers::pi * turns)) /
+  return static_cast<double>(rotated) * std::log(context / (2.0 * std::numbers::pi * turns)) /
          (2.0 * std::log(spec.theta));
 }
 
 /// 1 for pairs that turn fast, `factor` for slow ones, between them a ramp of the frequency over the pair's number.
-double yarn_divisor(const RopeSpec& spec, std::size_t pair, std::size_t head_dim) {
-  const double low = std::max(std::floor(yarn_pair(spec, head_dim, spec.beta_fast)), 0.0);
-  const double high = std::min(std::ceil(yarn_pair(spec, head_dim, spec.beta_slow)), static_cast<double>(head_dim) - 1);
+double yarn_divisor(const RopeSpec& spec, std::size_t pair, std::size_t rotated) {
+  const double low = std::max(std::floor(yarn_pair(spec, rotated, spec.beta_fast)), 0.0);
+  const double high = std::min(std::ceil(yarn_pair(spec, rotated, spec.beta_slow)), static_cast<double>(rotated) - 1);
   const double ramp = std::clamp((static_cast<double>(pair) - low) / std::max(high - low, 0.001), 0.0, 1.0);
   return 1.0 / (ramp / spec.factor + 1.0 - ramp);
 }
 
-double divisor(const RopeSpec& spec, std::size_t pair, std::size_t head_dim, double frequency) {
+double divisor(const RopeSpec& spec, std::size_t pair, std::size_t rotated, double frequency) {
   switch (spec.kind) {
     case RopeKind::none:
       return 1.0;
@@ -45,13 +45,13 @@ double divisor(const RopeSpec& spec, std::size_t pair, std::size_t head_dim, dou
     case RopeKind::longrope:
       return spec.divisors.at(pair);
     case RopeKind::yarn:
-      return yarn_divisor(spec, pair, head_dim);
+      return yarn_divisor(spec, pair, rotated);
   }
   return 1.0;
 }
 
-double plain_frequency(const RopeSpec& spec, std::size_t pair, std::size_t head_dim) {
-  return std::pow(spec.theta, -2.0 * static_cast<double>(pair) / static_cast<double>(head_dim));
+double plain_frequency(const RopeSpec& spec, std::size_t pair, std::size_t rotated) {
+  return std::pow(spec.theta, -2.0 * static_cast<double>(pair) / static_cast<double>(rotated));
 }
 
 void rotate_head(float* head, std::span<const float> cosine, std::span<const float> sine) {
@@ -66,25 +66,26 @@ void rotate_head(float* head, std::span<const float> cosine, std::span<const flo
 
 }  // namespace
 
-std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim) {
-  std::vector<double> divisors(head_dim / 2);
+std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t rotated) {
+  std::vector<double> divisors(rotated / 2);
   for (std::size_t i = 0; i < divisors.size(); ++i)
-    divisors[i] = divisor(spec, i, head_dim, plain_frequency(spec, i, head_dim));
+    divisors[i] = divisor(spec, i, rotated, plain_frequency(spec, i, rotated));
   return divisors;
 }
 
-std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim) {
-  std::vector<double> frequencies = rope_divisors(spec, head_dim);
+std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t rotated) {
+  std::vector<double> frequencies = rope_divisors(spec, rotated);
   for (std::size_t i = 0; i < frequencies.size(); ++i)
-    frequencies[i] = plain_frequency(spec, i, head_dim) / frequencies[i];
+    frequencies[i] = plain_frequency(spec, i, rotated) / frequencies[i];
   return frequencies;
 }
 
-RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions)
-    : cosine_(positions, head_dim / 2), sine_(positions, head_dim / 2) {
+RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t rotated, std::size_t positions)
+    : head_dim_(head_dim), cosine_(positions, rotated / 2), sine_(positions, rotated / 2) {
+  assert(rotated <= head_dim);
   RopeSpec used = spec;
   if (!spec.long_divisors.empty() && positions > spec.original_max_positions) used.divisors = spec.long_divisors;
-  const std::vector<double> frequencies = rope_frequencies(used, head_dim);
+  const std::vector<double> frequencies = rope_frequencies(used, rotated);
   for (std::size_t position = 0; position < positions; ++position) {
     for (std::size_t i = 0; i < frequencies.size(); ++i) {
       const double angle = static_cast<double>(position) * frequencies[i];
@@ -100,8 +101,7 @@ void RopeTable::rotate(ViewF heads) const {
 
 void RopeTable::rotate_row(std::size_t position, std::span<float> heads) const {
   assert(position < positions());
-  const std::size_t head_dim = 2 * cosine_.cols();
-  for (std::size_t first = 0; first < heads.size(); first += head_dim)
+  for (std::size_t first = 0; first < heads.size(); first += head_dim_)
     rotate_head(heads.data() + first, cosine_.row(position), sine_.row(position));
 }
 

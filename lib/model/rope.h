@@ -1,6 +1,7 @@
-// Rotary position embedding in the half-split layout of Hugging Face checkpoints: element i of a head is paired with
-// element i + head_dim / 2. Kinds: plain, linear (positions divided), llama3 and yarn (low frequencies divided) and
-// longrope (every frequency by a divisor of its own).
+// Rotary position embedding in the half-split layout of Hugging Face checkpoints: of the elements of a head that are
+// rotated, element i is paired with element i + rotated / 2; those behind them stay as they are. Kinds: plain, linear
+// (positions divided), llama3 and yarn (low frequencies divided) and longrope (every frequency by a divisor of its
+// own).
 #pragma once
 
 #include <cstddef>
@@ -12,18 +13,19 @@
 
 namespace adze {
 
-/// Angle per position of each of the head_dim / 2 pairs, scaling included.
-std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t head_dim);
+/// Angle per position of each of the rotated / 2 pairs, scaling included.
+std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t rotated);
 
-/// theta^(-2i / head_dim) / rope_frequencies: the divisors that GGUF stores as rope_freqs.weight for llama3 and
+/// theta^(-2i / rotated) / rope_frequencies: the divisors that GGUF stores as rope_freqs.weight for llama3 and
 /// longrope.
-std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t head_dim);
+std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t rotated);
 
 /// Cosines and sines of all angles for positions 0 .. positions - 1, times the attention factor.
 class RopeTable {
  public:
   /// Longer windows than the original context of longrope take its other divisors, from the first position on.
-  RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t positions);
+  /// head_dim: of a whole head.  rotated: how many of its elements turn, as many as there are or fewer.
+  RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t rotated, std::size_t positions);
 
   std::size_t positions() const { return cosine_.rows(); }
   /// Rotates every head of every row; row t is position t.  heads: [tokens x n * head_dim]. Needs tokens <=
@@ -33,7 +35,8 @@ class RopeTable {
   void rotate_row(std::size_t position, std::span<float> heads) const;
 
  private:
-  MatrixF cosine_;  // [positions x head_dim / 2]
+  std::size_t head_dim_;
+  MatrixF cosine_;  // [positions x rotated / 2]
   MatrixF sine_;
 };
 

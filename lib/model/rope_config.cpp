@@ -15,6 +15,7 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::string_view kPartKey = "partial_rotary_factor";
 constexpr double kMaxTheta = 1e12;
 constexpr double kMaxFactor = 1e6;
 constexpr double kMaxDivisor = 1e12;  // as theta, whose powers it may have to turn into others
@@ -70,8 +71,6 @@ RopeSpec parse_one(const ConfigObject& rope, const ConfigObject& config, double 
   RopeSpec spec;
   spec.kind = parse_rope_kind(rope);
   spec.theta = rope.number_or("rope_theta", theta);
-  if (const double rotated = rope.number_or("partial_rotary_factor", 1.0); rotated != 1.0)
-    fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only 1", rope.origin(), rotated);
   if (spec.kind == RopeKind::longrope) {
     parse_longrope(rope, config, max_positions, spec);
     return spec;
@@ -96,7 +95,7 @@ double longrope_attention_factor(double factor, std::size_t original_max_positio
 
 RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::size_t max_positions) {
   const double theta = config.number_or("rope_theta", family.rope_theta);
-  RopePair pair{RopeSpec{.theta = theta}, std::nullopt};
+  RopePair pair{RopeSpec{.theta = theta}, std::nullopt, config.number_or(kPartKey, 1.0)};
   const std::string_view theta_key = family.window.theta_key;
   if (!theta_key.empty()) pair.sliding = RopeSpec{.theta = config.number_or(theta_key, family.window.theta)};
   const std::string_view key = config.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
@@ -107,11 +106,16 @@ RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::s
   const Json *full = rope.find(kFullAttention), *sliding = rope.find(kSlidingAttention);
   if (!full && !sliding) {
     pair.rope = parse_one(rope, config, theta, max_positions);
+    pair.rotated = rope.number_or(kPartKey, pair.rotated);
     return pair;
   }
   const auto parse_part = [&](const Json& part, std::string_view name, double otherwise) {
     const std::string where = fmt::format("{}: {}", place, name);
-    return parse_one(ConfigObject(part, where), config, otherwise, max_positions);
+    const ConfigObject set(part, where);
+    if (const double rotated = set.number_or(kPartKey, pair.rotated); rotated != pair.rotated)
+      fail(ErrorKind::bad_data, "{}: partial_rotary_factor {} is not supported, only {} as elsewhere", where, rotated,
+           pair.rotated);
+    return parse_one(set, config, otherwise, max_positions);
   };
   if (full) pair.rope = parse_part(*full, kFullAttention, theta);
   if (sliding) pair.sliding = parse_part(*sliding, kSlidingAttention, pair.sliding ? pair.sliding->theta : theta);
@@ -140,6 +144,13 @@ void check_rope(const RopeSpec& rope, std::size_t pairs, std::string_view origin
   if (rope.kind == RopeKind::yarn || rope.kind == RopeKind::llama3 || !rope.long_divisors.empty())
     check_range(origin, "original_max_position_embeddings", static_cast<double>(rope.original_max_positions), 0.0,
                 kMaxContext);
+}
+
+double partial_rotary_factor(const Architecture& a) {
+  const auto head_dim = static_cast<double>(a.head_dim), rotated = static_cast<double>(a.rotated());
+  double part = rotated / head_dim;
+  if (part * head_dim < rotated) part = std::nextafter(part, 2.0);  // a product below is rounded down
+  return part;
 }
 
 nlohmann::ordered_json rope_scaling(const Architecture& architecture) {

@@ -19,6 +19,7 @@ inline constexpr std::string_view kFullAttention = "full_attention", kSlidingAtt
 struct RopePair {
   RopeSpec rope;
   std::optional<RopeSpec> sliding;  ///< of layers with a window, where it is another
+  double rotated = 1;               ///< part of a head, of both
 };
 
 /// Throws bad_data for a kind that the forward pass does not have.
@@ -26,6 +27,9 @@ RopePair parse_rope(const ConfigObject& config, const FamilyInfo& family, std::s
 
 /// Throws bad_data for numbers that are out of range. pairs: of one head.
 void check_rope(const RopeSpec& rope, std::size_t pairs, std::string_view origin);
+
+/// What config.json says of an architecture whose heads are rotated in part: Transformers' rule makes rotary_dim of it.
+double partial_rotary_factor(const Architecture& architecture);
 
 /// The `rope_scaling` object of config.json that parse_rope() reads as the RoPE of the architecture; null for a plain
 /// one.

@@ -395,11 +395,12 @@ static int read_architecture(reading* r, span in) {
   field f;
   int got;
   while ((got = next_field(&in, &f)) == 1) {
-    if (f.number > 18) model->has_more = 1;
+    if (f.number > 18 && f.number != 36) model->has_more = 1;
     if (f.type == 0 && f.number >= 2 && f.number <= 9) *sizes[f.number - 2] = f.value;
     if (f.type == 0 && f.number >= 12 && f.number <= 15) *flags[f.number - 12] = f.value != 0;
     if (f.type == 0 && f.number == 16) model->sliding_window = f.value;
     if (f.type == 0 && f.number == 33) model->position_rows = f.value;
+    if (f.type == 0 && f.number == 36) model->rotary_dim = f.value;
     if (f.type == 0 && f.number == 17) {
       model->has_bos = 1;
       model->bos_id = (int32_t)(uint32_t)f.value;
@@ -462,7 +463,9 @@ static int read_model(reading* r, span in) {
   if (got < 0) return refuse(r, "malformed model");
   if (r->pack->piece_bytes < 4096 || r->pack->piece_bytes > (uint64_t)1 << 30)
     return refuse(r, "pieces of a size that is not allowed");
-  const uint64_t pairs = model->position_rows > 0 ? 0 : model->head_dim / 2;
+  if (model->rotary_dim == 0) model->rotary_dim = model->head_dim;
+  if (model->rotary_dim > model->head_dim) return refuse(r, "more rotated elements than a head has");
+  const uint64_t pairs = model->position_rows > 0 ? 0 : model->rotary_dim / 2;
   if (pairs != r->pack->frequency_count) return refuse(r, "another number of frequencies than pairs");
   model->rope_frequencies = r->pack->frequencies;
   model->eos_ids = r->pack->eos;

@@ -43,10 +43,12 @@ typedef struct adze_pack_model {
   uint64_t sliding_window;  // 0: full attention
   double norm_eps;
   int tied, qkv_bias, o_bias, mlp_bias;
-  int has_more;  // settings of pack.proto that are not in this struct and not at their defaults: do not compute
-                 // then; nor for a family that you do not know, whose blocks may have more tensors
+  int has_more;         // settings of pack.proto that are not in this struct and not at their defaults: do not compute
+                        // then; nor for a family that you do not know, whose blocks may have more tensors
+  uint64_t rotary_dim;  // elements of a head that are rotated, the first ones: head_dim, or fewer
   uint64_t position_rows;  // of a table of learned positions, which has_more stands for, too; 0: there is a RoPE
-  const double* rope_frequencies;  // [head_dim / 2], angle per position; NULL where positions are learned
+  const double* rope_frequencies;  // [rotary_dim / 2], angle per position of element i with element i + rotary_dim / 2;
+                                   // NULL where positions are learned
   int has_bos;
   int32_t bos_id;
   const int32_t* eos_ids;

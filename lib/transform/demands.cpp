@@ -30,6 +30,7 @@ void require_plain_heads(const Architecture& a, std::string_view transform) {
   require(!a.has_norm(NormSlot::queries) && !a.has_norm(NormSlot::keys), a, transform, "norms of queries and keys");
   require(!a.learns_positions(), a, transform, "learned positions in the place of a RoPE");
   require(!a.sliding_rope, a, transform, "two RoPEs");
+  require(a.rotary_dim == 0, a, transform, "heads that are rotated in part");
   require(a.rope.long_divisors.empty(), a, transform, "two sets of RoPE factors");
   require(a.score_scalar == 0 && a.rope.attention_factor == 1, a, transform, "scores of a scale of their own");
 }

@@ -13,7 +13,8 @@ namespace adze {
 void require_readable_states(const Architecture& architecture, std::string_view transform);
 /// Nothing follows from the hidden size but sizes, and gains are stored as they are: what cuts the states may.
 void require_free_hidden_size(const Architecture& architecture, std::string_view transform);
-/// Heads have no norms of their own, one RoPE and scores by their size: what cuts them folds into the linears.
+/// Heads have no norms of their own, one RoPE of all their elements and scores by their size: what cuts them folds into
+/// the linears.
 void require_plain_heads(const Architecture& architecture, std::string_view transform);
 /// No norm spans several heads and their size is stated, so that any of them may go.
 void require_heads_apart(const Architecture& architecture, std::string_view transform);

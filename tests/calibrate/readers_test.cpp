@@ -20,11 +20,11 @@ using Dense = Eigen::MatrixXd;
 
 Eigen::Index index(std::size_t i) { return static_cast<Eigen::Index>(i); }
 
-/// Rotation of a head by `position`, half-split.
+/// Rotation of a head by `position`, half-split; elements that RoPE leaves are left.
 Dense rotation(const Architecture& a, double position) {
-  const std::vector<double> frequencies = rope_frequencies(a.rope, a.head_dim);
-  const Eigen::Index half = index(a.head_dim / 2);
-  Dense r = Dense::Zero(2 * half, 2 * half);
+  const std::vector<double> frequencies = rope_frequencies(a.rope, a.rotated());
+  const Eigen::Index half = index(a.rotated() / 2);
+  Dense r = Dense::Identity(index(a.head_dim), index(a.head_dim));
   for (Eigen::Index p = 0; p < half; ++p) {
     const double angle = position * frequencies[static_cast<std::size_t>(p)];
     r(p, p) = r(p + half, p + half) = std::cos(angle);
@@ -34,8 +34,12 @@ Dense rotation(const Architecture& a, double position) {
   return r;
 }
 
-TEST(Readers, OfKeysAreTheQueriesAtAllDistancesOfAWindow) {
+/// How many of the 8 elements of a head are rotated.
+class ReadersOfKeys : public ::testing::TestWithParam<std::size_t> {};
+
+TEST_P(ReadersOfKeys, AreTheQueriesAtAllDistancesOfAWindow) {
   Architecture a = small_architecture();  // 4 query heads, 2 key/value heads of 8
+  a.rotary_dim = GetParam();
   a.qkv_bias = true;
   a.rope.theta = 50;
   const BlockWeights block = random_model(a).block(0);
@@ -63,6 +67,8 @@ TEST(Readers, OfKeysAreTheQueriesAtAllDistancesOfAWindow) {
   const Dense found = eigen(reading_moment(a, LinearSlot::k, block, inputs, window));
   EXPECT_LT((found - expected).norm(), 1e-5 * expected.norm());
 }
+
+INSTANTIATE_TEST_SUITE_P(Rotated, ReadersOfKeys, ::testing::Values(0, 2, 4, 6));
 
 TEST(Readers, OfValuesAreTheColumnsOfTheOutput) {
   const Architecture a = small_architecture();

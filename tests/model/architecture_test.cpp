@@ -212,7 +212,88 @@ TEST(Architecture, RefusesRopeItCannotCompute) {
                       {"original_max_position_embeddings", 8192}}),
               HasSubstr("high_freq_factor must be above 4"));
   EXPECT_THAT(scaled("llama3"), HasSubstr("expected a JSON object"));
-  EXPECT_THAT(error_of(with(llama_config(), "partial_rotary_factor", 0.5)), HasSubstr("partial_rotary_factor 0.5"));
+}
+
+/// Of heads of 64.
+TEST(Architecture, CountsTheElementsOfAHeadThatAreRotated) {
+  const auto rotated = [](const Json& part) {
+    return parse_architecture(with(llama_config(), "partial_rotary_factor", part), "c").rotary_dim;
+  };
+  EXPECT_EQ(rotated(0.75), 48u);
+  EXPECT_EQ(rotated(0.5), 32u);
+  EXPECT_EQ(rotated(0.66), 42u);  // 42.24
+  EXPECT_EQ(rotated(1), 0u);
+  EXPECT_EQ(rotated(nullptr), 0u);
+  const Architecture a = parse_architecture(with(llama_config(), "partial_rotary_factor", 0.75), "c");
+  EXPECT_EQ(a.rotated(), 48u);
+  EXPECT_EQ(parse_architecture(llama_config(), "c").rotated(), 64u);
+  EXPECT_THAT(beyond_plain(a), HasSubstr("rotated in part"));
+  Json recent = llama_config();
+  recent["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 7000.0}, {"partial_rotary_factor", 0.75}};
+  EXPECT_EQ(parse_architecture(recent, "c").rotary_dim, 48u);
+}
+
+TEST(Architecture, RefusesPartsOfAHeadThatAreNone) {
+  const auto refused = [](const Json& part) { return error_of(with(llama_config(), "partial_rotary_factor", part)); };
+  EXPECT_THAT(refused(0.52), HasSubstr("rotates 33 of 64 elements of a head, which is odd"));
+  EXPECT_THAT(refused(0.01), HasSubstr("leaves none of the 64 elements"));
+  EXPECT_THAT(refused(0), HasSubstr("partial_rotary_factor must be above 0"));
+  EXPECT_THAT(refused(1.5), HasSubstr("partial_rotary_factor must be above 0 and"));
+  EXPECT_THAT(refused("half"), HasSubstr("'partial_rotary_factor' must be a number"));
+  Json two = with(llama_config(), "architectures", {"Gemma3ForCausalLM"});
+  two["rope_parameters"] = {{"full_attention", {{"rope_theta", 1e6}, {"partial_rotary_factor", 0.5}}},
+                            {"sliding_attention", {{"rope_theta", 1e4}}}};
+  EXPECT_THAT(error_of(two), HasSubstr("partial_rotary_factor 0.5 is not supported, only 1 as elsewhere"));
+}
+
+TEST(Architecture, HasAsManyRopeFactorsAsPairsThatAreRotated) {
+  Json scaling = longrope();
+  for (const char* const key : {"short_factor", "long_factor"}) scaling[key] = std::vector<double>(24, 1.5);
+  Json config = with(llama_config(), "rope_scaling", scaling);
+  EXPECT_THAT(error_of(config), HasSubstr("24 RoPE factors for 32 pairs of a head"));
+  config["partial_rotary_factor"] = 0.75;
+  EXPECT_EQ(parse_architecture(config, "c").rope.divisors.size(), 24u);
+}
+
+/// Every number of pairs of every size of head is read as it was meant.
+TEST(Architecture, SaysThePartThatIsRotatedSoThatItIsReadAgain) {
+  Json config = llama_config();
+  for (std::size_t head_dim = 2; head_dim <= 256; head_dim += 2)
+    for (std::size_t rotated = 2; rotated <= head_dim; rotated += 2) {
+      Architecture a;
+      a.head_dim = head_dim;
+      a.rotary_dim = rotated;
+      config["head_dim"] = head_dim;
+      config["partial_rotary_factor"] = partial_rotary_factor(a);
+      ASSERT_EQ(parse_architecture(config, "c").rotated(), rotated) << head_dim;
+    }
+}
+
+/// Those of the configuration classes of Transformers.
+TEST(Architecture, HasTheEpsilonAndThetaOfTheFamilyWhereConfigIsSilent) {
+  struct Defaults {
+    const char* hf_class;
+    double eps, theta;
+  };
+  for (const Defaults& family : {Defaults{"LlamaForCausalLM", 1e-6, 1e4}, Defaults{"MistralForCausalLM", 1e-6, 1e4},
+                                 Defaults{"Qwen2ForCausalLM", 1e-6, 1e4}, Defaults{"Qwen3ForCausalLM", 1e-6, 1e4},
+                                 Defaults{"GemmaForCausalLM", 1e-6, 1e4}, Defaults{"Gemma2ForCausalLM", 1e-6, 1e4},
+                                 Defaults{"Gemma3ForCausalLM", 1e-6, 1e6}, Defaults{"Phi3ForCausalLM", 1e-5, 1e4},
+                                 Defaults{"Olmo2ForCausalLM", 1e-5, 1e4}, Defaults{"MixtralForCausalLM", 1e-5, 1e6},
+                                 Defaults{"Qwen2MoeForCausalLM", 1e-6, 1e4}, Defaults{"Qwen3MoeForCausalLM", 1e-6, 1e4},
+                                 Defaults{"OlmoeForCausalLM", 1e-5, 1e4}}) {
+    Json config = with(llama_config(), "architectures", {family.hf_class});
+    config.update({{"num_experts", 4},
+                   {"num_local_experts", 4},
+                   {"num_experts_per_tok", 2},
+                   {"moe_intermediate_size", 64},
+                   {"shared_expert_intermediate_size", 64}});
+    const Architecture a = parse_architecture(config, "c");
+    EXPECT_EQ(a.norm_eps, family.eps) << family.hf_class;
+    EXPECT_EQ(a.rope.theta, family.theta) << family.hf_class;
+    config["rms_norm_eps"] = 1e-3;
+    EXPECT_EQ(parse_architecture(config, "c").norm_eps, 1e-3) << family.hf_class;
+  }
 }
 
 TEST(Architecture, RefusesAnotherActivation) {

@@ -30,7 +30,7 @@ void expect_rotation(const RopeSpec& spec, const std::vector<double>& frequencie
   const std::size_t head_dim = 2 * frequencies.size();
   MatrixF heads = random_matrix({70, 3 * head_dim}, "heads");
   const MatrixF expected = rotated_directly(heads, head_dim, frequencies);
-  RopeTable(spec, head_dim, 70).rotate(heads);
+  RopeTable(spec, head_dim, head_dim, 70).rotate(heads);
   for (std::size_t i = 0; i < heads.values().size(); ++i)
     ASSERT_NEAR(heads.values()[i], expected.values()[i], 1e-6) << i;
 }
@@ -38,6 +38,27 @@ void expect_rotation(const RopeSpec& spec, const std::vector<double>& frequencie
 TEST(Rope, TurnsHalfSplitPairs) {
   // theta^(-2i/8) for theta = 10000: 1, 0.1, 0.01, 0.001
   expect_rotation(RopeSpec{}, {1.0, 0.1, 0.01, 0.001});
+}
+
+/// 6 of 8 elements turn: theirs are pairs (0, 3), (1, 4), (2, 5), with the frequencies of a head of 6.
+TEST(Rope, TurnsTheFirstElementsOfAHeadAndLeavesTheOthers) {
+  const MatrixF heads = random_matrix({70, 24}, "heads");
+  MatrixF part(70, 18), turned = heads;
+  for (std::size_t t = 0; t < 70; ++t)
+    for (std::size_t i = 0; i < 18; ++i) part(t, i) = heads(t, i / 6 * 8 + i % 6);
+  const RopeSpec spec{.theta = 1000};
+  const std::vector<double> frequencies = rope_frequencies(spec, 6);
+  EXPECT_NEAR(frequencies[1], 0.1, 1e-12);
+  const MatrixF expected = rotated_directly(part, 6, frequencies);
+  RopeTable(spec, 8, 6, 70).rotate(turned);
+  for (std::size_t t = 0; t < 70; ++t)
+    for (std::size_t c = 0; c < 24; ++c) {
+      const std::size_t head = c / 8, inside = c % 8;
+      if (inside < 6)
+        ASSERT_NEAR(turned(t, c), expected(t, head * 6 + inside), 1e-6) << t << " " << c;
+      else
+        ASSERT_EQ(turned(t, c), heads(t, c)) << t << " " << c;
+    }
 }
 
 TEST(Rope, LinearScalingDividesThePositions) {
@@ -81,7 +102,7 @@ TEST(Rope, AngleBetweenTwoPositionsDependsOnTheirDistance) {
   const MatrixF one = random_matrix({1, 16}, "query");
   MatrixF copies(9, 16);
   for (std::size_t t = 0; t < copies.rows(); ++t) std::ranges::copy(one.values(), copies.row(t).begin());
-  RopeTable(RopeSpec{}, 16, 9).rotate(copies);
+  RopeTable(RopeSpec{}, 16, 16, 9).rotate(copies);
   const auto product = [&](std::size_t s, std::size_t t) {
     double sum = 0;
     for (std::size_t c = 0; c < 16; ++c) sum += static_cast<double>(copies(s, c)) * copies(t, c);

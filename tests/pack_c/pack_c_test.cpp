@@ -13,7 +13,9 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "export/export_testing.h"
 #include "grid/any_format.h"
@@ -21,6 +23,7 @@
 #include "grid/format.h"
 #include "model/logits.h"
 #include "model/pack/manifest.h"
+#include "model/pack/pack_weights.h"
 #include "tools/run_program.h"
 
 namespace adze {
@@ -447,6 +450,21 @@ TEST(PackRun, MultipliesWithWhatIsStored) {
   expect_same_logits(mixed_demo(), path);
   const ProgramResult in_c = run_program("test_pack_c_in_c", {path.string(), demo_pack().string()});
   EXPECT_EQ(in_c.exit_code, 0) << in_c.out;
+}
+
+TEST(PackRun, RotatesNoMoreOfAHeadThanTheModelDoes) {
+  const TempFolder folder;
+  for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(ADZE_SOURCE_DIR) / "tests/models/demo-llama"))
+    if (entry.is_regular_file()) fs::copy_file(entry.path(), folder / entry.path().filename().string());
+  nlohmann::json config = nlohmann::json::parse(read_file(folder / "config.json"));
+  config["partial_rotary_factor"] = 0.75;
+  write_file(folder / "config.json", config.dump(), Durable::later);
+  const auto model = open_checkpoint_model(folder.path());
+  ASSERT_EQ(model->architecture().rotary_dim, 48u);
+  const fs::path path = folder / "part.adze";
+  find_exporter("pack")->make()->write(plan_of(*model), *model, path, silent_progress());
+  EXPECT_EQ(PackWeights(path).architecture().rotary_dim, 48u);
+  expect_same_logits(*model, path);
 }
 
 TEST(PackRun, GeneratesTheMostLikelyTokens) {

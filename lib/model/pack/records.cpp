@@ -66,7 +66,7 @@ void to_proto(const PackRegion& region, pack::Region& out) {
   out.mutable_checks()->Add(region.checks.begin(), region.checks.end());
 }
 
-void to_proto(const RopeSpec& rope, std::size_t head_dim, pack::Rope& out) {
+void to_proto(const RopeSpec& rope, std::size_t rotated, pack::Rope& out) {
   out.set_kind(std::ranges::find(kRopes, rope.kind, &RopeRow::kind)->stored);
   out.set_theta(rope.theta);
   out.set_factor(rope.factor);
@@ -74,7 +74,7 @@ void to_proto(const RopeSpec& rope, std::size_t head_dim, pack::Rope& out) {
   out.set_high_freq_factor(rope.high_freq_factor);
   out.set_original_max_positions(rope.original_max_positions);
   out.mutable_divisors()->Add(rope.divisors.begin(), rope.divisors.end());
-  const std::vector<double> frequencies = rope_frequencies(rope, head_dim);
+  const std::vector<double> frequencies = rope_frequencies(rope, rotated);
   out.mutable_frequencies()->Add(frequencies.begin(), frequencies.end());
   out.set_attention_factor(rope.attention_factor == 1 ? 0 : rope.attention_factor);
   out.mutable_long_divisors()->Add(rope.long_divisors.begin(), rope.long_divisors.end());
@@ -104,7 +104,7 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_vocab(a.vocab);
   out.set_max_positions(a.max_positions);
   out.set_norm_eps(a.norm_eps);
-  if (!a.learns_positions()) to_proto(a.rope, a.head_dim, *out.mutable_rope());
+  if (!a.learns_positions()) to_proto(a.rope, a.rotated(), *out.mutable_rope());
   out.set_tied(a.tied);
   out.set_qkv_bias(a.qkv_bias);
   out.set_o_bias(a.o_bias);
@@ -113,7 +113,7 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   if (a.bos_id) out.set_bos_id(*a.bos_id);
   out.mutable_eos_ids()->Add(a.eos_ids.begin(), a.eos_ids.end());
   out.mutable_full_attention()->Add(a.full_attention.begin(), a.full_attention.end());
-  if (a.sliding_rope) to_proto(*a.sliding_rope, a.head_dim, *out.mutable_sliding_rope());
+  if (a.sliding_rope) to_proto(*a.sliding_rope, a.rotated(), *out.mutable_sliding_rope());
   out.set_activation(std::ranges::find(kActivations, a.activation, &ActivationRow::activation)->stored);
   out.set_embedding_scale(a.embedding_scale == 1 ? 0 : a.embedding_scale);
   out.set_score_scalar(a.score_scalar);
@@ -124,6 +124,7 @@ void to_proto(const Architecture& a, pack::Architecture& out) {
   out.set_expert_ffn(a.expert_ffn);
   out.set_shared_ffn(a.shared_ffn);
   out.set_renormalised(a.renormalised);
+  out.set_rotary_dim(a.rotary_dim);
   add_family(a, out);
 }
 
@@ -150,8 +151,8 @@ RopeSpec from_proto(const pack::Rope& rope) {
   return spec;
 }
 
-void check_frequencies(const RopeSpec& rope, std::size_t head_dim, const pack::Rope& stored) {
-  if (!std::ranges::equal(rope_frequencies(rope, head_dim), stored.frequencies(), is_near))
+void check_frequencies(const RopeSpec& rope, std::size_t rotated, const pack::Rope& stored) {
+  if (!std::ranges::equal(rope_frequencies(rope, rotated), stored.frequencies(), is_near))
     fail(ErrorKind::bad_data, "the RoPE frequencies are not those of its other numbers");
 }
 
@@ -202,13 +203,15 @@ Architecture from_proto(const pack::Architecture& a) {
   architecture.expert_ffn = a.expert_ffn();
   architecture.shared_ffn = a.shared_ffn();
   architecture.renormalised = a.renormalised();
+  architecture.rotary_dim = a.rotary_dim();
   check_architecture(architecture, "the model record");
   if (a.norm_offset() != static_cast<double>(architecture.info().norm_offset))
     fail(ErrorKind::bad_data, "norms are offset by {}, those of {} by {}", a.norm_offset(), architecture.family,
          architecture.info().norm_offset);
   check_family(architecture, a);
-  if (!architecture.learns_positions()) check_frequencies(architecture.rope, architecture.head_dim, a.rope());
-  if (architecture.sliding_rope) check_frequencies(*architecture.sliding_rope, architecture.head_dim, a.sliding_rope());
+  if (!architecture.learns_positions()) check_frequencies(architecture.rope, architecture.rotated(), a.rope());
+  if (architecture.sliding_rope)
+    check_frequencies(*architecture.sliding_rope, architecture.rotated(), a.sliding_rope());
   return architecture;
 }
 
