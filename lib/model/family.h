@@ -141,6 +141,10 @@ struct FamilyInfo {
   bool square_output_in_gguf = false;  ///< the runtime takes queries to be as wide as the states
   bool equal_heads_in_gguf = false;    ///< and keys as wide as queries
   bool qkv_fused_in_gguf = false;      ///< q, k and v below each other in "attn_qkv"
+  bool gate_up_fused_in_gguf = false;  ///< gate and up below each other in "ffn_up"
+  /// The runtime rotates heads in part, and has RoPE factors for two contexts and an attention factor beside them.
+  bool long_rope_in_gguf = false;
+  std::string_view long_rope_class = "";  ///< of another row: whose GGUF it is where only that can say the RoPE
   std::optional<Activation> activation_in_gguf = std::nullopt;  ///< of the runtime; nothing: `activation`
 
   SizeKeys sizes = {};

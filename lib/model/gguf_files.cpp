@@ -87,6 +87,7 @@ Json config_of(const Architecture& a) {
   if (!a.info().mlp_bias_key.empty()) config[std::string(a.info().mlp_bias_key)] = a.mlp_bias;
   add_window(a, config);
   add_scores(a, config);
+  if (a.rotary_dim > 0) config["partial_rotary_factor"] = partial_rotary_factor(a);
   if (a.rope.kind != RopeKind::none) config["rope_scaling"] = rope_scaling(a);
   if (a.bos_id) config["bos_token_id"] = *a.bos_id;
   if (!a.eos_ids.empty()) config["eos_token_id"] = a.eos_ids.front();

@@ -16,6 +16,13 @@ constexpr std::array kWideScores = {WideScores{"gemma2", 46}, WideScores{"gemma3
 
 }  // namespace
 
+const FamilyInfo& gguf_row(const Architecture& a) {
+  const FamilyInfo& family = a.info();
+  const bool has_factor = a.rope.kind == RopeKind::longrope && a.rope.attention_factor != 1;
+  const bool is_usual = a.rotary_dim == 0 && a.rope.long_divisors.empty() && !has_factor;
+  return is_usual || family.long_rope_class.empty() ? family : family_of(family.long_rope_class);
+}
+
 std::string_view gguf_norm_eps_key(const FamilyInfo& family) {
   return family.norm_kind == NormKind::layer ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
 }

@@ -12,6 +12,11 @@ namespace adze {
 /// Of Llama and Mistral, which share it; biases are read where they are.
 inline constexpr std::string_view kGgufLlama = "llama";
 
+/// The row that says what the model's GGUF is like: its family's, or that of Phi-3 where heads are rotated in part,
+/// RoPE has factors for two contexts or an attention factor, which llama.cpp's `llama` has not (it refuses such a
+/// rope.dimension_count).
+const FamilyInfo& gguf_row(const Architecture& architecture);
+
 /// The key of the epsilon of norms, behind the family's name.
 std::string_view gguf_norm_eps_key(const FamilyInfo& family);
 

@@ -54,7 +54,7 @@ void copy_from(std::span<const float> values, std::uint64_t offset, std::span<st
 }  // namespace
 
 GgufSource::GgufSource(std::shared_ptr<const GgufWeights> weights) : weights_(std::move(weights)) {
-  std::vector<TensorSpec> specs = expected_tensors(weights_->architecture());
+  std::vector<TensorSpec> specs = expected_tensors(weights_->architecture(), weights_->layout());
   std::ranges::sort(specs, {}, &TensorSpec::hf_name);
   for (const TensorSpec& spec : specs) {
     stored_.push_back(stored_tensor(spec));

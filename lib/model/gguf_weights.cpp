@@ -216,7 +216,11 @@ GgufWeights::GgufWeights(const std::filesystem::path& path) : GgufWeights(open_g
 
 GgufWeights::GgufWeights(std::vector<GgufFile> files)
     : files_(std::move(files)), origin_(files_.front().path().string()) {
-  architecture_ = with_context(origin_, [&] { return read_architecture(); });
+  with_context(origin_, [&] {
+    layout_ = &family_of(files_.front());
+    architecture_ = read_architecture();
+    linears_ = block_linears(architecture_, *layout_);
+  });
   check_tensors();
 }
 
@@ -227,12 +231,12 @@ GgufWeights::Place GgufWeights::find(std::string_view name) const {
 }
 
 /// The divisors of a rule that we can name, which is then checked, or as they are.
-RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) const {
+RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t rotated) const {
   const GgufFile& file = files_.front();
-  const std::vector<float> stored = read_vector(std::string(kGgufRopeDivisors), {});
-  if (stored.size() != head_dim / 2)
-    fail(ErrorKind::bad_data, "tensor '{}' has {} values, heads have {} pairs", kGgufRopeDivisors, stored.size(),
-         head_dim / 2);
+  const std::vector<float> stored = read_vector(std::string(divisors_name()), {});
+  if (stored.size() != rotated / 2)
+    fail(ErrorKind::bad_data, "tensor '{}' has {} values, heads have {} pairs", divisors_name(), stored.size(),
+         rotated / 2);
   rope.kind = RopeKind::llama3;
   rope.factor = number_or(file, kGgufRopeFactor, decimal_of(*std::ranges::max_element(stored)));
   rope.low_freq_factor = number_or(file, kGgufRopeLowFactor, rope.low_freq_factor);
@@ -240,14 +244,14 @@ RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) con
   if (const auto* const context = file.find<std::uint32_t>(kGgufRopeOriginalContext))
     rope.original_max_positions = *context;
   constexpr double kTolerance = 1e-4;  // converters compute the divisors in float32
-  const std::vector<double> computed = rope_divisors(rope, head_dim);
+  const std::vector<double> computed = rope_divisors(rope, rotated);
   const auto differs = [&](double rule, float value) { return !(std::fabs(rule - value) <= kTolerance * rule); };
   const auto other = std::ranges::mismatch(computed, stored, std::not_fn(differs));
   if (other.in1 == computed.end()) return rope;
   if (file.find_value(kGgufRopeFactor) != nullptr)
     fail(ErrorKind::bad_data,
          "tensor '{}': element {} is {}, but the llama3 rule with factor {}, low {}, high {}, context {} gives {}",
-         kGgufRopeDivisors, other.in2 - stored.begin(), *other.in2, rope.factor, rope.low_freq_factor,
+         divisors_name(), other.in2 - stored.begin(), *other.in2, rope.factor, rope.low_freq_factor,
          rope.high_freq_factor, rope.original_max_positions, *other.in1);
   RopeSpec divided;
   divided.theta = rope.theta;
@@ -256,10 +260,30 @@ RopeSpec GgufWeights::read_divided_rope(RopeSpec rope, std::size_t head_dim) con
   return divided;
 }
 
+std::string_view GgufWeights::divisors_name() const {
+  return layout_->long_rope_in_gguf ? kGgufShortDivisors : kGgufRopeDivisors;
+}
+
+/// Two sets of divisors, equal where the context does not matter, and an attention factor.
+RopeSpec GgufWeights::read_long_rope(RopeSpec rope) const {
+  const GgufFile& file = files_.front();
+  if (!find(kGgufLongDivisors))
+    fail(ErrorKind::bad_data, "tensor '{}' is there, and no '{}'", kGgufShortDivisors, kGgufLongDivisors);
+  const std::vector<float> within = read_vector(std::string(kGgufShortDivisors), {});
+  const std::vector<float> beyond = read_vector(std::string(kGgufLongDivisors), {});
+  rope.kind = RopeKind::longrope;
+  std::ranges::transform(within, std::back_inserter(rope.divisors), decimal_of);
+  rope.attention_factor = number_or(file, key_of(file, "rope.scaling.attn_factor"), 1);
+  if (beyond == within) return rope;
+  std::ranges::transform(beyond, std::back_inserter(rope.long_divisors), decimal_of);
+  rope.original_max_positions = count_or(file, "rope.scaling.original_context_length", count(file, "context_length"));
+  return rope;
+}
+
 RopeSpec GgufWeights::read_yarn(RopeSpec rope, double factor) const {
   const GgufFile& file = files_.front();
-  if (find(kGgufRopeDivisors))
-    fail(ErrorKind::bad_data, "RoPE scaling by yarn and by tensor '{}' together is not supported", kGgufRopeDivisors);
+  if (find(divisors_name()))
+    fail(ErrorKind::bad_data, "RoPE scaling by yarn and by tensor '{}' together is not supported", divisors_name());
   rope.kind = RopeKind::yarn;
   rope.factor = factor;
   rope.original_max_positions = count_or(file, "rope.scaling.original_context_length", count(file, "context_length"));
@@ -270,7 +294,7 @@ RopeSpec GgufWeights::read_yarn(RopeSpec rope, double factor) const {
   return rope;
 }
 
-RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
+RopeSpec GgufWeights::read_rope(std::size_t rotated) const {
   const GgufFile& file = files_.front();
   RopeSpec rope;
   rope.theta = number_or(file, key_of(file, "rope.freq_base"), rope.theta);
@@ -280,10 +304,12 @@ RopeSpec GgufWeights::read_rope(std::size_t head_dim) const {
   if (scaling && *scaling != "none" && *scaling != "linear" && *scaling != "yarn")
     fail(ErrorKind::bad_data, "RoPE scaling '{}' is not supported; known: none, linear, yarn and divisors", *scaling);
   const bool is_linear = scaling ? *scaling == "linear" : factor != 1;
-  if (is_linear && factor != 1 && find(kGgufRopeDivisors))
+  if (is_linear && factor != 1 && find(divisors_name()))
     fail(ErrorKind::bad_data, "RoPE scaling by a linear factor of {} and by tensor '{}' together is not supported",
-         factor, kGgufRopeDivisors);
-  if (find(kGgufRopeDivisors)) return read_divided_rope(rope, head_dim);
+         factor, divisors_name());
+  // Of two sets, only a key of ours says that the rule of llama3 made them.
+  const bool may_be_llama3 = !layout_->long_rope_in_gguf || file.find_value(kGgufRopeFactor) != nullptr;
+  if (find(divisors_name())) return may_be_llama3 ? read_divided_rope(rope, rotated) : read_long_rope(rope);
   if (!is_linear) return rope;
   rope.kind = RopeKind::linear;
   rope.factor = factor;
@@ -320,13 +346,13 @@ void GgufWeights::read_family_settings(Architecture& result) const {
 
 Architecture GgufWeights::read_architecture() const {
   const GgufFile& file = files_.front();
-  const FamilyInfo& family = family_of(file);
+  const FamilyInfo& family = *layout_;
   const Place embedding = find(kEmbedding);
   if (!embedding || embedding.tensor->dims.size() != 2)
     fail(ErrorKind::bad_data, "no tensor '{}' of two dimensions", kEmbedding);
 
   Architecture result;
-  result.family = family.hf_class;
+  result.family = family.read_as.empty() ? family.hf_class : family.read_as;
   result.hidden = count(file, "embedding_length");
   result.ffn = count(file, "feed_forward_length");
   result.layers = count(file, "block_count");
@@ -337,10 +363,15 @@ Architecture GgufWeights::read_architecture() const {
   result.max_positions = count(file, "context_length");
   result.norm_eps = decimal_of(file.get<float>(key_of(file, gguf_norm_eps_key(family))));
   for (const char* const suffix : {"attention.value_length", "rope.dimension_count"})
-    if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim)
-      fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(file, suffix), stored, result.head_dim);
+    if (const std::size_t stored = count_or(file, suffix, result.head_dim); stored != result.head_dim) {
+      if (family.long_rope_in_gguf && suffix == std::string_view("rope.dimension_count") && stored > 0)
+        result.rotary_dim = stored;
+      else
+        fail(ErrorKind::bad_data, "{} is {}, but heads have {} elements", key_of(file, suffix), stored,
+             result.head_dim);
+    }
   read_mixture(file, family, result);
-  if (!family.positions.learned) result.rope = read_rope(result.head_dim);
+  if (!family.positions.learned) result.rope = read_rope(result.rotated());
   read_family_settings(result);
   result.tied = !find(kHead);
   read_biases(result);
@@ -353,7 +384,7 @@ Architecture GgufWeights::read_architecture() const {
 }
 
 void GgufWeights::read_biases(Architecture& result) const {
-  const FamilyInfo& family = result.info();
+  const FamilyInfo& family = *layout_;
   result.qkv_bias = static_cast<bool>(find(family.qkv_fused_in_gguf ? "blk.0.attn_qkv.bias" : "blk.0.attn_q.bias"));
   result.o_bias = static_cast<bool>(find("blk.0.attn_output.bias"));
   result.mlp_bias = static_cast<bool>(find(family.is_gated() ? "blk.0.ffn_gate.bias" : "blk.0.ffn_up.bias"));
@@ -390,8 +421,9 @@ std::string GgufWeights::problem_of(const TensorSpec& spec) const {
 
 void GgufWeights::check_tensors() const {
   std::vector<std::string> problems;
-  std::unordered_set<std::string> known = {std::string(kGgufRopeDivisors)};
-  for (const TensorSpec& spec : expected_tensors(architecture_)) {
+  std::unordered_set<std::string> known = {std::string(divisors_name())};
+  if (layout_->long_rope_in_gguf) known.insert(std::string(kGgufLongDivisors));
+  for (const TensorSpec& spec : expected_tensors(architecture_, *layout_)) {
     if ((spec.slot && spec.slot->expert > 0) || spec.gguf_rows.first > 0) continue;  // in the tensor of the first
     if (std::string problem = problem_of(spec); !problem.empty()) problems.push_back(std::move(problem));
     known.insert(spec.gguf_name);
@@ -479,7 +511,7 @@ float GgufWeights::scale_of(const std::string& name, std::size_t expert) const {
 Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
   const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
   if (info.slot.is_expert()) return {read_expert(name + "weight", static_cast<std::size_t>(info.slot.expert)), {}};
-  const Rows rows{architecture_.info().qk_rows_permuted_in_gguf ? info.permuted_heads : 0, info.gguf_rows.first,
+  const Rows rows{layout_->qk_rows_permuted_in_gguf ? info.permuted_heads : 0, info.gguf_rows.first,
                   info.gguf_rows.all > 0 ? info.shape.rows : 0};
   Linear linear{read_matrix(name + "weight", rows), {}};
   if (info.has_bias) linear.bias = read_vector(name + "bias", rows);
@@ -503,7 +535,9 @@ BlockWeights GgufWeights::block(std::size_t index) const {
         const std::string name = fmt::format("blk.{}.{}.{}", index, info.gguf, suffix);
         return suffix == "bias" ? read_vector(name, {}) : read_norm(name);
       },
-      [&](const LinearInfo& info) { return read_linear(index, info); });
+      [&](const LinearInfo& info) {
+        return read_linear(index, *std::ranges::find(linears_, info.slot, &LinearInfo::slot));
+      });
 }
 
 std::vector<float> GgufWeights::final_norm() const { return read_norm("output_norm.weight"); }

@@ -27,6 +27,9 @@ inline constexpr std::string_view kGgufRopeLowFactor = "adze.rope.low_freq_facto
 inline constexpr std::string_view kGgufRopeHighFactor = "adze.rope.high_freq_factor";              // FLOAT32
 inline constexpr std::string_view kGgufRopeOriginalContext = "adze.rope.original_context_length";  // UINT32
 inline constexpr std::string_view kGgufRopeDivisors = "rope_freqs.weight";
+/// In their place, where FamilyInfo::long_rope_in_gguf: for windows up to the original context, and beyond.
+inline constexpr std::string_view kGgufShortDivisors = "rope_factors_short.weight";
+inline constexpr std::string_view kGgufLongDivisors = "rope_factors_long.weight";
 
 /// A type of file that weights may have here: a dtype, or the grid of its blocks.
 struct GgufReadableType {
@@ -54,6 +57,8 @@ class GgufWeights final : public ModelWeights {
   explicit GgufWeights(std::vector<GgufFile> files);
 
   const Architecture& architecture() const override { return architecture_; }
+  /// How the file has the model: its own `general.architecture`, which need not be what gguf_row() would write.
+  const FamilyInfo& layout() const { return *layout_; }
   /// All files of a split; the first one has the metadata.
   std::span<const GgufFile> files() const { return files_; }
   /// What the matrix `name` ("blk.0.attn_q.weight") is multiplied by: the number in "blk.0.attn_q.scale", of experts
@@ -79,10 +84,13 @@ class GgufWeights final : public ModelWeights {
 
   Place find(std::string_view name) const;
   Architecture read_architecture() const;
-  RopeSpec read_rope(std::size_t head_dim) const;
+  RopeSpec read_rope(std::size_t rotated) const;
   void read_family_settings(Architecture& result) const;
   RopeSpec read_yarn(RopeSpec rope, double factor) const;
-  RopeSpec read_divided_rope(RopeSpec rope, std::size_t head_dim) const;
+  RopeSpec read_divided_rope(RopeSpec rope, std::size_t rotated) const;
+  RopeSpec read_long_rope(RopeSpec rope) const;
+  /// Of the divisors for windows up to the original context.
+  std::string_view divisors_name() const;
   void check_tensors() const;
   std::string problem_of(const TensorSpec& spec) const;
   void read_biases(Architecture& result) const;
@@ -100,7 +108,9 @@ class GgufWeights final : public ModelWeights {
 
   std::vector<GgufFile> files_;
   std::string origin_;
+  const FamilyInfo* layout_ = nullptr;
   Architecture architecture_;
+  std::vector<LinearInfo> linears_;  ///< of a block, as the file has them
 };
 
 }  // namespace adze

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "checkpoint/tensor_source.h"
+#include "model/gguf_rules.h"
 
 namespace adze {
 namespace {
@@ -41,13 +42,13 @@ TensorSpec block_spec(const A& a, std::size_t block, std::string_view module, st
   return spec;
 }
 
-TensorSpec linear_spec(const A& a, std::size_t block, const LinearInfo& info, TensorRole role) {
+TensorSpec linear_spec(const A& a, const FamilyInfo& gguf, std::size_t block, const LinearInfo& info, TensorRole role) {
   TensorSpec spec = block_spec(a, block, info.module, info.gguf, role == TensorRole::bias ? "bias" : "weight");
   spec.shape = {info.shape.rows};
   if (role != TensorRole::bias) spec.shape.push_back(info.shape.cols);
   spec.role = role;
   spec.slot = info.slot;
-  if (a.info().qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads;
+  if (gguf.qk_rows_permuted_in_gguf) spec.permuted_heads = info.permuted_heads;
   spec.gguf_rows = info.gguf_rows;
   return spec;
 }
@@ -68,15 +69,27 @@ void add_norm(const A& a, std::size_t block, const NormInfo& norm, std::vector<T
   if (a.info().norm_kind == NormKind::layer) add("bias", TensorRole::bias);
 }
 
-void add_block(const A& a, std::size_t block, std::span<const LinearInfo> linears, std::vector<TensorSpec>& all) {
+void add_block(const A& a, const FamilyInfo& gguf, std::size_t block, std::span<const LinearInfo> linears,
+               std::vector<TensorSpec>& all) {
   for (const NormInfo& norm : a.info().norms) add_norm(a, block, norm, all);
   for (const LinearInfo& info : linears) {
-    all.push_back(linear_spec(a, block, info, role_of(info.slot)));
-    if (info.has_bias) all.push_back(linear_spec(a, block, info, TensorRole::bias));
+    all.push_back(linear_spec(a, gguf, block, info, role_of(info.slot)));
+    if (info.has_bias) all.push_back(linear_spec(a, gguf, block, info, TensorRole::bias));
   }
 }
 
-std::vector<LinearInfo> attention_linears(const A& a) {
+/// Linears of one stage, below each other in one tensor of a GGUF.
+void fuse_in_gguf(std::string_view name, std::span<LinearInfo> linears) {
+  std::size_t rows = 0, first = 0;
+  for (const LinearInfo& info : linears) rows += info.shape.rows;
+  for (LinearInfo& info : linears) {
+    info.gguf = name;
+    info.gguf_rows = {.first = first, .all = rows};
+    first += info.shape.rows;
+  }
+}
+
+std::vector<LinearInfo> attention_linears(const A& a, const FamilyInfo& gguf) {
   const std::size_t q = a.q_width(), kv = a.kv_width();
   const ModuleNames& names = a.info().names;
   std::vector<LinearInfo> linears{
@@ -84,14 +97,7 @@ std::vector<LinearInfo> attention_linears(const A& a) {
       {LinearSlot::k, Stage::qkv, std::string(names.k), "attn_k", {kv, a.hidden}, a.qkv_bias, a.kv_heads},
       {LinearSlot::v, Stage::qkv, std::string(names.v), "attn_v", {kv, a.hidden}, a.qkv_bias},
       {LinearSlot::o, Stage::o, std::string(names.o), "attn_output", {a.hidden, q}, a.o_bias}};
-  if (!a.info().qkv_fused_in_gguf) return linears;
-  std::size_t first = 0;
-  for (LinearInfo& info : linears) {
-    if (info.stage != Stage::qkv) continue;
-    info.gguf = "attn_qkv";
-    info.gguf_rows = {.first = first, .all = q + 2 * kv};
-    first += info.shape.rows;
-  }
+  if (gguf.qkv_fused_in_gguf) fuse_in_gguf("attn_qkv", std::span(linears).first(3));
   return linears;
 }
 
@@ -127,9 +133,13 @@ std::vector<LinearInfo> expert_linears(const A& a, std::size_t expert) {
 }
 
 /// Of the FFN that all tokens go through, and what routes.
-std::vector<LinearInfo> common_linears(const A& a) {
+std::vector<LinearInfo> common_linears(const A& a, const FamilyInfo& gguf) {
   const ModuleNames& plain = a.info().names;
-  if (!a.is_mixture()) return ffn_linears(a, a.ffn, {"", plain.gate, plain.up, plain.down, ""}, a.mlp_bias);
+  if (!a.is_mixture()) {
+    std::vector<LinearInfo> ffn = ffn_linears(a, a.ffn, {"", plain.gate, plain.up, plain.down, ""}, a.mlp_bias);
+    if (gguf.gate_up_fused_in_gguf) fuse_in_gguf("ffn_up", std::span(ffn).first(2));
+    return ffn;
+  }
   const MixtureRule& rule = a.info().mixture;
   std::vector<LinearInfo> linears{
       {LinearSlot::router, Stage::gate_up, std::string(rule.router), "ffn_gate_inp", {a.experts, a.hidden}}};
@@ -229,8 +239,12 @@ std::vector<Stage> stages_of(const Architecture& architecture) {
 }
 
 std::vector<LinearInfo> block_linears(const Architecture& architecture) {
-  std::vector<LinearInfo> linears = attention_linears(architecture);
-  std::ranges::move(common_linears(architecture), std::back_inserter(linears));
+  return block_linears(architecture, gguf_row(architecture));
+}
+
+std::vector<LinearInfo> block_linears(const Architecture& architecture, const FamilyInfo& gguf) {
+  std::vector<LinearInfo> linears = attention_linears(architecture, gguf);
+  std::ranges::move(common_linears(architecture, gguf), std::back_inserter(linears));
   for (std::size_t expert = 0; expert < architecture.experts; ++expert)
     std::ranges::move(expert_linears(architecture, expert), std::back_inserter(linears));
   return linears;
@@ -238,10 +252,11 @@ std::vector<LinearInfo> block_linears(const Architecture& architecture) {
 
 std::vector<LinearInfo> linears_of(const Architecture& architecture, Stage stage) {
   const bool attends = stage.kind == Stage::qkv || stage.kind == Stage::o;
+  const FamilyInfo& gguf = gguf_row(architecture);
   std::vector<LinearInfo> linears = stage.is_expert()
                                         ? expert_linears(architecture, static_cast<std::size_t>(stage.expert))
-                                    : attends ? attention_linears(architecture)
-                                              : common_linears(architecture);
+                                    : attends ? attention_linears(architecture, gguf)
+                                              : common_linears(architecture, gguf);
   std::erase_if(linears, [&](const LinearInfo& info) { return info.stage != stage; });
   return linears;
 }
@@ -297,7 +312,14 @@ Shape TensorSpec::matrix_shape() const {
 
 std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(stage_of(*slot)) : std::nullopt; }
 
-std::vector<TensorSpec> expected_tensors(const Architecture& a) {
+std::string_view gguf_stack_in_words(const TensorSpec& spec) {
+  if (spec.slot && spec.slot->is_expert()) return "the experts";
+  return spec.stage() == Stage(Stage::qkv) ? "q, k and v" : "gate and up";
+}
+
+std::vector<TensorSpec> expected_tensors(const Architecture& a) { return expected_tensors(a, gguf_row(a)); }
+
+std::vector<TensorSpec> expected_tensors(const Architecture& a, const FamilyInfo& gguf) {
   std::vector<TensorSpec> all;
   const std::vector<std::uint64_t> table = {a.vocab, a.hidden};
   const bool has_biases = a.info().norm_kind == NormKind::layer;
@@ -307,8 +329,8 @@ std::vector<TensorSpec> expected_tensors(const Architecture& a) {
                              TensorRole::positions));
     all.back().gguf_rows = {.all = a.max_positions, .absent = a.info().positions.offset};
   }
-  const std::vector<LinearInfo> linears = block_linears(a);
-  for (std::size_t block = 0; block < a.layers; ++block) add_block(a, block, linears, all);
+  const std::vector<LinearInfo> linears = block_linears(a, gguf);
+  for (std::size_t block = 0; block < a.layers; ++block) add_block(a, gguf, block, linears, all);
   all.push_back(model_spec(a, kFinalNormModule, "output_norm", "weight", {a.hidden}, TensorRole::norm));
   if (has_biases) all.push_back(model_spec(a, kFinalNormModule, "output_norm", "bias", {a.hidden}, TensorRole::bias));
   if (!a.tied) all.push_back(model_spec(a, kHeadModule, "output", "weight", table, TensorRole::head));

@@ -96,7 +96,7 @@ struct LinearInfo {
   LinearSlot slot;
   Stage stage;
   std::string module;  ///< inside the block: "self_attn.q_proj"
-  std::string gguf;    ///< inside the block: "attn_q"; experts share one, in which they are stacked, as may q, k and v
+  std::string gguf;    ///< inside the block: "attn_q"; experts share one, as may q, k and v, and gate and up
   Shape shape;         ///< [out x in]
   bool has_bias = false;
   /// Heads whose rows the GGUF conversion permutes where the family does that; 0: rows stay.
@@ -104,8 +104,9 @@ struct LinearInfo {
   GgufRows gguf_rows = {};
 };
 
-/// All linears of a block, in the order of tables.
+/// All linears of a block, in the order of tables; as the model's GGUF has them (gguf_row), or as one of another row.
 std::vector<LinearInfo> block_linears(const Architecture& architecture);
+std::vector<LinearInfo> block_linears(const Architecture& architecture, const FamilyInfo& gguf);
 /// The linears of one stage: {q, k, v} {o} {routers, gate, up} {down}. Empty where the architecture has not got it.
 std::vector<LinearInfo> linears_of(const Architecture& architecture, Stage stage);
 /// Throws internal for a linear that the architecture has not got.
@@ -145,7 +146,7 @@ struct TensorSpec {
   /// [out x in] of a matrix.
   Shape matrix_shape() const;
   bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
-  /// A linear that a GGUF has in one tensor with others: the experts of a block, or its q, k and v.
+  /// A linear that a GGUF has in one tensor with others: the experts of a block, its q, k and v, or gate and up.
   bool shares_gguf_tensor() const { return slot && (slot->is_expert() || gguf_rows.all > 0); }
   /// Other matrices are few weights that decide much, and stay as they are stored.
   bool takes_schemes() const { return is_matrix() && role != TensorRole::router && role != TensorRole::positions; }
@@ -154,9 +155,13 @@ struct TensorSpec {
 /// [n] of a norm in the given architecture.
 std::size_t norm_size(const Architecture& architecture, NormSlot slot);
 
+/// What a GGUF has in one tensor: "the experts", "q, k and v", "gate and up". Of a linear that shares_gguf_tensor().
+std::string_view gguf_stack_in_words(const TensorSpec& spec);
+
 /// Embedding, positions where they are learned, blocks in order (norms, linears, biases), final norm, and the head
-/// unless it is tied.
+/// unless it is tied; as the model's GGUF has them (gguf_row), or as one of another row.
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture);
+std::vector<TensorSpec> expected_tensors(const Architecture& architecture, const FamilyInfo& gguf);
 
 /// Decides whether the head is tied. Without lm_head.weight it is, unless config.json says otherwise (then the tensor
 /// is missing); with lm_head.weight it is not, unless config.json says so and both tables have the same bytes. Throws

@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "export/gguf/metadata.h"
+#include "model/gguf_rules.h"
 #include "model/tensors.h"
 #include "transform/demands.h"
 #include "transform/scaling.h"
@@ -161,6 +162,7 @@ std::vector<std::string> settings_of(const Architecture& a) {
   settings.push_back(a.learns_positions() ? fmt::format("positions: {} that are learned", a.max_positions)
                                           : "RoPE: " + rope_in_words(a.rope));
   if (a.sliding_rope) settings.push_back("RoPE of layers with a window: " + rope_in_words(*a.sliding_rope));
+  if (a.rotary_dim > 0) settings.push_back(fmt::format("RoPE rotates the first {} of a head", a.rotary_dim));
   if (a.sliding_window > 0) settings.push_back(windows_in_words(a));
   settings.push_back(fmt::format("{}: {}", a.info().is_gated() ? "gate" : "activation",
                                  kActivationWords[static_cast<std::size_t>(a.activation)]));
@@ -211,7 +213,7 @@ std::vector<Ability> abilities_of(const Architecture& a) {
 }  // namespace
 
 ModelDescription describe_model(const Architecture& a) {
-  ModelDescription description{a.family, std::string(a.info().gguf_name), 0, {}, settings_of(a), abilities_of(a)};
+  ModelDescription description{a.family, std::string(gguf_row(a).gguf_name), 0, {}, settings_of(a), abilities_of(a)};
   for (const TensorSpec& spec : expected_tensors(a))
     description.parameters = checked_add(description.parameters, checked_product(spec.shape));
   std::vector<DescribedPart>& parts = description.parts;

@@ -312,7 +312,7 @@ class Planner {
     return texts;
   }
 
-  /// The experts of a block lie in one tensor, which has one format; so do q, k and v of some families.
+  /// The experts of a block lie in one tensor, which has one format; so do q, k and v, gate and up, of some families.
   void check_stacks(const ExportSpec& spec) {
     std::map<std::string, const ModulePlan*> first;
     for (const ModulePlan& module : plan_.modules) {
@@ -322,7 +322,7 @@ class Planner {
                        "{} is {} and {} is {}, but {} has {} of a block in one tensor of one format; give them "
                        "one scheme, as adze allocate does",
                        other.spec.module, other.format, module.spec.module, module.format, spec.format,
-                       module.spec.slot && module.spec.slot->is_expert() ? "the experts" : "q, k and v");
+                       gguf_stack_in_words(module.spec));
     }
   }
 

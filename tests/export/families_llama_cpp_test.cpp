@@ -14,6 +14,7 @@
 
 #include "checkpoint/safetensors_folder.h"
 #include "export/llama_cpp.h"
+#include "model/gguf_source.h"
 #include "model/gguf_testing.h"
 #include "model/plain_reference.h"
 #include "model/random_checkpoint.h"
@@ -36,7 +37,8 @@ struct Exempt {
   std::string_view reason;
 };
 constexpr std::array kNotAsInLlamaCpp = {
-    Exempt{"mistral", "llama.cpp's architecture `llama`, which Mistral is there, knows no sliding window"}};
+    Exempt{"mistral", "llama.cpp's architecture `llama`, which Mistral is there, knows no sliding window"},
+    Exempt{"phi3_longrope", "llama.cpp has switched the window of its architecture `phi3` off"}};
 
 bool is_exempt(const FamilyCase& family) {
   return std::ranges::find(kNotAsInLlamaCpp, family.name, &Exempt::family) != kNotAsInLlamaCpp.end();
@@ -45,7 +47,7 @@ bool is_exempt(const FamilyCase& family) {
 /// All but those that no file can say.
 std::vector<FamilyCase> cases_in_gguf() {
   std::vector<FamilyCase> cases = family_cases();
-  std::erase_if(cases, [](const FamilyCase& family) { return family.name == "phi3_longrope" || family.name == "opt"; });
+  std::erase_if(cases, [](const FamilyCase& family) { return family.name == "opt"; });
   return cases;
 }
 
@@ -87,7 +89,7 @@ TEST_P(FamiliesAsGguf, AreTheSameModelWhenReadAgain) {
   const TempFolder folder;
   const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", GetParam().config, kSeed);
   export_checkpoint(checkpoint, folder / "model.gguf");
-  // The window of Mistral gets lost, since its file is one of Llama: a text that is no longer.
+  // The window gets lost, since its runtime has none: a text that is no longer.
   const auto tokens = is_exempt(GetParam()) ? GetParam().config.at("sliding_window").get<std::size_t>() : kTokens;
   const Windows windows = one_window(tokens);
   const MatrixF original = our_logits(*open_checkpoint_model(checkpoint), windows);
@@ -106,7 +108,9 @@ void expect_refused(const char* family, const nlohmann::json& changes, std::stri
 }
 
 TEST(FamiliesAsGgufToo, AreRefusedWhereTheRuntimeWouldComputeSomethingElse) {
-  expect_refused("phi3_longrope", nlohmann::json::object(), "one set of RoPE factors");
+  expect_refused("qwen2", {{"partial_rotary_factor", 0.75}}, "rotates whole heads");
+  expect_refused("mixtral", {{"partial_rotary_factor", 0.75}}, "rotates whole heads");
+  expect_refused("phi4_mini", {{"head_dim", 16}, {"num_attention_heads", 2}}, "heads as wide as the states together");
   expect_refused("qwen2", {{"rope_scaling", family_case("llama_llama3_rope").config["rope_scaling"]}},
                  "no RoPE factors of each pair");
   expect_refused("gemma", {{"tie_word_embeddings", false}}, "no head of its own");
@@ -180,6 +184,48 @@ TEST(Gpt2AsGguf, HasQueriesKeysAndValuesInOneTensorAndPositionsFromTheFirstRow) 
   std::vector<std::byte> positions(256 * 64 * sizeof(float));
   stored->read(*stored->find("transformer.wpe.weight"), 0, positions);
   EXPECT_TRUE(tensor_bytes(file, "position_embd.weight") == positions);
+}
+
+TEST(Phi3AsGguf, HasItsMatricesFusedAndTwoSetsOfFactors) {
+  const TempFolder folder;
+  export_checkpoint(write_random_checkpoint(folder / "checkpoint", family_case("phi4_mini").config, kSeed),
+                    folder / "model.gguf");
+  const GgufFile file(folder / "model.gguf");
+  EXPECT_EQ(file.get<std::string>("general.architecture"), "phi3");
+  EXPECT_EQ(file.get<std::uint32_t>("phi3.rope.dimension_count"), 12u);
+  EXPECT_EQ(file.get<std::uint32_t>("phi3.attention.key_length"), 16u);
+  EXPECT_EQ(file.get<std::uint32_t>("phi3.rope.scaling.original_context_length"), 64u);
+  EXPECT_EQ(file.get<float>("phi3.rope.scaling.attn_factor"),
+            static_cast<float>(std::sqrt(1 + std::log(4.0) / std::log(64.0))));
+  using Dims = std::vector<std::uint64_t>;
+  EXPECT_EQ(dims_of(file, "attn_qkv"), (Dims{64, 128}));
+  EXPECT_EQ(dims_of(file, "ffn_up"), (Dims{64, 192}));
+  for (const char* const name : {"attn_q", "attn_k", "attn_v", "ffn_gate"}) EXPECT_EQ(dims_of(file, name), Dims());
+  EXPECT_EQ(file.find_tensor("rope_freqs.weight"), nullptr);
+  ASSERT_NE(file.find_tensor("rope_factors_long.weight"), nullptr);
+  EXPECT_EQ(file.find_tensor("rope_factors_long.weight")->dims, Dims{6});
+  const std::vector<float> within{1.0f, 1.0f, 1.1f, 1.2f, 1.5f, 2.0f};
+  EXPECT_TRUE(std::ranges::equal(tensor_bytes(file, "rope_factors_short.weight"), std::as_bytes(std::span(within))));
+  const Architecture again = GgufWeights(folder / "model.gguf").architecture();
+  EXPECT_EQ(again.family, "MistralForCausalLM");
+  EXPECT_EQ(again.rotary_dim, 12u);
+  EXPECT_EQ(again.rope.long_divisors.back(), 7.5);
+}
+
+/// Rows of q, k and v, of gate and of up lie in the file as in the checkpoint.
+TEST(Phi3AsGguf, HasTheRowsOfTheCheckpoint) {
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("phi3_partial").config, kSeed);
+  export_checkpoint(checkpoint, folder / "model.gguf");
+  const GgufFile file(folder / "model.gguf");
+  const auto stored = open_checkpoint_folder(checkpoint);
+  for (const auto& [ours, theirs] : {std::pair{"blk.1.attn_qkv.weight", "model.layers.1.self_attn.qkv_proj.weight"},
+                                     std::pair{"blk.1.ffn_up.weight", "model.layers.1.mlp.gate_up_proj.weight"}}) {
+    const TensorInfo* const tensor = stored->find(theirs);
+    std::vector<std::byte> bytes(tensor->bytes);
+    stored->read(*tensor, 0, bytes);
+    EXPECT_TRUE(tensor_bytes(file, ours) == bytes) << ours;
+  }
 }
 
 /// Rows that no token has may hold anything, and no file has them.
@@ -380,6 +426,15 @@ std::function<void(GgufParts&)> reverse_rows(std::string_view suffix) {
   };
 }
 
+/// The upper half of the rows of matrices and the lower one change places.
+std::function<void(GgufParts&)> swap_halves(std::string_view suffix) {
+  return [=](GgufParts& parts) {
+    for_each_tensor(parts, suffix, [](const GgufTensorSpec&, std::span<float> values) {
+      std::ranges::swap_ranges(values.first(values.size() / 2), values.subspan(values.size() / 2));
+    });
+  };
+}
+
 /// The first two experts of stacks change places.
 std::function<void(GgufParts&)> swap_experts(std::string_view suffix) {
   return [=](GgufParts& parts) {
@@ -449,6 +504,14 @@ std::vector<BrokenFile> broken_files() {
       {"gemma3", "factor", set("gemma3.rope.scaling.factor", 1.0f)},
       {"gemma3", "window", set("gemma3.attention.sliding_window", std::uint32_t{15})},
       {"gemma3", "norms of queries as in the checkpoint", add_to("attn_q_norm.weight", -1.0f)},
+      {"phi3_partial", "rope_theta", set("phi3.rope.freq_base", 20000.0f)},
+      {"phi3_partial", "rotated whole", set("phi3.rope.dimension_count", std::uint32_t{16})},
+      {"phi3_partial", "another part", set("phi3.rope.dimension_count", std::uint32_t{10})},
+      {"phi3_partial", "rows of q, k and v the other way round", reverse_rows("attn_qkv.weight")},
+      {"phi3_partial", "up before gate", swap_halves("ffn_up.weight")},
+      {"phi4_mini", "long factors", add_to(kGgufLongDivisors, 0.5f)},
+      {"phi4_mini", "attention factor", set("phi3.rope.scaling.attn_factor", 1.0f)},
+      {"phi4_mini", "context", set("phi3.rope.scaling.original_context_length", std::uint32_t{1024})},
       {"olmo2", "rope_theta", set("olmo2.rope.freq_base", 10000.0f)},
       {"olmo2", "rows of q reordered", reorder_q(4, false)},
       {"mixtral", "rope_theta", set("llama.rope.freq_base", 20000.0f)},
@@ -474,6 +537,59 @@ std::vector<BrokenFile> broken_files() {
   add_broken_mixture("olmoe", "olmoe", 2, files);
   add_broken_mixture("qwen2_moe", "qwen2moe", 3, files);
   return files;
+}
+
+/// As llama.cpp's converter makes them of Phi-3: we would write `llama`.
+TEST(Phi3AsGguf, IsReadWhereItsHeadsAreRotatedWhole) {
+  const TempFolder folder;
+  nlohmann::json config = family_case("phi3_partial").config;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", config, kSeed);
+  export_checkpoint(checkpoint, folder / "part.gguf");
+  GgufParts parts = parts_of(GgufFile(folder / "part.gguf"));
+  set("phi3.rope.dimension_count", std::uint32_t{16})(parts);
+  const fs::path whole = parts.write(folder);
+  config.erase("partial_rotary_factor");
+  const auto meant = open_checkpoint_model(copy_checkpoint(checkpoint, folder / "whole", config));
+  const auto read = std::make_shared<GgufWeights>(whole);
+  EXPECT_EQ(read->architecture().rotary_dim, 0u);
+  EXPECT_EQ(read->layout().gguf_name, "phi3");
+  const Windows windows = one_window(kTokens);
+  const MatrixF logits = our_logits(*meant, windows);
+  EXPECT_LT(largest_difference(our_logits(*read, windows), logits), 1e-5 * range_of(logits));
+  const CheckpointWeights as_source(read->architecture(), std::make_shared<GgufSource>(read));
+  EXPECT_LT(largest_difference(our_logits(as_source, windows), logits), 1e-5 * range_of(logits));
+}
+
+TEST(Phi3AsGguf, IsRefusedWhereKeysAndTensorsDoNotFit) {
+  struct Bad {
+    std::string_view words;
+    std::function<void(GgufParts&)> spoil;
+  };
+  const TempFolder folder;
+  export_checkpoint(write_random_checkpoint(folder / "checkpoint", family_case("phi4_mini").config, kSeed),
+                    folder / "true.gguf");
+  const GgufFile file(folder / "true.gguf");
+  const auto drop = [](const char* name) { return [=](GgufParts& parts) { parts.drop_tensor(name); }; };
+  const std::vector<Bad> cases = {
+      {"no 'rope_factors_long.weight'", drop("rope_factors_long.weight")},
+      {"8 pairs of a head", set("phi3.rope.dimension_count", std::uint32_t{16})},
+      {"13 of 16 elements of a head, which is odd", set("phi3.rope.dimension_count", std::uint32_t{13})},
+      {"18 rotated elements of heads of 16", set("phi3.rope.dimension_count", std::uint32_t{18})},
+      {"dimension_count is 0", set("phi3.rope.dimension_count", std::uint32_t{0})},
+      {"blk.1.attn_qkv.weight", drop("blk.1.attn_qkv.weight")},
+      {"blk.2.ffn_up.weight", drop("blk.2.ffn_up.weight")},
+      {"attention_factor", set("phi3.rope.scaling.attn_factor", 0.0f)},
+      {"'blk.0.ffn_gate.weight' is not part of the architecture",
+       [](GgufParts& parts) {
+         parts.add("blk.0.ffn_gate.weight", {64, 96}, std::vector<float>(64 * 96));
+       }},
+  };
+  for (const Bad& bad : cases) {
+    SCOPED_TRACE(bad.words);
+    GgufParts parts = parts_of(file);
+    bad.spoil(parts);
+    expect_error(ErrorKind::bad_data, bad.words, [&] { GgufWeights model(parts.write(folder)); });
+  }
 }
 
 /// A file of a mixture that must be refused, with words of the message.

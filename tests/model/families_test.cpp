@@ -178,6 +178,14 @@ std::vector<Wrong> wrong_settings() {
       {"phi3_longrope", "no scaling", {{"rope_scaling", nullptr}}},
       {"phi3_longrope", "the other factors", {{"original_max_position_embeddings", 255}}},
       {"phi3_longrope", "window", {{"sliding_window", 19}}},
+      {"phi3_partial", "rotated whole", {{"partial_rotary_factor", 1.0}}},
+      {"phi3_partial", "no word of the part", none, {"partial_rotary_factor"}},
+      {"phi3_partial", "another part", {{"partial_rotary_factor", 0.625}}},
+      {"phi3_partial", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"phi4_mini", "no scaling", {{"rope_scaling", nullptr}}},
+      {"phi4_mini", "the other factors", {{"original_max_position_embeddings", 255}}},
+      {"phi4_mini", "rope_theta", {{"rope_theta", 20000.0}}},
+      {"phi4_mini", "window", {{"sliding_window", 19}}},
       {"olmo2", "rope_theta", {{"rope_theta", 10000.0}}},
       {"olmo2", "rms_norm_eps", {{"rms_norm_eps", 0.1}}},
       {"mixtral", "rope_theta", {{"rope_theta", 10000.0}}},
@@ -244,6 +252,44 @@ TEST(LearnedPositions, AndNormsAreFarFromWhatMistakesWouldGive) {
     const MatrixD ours = log_probabilities(logits_of(*open_checkpoint_model(reference.folder), reference.ids));
     const MatrixD wrong = log_probabilities(reference_logits(reference.folder, reference.ids, one.mistake));
     EXPECT_GT(largest_difference(ours, wrong), kVisible) << one.family << ": " << one.what;
+  }
+}
+
+/// What the comparison would see of heads that are rotated in part, beside settings.
+TEST(PartialRotation, IsFarFromWhatMistakesWouldGive) {
+  for (const char* const name : {"phi3_partial", "phi4_mini"}) {
+    const Prepared& reference = prepared(family_case(name));
+    const MatrixD ours = log_probabilities(logits_of(*open_checkpoint_model(reference.folder), reference.ids));
+    for (const Mistake mistake :
+         {Mistake::rotated_whole, Mistake::halves_of_the_head, Mistake::neighbours_turn, Mistake::last_elements_turn}) {
+      const MatrixD wrong = log_probabilities(reference_logits(reference.folder, reference.ids, mistake));
+      EXPECT_GT(largest_difference(ours, wrong), kVisible) << name << " " << static_cast<int>(mistake);
+    }
+  }
+}
+
+/// A config.json without them means what the family's configuration class says.
+TEST(Defaults, OfEpsilonAndThetaAreThoseOfTheFamily) {
+  for (const char* const name : {"llama", "phi3", "olmo2", "mixtral", "gemma3"}) {
+    Json config = family_case(name).config;
+    for (const char* const key : {"rms_norm_eps", "rope_theta"}) config.erase(key);
+    const TempFolder folder;
+    copy_checkpoint(prepared(family_case(name)).folder, folder.path(), config);
+    const std::vector<std::int32_t>& ids = prepared(family_case(name)).ids;
+    const MatrixD reference = reference_logits(folder.path(), ids);
+    const MatrixF ours = logits_of(*open_checkpoint_model(folder.path()), ids);
+    EXPECT_LT(largest_difference(ours, reference), kRelativeTolerance * range_of(reference)) << name;
+  }
+}
+
+/// The two have other defaults, so that the text must say what the first meant.
+TEST(Phi3Config, BecomesThatOfMistralWhichSaysTheSame) {
+  for (const char* const name : {"phi3", "phi3_longrope", "phi4_mini"}) {
+    Json config = family_case(name).config;
+    config.erase("rms_norm_eps");
+    const Json read = Json::parse(unfused_config(config.dump(), "config.json"));
+    EXPECT_EQ(read["architectures"], Json::array({"MistralForCausalLM"}));
+    EXPECT_EQ(parse_architecture(read, "config.json"), parse_architecture(config, "config.json")) << name;
   }
 }
 

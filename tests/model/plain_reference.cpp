@@ -322,7 +322,8 @@ class Reference {
     const std::vector<double>& weight = tensor(module + ".weight").values;
     const std::size_t size = weight.size();
     if (x.cols() % size != 0) throw std::runtime_error(module + " has another size");
-    const double eps = number(config_, "rms_norm_eps", 1e-6);
+    const bool is_large = is_any_of({"phi3", "olmo2", "mixtral", "olmoe"});
+    const double eps = number(config_, "rms_norm_eps", is_large ? 1e-5 : 1e-6);
     MatrixD y(x.shape());
     for (std::size_t t = 0; t < x.rows(); ++t)
       for (std::size_t begin = 0; begin < x.cols(); begin += size) {
@@ -372,8 +373,9 @@ class Reference {
   Rope rope(std::size_t layer) const {
     if (family_ == "gemma3_text" && slides(layer))
       return plain_rope(number(config_, "rope_local_base_freq", 10000), head_dim_);
-    const double theta = number(config_, "rope_theta", 10000);
-    Rope rope = plain_rope(theta, head_dim_);
+    const bool is_large = is_any_of({"gemma3_text", "mixtral"});
+    const double theta = number(config_, "rope_theta", is_large ? 1e6 : 1e4);
+    Rope rope = plain_rope(theta, rotated());
     if (!config_.contains("rope_scaling") || config_.at("rope_scaling").is_null()) return rope;
     const Json& scaling = config_.at("rope_scaling");
     const std::string kind = scaling.contains("rope_type") ? scaling.at("rope_type") : scaling.at("type");
@@ -382,7 +384,7 @@ class Reference {
     else if (kind == "llama3")
       scale_llama3(scaling, rope);
     else if (kind == "yarn")
-      scale_yarn(scaling, theta, head_dim_, rope);
+      scale_yarn(scaling, theta, rotated(), rope);
     else if (kind == "longrope")
       scale_longrope(scaling, rope);
     else
@@ -395,22 +397,39 @@ class Reference {
   void scale_longrope(const Json& scaling, Rope& rope) const {
     const double original = config_.at("original_max_position_embeddings");
     const Json& divisors = scaling.at(static_cast<double>(tokens_) > original ? "long_factor" : "short_factor");
-    for (std::size_t i = 0; i < rope.frequencies.size(); ++i) rope.frequencies[i] /= divisors.at(i).get<double>();
+    for (std::size_t i = 0; i < rope.frequencies.size() && i < divisors.size(); ++i)
+      rope.frequencies[i] /= divisors.at(i).get<double>();
+    if (mistake_ == Mistake::none && divisors.size() != rope.frequencies.size())
+      throw std::runtime_error("another number of factors than of pairs");
     const double factor = config_.at("max_position_embeddings").get<double>() / original;
     rope.factor = std::sqrt(1 + std::log(factor) / std::log(original));
   }
 
-  /// Pairs (i, i + head_dim / 2) of every head turn by position times frequency.
+  /// How many elements of a head turn, from the first on: all but in Phi-4-mini.
+  std::size_t rotated() const {
+    if (mistake_ == Mistake::rotated_whole) return head_dim_;
+    return static_cast<std::size_t>(number(config_, "partial_rotary_factor", 1) * static_cast<double>(head_dim_));
+  }
+
+  /// The two elements of a head that pair i consists of.
+  std::pair<std::size_t, std::size_t> pair_of(std::size_t i) const {
+    if (mistake_ == Mistake::halves_of_the_head) return {i, i + head_dim_ / 2};
+    if (mistake_ == Mistake::neighbours_turn) return {2 * i, 2 * i + 1};
+    const std::size_t first = mistake_ == Mistake::last_elements_turn ? head_dim_ - rotated() : 0;
+    return {first + i, first + i + rotated() / 2};
+  }
+
+  /// Pairs of every head turn by position times frequency.
   void rotate(const Rope& rope, MatrixD& x) const {
-    const std::size_t half = head_dim_ / 2;
     for (std::size_t t = 0; t < x.rows(); ++t)
       for (std::size_t head = 0; head < x.cols(); head += head_dim_)
-        for (std::size_t i = 0; i < half; ++i) {
+        for (std::size_t i = 0; i < rope.frequencies.size(); ++i) {
           const double angle = static_cast<double>(t) * rope.frequencies[i];
           const double cosine = rope.factor * std::cos(angle), sine = rope.factor * std::sin(angle);
-          const double a = x(t, head + i), b = x(t, head + i + half);
-          x(t, head + i) = a * cosine - b * sine;
-          x(t, head + i + half) = b * cosine + a * sine;
+          const auto [low, high] = pair_of(i);
+          const double a = x(t, head + low), b = x(t, head + high);
+          x(t, head + low) = a * cosine - b * sine;
+          x(t, head + high) = b * cosine + a * sine;
         }
   }
 

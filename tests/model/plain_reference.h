@@ -19,8 +19,8 @@
 
 namespace adze::testing {
 
-/// What is easily got wrong of a mixture of experts, or of GPT-2 and OPT; the reference does it on request, so that a
-/// test can show that its comparison would see it.
+/// What is easily got wrong of a mixture of experts, of GPT-2 and OPT, or of heads that are rotated in part; the
+/// reference does it on request, so that a test can show that its comparison would see it.
 enum class Mistake : std::uint8_t {
   none,
   other_normalisation,  ///< weights of a token's experts are divided by their sum where they are not, or the reverse
@@ -35,9 +35,13 @@ enum class Mistake : std::uint8_t {
   positions_from_row_0,  ///< of OPT, whose first two rows are none; of GPT-2 from row 1
   no_positions,
   no_norm_bias,
-  mean_kept,       ///< norms do not subtract it
-  qkv_reversed,    ///< v, k, q
-  not_transposed,  ///< GPT-2's square product behind attention
+  mean_kept,           ///< norms do not subtract it
+  qkv_reversed,        ///< v, k, q
+  not_transposed,      ///< GPT-2's square product behind attention
+  rotated_whole,       ///< all elements of a head, with the angles of a whole one
+  halves_of_the_head,  ///< element i turns with i + head_dim / 2
+  neighbours_turn,     ///< element 2 i turns with 2 i + 1
+  last_elements_turn,  ///< instead of the first ones
 };
 
 /// Logits after every token: [ids.size() x vocab]. Throws for an unknown model_type or RoPE, a missing tensor, and a

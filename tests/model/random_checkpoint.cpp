@@ -282,6 +282,16 @@ const Json kLongRope = {{"long_factor", {1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0}
                         {"short_factor", {1.0, 1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5}},
                         {"type", "longrope"}};
 
+/// Three quarters of a head are rotated, 6 pairs of 8; a tied head, and a window that is wider than any text.
+Json phi4_mini() {
+  return phi3({{"partial_rotary_factor", 0.75},
+               {"rope_scaling", Json{{"long_factor", {1.0, 1.3, 1.9, 2.8, 4.5, 7.5}},
+                                     {"short_factor", {1.0, 1.0, 1.1, 1.2, 1.5, 2.0}},
+                                     {"type", "longrope"}}},
+               {"sliding_window", 512},
+               {"tie_word_embeddings", true}});
+}
+
 /// Tensors of a safetensors file, each with random values from a stream of its name.
 class RandomTensors {
  public:
@@ -526,6 +536,8 @@ std::vector<FamilyCase> family_cases() {
           {"gemma3_layer_types", gemma3_layer_types()},
           {"phi3", phi3({{"sliding_window", nullptr}})},
           {"phi3_longrope", phi3({{"rope_scaling", kLongRope}})},
+          {"phi3_partial", phi3({{"partial_rotary_factor", 0.75}, {"sliding_window", nullptr}})},
+          {"phi4_mini", phi4_mini()},
           {"olmo2", olmo2()},
           {"mixtral", mixtral()},
           {"qwen3_moe", qwen3_moe()},

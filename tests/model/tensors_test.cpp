@@ -34,6 +34,28 @@ std::string error_of(const Architecture& a, const MemorySource& source) {
   return "no error";
 }
 
+/// llama.cpp's `llama` rotates whole heads alone, `phi3` has its matrices fused and rows of q and k as they are.
+TEST(Tensors, AreThoseOfPhi3InGgufWhereHeadsAreRotatedInPart) {
+  Architecture a = small_architecture();
+  a.rotary_dim = 4;
+  const auto specs = by_module(a);
+  const auto rows = [&](const char* linear) { return specs.at(std::string("model.layers.1.") + linear).gguf_rows; };
+  EXPECT_EQ(rows("self_attn.q_proj.weight"), (GgufRows{0, 64}));
+  EXPECT_EQ(rows("self_attn.k_proj.weight"), (GgufRows{32, 64}));
+  EXPECT_EQ(rows("self_attn.v_proj.weight"), (GgufRows{48, 64}));
+  EXPECT_EQ(rows("mlp.gate_proj.weight"), (GgufRows{0, 80}));
+  EXPECT_EQ(rows("mlp.up_proj.weight"), (GgufRows{40, 80}));
+  EXPECT_EQ(rows("mlp.down_proj.weight"), GgufRows());
+  const TensorSpec& k = specs.at("model.layers.1.self_attn.k_proj.weight");
+  EXPECT_EQ(k.gguf_name, "blk.1.attn_qkv.weight");
+  EXPECT_EQ(k.permuted_heads, 0u);
+  EXPECT_EQ(gguf_stack_in_words(k), "q, k and v");
+  const TensorSpec& gate = specs.at("model.layers.1.mlp.gate_proj.weight");
+  EXPECT_EQ(gate.gguf_name, "blk.1.ffn_up.weight");
+  EXPECT_EQ(gguf_stack_in_words(gate), "gate and up");
+  EXPECT_TRUE(gate.shares_gguf_tensor());
+}
+
 TEST(Tensors, HaveTheirThreeNamesShapeRoleAndStage) {
   Architecture a = small_architecture();
   a.qkv_bias = true;

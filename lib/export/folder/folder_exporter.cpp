@@ -143,11 +143,19 @@ class FolderExporter final : public Exporter {
   FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
       : name_(name), format_(std::move(format)) {}
 
-  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    if (tensor.spec.role == TensorRole::embedding)  // of the whole folder, but said once
+      if (auto reason = format_->refuses_model(architecture)) return reason;
     return tensor.spec.shape.size() == 2 ? format_->cannot_hold(tensor) : std::nullopt;
   }
 
-  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    if (tensor.spec.role == TensorRole::embedding && architecture.rotary_dim > 0)
+      return fmt::format(
+          "{} whose heads are rotated in part is for vLLM, which reads partial_rotary_factor; Transformers stops at "
+          "the "
+          "shapes",
+          architecture.family);
     return tensor.spec.shape.size() == 2 ? format_->remark(tensor) : std::nullopt;
   }
 

@@ -26,6 +26,8 @@ class FolderFormat {
  public:
   virtual ~FolderFormat() = default;
 
+  /// Why runtimes of the format would compute another model than this.
+  virtual std::optional<std::string> refuses_model(const Architecture&) const { return std::nullopt; }
   /// As Exporter's, of matrices.
   virtual std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const = 0;
   virtual std::optional<std::string> remark(const PlannedTensor&) const { return std::nullopt; }

@@ -32,6 +32,11 @@ class MlxFormat final : public QuantizedFormat {
   std::string_view name() const override { return "MLX"; }
   bool quantizes_tables() const override { return true; }
 
+  std::optional<std::string> refuses_model(const Architecture& a) const override {
+    if (a.rotary_dim == 0) return std::nullopt;
+    return fmt::format("MLX rotates whole heads of {}, and this model's in part", a.family);
+  }
+
   std::optional<std::string> refuses(const IntegerGridSpec& spec, Shape) const override {
     if (spec.scope != ScaleScope::group || (spec.group != 32 && spec.group != 64 && spec.group != 128))
       return "its groups have 32, 64 or 128 columns";

@@ -108,8 +108,8 @@ void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent
       progress.update(++written);
     }
   }
-  if (!content.rope_divisors.empty())
-    writer.next().write(kGgufRopeDivisors, std::as_bytes(std::span(content.rope_divisors)));
+  for (const GgufVector& divisors : content.rope_divisors)
+    writer.next().write(divisors.name, std::as_bytes(std::span(divisors.values)));
   for (const std::vector<std::size_t>& members : content.members)
     if (content.storages[members.front()].scale) {
       std::vector<float> scales;

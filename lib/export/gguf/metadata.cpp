@@ -51,34 +51,12 @@ void require_planned_tensors(const ExportPlan& plan) {
   }
 }
 
-/// A tensor of the plan as GGUF stores it. Throws bad_data where it cannot.
-GgufStorage storage_of(const PlannedTensor& planned) {
-  GgufStorage storage = gguf_storage(planned);
-  if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
-  return storage;
-}
-
-/// The tensor of the file in which it lies: its own, that of all experts, or of q, k and v.
-GgufTensorSpec file_tensor(const Architecture& architecture, const TensorSpec& spec, const GgufType& type) {
-  std::vector<std::uint64_t> dims(spec.shape.rbegin(), spec.shape.rend());
-  if (spec.gguf_rows.all > 0) dims.back() = spec.gguf_rows.all;
-  if (spec.slot && spec.slot->is_expert()) dims.push_back(architecture.experts);
-  if (spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
-  return {spec.gguf_name, type.id, dims};
-}
-
-/// Of as many matrices in one tensor.
-GgufTensorSpec scale_tensor(const TensorSpec& spec, std::uint64_t count) {
-  return {gguf_scale_name(spec), find_gguf_type("F32")->id, {count}};
-}
-
-/// Tensor i of the plan joins the first expert's, or q's.
+/// Tensor i of the plan joins the first expert's, or q's, or gate's.
 void add_to_stack(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
   const PlannedTensor &planned = plan.tensors[i], &first = plan.tensors[content.members[tensor].front()];
   if (content.storages[i].type->id != content.tensors[tensor].type)
     fail(ErrorKind::bad_data, "{} is {} and {} is {}; GGUF has {} of a block in one tensor of one type",
-         first.spec.module, first.format, planned.spec.module, planned.format,
-         planned.spec.slot && planned.spec.slot->is_expert() ? "the experts" : "q, k and v");
+         first.spec.module, first.format, planned.spec.module, planned.format, gguf_stack_in_words(planned.spec));
   content.members[tensor].push_back(i);
 }
 
@@ -97,12 +75,17 @@ void add_tensors(const ExportPlan& plan, GgufContent& content) {
   }
 }
 
-void add_rope_divisors(const Architecture& architecture, GgufContent& content) {
-  if (architecture.rope.kind != RopeKind::llama3 && architecture.rope.kind != RopeKind::longrope) return;
-  for (const double divisor : rope_divisors(architecture.rope, architecture.head_dim))
-    content.rope_divisors.push_back(static_cast<float>(divisor));
-  content.tensors.push_back(
-      {std::string(kGgufRopeDivisors), find_gguf_type("F32")->id, {content.rope_divisors.size()}});
+void add_rope_divisors(const Architecture& a, GgufContent& content) {
+  if (a.rope.kind != RopeKind::llama3 && a.rope.kind != RopeKind::longrope) return;
+  const auto add = [&](std::string_view name, const std::vector<double>& divisors) {
+    content.tensors.push_back({std::string(name), find_gguf_type("F32")->id, {divisors.size()}});
+    GgufVector& vector = content.rope_divisors.emplace_back(GgufVector{std::string(name), {}});
+    for (const double divisor : divisors) vector.values.push_back(static_cast<float>(divisor));
+  };
+  const std::vector<double> divisors = rope_divisors(a.rope, a.rotated());
+  if (!gguf_row(a).long_rope_in_gguf) return add(kGgufRopeDivisors, divisors);
+  add(kGgufLongDivisors, a.rope.long_divisors.empty() ? divisors : a.rope.long_divisors);
+  add(kGgufShortDivisors, divisors);
 }
 
 void add_scales(const ExportPlan& plan, GgufContent& content) {
@@ -151,7 +134,7 @@ std::optional<GgufValue> kept_value(const nlohmann::json& value) {
 
 class MetadataBuilder {
  public:
-  explicit MetadataBuilder(const Architecture& a) : a_(a), name_(family_of(a.family).gguf_name) {}
+  explicit MetadataBuilder(const Architecture& a) : a_(a), name_(gguf_row(a).gguf_name) {}
 
   void add_general(const ExportPlan& plan, const FolderSettings& settings, std::uint32_t type) {
     put("general.architecture", std::string(name_));
@@ -225,11 +208,11 @@ class MetadataBuilder {
     if (a_.shared_ffn > 0) put_count("expert_shared_feed_forward_length", a_.shared_ffn);
   }
 
-  /// llama3 and longrope: the runtime takes the divisors from their tensor; for llama3, keys of ours say which rule
+  /// llama3 and longrope: the runtime takes the divisors from their tensors; for llama3, keys of ours say which rule
   /// made them.
   void add_rope() {
     const RopeSpec& rope = a_.rope;
-    put_count("rope.dimension_count", a_.head_dim);
+    put_count("rope.dimension_count", a_.rotated());
     put_number("rope.freq_base", rope.theta);
     if (a_.sliding_rope) put_number("rope.freq_base_swa", a_.sliding_rope->theta);
     if (rope.kind == RopeKind::linear) {
@@ -237,11 +220,21 @@ class MetadataBuilder {
       put_number("rope.scaling.factor", rope.factor);
     }
     if (rope.kind == RopeKind::yarn) add_yarn();
+    if (gguf_row(a_).long_rope_in_gguf) add_long_rope();
     if (rope.kind != RopeKind::llama3) return;
     put(std::string(kGgufRopeFactor), static_cast<float>(rope.factor));
     put(std::string(kGgufRopeLowFactor), static_cast<float>(rope.low_freq_factor));
     put(std::string(kGgufRopeHighFactor), static_cast<float>(rope.high_freq_factor));
     put(std::string(kGgufRopeOriginalContext), checked_cast<std::uint32_t>(rope.original_max_positions));
+  }
+
+  /// Loaders of early 2025 ask for the window; later ones go without it, whatever it is.
+  void add_long_rope() {
+    put_count("attention.sliding_window", a_.sliding_window);
+    if (a_.rope.kind != RopeKind::longrope) return;
+    put_number("rope.scaling.attn_factor", a_.rope.attention_factor);
+    put_count("rope.scaling.original_context_length",
+              a_.rope.long_divisors.empty() ? a_.max_positions : a_.rope.original_max_positions);
   }
 
   /// The runtime multiplies by the usual attention factor of yarn itself, and by attn_factor on top of it.
@@ -283,7 +276,7 @@ std::uint64_t gguf_own_bytes(const Architecture& architecture, const PlannedTens
 }
 
 std::optional<std::string> gguf_refuses(const Architecture& a) {
-  const FamilyInfo& family = a.info();
+  const FamilyInfo& family = gguf_row(a);
   const bool is_llama = family.gguf_name == kGgufLlama;
   const auto no = [&](std::string_view why) { return fmt::format("{} in GGUF {}", family.hf_class, why); };
   if (family.gguf_head == GgufHead::never && !a.tied)
@@ -308,9 +301,12 @@ std::optional<std::string> gguf_refuses(const Architecture& a) {
                            no(fmt::format("has a window in all but every {}th layer", family.window.every)), i);
   if (a.sliding_rope && a.sliding_rope->kind != RopeKind::none) return no("scales no RoPE of layers with a window");
   if (!family.window.in_gguf && a.sliding_rope) return no("has one RoPE");
-  if (!is_llama && (a.rope.kind == RopeKind::llama3 || a.rope.kind == RopeKind::longrope))
-    return no("has no RoPE factors of each pair");
-  if (!a.rope.long_divisors.empty() || (a.rope.kind == RopeKind::longrope && a.rope.attention_factor != 1))
+  if (a.rotary_dim > 0 && !family.long_rope_in_gguf) return no("rotates whole heads, not a part of each");
+  const bool has_divisors = a.rope.kind == RopeKind::llama3 || a.rope.kind == RopeKind::longrope;
+  if (!is_llama && !family.long_rope_in_gguf && has_divisors) return no("has no RoPE factors of each pair");
+  const bool is_long =
+      !a.rope.long_divisors.empty() || (a.rope.kind == RopeKind::longrope && a.rope.attention_factor != 1);
+  if (is_long && !family.long_rope_in_gguf)
     return no("has one set of RoPE factors, whatever the context, and no attention factor beside them");
   const double scalar = a.score_scalar != 0 ? a.score_scalar : static_cast<double>(a.head_dim);
   if (const double meant = gguf_score_scalar(a); scalar != meant)

@@ -12,15 +12,21 @@
 
 namespace adze {
 
+/// A tensor of the file that is none of the plan, in F32.
+struct GgufVector {
+  std::string name;
+  std::vector<float> values;
+};
+
 struct GgufContent {
   std::vector<GgufKeyValue> metadata;
-  /// One for each of `members`; then rope_freqs.weight, for llama3 and longrope; then scales of NVFP4.
+  /// One for each of `members`; then `rope_divisors`; then scales of NVFP4.
   std::vector<GgufTensorSpec> tensors;
-  /// Which tensors of the plan lie in each tensor of the file: one, those of all experts, or q, k
-  /// and v, in their order.
+  /// Which tensors of the plan lie in each tensor of the file: one, those of all experts, q, k and v, or gate and up,
+  /// in their order.
   std::vector<std::vector<std::size_t>> members;
-  std::vector<GgufStorage> storages;  ///< one per tensor of the plan
-  std::vector<float> rope_divisors;   ///< of rope_freqs.weight; empty: not written
+  std::vector<GgufStorage> storages;      ///< one per tensor of the plan
+  std::vector<GgufVector> rope_divisors;  ///< for llama3 and longrope: rope_freqs.weight, or those of two contexts
 };
 
 /// "blk.0.attn_q.scale" beside "blk.0.attn_q.weight".

@@ -161,7 +161,8 @@ GgufStorage gguf_storage(const PlannedTensor& tensor) {
     storage = {nullptr, "GGUF has NVFP4 in linears of blocks alone; give it store: f16", nullptr, {}};
   if (storage.scale && tensor.spec.gguf_rows.all > 0)
     storage = {nullptr,
-               "GGUF has q, k and v of this model in one tensor, for which NVFP4 has one scale; take another",
+               fmt::format("GGUF has {} of this model in one tensor, for which NVFP4 has one scale; take another",
+                           gguf_stack_in_words(tensor.spec)),
                nullptr,
                {}};
   if (storage.type == nullptr) {

@@ -38,6 +38,9 @@ RopeSpec as_stored(const RopeSpec& rope) {
   if (rope.kind == RopeKind::none) return result;
   if (rope.kind == RopeKind::longrope) {
     for (const double divisor : rope.divisors) result.divisors.push_back(rounded(divisor));
+    for (const double divisor : rope.long_divisors) result.long_divisors.push_back(rounded(divisor));
+    result.attention_factor = rounded(rope.attention_factor);
+    if (!rope.long_divisors.empty()) result.original_max_positions = rope.original_max_positions;
     return result;
   }
   result.factor = rounded(rope.factor);
