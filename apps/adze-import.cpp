@@ -1,6 +1,7 @@
 // adze-import: a checkpoint becomes a model store.
 #include <algorithm>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -40,8 +41,17 @@ nlohmann::ordered_json json_of(const ModelDescription& description) {
           {"parts", std::move(parts)},    {"settings", description.settings}, {"abilities", std::move(abilities)}};
 }
 
+/// Of a model of text and images.
+void warn_of_left_out(const OpenedModel& model, Tool& tool) {
+  if (!model.left_out.empty())
+    tool.progress().warn(fmt::format("{}: the language model alone is read; left out: {}", model.path.string(),
+                                     fmt::join(model.left_out, ", ")));
+}
+
 void describe(const Options& options, Tool& tool) {
-  const ModelDescription description = describe_model(open_model(options.model, options.open).architecture());
+  const OpenedModel model = open_model(options.model, options.open);
+  warn_of_left_out(model, tool);
+  const ModelDescription description = describe_model(model.architecture());
   Tool::print(tool.options().json ? json_of(description).dump(1) + "\n" : text_of(description));
 }
 
@@ -56,6 +66,7 @@ void import(const Options& options, Tool& tool) {
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
     contents.canonical[spec.hf_name] = canonical_name(spec);
+  warn_of_left_out(model, tool);
   if (!model.tokenizer_problem.empty())
     tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
   // Blocks, codes, and rows that are reordered or transposed cannot be referred to.
@@ -73,6 +84,7 @@ void import(const Options& options, Tool& tool) {
                         {"store_bytes", store_bytes},
                         {"copy", copy}};
     if (!model.tokenizer_problem.empty()) json["tokenizer_problem"] = model.tokenizer_problem;
+    if (!model.left_out.empty()) json["left_out"] = model.left_out;
     Tool::print(json.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     return;
   }

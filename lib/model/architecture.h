@@ -101,7 +101,8 @@ struct Architecture {
   bool operator==(const Architecture&) const = default;
 };
 
-/// Reads config.json of a supported family. `origin` (its path) leads every message. Accepts the spellings of
+/// Reads config.json of a supported family, or of a model of text and images whose language model is of one
+/// (model/multimodal.h). `origin` (its path) leads every message. Accepts the spellings of
 /// Transformers 4 (rope_theta, rope_scaling with type or rope_type) and 5 (rope_parameters). Throws bad_data.
 Architecture parse_architecture(const nlohmann::json& config, std::string_view origin);
 

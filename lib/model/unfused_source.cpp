@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "model/gpt2_source.h"
+#include "model/multimodal.h"
 #include "model/rope_config.h"
 #include "model/tensors.h"
 
@@ -175,9 +176,10 @@ void rename_sizes(const Architecture& a, const FamilyInfo& from, nlohmann::json&
 }  // namespace
 
 std::string unfused_config(const std::string& text, const std::string& origin) {
-  const nlohmann::json config = parse_json(text, origin);
+  const nlohmann::json whole = parse_json(text, origin);
+  const nlohmann::json config = is_multimodal(whole) ? language_config(whole, origin) : whole;
   const FamilyInfo* const family = fused_family(config);
-  if (family == nullptr) return text;
+  if (family == nullptr) return is_multimodal(whole) ? config.dump(2) + "\n" : text;
   const Architecture architecture = parse_architecture(config, origin);
   const FamilyInfo& apart = architecture.info();
   nlohmann::json json = config;
@@ -203,6 +205,7 @@ std::string unfused_config(const std::string& text, const std::string& origin) {
 
 std::shared_ptr<const TensorSource> unfused_source(const Architecture& architecture,
                                                    std::shared_ptr<const TensorSource> source) {
+  source = language_source(std::move(source));
   if (architecture.learns_positions() && has_gpt2_names(*source)) return gpt2_source(architecture, std::move(source));
   const std::vector<FusedTensor> known = fused_tensors(architecture);
   const bool is_fused = std::ranges::any_of(source->tensors(), [&](const TensorInfo& tensor) {

@@ -6,6 +6,7 @@
 #include "checkpoint/folder_files.h"
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
+#include "model/multimodal.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/packed/packed_weights.h"
 #include "model/tensors.h"
@@ -175,6 +176,8 @@ void describe_checkpoint(const Path& path, Inspection& inspection) {
   if (is_packed(path, files)) return describe_packed(path, files, inspection);
   const std::shared_ptr<const TensorSource> source = open_checkpoint_folder(path);
   add_model(inspection, files, source);
+  if (std::vector<std::string> parts = left_out_parts(*source); !parts.empty())
+    add(inspection, "left_out", std::move(parts));
   add_tensors(inspection, *source);
   add_tokenizer(inspection, files);
   add_files(inspection, files);

@@ -17,6 +17,7 @@
 #include "model/gguf_source.h"
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
+#include "model/multimodal.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"
@@ -89,7 +90,9 @@ void open_folder(OpenedModel& model, const OpenModelOptions& options) {
   const auto config = std::ranges::find(model.files, "config.json", &StoreFile::name);
   config->text = unfused_config(config->text, origin);
   const Architecture architecture = parse_architecture(parse_json(config->text, origin), origin);
-  model.source = unfused_source(architecture, open_checkpoint_folder(model.path));
+  std::shared_ptr<const TensorSource> stored = open_checkpoint_folder(model.path);
+  model.left_out = left_out_parts(*stored);
+  model.source = unfused_source(architecture, std::move(stored));
   load_weights(model);
 }
 

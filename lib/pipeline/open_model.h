@@ -41,8 +41,9 @@ struct OpenedModel {
   std::vector<std::filesystem::path> parts;
   /// What a pack says of how it was made: keys and values as in ExportPlan.
   std::vector<std::pair<std::string, std::string>> provenance;
-  std::string source_problem;     ///< of a GGUF or pack: why it has no source
-  std::string tokenizer_problem;  ///< of a GGUF: why it has no tokenizer
+  std::vector<std::string> left_out;  ///< parts of a folder beside its language model, for people
+  std::string source_problem;         ///< of a GGUF or pack: why it has no source
+  std::string tokenizer_problem;      ///< of a GGUF: why it has no tokenizer
 
   const Architecture& architecture() const { return weights->architecture(); }
   /// The text of a kept file; nullptr when there is none.

@@ -68,7 +68,7 @@ TEST_P(ReadersOfKeys, AreTheQueriesAtAllDistancesOfAWindow) {
   EXPECT_LT((found - expected).norm(), 1e-5 * expected.norm());
 }
 
-INSTANTIATE_TEST_SUITE_P(Rotated, ReadersOfKeys, ::testing::Values(0, 2, 4, 6));
+INSTANTIATE_TEST_SUITE_P(Rotated, ReadersOfKeys, ::testing::Values(0U, 2U, 4U, 6U));
 
 TEST(Readers, OfValuesAreTheColumnsOfTheOutput) {
   const Architecture a = small_architecture();

@@ -101,9 +101,10 @@ TEST(Architecture, NamesAnUnknownClassAndTheNearestKnownOnes) {
 }
 
 TEST(Architecture, SaysWhatToDoWithAModelOfTextAndImages) {
-  const Json config = {{"architectures", {"Gemma3ForConditionalGeneration"}}, {"text_config", llama_config()}};
-  EXPECT_THAT(error_of(config), AllOf(HasSubstr("'Gemma3ForConditionalGeneration' is of text and more"),
-                                      HasSubstr("save its language model as a checkpoint of its own")));
+  const Json config = {{"architectures", {"Qwen2VLForConditionalGeneration"}}, {"text_config", llama_config()}};
+  EXPECT_THAT(error_of(config), AllOf(HasSubstr("'Qwen2VLForConditionalGeneration' is of text and more"),
+                                      HasSubstr("the language model of Gemma3ForConditionalGeneration"),
+                                      HasSubstr("save this one's as a checkpoint of its own")));
 }
 
 TEST(Architecture, MistralHasASlidingWindow) {

@@ -3,7 +3,9 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
+#include <utility>
 
 #include "base/random.h"
 #include "model/plain_reference.h"
@@ -513,6 +515,41 @@ void write_weights(const fs::path& path, const Json& config, std::uint64_t seed,
   tensors.write(path);
 }
 
+/// A safetensors file, for changing what it holds.
+struct Safetensors {
+  explicit Safetensors(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    std::size_t length = 0;
+    for (std::size_t i = 0; i < 8; ++i)
+      length |= static_cast<std::size_t>(static_cast<unsigned char>(bytes.at(i))) << (8 * i);
+    header = Json::parse(bytes.substr(8, length));
+    data = bytes.substr(8 + length);
+  }
+  void add(const std::string& name) {
+    header[name] = {
+        {"dtype", "F32"}, {"shape", {2, 2}}, {"data_offsets", Json::array({data.size(), data.size() + 16})}};
+    data.append(16, '\0');
+  }
+  void write(const fs::path& path) const {
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    std::string length(8, '\0');
+    for (std::size_t i = 0; i < length.size(); ++i) length[i] = static_cast<char>((text.size() >> (8 * i)) & 0xFF);
+    std::ofstream(path, std::ios::binary) << length << text << data;
+  }
+
+  Json header;
+  std::string data;
+};
+
+/// Of a tensor of the language model, in the whole one.
+std::string wrapped_name(const std::string& name, TowerNames names) {
+  if (names == TowerNames::older) return "language_model." + name;
+  const std::string root = "model.";
+  return name.starts_with(root) ? "model.language_model." + name.substr(root.size()) : name;
+}
+
 fs::path demo_file(const char* name) { return fs::path(ADZE_SOURCE_DIR) / "tests/models/demo-llama" / name; }
 
 void write_config(const fs::path& folder, const Json& config) {
@@ -584,6 +621,28 @@ fs::path write_random_checkpoint(const fs::path& folder, const Json& config, std
   }
   write_weights(folder / "model.safetensors", config, seed, high);
   return folder;
+}
+
+fs::path wrap_checkpoint(const fs::path& from, const fs::path& to, const std::string& hf_class, TowerNames names) {
+  Json text = Json::parse(std::ifstream(from / "config.json"));
+  Json whole = {{"architectures", Json::array({hf_class})}, {"vision_config", {{"hidden_size", 2}}}};
+  text.erase("architectures");
+  for (const char* const key : {"bos_token_id", "eos_token_id", "torch_dtype", "transformers_version"}) {
+    whole[key] = text[key];
+    text.erase(key);
+  }
+  whole["text_config"] = text;
+  copy_checkpoint(from, to, whole);
+  Safetensors file(from / "model.safetensors");
+  const Json header = std::exchange(file.header, Json::object());
+  for (const auto& [name, tensor] : header.items())
+    file.header[name == "__metadata__" ? name : wrapped_name(name, names)] = tensor;
+  const std::string root = names == TowerNames::older ? "" : "model.";
+  file.add(root + "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight");
+  file.add(root + "vision_tower.vision_model.embeddings.patch_embedding.weight");
+  file.add(root + "multi_modal_projector.mm_input_projection_weight");
+  file.write(to / "model.safetensors");
+  return to;
 }
 
 fs::path copy_checkpoint(const fs::path& from, const fs::path& to, const Json& config) {

@@ -43,4 +43,11 @@ std::filesystem::path write_random_checkpoint(const std::filesystem::path& folde
 std::filesystem::path copy_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
                                       const nlohmann::json& config);
 
+/// The checkpoint `from` as the language model of one of text and images: its config.json as `text_config`, its tensors
+/// with a prefix, three small tensors of towers beside them. Names are those of Transformers up to 4.51 or since.
+/// Returns `to`.
+enum class TowerNames : std::uint8_t { older, newer };
+std::filesystem::path wrap_checkpoint(const std::filesystem::path& from, const std::filesystem::path& to,
+                                      const std::string& hf_class, TowerNames names);
+
 }  // namespace adze::testing

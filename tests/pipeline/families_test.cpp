@@ -281,6 +281,32 @@ TEST(HeadsRotatedInPart, AreNamedWhereTheyAreNotSupported) {
 INSTANTIATE_TEST_SUITE_P(Models, FamilyRuns, ::testing::ValuesIn(family_cases()),
                          [](const auto& case_info) { return case_info.param.name; });
 
+/// What is made of a model of text and images is the language model's, as if it had come alone.
+TEST(TextAndImages, BecomeAFolderOfTheLanguageModel) {
+  const TempFolder folder;
+  write_random_checkpoint(folder / "text", family_case("gemma3").config, kSeed);
+  for (const TowerNames names : {TowerNames::older, TowerNames::newer}) {
+    const std::string name = names == TowerNames::older ? "older" : "newer";
+    const fs::path whole = wrap_checkpoint(folder / "text", folder / name, "Gemma3ForConditionalGeneration", names);
+    const OpenedModel opened = open_model(whole);
+    EXPECT_EQ(opened.left_out,
+              (std::vector<std::string>{"1 tensor of multi_modal_projector", "2 tensors of vision_tower"}));
+    EXPECT_TRUE(open_model(folder / "text").left_out.empty());
+    const fs::path out = folder / (name + "-out");
+    run_recipe(recipe_of("rules: [ { modules: \"**\", store: f32 } ]\n"
+                         "export: [ { format: safetensors, file: st }, { format: gguf, file: m.gguf } ]\n"),
+               whole, out);
+    const auto config = nlohmann::json::parse(read_file(out / "st" / "config.json"));
+    EXPECT_EQ(config["architectures"], nlohmann::json::array({"Gemma3ForCausalLM"}));
+    EXPECT_EQ(config["model_type"], "gemma3_text");
+    for (const char* const key : {"text_config", "vision_config"}) EXPECT_FALSE(config.contains(key)) << key;
+    const std::vector<std::int32_t> ids = random_ids(40, 4096);
+    const MatrixF meant = logits_of(*open_model(folder / "text").weights, ids);
+    EXPECT_EQ(largest_difference(logits_of(*open_model(out / "st").weights, ids), meant), 0);
+    EXPECT_LT(largest_difference(logits_of(*open_model(out / "m.gguf").weights, ids), meant), 1e-5 * range_of(meant));
+  }
+}
+
 TEST(UnknownArchitecture, IsNamedAndMayBeTakenForAKnownOne) {
   const TempFolder folder;
   nlohmann::json config = family_case("llama").config;

@@ -94,6 +94,25 @@ TEST(Like, MakesAStoreThatSaysTheOtherName) {
   expect_exit(import({oak, "-o", store, "--overwrite", "--like", "Olmo2ForCausalLM"}), 65, {"is missing"});
 }
 
+/// By reference: the store has no more than the language model, and says so.
+TEST(TextAndImages, AreImportedAsTheLanguageModel) {
+  const TempFolder folder;
+  write_random_checkpoint(folder / "text", family_case("gemma3").config, kSeed);
+  const std::string whole =
+      wrap_checkpoint(folder / "text", folder / "whole", "Gemma3ForConditionalGeneration", TowerNames::older).string();
+  const std::string store = (folder / "whole.h5").string();
+  constexpr std::string_view kLeftOut =
+      "the language model alone is read; left out: 1 tensor of multi_modal_projector, 2 tensors of vision_tower";
+  expect_exit(import({whole, "-o", store}), 0, {kLeftOut});
+  const ProgramResult described = import({store, "--describe"});
+  expect_exit(described, 0);
+  EXPECT_THAT(described.out, ::testing::HasSubstr("Gemma3ForCausalLM (gemma3 in GGUF)"));
+  EXPECT_EQ(described.out, import({(folder / "text").string(), "--describe"}).out);
+  expect_exit(import({whole, "--describe"}), 0, {kLeftOut});
+  const Json json = Json::parse(import({whole, "-o", store, "--overwrite", "--json"}).out);
+  EXPECT_EQ(json["left_out"], Json::array({"1 tensor of multi_modal_projector", "2 tensors of vision_tower"}));
+}
+
 class FamiliesInTools : public ::testing::TestWithParam<FamilyCase> {};
 
 /// Imported by reference, measured, and judged beside the checkpoint: the same model.
