@@ -164,6 +164,7 @@ void run_export(const Options& options, Tool& tool) {
   const auto exporter = exporter_named(options.format).make();
   require_suffix(options.format, options.out);
   const OpenedModel model = open_model(options.model, options.open);
+  if (const std::string remark = left_out_remark(model); !remark.empty()) tool.progress().warn(remark);
   std::error_code ignored;
   if (std::filesystem::equivalent(options.out, options.model, ignored))
     fail(ErrorKind::cannot_create, "{}: is the model itself; choose another -o", options.out);

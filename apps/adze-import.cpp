@@ -1,7 +1,6 @@
 // adze-import: a checkpoint becomes a model store.
 #include <algorithm>
 
-#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -43,9 +42,8 @@ nlohmann::ordered_json json_of(const ModelDescription& description) {
 
 /// Of a model of text and images.
 void warn_of_left_out(const OpenedModel& model, Tool& tool) {
-  if (!model.left_out.empty())
-    tool.progress().warn(fmt::format("{}: the language model alone is read; left out: {}", model.path.string(),
-                                     fmt::join(model.left_out, ", ")));
+  if (const std::string remark = left_out_remark(model); !remark.empty())
+    tool.progress().warn(fmt::format("{}: {}", model.path.string(), remark));
 }
 
 void describe(const Options& options, Tool& tool) {

@@ -5,6 +5,7 @@
 #include <set>
 #include <system_error>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -270,6 +271,11 @@ ModelKind detect_model(const fs::path& path) {
        "{}: is no model; a model is a Hugging Face folder, a model store (.h5), an output folder of adze-compress, "
        "a GGUF file or a pack",
        path.string());
+}
+
+std::string left_out_remark(const OpenedModel& model) {
+  if (model.left_out.empty()) return "";
+  return fmt::format("the language model alone is read; left out: {}", fmt::join(model.left_out, ", "));
 }
 
 BaseModel base_model(const OpenedModel& model) {

@@ -58,6 +58,9 @@ struct OpenedModel {
 ModelKind detect_model(const std::filesystem::path& path);
 OpenedModel open_model(const std::filesystem::path& path, const OpenModelOptions& options = {});
 
+/// What is left out of a model of text and images, for a warning; "" where nothing is.
+std::string left_out_remark(const OpenedModel& model);
+
 /// A model as the base of a delta. Throws bad_data for one without a source.
 BaseModel base_model(const OpenedModel& model);
 

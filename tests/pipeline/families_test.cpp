@@ -292,6 +292,8 @@ TEST(TextAndImages, BecomeAFolderOfTheLanguageModel) {
     EXPECT_EQ(opened.left_out,
               (std::vector<std::string>{"1 tensor of multi_modal_projector", "2 tensors of vision_tower"}));
     EXPECT_TRUE(open_model(folder / "text").left_out.empty());
+    EXPECT_THAT(Prepared(recipe_of(kInt4), whole).run.plan.warnings,
+                ::testing::Contains(::testing::HasSubstr("left out: 1 tensor of multi_modal_projector")));
     const fs::path out = folder / (name + "-out");
     run_recipe(recipe_of("rules: [ { modules: \"**\", store: f32 } ]\n"
                          "export: [ { format: safetensors, file: st }, { format: gguf, file: m.gguf } ]\n"),
