@@ -152,9 +152,7 @@ class FolderExporter final : public Exporter {
   std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
     if (tensor.spec.role == TensorRole::embedding && architecture.rotary_dim > 0)
       return fmt::format(
-          "{} whose heads are rotated in part is for vLLM, which reads partial_rotary_factor; the class of that name "
-          "in "
-          "Transformers rotates whole heads",
+          "{} with heads rotated in part is for vLLM, which reads partial_rotary_factor; Transformers does not",
           architecture.family);
     return tensor.spec.shape.size() == 2 ? format_->remark(tensor) : std::nullopt;
   }
