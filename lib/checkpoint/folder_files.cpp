@@ -70,10 +70,10 @@ std::filesystem::path path_in_folder(const std::filesystem::path& folder, std::s
   return path;
 }
 
-std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder) {
+std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder, NeedsConfig needs) {
   std::vector<StoreFile> files;
   for (const KnownFile& known : kKnownFiles) {
-    if (!known.required && !is_in_folder(folder, known.name)) continue;
+    if (!(known.required && needs == NeedsConfig::yes) && !is_in_folder(folder, known.name)) continue;
     files.push_back({std::string(known.name), read_file(path_in_folder(folder, known.name), known.limit)});
   }
   if (has_readme(folder))

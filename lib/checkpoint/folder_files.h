@@ -33,9 +33,12 @@ bool is_in_folder(const std::filesystem::path& folder, std::string_view name);
 /// missing_input when there is no such file.
 std::filesystem::path path_in_folder(const std::filesystem::path& folder, std::string_view name);
 
+/// Whether a folder is none without a config.json.
+enum class NeedsConfig : std::uint8_t { no, yes };
+
 /// config.json and, when present, generation_config.json, tokenizer.json, tokenizer_config.json, chat_template.jinja,
-/// special_tokens_map.json and README.md (which states the licence), in this order. Throws missing_input without
-/// config.json, bad_data above a file's limit; a README.md above 1 MiB is left out.
-std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder);
+/// special_tokens_map.json and README.md (which states the licence), in this order. Throws missing_input without a
+/// config.json that is needed, bad_data above a file's limit; a README.md above 1 MiB is left out.
+std::vector<StoreFile> read_folder_files(const std::filesystem::path& folder, NeedsConfig needs = NeedsConfig::yes);
 
 }  // namespace adze

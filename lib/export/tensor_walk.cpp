@@ -18,13 +18,14 @@ BlockWeights TensorWalk::load(std::size_t index) {
 }
 
 TensorValues TensorWalk::in_block(const TensorSpec& spec) {
-  if (!spec.is_matrix() && index_ != spec.block)
+  if (!spec.is_matrix() && !spec.listed && index_ != spec.block)
     if (std::optional<std::vector<float>> alone = model_.vector_of(spec)) return {nullptr, std::move(*alone)};
   if (index_ != spec.block) {
     block_ = {};  // freed before the next one is loaded
     block_ = load(*spec.block);
     index_ = spec.block;
   }
+  if (spec.listed) return {block_.listed.at(*spec.listed).tensor, {}};
   if (spec.is_matrix()) return {block_[*spec.slot].weight, {}};
   if (spec.slot) return {nullptr, block_[*spec.slot].bias};
   return {nullptr, spec.role == TensorRole::bias ? block_.bias_of(*spec.norm) : block_[*spec.norm]};
@@ -45,6 +46,7 @@ TensorValues TensorWalk::at(const TensorSpec& spec) {
       return {nullptr, model_.final_norm_bias()};
     case TensorRole::linear:
     case TensorRole::router:
+    case TensorRole::kept:
       break;
   }
   fail(ErrorKind::internal, "tensor '{}' belongs to no block", spec.hf_name);

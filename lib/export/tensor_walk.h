@@ -15,7 +15,8 @@
 
 namespace adze {
 
-/// One tensor of a model: a matrix, or a vector (norms and biases) when there is no matrix.
+/// One tensor of a model: a matrix, or a vector (norms and biases) when there is no matrix. What is kept as it is
+/// (TensorRole::kept) stands in the place of a matrix.
 struct TensorValues {
   TensorPtr matrix;
   std::vector<float> vector;

@@ -14,6 +14,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/dtype.h"
 #include "model/family.h"
 
 namespace adze {
@@ -46,7 +47,16 @@ double yarn_attention_factor(double factor);
 /// 2402.13753).
 double longrope_attention_factor(double factor, std::size_t original_max_positions);
 
-inline constexpr std::size_t kMostExperts = 4096;  ///< of a block; files that claim more are refused
+/// A tensor as a checkpoint has it. shape: row-major, slowest dimension first.
+struct ListedTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<std::uint64_t> shape;
+  bool operator==(const ListedTensor&) const = default;
+};
+
+/// What stands in for the family of a model whose architecture is not known: it has no part that could be named.
+inline constexpr FamilyInfo kNoFamily{.hf_class = "", .model_type = "", .gguf_name = ""};
 
 /// Sizes are counts of elements. Fill it from config.json with parse_architecture, or by hand and check_architecture.
 struct Architecture {
@@ -84,6 +94,11 @@ struct Architecture {
   std::size_t shared_ffn = 0;         ///< width of the expert that all tokens share; 0: there is none
   bool renormalised = false;          ///< weights of the chosen experts are divided by their sum
 
+  /// All tensors, sorted by name, of a model whose architecture is not known (model/listing.h): then nothing else is
+  /// said here but `layers`, the number of blocks that names tell apart, and nothing can be computed.
+  std::vector<ListedTensor> listed = {};
+
+  bool is_listed() const { return !listed.empty(); }
   std::size_t q_width() const { return heads * head_dim; }
   std::size_t kv_width() const { return kv_heads * head_dim; }
   /// Elements of a head that RoPE rotates, from the first on; the others pass as they are.
@@ -95,7 +110,7 @@ struct Architecture {
   std::size_t position_rows() const { return learns_positions() ? max_positions + info().positions.offset : 0; }
   /// Width of the FFN that all tokens go through; 0: there is none.
   std::size_t common_ffn() const { return is_mixture() ? shared_ffn : ffn; }
-  const FamilyInfo& info() const { return family_of(family); }
+  const FamilyInfo& info() const { return is_listed() ? kNoFamily : family_of(family); }
   bool has_norm(NormSlot slot) const;
   bool sees_all(std::size_t layer) const { return !full_attention.empty() && full_attention[layer]; }
   bool operator==(const Architecture&) const = default;

@@ -16,6 +16,7 @@
 #include "checkpoint/sidecar.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/format.h"
+#include "grid/kept_tensor.h"
 
 namespace adze {
 namespace {
@@ -67,6 +68,34 @@ std::vector<float> read_vector(const Hdf5Reader& file, const std::string& name, 
     fail(ErrorKind::bad_data, "{}: '{}' has {} values, the architecture says {}", file.path().string(), name,
          values.size(), expected);
   return values;
+}
+
+/// Of a tensor of a model whose architecture is not known, by its place in the block; its own name is an attribute.
+std::string listed_name(std::size_t place) { return fmt::format("listed/{}", place); }
+
+void write_listed(Hdf5Writer& file, std::span<const NamedTensor> tensors) {
+  file.make_group("listed");
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::string name = listed_name(i);
+    write_matrix(file, name, *tensors[i].tensor);
+    file.set_attribute(name, "name", tensors[i].name);
+  }
+}
+
+TensorPtr read_listed(const Hdf5Reader& file, const TensorSpec& spec) {
+  const std::string name = listed_name(*spec.listed);
+  if (file.text(name, "name") != spec.hf_name)
+    fail(ErrorKind::bad_data, "{}: '{}' is tensor '{}', the list says '{}'", file.path().string(), name,
+         file.text(name, "name"), spec.hf_name);
+  if (spec.is_matrix())
+    return read_matrix(file, name,
+                       {checked_cast<std::size_t>(spec.shape[0]), checked_cast<std::size_t>(spec.shape[1])});
+  const std::uint64_t bytes = checked_mul(checked_product(spec.shape), bytes_of(spec.dtype));
+  std::vector<std::byte> payload = file.read<std::byte>(name + "/payload", bytes);
+  if (payload.size() != bytes || file.text(name, "format") != name_of(spec.dtype))
+    fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes of {}, the list says {} of {}", file.path().string(),
+         spec.hf_name, payload.size(), file.text(name, "format"), bytes, name_of(spec.dtype));
+  return std::make_shared<KeptTensor>(spec.dtype, std::move(payload));
 }
 
 /// Of a norm, whose weight is a dataset and no group.
@@ -131,6 +160,7 @@ std::string block_file_name(std::size_t block) { return fmt::format("block-{:04}
 void write_block_file(const std::filesystem::path& path, const BlockWeights& block, const Architecture& architecture) {
   Hdf5Writer file(path);
   begin_file(file, "adze block");
+  if (architecture.is_listed()) write_listed(file, block.listed);
   for (const NormInfo& info : architecture.info().norms) {
     file.write<float>(std::string(info.module), block[info.slot]);
     const std::vector<float>& bias = block.bias_of(info.slot);
@@ -155,10 +185,10 @@ void write_outer_file(const std::filesystem::path& path, std::span<const StoreFi
   begin_file(file, "adze model");
   file.make_group("files");
   for (const StoreFile& kept : files) file.write_bytes("files/" + kept.name, kept.text);
-  write_matrix(file, kEmbedding, *tensors.embedding);
+  if (tensors.embedding) write_matrix(file, kEmbedding, *tensors.embedding);
   if (tensors.positions) write_matrix(file, kPositions, *tensors.positions);
   if (tensors.head) write_matrix(file, kHead, *tensors.head);
-  file.write<float>(kFinalNorm, tensors.norm.weight);
+  if (!tensors.norm.weight.empty()) file.write<float>(kFinalNorm, tensors.norm.weight);
   if (!tensors.norm.bias.empty()) file.write<float>(bias_name(kFinalNorm), tensors.norm.bias);
   file.commit();
   write_sidecar(path);
@@ -173,6 +203,8 @@ std::optional<CacheMaxima> read_cache(const Hdf5Reader& file) {
 }
 
 BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture, std::size_t index) {
+  if (architecture.is_listed())
+    return assemble_listed(architecture, index, [&](const TensorSpec& spec) { return read_listed(file, spec); });
   SharedFactors shared(file.path().parent_path(), architecture);
   const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
   BlockWeights block = assemble_block(
@@ -221,6 +253,10 @@ CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::mo
   const Hdf5Reader file = open_checked(path, "adze model");
   for (const std::string& name : file.names("files"))
     files_.push_back({name, file.read_bytes("files/" + name, kMaxStoreFileBytes)});
+  if (auto listed = listing_among(files_, path.string())) {
+    architecture_ = std::move(*listed);
+    return;
+  }
   const std::string origin = path.string() + ": config.json";
   architecture_ = parse_architecture(parse_json(file_named(files_, "config.json", path).text, origin), origin);
   architecture_.tied = !file.has(kHead);
@@ -256,7 +292,8 @@ std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) co
     const std::lock_guard lock(mutex_);  // who asks for one format asks for all
     if (!block_files_.contains(*spec.block)) block_files_.merge(open_blocks(folder_, architecture_.layers));
   }
-  return block_file(*spec.block)->text(info_of(architecture_, *spec.slot).module, "format");
+  const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
+  return file->text(spec.listed ? listed_name(*spec.listed) : info_of(architecture_, *spec.slot).module, "format");
 }
 
 std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& spec) const {

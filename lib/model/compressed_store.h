@@ -7,8 +7,11 @@
 //   block-0000.h5  input_layernorm, post_attention_layernorm, self_attn.q_proj ...; biases beside their weights,
 //                  those of norms as "NAME.bias";
 //                  self_attn.cache_maxima (the largest |key| and |value|) where a run measured them
-// A matrix is a group with the attributes format, rows, cols and the dataset payload; a vector is a dataset of f32. A
-// factor may lie in the file of another block (grid/factors/shared_tensor.h): such files belong together.
+// Of a model whose architecture is not known model.h5 has files alone, the list of tensors among them
+// (model/listing.h), and a block a group "listed/I" for each of its tensors, with the attribute name; those that are
+// kept as they are have a dtype for their format, one row, and their bytes for payload. A matrix is a group with the
+// attributes format, rows, cols and the dataset payload; a vector is a dataset of f32. A factor may lie in the file of
+// another block (grid/factors/shared_tensor.h): such files belong together.
 #pragma once
 
 #include <filesystem>

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "model/listing.h"
 
 namespace adze {
 namespace {
@@ -281,8 +282,8 @@ const FamilyInfo& family_of(std::string_view hf_class) {
   fail(ErrorKind::bad_data,
        "architecture '{}' is not supported{}; known: {}; where one of these has the same blocks, 'adze import MODEL "
        "--like "
-       "NAME -o model.h5' reads it as that",
-       hf_class, suggestion(hf_class, known), join_words(known));
+       "NAME -o model.h5' reads it as that; {}",
+       hf_class, suggestion(hf_class, known), join_words(known), kWeightsOnlyHint);
 }
 
 const FamilyInfo* family_of_gguf(std::string_view gguf_name, bool mixture) {

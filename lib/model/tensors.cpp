@@ -11,15 +11,15 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "checkpoint/tensor_source.h"
-#include "model/gguf_rules.h"
+#include "model/listing.h"
 
 namespace adze {
 namespace {
 
 using A = Architecture;
 
-constexpr std::array<std::string_view, 7> kRoleNames = {"embedding", "linear", "router",   "norm",
-                                                        "bias",      "head",   "positions"};
+constexpr std::array<std::string_view, 8> kRoleNames = {"embedding", "linear", "router",    "norm",
+                                                        "bias",      "head",   "positions", "kept"};
 constexpr std::array<std::string_view, 4> kStageNames = {"qkv", "o", "gate_up", "down"};
 
 /// Buffers that old checkpoints carry and that are computed from config.json instead.
@@ -177,6 +177,10 @@ std::string problem_of(const TensorSpec& spec, const TensorInfo* stored, std::sp
   if (stored->shape != spec.shape)
     return fmt::format("tensor '{}' has shape [{}], but config.json asks for [{}]", spec.hf_name,
                        fmt::join(stored->shape, ", "), fmt::join(spec.shape, ", "));
+  if (spec.role == TensorRole::kept)
+    return stored->dtype == spec.dtype ? ""
+                                       : fmt::format("tensor '{}' has dtype {}, not {}", spec.hf_name,
+                                                     name_of(stored->dtype), name_of(spec.dtype));
   if (!is_weight_dtype(stored->dtype))
     return fmt::format("tensor '{}' has dtype {}; weights must be f32, f16 or bf16", spec.hf_name,
                        name_of(stored->dtype));
@@ -229,6 +233,7 @@ std::string name_of(Stage stage) {
 }
 
 std::vector<Stage> stages_of(const Architecture& architecture) {
+  if (architecture.is_listed()) return {};
   std::vector<Stage> stages{Stage::qkv, Stage::o, Stage::gate_up};
   if (architecture.common_ffn() > 0) stages.emplace_back(Stage::down);
   for (std::size_t expert = 0; expert < architecture.experts; ++expert) {
@@ -239,12 +244,9 @@ std::vector<Stage> stages_of(const Architecture& architecture) {
 }
 
 std::vector<LinearInfo> block_linears(const Architecture& architecture) {
-  return block_linears(architecture, gguf_row(architecture));
-}
-
-std::vector<LinearInfo> block_linears(const Architecture& architecture, const FamilyInfo& gguf) {
-  std::vector<LinearInfo> linears = attention_linears(architecture, gguf);
-  std::ranges::move(common_linears(architecture, gguf), std::back_inserter(linears));
+  if (architecture.is_listed()) return {};
+  std::vector<LinearInfo> linears = attention_linears(architecture);
+  std::ranges::move(common_linears(architecture), std::back_inserter(linears));
   for (std::size_t expert = 0; expert < architecture.experts; ++expert)
     std::ranges::move(expert_linears(architecture, expert), std::back_inserter(linears));
   return linears;
@@ -312,14 +314,8 @@ Shape TensorSpec::matrix_shape() const {
 
 std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(stage_of(*slot)) : std::nullopt; }
 
-std::string_view gguf_stack_in_words(const TensorSpec& spec) {
-  if (spec.slot && spec.slot->is_expert()) return "the experts";
-  return spec.stage() == Stage(Stage::qkv) ? "q, k and v" : "gate and up";
-}
-
-std::vector<TensorSpec> expected_tensors(const Architecture& a) { return expected_tensors(a, gguf_row(a)); }
-
-std::vector<TensorSpec> expected_tensors(const Architecture& a, const FamilyInfo& gguf) {
+std::vector<TensorSpec> expected_tensors(const Architecture& a) {
+  if (a.is_listed()) return listed_tensors(a);
   std::vector<TensorSpec> all;
   const std::vector<std::uint64_t> table = {a.vocab, a.hidden};
   const bool has_biases = a.info().norm_kind == NormKind::layer;
@@ -338,6 +334,7 @@ std::vector<TensorSpec> expected_tensors(const Architecture& a, const FamilyInfo
 }
 
 Architecture resolve_tying(Architecture architecture, const TensorSource& source) {
+  if (architecture.is_listed()) return architecture;
   const TensorInfo* head = source.find(kHeadName);
   if (!architecture.tied_stated) architecture.tied = head == nullptr;
   if (architecture.tied && head) require_equal_tables(architecture, source, *head);

@@ -30,6 +30,7 @@ enum class TensorRole : std::uint8_t {
   bias,
   head,
   positions,  ///< rows that are added to those of the embedding: no scheme solves them
+  kept,       ///< of a model whose architecture is not known: any shape and dtype, passed on byte for byte
 };
 
 /// A linear of a block: of its attention, of its FFN, or of one of its experts. Ordered as tables list them.
@@ -141,12 +142,13 @@ struct TensorSpec {
   /// Not 0: the GGUF conversion reorders the rows of this many heads (row h*hd + 2k + a <- row h*hd + a*hd/2 + k).
   std::size_t permuted_heads = 0;
   GgufRows gguf_rows = {};
+  /// Where the architecture is not known (model/listing.h): its place in its block, and the dtype of the checkpoint.
+  std::optional<std::size_t> listed = {};
+  DType dtype = DType::f32;
 
   std::optional<Stage> stage() const;
-  /// [out x in] of a matrix.
-  Shape matrix_shape() const;
-  bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias; }
-  /// A linear that a GGUF has in one tensor with others: the experts of a block, its q, k and v, or gate and up.
+  bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias && role != TensorRole::kept; }
+  /// A linear that a GGUF has in one tensor with others: the experts of a block, or its q, k and v.
   bool shares_gguf_tensor() const { return slot && (slot->is_expert() || gguf_rows.all > 0); }
   /// Other matrices are few weights that decide much, and stay as they are stored.
   bool takes_schemes() const { return is_matrix() && role != TensorRole::router && role != TensorRole::positions; }
@@ -159,7 +161,7 @@ std::size_t norm_size(const Architecture& architecture, NormSlot slot);
 std::string_view gguf_stack_in_words(const TensorSpec& spec);
 
 /// Embedding, positions where they are learned, blocks in order (norms, linears, biases), final norm, and the head
-/// unless it is tied; as the model's GGUF has them (gguf_row), or as one of another row.
+/// unless it is tied. Of an architecture that is not known, the tensors that it lists, block by block.
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture);
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture, const FamilyInfo& gguf);
 

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "checkpoint/tensor_source.h"
+#include "grid/kept_tensor.h"
 #include "linalg/convert.h"
 
 namespace adze {
@@ -97,7 +98,15 @@ TensorPtr CheckpointWeights::positions() const {
   return architecture_.learns_positions() ? matrix(kPositionsModule) : nullptr;
 }
 
+TensorPtr CheckpointWeights::listed(const TensorSpec& spec) const {
+  const TensorInfo& tensor = require(*source_, spec.hf_name);
+  if (spec.is_matrix()) return load_matrix(*source_, tensor);
+  return std::make_shared<KeptTensor>(tensor.dtype, read_all(*source_, tensor));
+}
+
 BlockWeights CheckpointWeights::block(std::size_t index) const {
+  if (architecture_.is_listed())
+    return assemble_listed(architecture_, index, [&](const TensorSpec& spec) { return listed(spec); });
   return assemble_block(
       architecture_, index,
       [&](const NormInfo& info, std::string_view suffix) { return vector(module_name(index, info), suffix); },

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "grid/compressed_tensor.h"
 #include "model/architecture.h"
+#include "model/listing.h"
 #include "model/tensors.h"
 
 namespace adze {
@@ -54,6 +55,12 @@ struct CacheMaxima {
   }
 };
 
+/// A tensor of a model whose architecture is not known: a matrix, or a KeptTensor (grid/kept_tensor.h).
+struct NamedTensor {
+  std::string name;  ///< TensorSpec::hf_name
+  TensorPtr tensor;
+};
+
 /// gate, up and down of one expert.
 using ExpertLinears = std::array<Linear, 3>;
 
@@ -65,6 +72,7 @@ struct BlockWeights {
   std::vector<ExpertLinears> experts;                      ///< of mixtures
   std::optional<CacheMaxima> cache;                        ///< where they were measured
   bool sees_all = false;                                   ///< Architecture::sees_all of its layer
+  std::vector<NamedTensor> listed;  ///< all there is where the architecture is not known (TensorSpec::listed)
 
   const Linear& operator[](LinearSlot slot) const {
     return slot.is_expert() ? experts[static_cast<std::size_t>(slot.expert)][slot.kind - LinearSlot::gate]
@@ -100,6 +108,15 @@ BlockWeights assemble_block(const Architecture& architecture, std::size_t index,
   }
   for (const LinearInfo& info : block_linears(architecture)) block[info.slot] = linear(info);
   block.sees_all = architecture.sees_all(index);
+  return block;
+}
+
+/// The same where the architecture is not known: tensor(spec) gives each that it lists.
+template <typename LoadTensor>
+BlockWeights assemble_listed(const Architecture& architecture, std::size_t index, LoadTensor&& tensor) {
+  BlockWeights block;
+  for (const TensorSpec& spec : tensors_of_block(architecture, index))
+    block.listed.push_back({spec.hf_name, tensor(spec)});
   return block;
 }
 
@@ -157,6 +174,7 @@ class CheckpointWeights final : public ModelWeights {
  private:
   TensorPtr matrix(std::string_view module) const;
   std::vector<float> vector(std::string_view module, std::string_view suffix) const;
+  TensorPtr listed(const TensorSpec& spec) const;
 
   Architecture architecture_;
   std::shared_ptr<const TensorSource> source_;

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/words.h"
+#include "grid/kept_tensor.h"
 #include "linalg/convert.h"
 #include "model/multimodal.h"
 
@@ -71,22 +72,16 @@ bool is_packed_config(const Json& config, const std::string& origin) {
        fmt::join(names, ", "));
 }
 
-PackedWeights::PackedWeights(const std::filesystem::path& folder) : raw_(folder) {
+PackedWeights::PackedWeights(const std::filesystem::path& folder, const Architecture* listed) : raw_(folder) {
   const std::string origin = (folder / "config.json").string(), text = config_text(folder);
   const Json config = parse_json(text, origin);
-  if (is_multimodal(config))
-    fail(ErrorKind::bad_data,
-         "{}: a model of text and images whose weights are packed is not supported; of those in floats the language "
-         "model "
-         "is read",
-         origin);
-  architecture_ = parse_architecture(config, origin);
+  architecture_ = listed != nullptr ? *listed : parse_architecture(config, origin);
   const PackedLayoutInfo* const info = layout_of(config);
   if (info == nullptr) fail(ErrorKind::bad_data, "{}: says nothing of packed weights", origin);
   layout_ = info->make(config, nlohmann::ordered_json::parse(text), origin);
   layout_name_ = info->name;
   const bool has_head = raw_.find("lm_head.weight") != nullptr || !layout_->tensors_of(raw_, "lm_head").empty();
-  architecture_.tied = !has_head;
+  if (listed == nullptr) architecture_.tied = !has_head;
   check_names();
 }
 
@@ -95,7 +90,7 @@ void PackedWeights::check_names() const {
   std::unordered_set<std::string> known;
   for (const TensorSpec& spec : expected_tensors(architecture_)) {
     const std::vector<std::string> packed =
-        spec.shape.size() == 2 ? layout_->tensors_of(raw_, base_of(spec)) : std::vector<std::string>();
+        spec.is_matrix() ? layout_->tensors_of(raw_, base_of(spec)) : std::vector<std::string>();
     known.insert(packed.begin(), packed.end());
     if (!packed.empty()) continue;
     known.insert(spec.hf_name);
@@ -162,7 +157,14 @@ TensorPtr PackedWeights::positions() const {
   return matrix(stored_name(architecture_, kPositionsModule), {architecture_.position_rows(), architecture_.hidden});
 }
 
+TensorPtr PackedWeights::kept(const TensorSpec& spec) const {
+  return std::make_shared<KeptTensor>(spec.dtype, raw_.read(spec.hf_name, safetensors_type_of(spec.dtype), spec.shape));
+}
+
 BlockWeights PackedWeights::block(std::size_t index) const {
+  if (architecture_.is_listed())
+    return assemble_listed(architecture_, index,
+                           [&](const TensorSpec& spec) { return spec.is_matrix() ? matrix(spec) : kept(spec); });
   return assemble_block(
       architecture_, index,
       [&](const NormInfo& info, std::string_view suffix) {
@@ -210,6 +212,13 @@ std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& fol
   const std::string origin = (folder / "config.json").string();
   if (is_packed_config(parse_json(config_text(folder), origin), origin)) return std::make_unique<PackedWeights>(folder);
   return open_checkpoint_model(folder);
+}
+
+std::unique_ptr<ModelWeights> open_listed_folder(const std::filesystem::path& folder, const Architecture& listed) {
+  const std::string origin = (folder / "config.json").string();
+  if (is_packed_config(parse_json(config_text(folder), origin), origin))
+    return std::make_unique<PackedWeights>(folder, &listed);
+  return std::make_unique<CheckpointWeights>(listed, open_checkpoint_folder(folder));
 }
 
 }  // namespace adze

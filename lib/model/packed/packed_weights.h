@@ -18,8 +18,9 @@ bool is_packed_config(const nlohmann::json& config, const std::string& origin);
 
 class PackedWeights final : public ModelWeights {
  public:
-  /// Checks the names of all tensors and reads no weight. Throws missing_input, bad_data.
-  explicit PackedWeights(const std::filesystem::path& folder);
+  /// Checks the names of all tensors and reads no weight. listed: the architecture, where it is not known but to us;
+  /// else config.json says it. Throws missing_input, bad_data.
+  explicit PackedWeights(const std::filesystem::path& folder, const Architecture* listed = nullptr);
 
   const Architecture& architecture() const override { return architecture_; }
   /// The loaders throw bad_data, naming the tensor.
@@ -46,6 +47,7 @@ class PackedWeights final : public ModelWeights {
  private:
   void check_names() const;
   TensorPtr matrix(const std::string& base, Shape shape) const;
+  TensorPtr kept(const TensorSpec& spec) const;
   std::vector<float> vector(const std::string& name, std::size_t size) const;
 
   RawTensors raw_;
@@ -71,5 +73,7 @@ class PackedSource final : public DecodedSource {
 
 /// A Hugging Face folder, packed or not.
 std::unique_ptr<ModelWeights> open_folder_model(const std::filesystem::path& folder);
+/// The same of a model whose architecture is not known: the tensors of the list, matrices packed or not.
+std::unique_ptr<ModelWeights> open_listed_folder(const std::filesystem::path& folder, const Architecture& listed);
 
 }  // namespace adze
