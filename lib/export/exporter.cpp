@@ -4,6 +4,7 @@
 #include <array>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "export/folder/folder_exporter.h"
 #include "export/gguf/gguf_exporter.h"
@@ -19,9 +20,10 @@ constexpr std::array kExporters = {
     ExporterInfo{"pack", "one file of our own that holds every format as it is stored", &make_pack_exporter},
     ExporterInfo{"pack-entropy", "the same, entropy-coded: smaller, to be decoded before it is used",
                  &make_pack_entropy_exporter},
-    ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter},
+    ExporterInfo{"safetensors", "a Hugging Face folder of floats, everything decoded", &make_safetensors_exporter,
+                 true},
     ExporterInfo{"compressed-tensors", "a folder of integers or small floats for vLLM, SGLang and transformers",
-                 &make_compressed_tensors_exporter},
+                 &make_compressed_tensors_exporter, true},
     ExporterInfo{"compressed-tensors-w8a8", "the same, where inputs are quantized to 8 bits as well while it runs",
                  &make_w8a8_exporter},
     ExporterInfo{"gptq", "a folder as AutoGPTQ and GPTQModel write it", &make_gptq_exporter},
@@ -51,12 +53,26 @@ std::string no_cache_maxima(std::size_t block) {
       block);
 }
 
+std::string vector_format(const TensorSpec& spec) {
+  return std::string(name_of(spec.role == TensorRole::kept ? spec.dtype : DType::f32));
+}
+
+std::optional<std::string> cannot_list(const ExporterInfo& exporter, const Architecture& architecture) {
+  if (exporter.holds_lists || !architecture.is_listed()) return std::nullopt;
+  std::vector<std::string_view> others;
+  for (const ExporterInfo& other : kExporters)
+    if (other.holds_lists) others.push_back(other.name);
+  return fmt::format(
+      "{} says what a model computes, but the architecture of this one is not known, only its tensors; export {}",
+      exporter.name, fmt::join(others, " or "));
+}
+
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model) {
   std::vector<PlannedTensor> planned;
   TensorWalk walk(model);
   for (TensorSpec& spec : expected_tensors(model.architecture())) {
-    std::string format = "f32";
-    if (spec.shape.size() == 2) {
+    std::string format = vector_format(spec);
+    if (spec.is_matrix()) {
       const std::optional<std::string> known = model.format_of(spec);
       format = known ? *known : walk.at(spec).matrix->format();
     }

@@ -34,8 +34,11 @@ class Tokenizer;
 /// A tensor and what will be stored for it.
 struct PlannedTensor {
   TensorSpec spec;
-  std::string format;  ///< CompressedTensor::format(): "bf16", "gguf/q4_k", "int4 g128 sym"; "f32" for norms and biases
+  std::string format;  ///< CompressedTensor::format(): "bf16", "gguf/q4_k", "int4 g128 sym"; of others vector_format()
 };
+
+/// The format of what is no matrix: "f32" of norms and biases; the dtype of tensors that are kept as they are.
+std::string vector_format(const TensorSpec& spec);
 
 /// What an export says of a runtime's cache of keys and values: nothing, or a scale each for 8-bit floats (E4M3), a
 /// block.
@@ -109,11 +112,15 @@ struct ExporterInfo {
   std::string_view name;  ///< as in recipes: "gguf"
   std::string_view summary;
   std::unique_ptr<Exporter> (*make)();
+  bool holds_lists = false;  ///< models whose architecture is not known, too (model/listing.h)
 };
 
 std::span<const ExporterInfo> exporters();
 /// nullptr when there is none of that name.
 const ExporterInfo* find_exporter(std::string_view name);
+
+/// Why an architecture that is not known cannot be exported so, and how it can; nothing where it can, or is known.
+std::optional<std::string> cannot_list(const ExporterInfo& exporter, const Architecture& architecture);
 
 /// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block where a
 /// model does not know them without.

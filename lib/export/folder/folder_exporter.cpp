@@ -16,6 +16,7 @@
 #include "export/folder/model_card.h"
 #include "export/folder/new_folder.h"
 #include "export/folder/part_maker.h"
+#include "model/listing.h"
 #include "model/packed/packed_weights.h"
 
 namespace adze {
@@ -43,12 +44,16 @@ std::vector<SafetensorsSpec> specs_of(const Shard& shard) {
   return specs;
 }
 
-/// The dtype that config.json names; BF16 where it names none.
-DType floats_of(const Json& config) {
+/// The dtype that config.json names. Where it names none, BF16; of a model that is a list of tensors, what its first
+/// matrix was.
+DType floats_of(const Json& config, const ExportPlan& plan) {
   for (const char* const key : {"dtype", "torch_dtype"}) {
     if (config.contains(key) && config[key] == "float16") return DType::f16;
     if (config.contains(key) && config[key] == "float32") return DType::f32;
+    if (config.contains(key) && config[key] == "bfloat16") return DType::bf16;
   }
+  for (const PlannedTensor& tensor : plan.tensors)
+    if (tensor.spec.listed && tensor.spec.is_matrix()) return tensor.spec.dtype;
   return DType::bf16;
 }
 
@@ -65,7 +70,11 @@ std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format,
   std::uint64_t bytes = 0;
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
     const PlannedTensor& tensor = plan.tensors[t];
-    std::vector<SafetensorsSpec> specs = specs_of(tensor, format, floats);
+    std::vector<SafetensorsSpec> specs =
+        tensor.spec.is_matrix()
+            ? format.parts(tensor, floats)
+            : std::vector<SafetensorsSpec>{
+                  {tensor.spec.hf_name, safetensors_type_of(*dtype_from_name(tensor.format)), tensor.spec.shape}};
     std::uint64_t more = 0;
     for (const SafetensorsSpec& spec : specs) more = checked_add(more, safetensors_bytes(spec.type, spec.shape));
     if (bytes > 0 && checked_add(bytes, more) > limit) {
@@ -125,13 +134,13 @@ Content content_of(const ExportPlan& plan, const FolderFormat& format, std::stri
     fail(ErrorKind::bad_data, "{} has no place for scales of a cache", name);
   Content content;
   Json config = kept_config(plan);
-  content.floats = floats_of(config);
+  content.floats = floats_of(config, plan);
   format.describe(plan, config);
   content.shards = shards_of(plan, format, content.floats);
   if (content.shards.size() > 1) content.files.push_back({kIndex, index_text(content.shards)});
   for (StoreFile& file : format.more_files(config)) content.files.push_back(std::move(file));
   for (const StoreFile& file : plan.files)
-    if (file.name != kConfig && file.name != kCard) content.files.push_back(file);
+    if (file.name != kConfig && file.name != kCard && file.name != kListingFile) content.files.push_back(file);
   content.files.push_back({kCard, model_card(plan, name)});
   content.files.push_back({kConfig, config.dump(2) + "\n"});
   content.manifest = manifest_of(plan, content, format, name);
@@ -143,18 +152,12 @@ class FolderExporter final : public Exporter {
   FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
       : name_(name), format_(std::move(format)) {}
 
-  std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
-    if (tensor.spec.role == TensorRole::embedding)  // of the whole folder, but said once
-      if (auto reason = format_->refuses_model(architecture)) return reason;
-    return tensor.spec.shape.size() == 2 ? format_->cannot_hold(tensor) : std::nullopt;
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.is_matrix() ? format_->cannot_hold(tensor) : std::nullopt;
   }
 
-  std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
-    if (tensor.spec.role == TensorRole::embedding && architecture.rotary_dim > 0)
-      return fmt::format(
-          "{} with heads rotated in part is for vLLM, which reads partial_rotary_factor; Transformers does not",
-          architecture.family);
-    return tensor.spec.shape.size() == 2 ? format_->remark(tensor) : std::nullopt;
+  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+    return tensor.spec.is_matrix() ? format_->remark(tensor) : std::nullopt;
   }
 
   bool holds_cache_scales() const override { return format_->holds_cache_scales(); }
@@ -238,7 +241,8 @@ class FolderExporter final : public Exporter {
   /// Reads the folder as any reader of adze would, which shares no code with what wrote it.
   void verify(const ExportPlan& plan, const Content& content, const ModelWeights& model, const MeantTensors& meant,
               const fs::path& folder, Progress& progress) const {
-    const std::unique_ptr<ModelWeights> written = open_folder_model(folder);
+    const std::unique_ptr<ModelWeights> written =
+        plan.architecture.is_listed() ? open_listed_folder(folder, plan.architecture) : open_folder_model(folder);
     compare_models(
         plan, *written, model, [&](const TensorPtr& matrix) { return format_->as_stored(matrix, content.floats); },
         meant, folder.string(), progress);

@@ -83,8 +83,10 @@ std::optional<MinifloatSpec> minifloats_of(const PlannedTensor& tensor) {
 std::vector<PlannedLinear> planned_linears(const ExportPlan& plan) {
   std::vector<PlannedLinear> linears;
   for (const PlannedTensor& tensor : plan.tensors)
-    if (tensor.spec.shape.size() == 2)
+    if (tensor.spec.is_matrix())
       linears.push_back({base_name(tensor.spec), tensor.spec.role, integers_of(tensor), minifloats_of(tensor)});
+    else if (tensor.spec.role == TensorRole::kept && tensor.spec.hf_name.ends_with(".weight"))
+      linears.push_back({base_name(tensor.spec), tensor.spec.role, std::nullopt, std::nullopt});
   return linears;
 }
 

@@ -98,7 +98,8 @@ std::optional<IntegerGridSpec> integers_of(const PlannedTensor& tensor);
 std::optional<MinifloatSpec> minifloats_of(const PlannedTensor& tensor);
 Shape shape_of(const PlannedTensor& tensor);
 
-/// Linears of a plan: HF name without ".weight", and their grid.
+/// Linears of a plan: HF name without ".weight", and their grid. Of a model that is a list of tensors, what has a
+/// weight that is kept as it is, too: which class of module it is, nobody knows.
 struct PlannedLinear {
   std::string base;
   TensorRole role;

@@ -25,7 +25,7 @@ std::string model_card(const ExportPlan& plan, std::string_view format) {
                       format);
   std::map<std::string, std::size_t> counts;
   for (const PlannedTensor& tensor : plan.tensors)
-    if (tensor.spec.shape.size() == 2) ++counts[tensor.format];
+    if (tensor.spec.is_matrix()) ++counts[tensor.format];
   text += "| matrices | stored as |\n|---|---|\n";
   for (const auto& [stored, count] : counts) text += fmt::format("| {} | `{}` |\n", count, stored);
   text += "\n";

@@ -21,10 +21,7 @@ std::vector<std::size_t> by_name(std::size_t layers) {
 }
 std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
 
-std::vector<std::byte> vector_bytes(std::span<const float> values) {
-  const auto bytes = std::as_bytes(values);
-  return {bytes.begin(), bytes.end()};
-}
+std::vector<std::byte> copy_of(std::span<const std::byte> bytes) { return {bytes.begin(), bytes.end()}; }
 
 }  // namespace
 
@@ -66,12 +63,14 @@ std::vector<std::byte> PartMaker::take(const std::string& name) {
 
 std::vector<std::byte> PartMaker::make(const Part& part, bool& is_loaded) {
   const PlannedTensor& planned = plan_.tensors[part.tensor];
-  if (part.is_cache_scale)
-    return vector_bytes(std::array{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))});
-  if (planned.spec.shape.size() == 1) {
+  if (part.is_cache_scale) {
+    const std::array scale{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))};
+    return copy_of(std::as_bytes(std::span(scale)));
+  }
+  if (!planned.spec.is_matrix()) {
     const TensorValues values = walk_.at(planned.spec);
     meant_.note(part.tensor, values);
-    return vector_bytes(values.vector);
+    return copy_of(values.payload());
   }
   return format_.encode(planned, part.spec, [&] {
     is_loaded = true;
