@@ -11,6 +11,7 @@
 #include "model/compressed_store.h"
 #include "pipeline/apply_report.h"
 #include "pipeline/block_step.h"
+#include "pipeline/listed_step.h"
 #include "pipeline/outer_step.h"
 #include "pipeline/whole_folder.h"
 
@@ -38,12 +39,6 @@ InputStatistics read_input(const StatisticsReader& part, const std::string& inpu
     fail(ErrorKind::bad_data, "statistics of '{}' are of {} inputs, the weights have {}", input, statistics.inputs(),
          inputs);
   return statistics;
-}
-
-bool has_option(const SchemeSpec& scheme, std::string_view key) {
-  for (std::size_t i = 0; i < scheme.options.entry_count(); ++i)
-    if (scheme.options.key(i).text == key) return true;
-  return false;
 }
 
 /// The block that shares factors with the one being solved.
@@ -83,6 +78,11 @@ class SchemeRun {
  private:
   void do_block(std::size_t block) {
     const BlockWeights original = scheme_.weights->block(block);
+    if (plan_.architecture.is_listed()) {
+      progress_.update(block);
+      return add_block(block,
+                       compress_listed(*scheme_.run.recipe, plan_, block, original, scheme_.data_free, scheme_.store));
+    }
     BlockOutcome outcome{original, {}};
     std::optional<StatisticsReader> part;  // its checksum is compared once
     std::optional<Neighbour> neighbour;
@@ -113,6 +113,10 @@ class SchemeRun {
       });
       progress_.update(++done);
     }
+    add_block(block, std::move(outcome));
+  }
+
+  void add_block(std::size_t block, BlockOutcome outcome) {
     const std::string name = "store/" + block_file_name(block);
     write_block_file(folder_.path() / name, outcome.weights, plan_.architecture);
     add(name, std::move(outcome.tensors));
@@ -122,7 +126,9 @@ class SchemeRun {
     InputStatistics inputs;
     if (scheme_.statistics && solves_head(plan_, plan_.architecture))
       inputs = read_input(scheme_.statistics->part(layers_), "head", plan_.architecture.hidden);
-    OuterOutcome outcome = compress_outer(plan_, *scheme_.weights, inputs.second_moment, scheme_.store);
+    OuterOutcome outcome;
+    if (!plan_.architecture.is_listed())
+      outcome = compress_outer(plan_, *scheme_.weights, inputs.second_moment, scheme_.store);
     const std::string name = std::string("store/") + kOuterFileName;
     write_outer_file(folder_.path() / name, plan_.files, outcome.made);
     add(name, std::move(outcome.tensors));
@@ -159,6 +165,9 @@ PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, co
   scheme.weights = model.weights;
   scheme.run.memory = predict_resources(recipe, scheme.run.plan.architecture, scheme.run.plan);
   if (const auto* statistics = std::get_if<fs::path>(&inputs)) {
+    if (model.architecture().is_listed())
+      fail(ErrorKind::usage, "--stats: statistics are of a model that was run, and the architecture of {} is not known",
+           model.path.string());
     scheme.statistics.emplace(*statistics);
     check_same_model(*scheme.statistics, scheme.run.plan.architecture);
     scheme.remark = "inputs are those of the original model (propagate: original): nothing is shifted";

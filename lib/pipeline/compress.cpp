@@ -11,6 +11,7 @@
 #include "linalg/convert.h"
 #include "model/compressed_store.h"
 #include "pipeline/block_step.h"
+#include "pipeline/listed_step.h"
 #include "pipeline/manifest.h"
 #include "pipeline/outer_step.h"
 #include "pipeline/resources.h"
@@ -26,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 StatesLayout states_layout(const PreparedRun& run) {
+  if (run.plan.architecture.is_listed()) return {};
   const MemoryChoice& choice = run.memory.choice;
   const std::size_t batch = choice.batch_windows > 0 ? choice.batch_windows : batch_windows(run.windows.tokens);
   return {run.windows.count(), run.windows.tokens, run.plan.architecture.hidden, batch, choice.states_on_disk};
@@ -51,8 +53,7 @@ class Run {
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
         layers_(run.plan.architecture.layers),
-        stages_(stages_of(run.plan.architecture).size()),
-        study_(options.study) {}
+        stages_(std::max<std::size_t>(stages_of(run.plan.architecture).size(), 1)) {}
 
   CompressResult run() {
     const auto start = Clock::now();
@@ -60,7 +61,7 @@ class Run {
     write_file(folder_.out() / "recipe.yaml", run_.recipe->source->text());
     if (blocks_done() < layers_ || !is_done(layers_)) {
       weights_ = transformed_model(run_.plan, model_, run_.windows, states_layout(run_), folder_.work(), progress_);
-      forward_.emplace(weights_->architecture(), run_.windows.tokens);
+      if (!is_listed()) forward_.emplace(weights_->architecture(), run_.windows.tokens);
     }
     end_phase("transforms and setting up");
     do_blocks();
@@ -83,6 +84,9 @@ class Run {
   }
 
  private:
+  /// Nothing runs through a model whose architecture is not known: there are no states.
+  bool is_listed() const { return run_.plan.architecture.is_listed(); }
+
   /// What was done since the last phase ended was that.
   void end_phase(const std::string& name) {
     result_.phases.push_back({name, seconds_since(phase_)});
@@ -166,12 +170,20 @@ class Run {
 
   /// The original model's states walk along where a scheme wants to know how far the compressed ones have drifted.
   std::vector<Stream*> streams() {
+    if (is_listed()) return {};
     std::vector<Stream*> all{&states_};
     if (run_.plan.walks_reference(run_.recipe->propagate)) all.push_back(&reference_);
     return all;
   }
 
-  void do_block(std::size_t block) {
+  BlockOutcome compressed_list(std::size_t block) {
+    progress_.update(block);
+    const bool from_weights = run_.recipe->calibration.from == InputsFrom::weights;
+    return compress_listed(*run_.recipe, run_.plan, block, weights_->block(block), from_weights);
+  }
+
+  BlockOutcome compressed(std::size_t block) {
+    if (is_listed()) return compressed_list(block);
     for (Stream* stream : streams()) begin(*stream, block + 1);
     const BlockJob job{run_.plan,
                        *forward_,
@@ -182,8 +194,12 @@ class Run {
                        reference_.states ? &*reference_.states : nullptr};
     std::size_t stages_done = block * stages_;
     progress_.update(stages_done);
-    BlockOutcome outcome =
-        compress_block(job, block, weights_->block(block), *states_.states, [&] { progress_.update(++stages_done); });
+    return compress_block(job, block, weights_->block(block), *states_.states,
+                          [&] { progress_.update(++stages_done); });
+  }
+
+  void do_block(std::size_t block) {
+    BlockOutcome outcome = compressed(block);
     tell_remarks(outcome.tensors, progress_);
     commit_block(block, std::move(outcome));
   }
@@ -213,11 +229,8 @@ class Run {
     progress_.start("embedding and head", 1);
     CommittedStep step;
     step.step = static_cast<std::uint32_t>(layers_);
-    InputStatistics statistics;
-    if (solves_head(run_.plan, run_.plan.architecture))
-      statistics = measure_head_input(*forward_, norm_of(*weights_), *states_.states);
-    for (Stream* stream : streams()) stream->states.reset();
-    const OuterOutcome outcome = compress_outer(run_.plan, *weights_, statistics.second_moment);
+    OuterOutcome outcome;
+    if (!is_listed()) outcome = compressed_outer();
     step.tensors = outcome.tensors;
     tell_remarks(step.tensors, progress_);
     const std::string name = std::string("store/") + kOuterFileName;
@@ -226,6 +239,14 @@ class Run {
     step.stored = describe_with_sidecar(name);
     ledger_.commit(step);
     progress_.update(1);
+  }
+
+  OuterOutcome compressed_outer() {
+    InputStatistics statistics;
+    if (solves_head(run_.plan, run_.plan.architecture))
+      statistics = measure_head_input(*forward_, norm_of(*weights_), *states_.states);
+    for (Stream* stream : streams()) stream->states.reset();
+    return compress_outer(run_.plan, *weights_, statistics.second_moment);
   }
 
   void do_exports() {
@@ -296,7 +317,7 @@ PreparedRun prepare(const Recipe& recipe, const OpenedModel& model, const std::f
   PreparedRun run;
   run.recipe = &recipe;
   run.model = &model;
-  const Tokenizer& tokenizer = model.require_tokenizer();
+  if (!model.architecture().is_listed()) model.require_tokenizer();
   run.plan = make_plan(recipe, model);
   if (std::string remark = left_out_remark(model); !remark.empty()) run.plan.warnings.push_back(std::move(remark));
   if (const ResolvedScheme* const pairing = run.plan.pairing_scheme())
@@ -312,7 +333,7 @@ PreparedRun prepare(const Recipe& recipe, const OpenedModel& model, const std::f
     job.bytes = job.exporter->predict_bytes(
         export_plan(run.plan, job, run.plan.architecture, run.plan.files, model, run.provenance));
   if (run.plan.protocol) {
-    run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), tokenizer);
+    run.evaluation_ids = tokenize_set(load_text_set(recipe.evaluate->text), model.require_tokenizer());
     if (run.evaluation_ids.size() < run.plan.protocol->window)
       fail(ErrorKind::bad_data, "{}: {} tokens, one window of {} is needed", recipe.evaluate->text.string(),
            run.evaluation_ids.size(), run.plan.protocol->window);
@@ -339,7 +360,12 @@ PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, std::opt
   const CalibrationSpec& calibration = recipe.calibration;
   const WindowRule rule{calibration.windows, calibration.tokens, calibration.seed};
   return prepare(
-      recipe, model, [&] { return load_windows(calibration.set, model.require_tokenizer(), rule); }, memory_limit);
+      recipe, model,
+      [&] {
+        if (calibration.from != InputsFrom::text) return TokenWindows();
+        return load_windows(calibration.set, model.require_tokenizer(), rule);
+      },
+      memory_limit);
 }
 
 PreparedRun prepare_run(const Recipe& recipe, const OpenedModel& model, TokenWindows windows,

@@ -89,6 +89,7 @@ const Kind& kind_of(const Path& path) {
 
 void add_architecture(Inspection& inspection, const Architecture& a) {
   add(inspection, "family", a.family);
+  if (a.is_listed()) return;  // nothing else is known
   const std::pair<const char*, std::size_t> sizes[] = {
       {"layers", a.layers},     {"hidden", a.hidden},     {"ffn", a.ffn},     {"heads", a.heads},
       {"kv_heads", a.kv_heads}, {"head_dim", a.head_dim}, {"vocab", a.vocab}, {"context", a.max_positions}};

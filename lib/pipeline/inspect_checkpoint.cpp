@@ -6,7 +6,7 @@
 #include "checkpoint/folder_files.h"
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
-#include "model/multimodal.h"
+#include "model/listing.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/packed/packed_weights.h"
 #include "model/tensors.h"
@@ -27,6 +27,10 @@ const std::string* text_of(std::span<const StoreFile> files, std::string_view na
 void add_model(Inspection& inspection, std::span<const StoreFile> files, std::shared_ptr<const TensorSource> source) {
   const std::string origin = (inspection.path / "config.json").string();
   try {
+    if (const auto listed = listing_among(files, inspection.path.string())) {
+      add_architecture(inspection, *listed);
+      require_known(*listed, inspection.path.string());
+    }
     const std::string* config = text_of(files, "config.json");
     if (config == nullptr) fail(ErrorKind::bad_data, "there is no config.json");
     const Architecture architecture = parse_architecture(parse_json(*config, origin), origin);

@@ -36,6 +36,17 @@ void add_block(Inspection& inspection, std::size_t index, const BlockWeights& bl
   }
 }
 
+/// Of a model whose architecture is not known; one that is kept has the shape of the list.
+void add_listed(Inspection& inspection, const CompressedStore& store) {
+  for (std::size_t b = 0; b < store.architecture().layers; ++b) {
+    const BlockWeights block = store.block(b);
+    for (const TensorSpec& spec : tensors_of_block(store.architecture(), b)) {
+      const CompressedTensor& tensor = *block.listed.at(*spec.listed).tensor;
+      inspection.tensors.push_back({spec.hf_name, tensor.format(), spec.shape, tensor.bytes()});
+    }
+  }
+}
+
 /// What the manifest says, where it says it as expected.
 struct ManifestProperty {
   const char* name;
@@ -110,6 +121,11 @@ void require_finite(const CompressedTensor& tensor, const std::string& name) {
 }
 
 void verify_block(const BlockWeights& block, const Architecture& architecture, std::size_t index) {
+  if (architecture.is_listed()) {
+    for (const TensorSpec& spec : tensors_of_block(architecture, index))
+      if (spec.is_matrix()) require_finite(*block.listed.at(*spec.listed).tensor, spec.hf_name);
+    return;
+  }
   for (const LinearInfo& info : block_linears(architecture))
     require_finite(*block[info.slot].weight, module_name(index, info));
 }
@@ -120,6 +136,7 @@ void describe_store_folder(const Path& path, Inspection& inspection) {
   const CompressedStore store(path);
   const Architecture& architecture = store.architecture();
   add_architecture(inspection, architecture);
+  if (architecture.is_listed()) return add_listed(inspection, store);
   add_matrix(inspection, "embed_tokens", *store.embedding());
   if (const TensorPtr positions = store.positions()) add_matrix(inspection, std::string(kPositionsModule), *positions);
   for (std::size_t b = 0; b < architecture.layers; ++b) add_block(inspection, b, store.block(b), architecture);
@@ -132,11 +149,12 @@ void verify_store_folder(const Path& path, Inspection& inspection, Progress& pro
   const CompressedStore store(path);
   const std::size_t layers = store.architecture().layers;
   progress.start("verifying", layers);
-  check(inspection, [&] {
-    require_finite(*store.embedding(), "embed_tokens");
-    if (const TensorPtr positions = store.positions()) require_finite(*positions, std::string(kPositionsModule));
-    require_finite(*store.head(), "lm_head");
-  });
+  if (!store.architecture().is_listed())
+    check(inspection, [&] {
+      require_finite(*store.embedding(), "embed_tokens");
+      if (const TensorPtr positions = store.positions()) require_finite(*positions, std::string(kPositionsModule));
+      require_finite(*store.head(), "lm_head");
+    });
   for (std::size_t b = 0; b < layers; ++b) {
     check(inspection, [&] { verify_block(store.block(b), store.architecture(), b); });
     progress.update(b + 1);

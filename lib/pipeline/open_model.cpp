@@ -18,7 +18,7 @@
 #include "model/gguf_source.h"
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
-#include "model/multimodal.h"
+#include "model/listing.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"
@@ -37,12 +37,17 @@ std::string folder_name(const fs::path& folder) {
 }
 
 void load_tokenizer(OpenedModel& model) {
+  if (model.architecture().is_listed()) return;  // nobody will read text, and it may be of a kind that we do not read
   if (model.tokenizer || !model.tokenizer_problem.empty()) return;
   if (const std::string* text = model.file("tokenizer.json"))
     model.tokenizer = Tokenizer::from_json(*text, (model.path / "tokenizer.json").string());
 }
 
 void load_weights(OpenedModel& model) {
+  if (auto listed = listing_among(model.files, model.path.string())) {
+    model.weights = std::make_shared<CheckpointWeights>(std::move(*listed), model.source);
+    return;
+  }
   const std::string* config = model.file("config.json");
   if (config == nullptr) fail(ErrorKind::bad_data, "{}: holds no config.json", model.path.string());
   const std::string origin = (model.path / "config.json").string();
@@ -68,7 +73,25 @@ void refuse_like(const OpenModelOptions& options) {
     fail(ErrorKind::usage, "--like is for folders of float weights, whose config.json names a class");
 }
 
+/// A folder of floats whatever its architecture, with config.json or without.
+void open_listed(OpenedModel& model) {
+  const std::string origin = (model.path / "config.json").string();
+  model.files = read_folder_files(model.path, NeedsConfig::no);
+  const std::string* const config = model.file("config.json");
+  if (is_onnx_folder(model.path) || (config != nullptr && is_packed_config(parse_json(*config, origin), origin)))
+    fail(ErrorKind::usage, "--weights-only is for folders of float weights, and those of {} are packed",
+         model.path.string());
+  model.source = open_checkpoint_folder(model.path);
+  model.files.push_back({kListingFile, listing_text(list_tensors(*model.source))});
+  load_weights(model);
+}
+
 void open_folder(OpenedModel& model, const OpenModelOptions& options) {
+  if (options.weights_only) return open_listed(model);
+  if (!is_in_folder(model.path, "config.json") &&
+      (is_in_folder(model.path, "model.safetensors") || is_in_folder(model.path, "model.safetensors.index.json")))
+    fail(ErrorKind::missing_input, "{}: no config.json beside its safetensors, which would say its architecture; {}",
+         model.path.string(), kWeightsOnlyHint);
   model.files = read_folder_files(model.path);
   if (!options.like.empty()) take_for(options.like, model);
   if (is_onnx_folder(model.path)) {
@@ -195,6 +218,7 @@ std::shared_ptr<PackWeights> open_pack_weights(const fs::path& path, const OpenM
   if (!options.base) fail(ErrorKind::missing_input, "{}", missing_base_message(pack));
   OpenModelOptions of_base = options;
   of_base.base.reset();
+  of_base.weights_only = of_base.takes_lists = false;
   return std::make_shared<PackWeights>(path, base_model(open_model(*options.base, of_base)));
 }
 
@@ -286,13 +310,28 @@ BaseModel base_model(const OpenedModel& model) {
   return {model.path.string(), model.architecture(), model.source};
 }
 
+namespace {
+
+/// Stores say by themselves that they are lists; what else is no folder has an architecture.
+void check_weights_only(const OpenedModel& model, const OpenModelOptions& options) {
+  if (options.weights_only && !model.architecture().is_listed())
+    fail(ErrorKind::usage, "--weights-only is for folders, and {} is a {} whose architecture is known",
+         model.path.string(), name_of(model.kind));
+  if (!options.takes_lists) require_known(model.architecture(), model.path.string());
+}
+
+}  // namespace
+
 OpenedModel open_model(const fs::path& path, const OpenModelOptions& options) {
   OpenedModel model;
   model.path = path;
   model.kind = detect_model(path);
   model.name = folder_name(path);
   if (model.kind != ModelKind::checkpoint_folder) refuse_like(options);
+  if (options.weights_only && !options.like.empty())
+    fail(ErrorKind::usage, "--like takes an architecture for another, --weights-only does without; give one of them");
   row_of(model.kind).open(model, options);
+  check_weights_only(model, options);
   load_tokenizer(model);
   return model;
 }

@@ -27,6 +27,8 @@ struct OpenModelOptions {
   bool trust = false;                           ///< of a model store: open it although its checksum does not match
   std::string like;                             ///< class that a folder's config.json shall name; empty: what it does
   std::optional<std::filesystem::path> base;    ///< of a delta: the model that it is the difference from
+  bool weights_only = false;  ///< of a folder: its tensors by names and shapes alone, whatever config.json says
+  bool takes_lists = false;   ///< the caller does without an architecture (model/listing.h)
 };
 
 struct OpenedModel {
@@ -56,6 +58,7 @@ struct OpenedModel {
 
 /// Throws missing_input when there is nothing at `path`, bad_data when it is no model of these kinds or a broken one.
 ModelKind detect_model(const std::filesystem::path& path);
+/// Throws bad_data, too, for a model whose architecture is not known, unless options.takes_lists.
 OpenedModel open_model(const std::filesystem::path& path, const OpenModelOptions& options = {});
 
 /// What is left out of a model of text and images, for a warning; "" where nothing is.

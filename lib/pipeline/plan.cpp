@@ -31,8 +31,9 @@ class Planner {
   CompressionPlan run() {
     check_unsupported();
     make_transforms();
-    check_windows();
+    if (!is_listed()) check_windows();
     for (const SchemeSpec& scheme : recipe_.schemes) plan_.schemes.push_back(resolve_scheme(scheme, problems_));
+    if (is_listed()) check_listed();
     list_modules();
     match_rules();
     check_exports();
@@ -62,6 +63,7 @@ class Planner {
   void make_transforms() {
     plan_.original_architecture = plan_.architecture = model_.architecture();
     for (const TransformSpec& spec : recipe_.transforms) {
+      if (is_listed()) break;  // check_listed() refuses them
       if (spec.optional)
         problems_.report(spec.where,
                          "whether an optional transform is done, adze allocate decides: it writes the recipe "
@@ -88,8 +90,39 @@ class Planner {
     plan_.files = transformed_files(model_.files, model_.architecture(), plan_.architecture);
   }
 
+  bool is_listed() const { return model_.architecture().is_listed(); }
+
+  /// What a recipe may not ask of a model whose architecture is not known: all that runs it.
+  void check_listed() {
+    constexpr std::string_view kWhy = "the architecture of this model is not known, only its tensors";
+    if (recipe_.calibration.from == InputsFrom::text)
+      problems_.report(recipe_.calibration.where,
+                       "{}, so that no text can be run through it; write calibration: none, or calibration: weights",
+                       kWhy);
+    for (const TransformSpec& spec : recipe_.transforms)
+      problems_.report(spec.where, "{}, so that nothing can be folded into it; drop 'transform'", kWhy);
+    if (recipe_.evaluate)
+      problems_.report(recipe_.evaluate->where, "{}, so that it cannot be judged; drop 'evaluate'", kWhy);
+    for (std::size_t s = 0; s < plan_.schemes.size(); ++s)
+      if (plan_.schemes[s].solver) check_listed_solver(recipe_.schemes[s], *plan_.schemes[s].solver, kWhy);
+  }
+
+  void check_listed_solver(const SchemeSpec& spec, const Solver& solver, std::string_view why) {
+    if (solver.pairs_blocks())
+      problems_.report(spec.solver_where, "{} pairs neighbouring blocks, and {}; take rtn", spec.solver, why);
+    else if (solver.needs_inputs() && recipe_.calibration.from == InputsFrom::nothing && !recipe_.origin.empty())
+      problems_.report(spec.solver_where,
+                       "{} needs inputs, which a run of the model gives, but {}; take rtn, or calibration: weights, "
+                       "which takes inputs from the weights before them (UDFC)",
+                       spec.solver, why);
+  }
+
   /// Window lengths and the protocol's name, which need the model and the registry of protocols to be judged.
   void check_windows() {
+    if (recipe_.calibration.from != InputsFrom::text && !recipe_.origin.empty())
+      problems_.report(recipe_.calibration.where,
+                       "only models whose architecture is not known are compressed without text here; give a set, or "
+                       "use adze quantize, with --data-free or without");
     check_length(recipe_.calibration.where, recipe_.calibration.tokens);
     if (!recipe_.evaluate) return;
     const EvaluateSpec& spec = *recipe_.evaluate;
@@ -114,9 +147,10 @@ class Planner {
       if (untied) stored = source.find(expected_tensors(model_.architecture()).front().hf_name);
       if (stored == nullptr) fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", source.origin(), spec.hf_name);
       if (!spec.is_matrix()) {
-        plan_.stored_bytes += spec.shape.front() * bytes_of(DType::f32);
+        const std::uint64_t count = checked_product(spec.shape);
+        plan_.stored_bytes += count * bytes_of(*dtype_from_name(vector_format(spec)));
         plan_.original_bytes += stored->bytes;
-        plan_.weights += spec.shape.front();
+        plan_.weights += count;
         continue;
       }
       ModulePlan module{spec,
@@ -187,7 +221,18 @@ class Planner {
     for (std::size_t r = 0; r < recipe_.rules.size(); ++r)
       if (!rule_matches_[r])
         problems_.report(recipe_.rules[r].where, "'{}' matches no module{}", recipe_.rules[r].modules,
-                         suggestion(recipe_.rules[r].modules, all_names));
+                         why_unmatched(recipe_.rules[r].modules, all_names));
+  }
+
+  /// What was meant; or, of a model whose architecture is not known, that it names what no scheme may take.
+  std::string why_unmatched(const std::string& glob, const std::vector<std::string>& names) const {
+    for (const TensorSpec& spec : expected_tensors(plan_.architecture))
+      if (spec.role == TensorRole::kept && (glob_match(glob, spec.module) || glob + ".weight" == spec.module))
+        return fmt::format(
+            "; '{}' is kept as it is: only tensors of two dimensions, of floats, named .weight and no "
+            "embeddings, are compressed",
+            spec.module);
+    return suggestion(glob, names);
   }
 
   bool same_treatment(std::size_t a, std::size_t b) const {
@@ -268,6 +313,14 @@ class Planner {
                          suggestion_or_list(spec.format, names, "formats are"));
         continue;
       }
+      if (const auto reason = cannot_list(*info, plan_.architecture)) {
+        problems_.report(spec.where, "{}", *reason);
+        continue;
+      }
+      if (spec.kv_cache && is_listed())
+        problems_.report(spec.kv_cache_where,
+                         "scales of a cache are measured by running the model, whose architecture "
+                         "is not known; drop 'kv_cache'");
       if (belongs_to_run(spec.file))
         problems_.report(spec.file_where, "'{}' belongs to the run itself; choose another name", spec.file.string());
       ExportJob job{info, info->make(), spec.file, 0, {}, spec.split_max_bytes};
@@ -377,7 +430,8 @@ class Planner {
 }  // namespace
 
 bool CompressionPlan::walks_reference(PropagateMode propagate) const {
-  return propagate == PropagateMode::compressed && std::ranges::any_of(modules, [&](const ModulePlan& module) {
+  return propagate == PropagateMode::compressed && !architecture.is_listed() &&
+         std::ranges::any_of(modules, [&](const ModulePlan& module) {
            return module.spec.block && module.scheme && schemes[*module.scheme].solver->wants_reference();
          });
 }
@@ -408,7 +462,7 @@ ExportPlan export_plan(const CompressionPlan& plan, const ExportJob& job, const 
                       files,        model.name, std::move(provenance)};
   for (const TensorSpec& spec : expected_tensors(architecture)) {
     const ModulePlan* module = plan.find(spec.module);
-    exported.tensors.push_back({spec, module != nullptr && spec.is_matrix() ? module->format : "f32"});
+    exported.tensors.push_back({spec, module != nullptr && spec.is_matrix() ? module->format : vector_format(spec)});
   }
   exported.split_max_bytes = job.split_max_bytes;
   exported.cache = job.cache;

@@ -321,6 +321,40 @@ class Phases {
   Peak peak_;
 };
 
+/// Of a model whose architecture is not known: its matrices are solved one after the other, block by block.
+MemoryPhase listed_peak(const Recipe& recipe, const CompressionPlan& plan) {
+  std::map<std::size_t, BlockSize> blocks;
+  std::uint64_t widest = 0, most = 0;
+  for (const TensorSpec& spec : expected_tensors(plan.architecture)) {
+    const std::uint64_t bytes = checked_mul(checked_product(spec.shape), bytes_of(spec.dtype));
+    blocks[*spec.block].original += bytes;
+    if (!spec.is_matrix()) blocks[*spec.block].compressed += bytes;  // the same bytes, held once
+    if (!spec.is_matrix()) widest = std::max(widest, bytes);
+  }
+  for (const ModulePlan& module : plan.modules) {
+    blocks[*module.spec.block].compressed += module.bytes;
+    widest = std::max(widest, module.bytes);
+  }
+  Peak peak(plan.architecture);
+  for (const ModulePlan& module : plan.modules) {
+    const BlockSize& block = blocks[*module.spec.block];
+    std::vector<MemoryPart> parts = {{"block as stored", block.original}, {"results before", block.compressed}};
+    if (module.scheme) {
+      const bool fed = recipe.calibration.from == InputsFrom::weights ||
+                       plan.schemes[*module.scheme].solver->needs_inputs();  // --data-free
+      const std::uint64_t inputs = module.spec.shape[1];
+      if (fed) parts.push_back({"H and cross moments", moment_bytes(inputs) * 2});
+      for (MemoryPart& part : solving_parts(plan, {&module}, fed, fed)) parts.push_back(std::move(part));
+    } else if (module.format != module.original_format) {
+      parts.push_back({"converted", module.bytes + weights_of(module) * kFloat});
+    }
+    peak.add("solving " + module.spec.module, std::move(parts));
+  }
+  for (const auto& [number, block] : blocks) most = std::max(most, block.compressed);
+  peak.add("writing", {{"blocks", 2 * most}, {"tensor being written", 3 * widest}});
+  return peak.phase();
+}
+
 /// Choices from the most convenient on: how much of the default batch is held, and where states lie.
 std::vector<MemoryChoice> choices(std::size_t tokens, std::size_t windows) {
   const std::size_t slice = slice_windows(tokens);
@@ -351,6 +385,11 @@ Resources predict_resources(const Recipe& recipe, const Architecture& architectu
                             const MemoryChoice& choice, const EvaluationSize& evaluation) {
   Resources resources;
   resources.choice = choice;
+  if (architecture.is_listed()) {
+    resources.peak = listed_peak(recipe, plan);
+    resources.peak_memory = resources.peak.bytes();
+    return resources;
+  }
   resources.peak = Phases(recipe, architecture, plan, choice, evaluation).peak();
   resources.peak_memory = resources.peak.bytes();
   const std::uint64_t tokens = checked_mul(recipe.calibration.windows, recipe.calibration.tokens);

@@ -93,7 +93,9 @@ void add_what_was_done(Page& page, const PreparedRun& run, std::vector<Fact> inp
   const Architecture& a = run.plan.architecture;
   std::vector<Fact> facts{
       {"model", fmt::format("{}, {}", run.model->name, a.family)},
-      {"sizes", fmt::format("{} layers of width {}, {} weights in all", a.layers, a.hidden, run.plan.weights)}};
+      {"sizes", a.is_listed()
+                    ? fmt::format("{} tensors, {} weights in all", a.listed.size(), run.plan.weights)
+                    : fmt::format("{} layers of width {}, {} weights in all", a.layers, a.hidden, run.plan.weights)}};
   for (const auto& transform : run.plan.transforms) facts.push_back({"transform", in_words(*transform)});
   facts.insert(facts.end(), std::make_move_iterator(inputs.begin()), std::make_move_iterator(inputs.end()));
   facts.push_back({"program", fmt::format("adze {}, kernels {}", ADZE_VERSION, kernel_name())});
@@ -184,6 +186,7 @@ void add_costs(Page& page, const PreparedRun& run, const CompressResult& result)
 }  // namespace
 
 std::vector<Fact> inputs_of(const PreparedRun& run) {
+  if (run.recipe->calibration.from != InputsFrom::text) return {{"calibration", calibration_in_words(run)}};
   return {{"calibration",
            fmt::format("{}: {} windows of {} tokens, seed {}", run.recipe->calibration.set.filename().string(),
                        run.windows.count(), run.windows.tokens, run.recipe->calibration.seed)},

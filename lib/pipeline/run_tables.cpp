@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "base/checked.h"
 #include "base/words.h"
 #include "grid/format.h"
 #include "pipeline/cache_size.h"
@@ -26,6 +27,20 @@ std::string transform_lines(const CompressionPlan& plan) {
   std::string lines;
   for (const auto& transform : plan.transforms) lines += fmt::format("transform: {}\n", in_words(*transform));
   return lines;
+}
+
+/// How much of a model whose architecture is not known no scheme may take; "" of others.
+std::string kept_tensors(const PreparedRun& run) {
+  if (!run.plan.architecture.is_listed()) return "";
+  std::size_t count = 0;
+  std::uint64_t bytes = 0;
+  for (const TensorSpec& spec : expected_tensors(run.plan.architecture)) {
+    if (spec.role != TensorRole::kept) continue;
+    ++count;
+    bytes += checked_mul(checked_product(spec.shape), bytes_of(spec.dtype));
+  }
+  return fmt::format("passed on byte for byte, being no matrices or embeddings: {} tensors of {}\n", count,
+                     bytes_in_words(bytes));
 }
 
 /// "kept as they are: embed_tokens, ..."; "" when every module has a rule.
@@ -71,7 +86,19 @@ Table rules_table(const PreparedRun& run) {
 }
 
 std::string match_table(const PreparedRun& run) {
-  return transform_lines(run.plan) + rules_table(run).text() + kept_modules(run);
+  return transform_lines(run.plan) + rules_table(run).text() + kept_modules(run) + kept_tensors(run);
+}
+
+std::string calibration_in_words(const PreparedRun& run) {
+  switch (run.recipe->calibration.from) {
+    case InputsFrom::text:
+      break;
+    case InputsFrom::nothing:
+      return "none: every input weighs the same";
+    case InputsFrom::weights:
+      return "none: inputs are what the weights before them make of white noise, where names tell which these are";
+  }
+  return fmt::format("{} windows of {} tokens", run.windows.count(), run.windows.tokens);
 }
 
 std::string sizes_in_words(const PreparedRun& run) {

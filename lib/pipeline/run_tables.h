@@ -13,6 +13,9 @@ Table rules_table(const PreparedRun& run);
 /// The same for a terminal, with transforms before it and the modules that no rule matches below it.
 std::string match_table(const PreparedRun& run);
 
+/// "128 windows of 512 tokens", or what is known of inputs without any.
+std::string calibration_in_words(const PreparedRun& run);
+
 /// "demo-llama tensors bytes 100 -> 50 (4.5 bits per weight, norms included)", one line.
 std::string sizes_in_words(const PreparedRun& run);
 

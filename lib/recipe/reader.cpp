@@ -111,6 +111,8 @@ std::optional<double> Value::percent() const {
   return fraction;
 }
 
+bool Value::is_scalar() const { return node_ != nullptr && node_->kind == NodeKind::scalar; }
+
 bool Value::is_percent() const {
   return node_ != nullptr && node_->kind == NodeKind::scalar && parse_percent(node_->text).has_value();
 }

@@ -64,6 +64,8 @@ class Value {
   std::optional<double> real(double smallest, double largest) const;
   /// "50%" as 0.5, from 0% to 100%. Numbers without the sign are refused: 0.5 may mean either.
   std::optional<double> percent() const;
+  /// True for one value, as opposed to a list or a map.
+  bool is_scalar() const;
   /// True for a number with the sign of percent(), for options that take either.
   bool is_percent() const;
   /// "4 GiB"; the unit is required.

@@ -23,10 +23,31 @@ constexpr std::uint64_t kMostContext = 1 << 30;
 
 constexpr std::array kPropagateModes{Named<PropagateMode>{"compressed", PropagateMode::compressed},
                                      Named<PropagateMode>{"original", PropagateMode::original}};
+constexpr std::array kWithoutText{Named<InputsFrom>{"none", InputsFrom::nothing},
+                                  Named<InputsFrom>{"weights", InputsFrom::weights}};
 constexpr std::array kStageModes{Named<StageMode>{"staged", StageMode::staged}, Named<StageMode>{"1", StageMode::once}};
 
-void read_calibration(MapReader map, Recipe& recipe) {
+/// Nothing is run: no windows, of a size that can be divided by.
+void read_without_text(const Value& value, CalibrationSpec& spec) {
+  const auto word = value.word();
+  if (!word) return;
+  const auto* const row = std::ranges::find(kWithoutText, *word, &Named<InputsFrom>::name);
+  if (row == kWithoutText.end())
+    return value.complain("must be a map with the key 'set'; or, where nothing is run, none or weights");
+  spec.from = row->value;
+  spec.windows = 0;
+  spec.tokens = 1;
+}
+
+void read_calibration(const Value& value, Recipe& recipe) {
   CalibrationSpec& spec = recipe.calibration;
+  if (value.is_scalar()) {
+    spec.where = value.where();
+    return read_without_text(value, spec);
+  }
+  auto read = value.map();
+  if (!read) return;
+  MapReader& map = *read;
   spec.where = map.where();
   spec.set = resolve(recipe.folder, map.required("set").word().value_or(""));
   spec.windows = map.optional("windows").count(1, kMostWindows).value_or(spec.windows);
@@ -160,7 +181,7 @@ bool check_version(MapReader& map, Diagnostics& problems) {
 }
 
 void read_sections(MapReader& map, Recipe& recipe, Diagnostics& problems) {
-  if (auto calibration = map.required("calibration").map()) read_calibration(std::move(*calibration), recipe);
+  read_calibration(map.required("calibration"), recipe);
   for (const Value& item : map.optional("transform").items())
     if (auto transform = item.map()) read_transform(std::move(*transform), recipe);
   read_schemes(map.optional("schemes").entries(), recipe, problems);

@@ -33,9 +33,17 @@ namespace adze {
 
 inline constexpr std::uint64_t kRecipeVersion = 1;
 
+/// What a recipe's solvers know of inputs.
+enum class InputsFrom : std::uint8_t {
+  text,     ///< windows of a text set run through the model
+  nothing,  ///< `calibration: none`: every input weighs the same
+  weights,  ///< `calibration: weights`: what the linears before them make of white noise
+};
+
 struct CalibrationSpec {
   Mark where;
-  std::filesystem::path set;  ///< a text set (recipe/text_set.h), resolved against the recipe's folder
+  InputsFrom from = InputsFrom::text;  ///< without text there are no windows
+  std::filesystem::path set;           ///< a text set (recipe/text_set.h), resolved against the recipe's folder
   std::size_t windows = 128;
   std::size_t tokens = 512;  ///< per window
   std::uint64_t seed = 0;
@@ -159,6 +167,8 @@ Recipe parse_recipe(std::string text, std::string origin);
 
 /// Reads a scheme's options. Suggestions for unknown keys know `grid`, `solver`, `group` and `symmetric` too.
 MapReader read_options(const SchemeSpec& scheme, Diagnostics& problems);
+/// True when the scheme itself says the option.
+bool has_option(const SchemeSpec& scheme, std::string_view key);
 /// Reads a transform's options.
 MapReader read_options(const TransformSpec& transform, Diagnostics& problems);
 

@@ -107,6 +107,7 @@ Recipe recipe_of(const std::vector<SchemeArgument>& arguments) {
   recipe.source = std::make_shared<const Source>(line.text(), "");  // no file: places are shown, not numbered
   recipe.text_hash = hash_hex(line.text());
   recipe.warnings = Diagnostics(recipe.source);
+  recipe.calibration.from = InputsFrom::nothing;
   recipe.calibration.windows = 0;
   recipe.calibration.tokens = 1;  // the size of no window is divided by
   recipe.propagate = PropagateMode::original;

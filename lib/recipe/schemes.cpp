@@ -67,6 +67,12 @@ void read_schemes(const std::vector<MapEntry>& entries, Recipe& recipe, Diagnost
   }
 }
 
+bool has_option(const SchemeSpec& scheme, std::string_view key) {
+  for (std::size_t i = 0; i < scheme.options.entry_count(); ++i)
+    if (scheme.options.key(i).text == key) return true;
+  return false;
+}
+
 MapReader read_options(const SchemeSpec& scheme, Diagnostics& problems) {
   MapReader reader(scheme.options, fmt::format("scheme {}", quoted_for_message(scheme.name)), problems);
   reader.also_known(kSchemeKeys);
