@@ -63,8 +63,7 @@ std::string choice_in_words(const PreparedRun& run) {
 
 std::string prediction(const PreparedRun& run) {
   const CompressionPlan& plan = run.plan;
-  std::string text = fmt::format("\n{}calibration: {} windows of {} tokens\n", sizes_in_words(run), run.windows.count(),
-                                 run.windows.tokens);
+  std::string text = fmt::format("\n{}calibration: {}\n", sizes_in_words(run), calibration_in_words(run));
   for (const ExportJob& job : plan.exports) {
     text += fmt::format("{} ({}): {}{} bytes\n", job.file.string(), job.info->name,
                         job.exporter->size_depends_on_values() ? "at most " : "", job.bytes);
@@ -146,7 +145,8 @@ int main(int argc, char** argv) {
             "same\ncommand goes on where it stopped and gives the same bytes.",
             "  adze compress recipes/q4_k.yaml MODEL -o OUT --dry-run\n"
             "  adze compress recipes/q4_k.yaml MODEL -o OUT\n"
-            "  adze compress my.yaml model.h5 --source /moved/MODEL -o OUT --threads 8 --memory 12GiB");
+            "  adze compress my.yaml model.h5 --source /moved/MODEL -o OUT --threads 8 --memory 12GiB\n"
+            "  adze compress recipes/weights-only.yaml FOLDER --weights-only -o OUT");
   CLI::App& app = tool.app();
   app.add_option("recipe", options.recipe, "a YAML recipe; recipes/*.yaml teach by example")->required();
   app.add_option("model", options.model, "a Hugging Face folder, a model store, a GGUF file or a pack")->required();
@@ -161,5 +161,6 @@ int main(int argc, char** argv) {
   app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT");
   app.add_flag("--force", options.force, "go on although the run was begun on another kind of CPU");
   add_model_options(app, options.open);
+  add_weights_only_option(app, options.open);
   return tool.run(argc, argv, [&] { run_compress(options, tool); });
 }

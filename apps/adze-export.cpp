@@ -161,10 +161,12 @@ void run_export(const Options& options, Tool& tool) {
   keep_freed_memory();
   use_single_threaded_blas();  // now: of two cores its threads would take one
   if (is_statistics_folder(options.model)) return export_imatrix(options, tool);
-  const auto exporter = exporter_named(options.format).make();
+  const ExporterInfo& info = exporter_named(options.format);
+  const auto exporter = info.make();
   require_suffix(options.format, options.out);
   const OpenedModel model = open_model(options.model, options.open);
-  if (const std::string remark = left_out_remark(model); !remark.empty()) tool.progress().warn(remark);
+  if (const auto reason = cannot_list(info, model.architecture()))
+    fail(ErrorKind::bad_data, "{}: {}", options.model, *reason);
   std::error_code ignored;
   if (std::filesystem::equivalent(options.out, options.model, ignored))
     fail(ErrorKind::cannot_create, "{}: is the model itself; choose another -o", options.out);
@@ -224,5 +226,6 @@ int main(int argc, char** argv) {
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing file");
   tool.app().add_flag("--dry-run", options.dry_run, "check everything, print the exact size, write nothing");
   add_model_options(tool.app(), options.open);
+  add_weights_only_option(tool.app(), options.open);
   return tool.run(argc, argv, [&] { run_export(options, tool); });
 }

@@ -47,9 +47,9 @@ void warn_of_left_out(const OpenedModel& model, Tool& tool) {
 }
 
 void describe(const Options& options, Tool& tool) {
-  const OpenedModel model = open_model(options.model, options.open);
-  warn_of_left_out(model, tool);
-  const ModelDescription description = describe_model(model.architecture());
+  OpenModelOptions open = options.open;
+  open.takes_lists = false;  // of what is not known there is nothing to describe
+  const ModelDescription description = describe_model(open_model(options.model, open).architecture());
   Tool::print(tool.options().json ? json_of(description).dump(1) + "\n" : text_of(description));
 }
 
@@ -63,8 +63,7 @@ void import(const Options& options, Tool& tool) {
   const TensorSource& source = model.require_source();
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
-    contents.canonical[spec.hf_name] = canonical_name(spec);
-  warn_of_left_out(model, tool);
+    if (!spec.listed) contents.canonical[spec.hf_name] = canonical_name(spec);
   if (!model.tokenizer_problem.empty())
     tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
   // Blocks, codes, and rows that are reordered or transposed cannot be referred to.
@@ -103,7 +102,7 @@ int main(int argc, char** argv) {
       "their\n"
       "Hugging Face names, blocks and codes decoded to f32.",
       "  adze import MODEL -o model.h5\n  adze import MODEL -o portable.h5 --copy\n  adze import model.gguf -o "
-      "model.h5\n  adze import MODEL --describe");
+      "model.h5\n  adze import MODEL --describe\n  adze import FOLDER --weights-only -o model.h5");
   tool.app().add_option("model", options.model, "a Hugging Face folder, a GGUF file, a pack or a delta")->required();
   tool.app().add_option("-o,--output", options.out, "the store, a .h5 file");
   tool.app().add_flag("--describe", options.describe,
@@ -112,6 +111,7 @@ int main(int argc, char** argv) {
   tool.app()
       .add_option("--like", options.open.like, "of a folder: take its architecture for this one (LlamaForCausalLM ...)")
       ->type_name("NAME");
+  add_weights_only_option(tool.app(), options.open);
   tool.app().add_flag("--copy", options.copy, "copy the weights into the store, so that it needs nothing else");
   tool.app().add_flag("--overwrite", options.overwrite, "replace an existing store");
   add_base_option(tool.app(), options.open);

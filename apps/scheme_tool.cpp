@@ -91,6 +91,7 @@ void add_scheme_options(CLI::App& app, SchemeToolOptions& options) {
   app.add_flag("--overwrite", options.overwrite, "replace whatever run lies in OUT, once the new one is complete");
   app.add_flag("--dry-run", options.dry_run, "check everything, print what becomes of what, write nothing");
   add_model_options(app, options.open);
+  add_weights_only_option(app, options.open);
 }
 
 void run_scheme_tool(const SchemeToolOptions& options, Tool& tool) {

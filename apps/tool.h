@@ -65,6 +65,16 @@ inline void add_model_options(CLI::App& app, OpenModelOptions& options) {
   app.add_flag("--trust", options.trust, "open a model store although its checksum does not match");
 }
 
+/// Declares --weights-only, of tools that do without an architecture. `options` must outlive the parsing.
+inline void add_weights_only_option(CLI::App& app, OpenModelOptions& options) {
+  options.takes_lists = true;
+  app.add_flag("--weights-only", options.weights_only,
+               "of a folder: take its tensors by names and shapes alone, whatever its architecture; nothing is run");
+}
+
+/// Declares --experts: what the experts of a mixture are calibrated with.
+void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts);
+
 /// Declares --memory, the same in every tool that holds a model's states. `limit`: bytes.
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit);
 
