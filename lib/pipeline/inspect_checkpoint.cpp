@@ -143,12 +143,15 @@ void describe_onnx(const Path& path, std::span<const StoreFile> files, Inspectio
   add_files(inspection, files);
 }
 
-/// A method that is not known is no reason not to describe the folder.
+/// A method or an architecture that is not known is no reason not to describe the folder: its tensors as they lie
+/// there.
 bool is_packed(const Path& path, std::span<const StoreFile> files) {
   const std::string* const config = text_of(files, "config.json");
   const std::string origin = (path / "config.json").string();
   try {
-    return config != nullptr && is_packed_config(parse_json(*config, origin), origin);
+    if (config == nullptr || !is_packed_config(parse_json(*config, origin), origin)) return false;
+    parse_architecture(parse_json(*config, origin), origin);
+    return true;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::bad_data) throw;
     return false;

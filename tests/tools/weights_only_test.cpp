@@ -33,6 +33,7 @@ TEST(WeightsOnlyTools, FromFolderToStoreToRunToExport) {
   expect_exit(run_program("adze-inspect", {place.out(), "--verify"}), 0);
   expect_exit(run_program("adze-inspect", {store, "--verify"}), 0);
   expect_exit(run_program("adze-inspect", {floats, "--verify"}), 0);
+  expect_exit(run_program("adze-inspect", {place.out() + "/packed", "--verify"}), 0);
   expect_exit(
       run_program("adze-export", {place.out(), "--format", "compressed-tensors", "-o", (place / "again").string()}), 0);
   EXPECT_EQ(read_file(place / "again" / "model.safetensors"),
