@@ -308,6 +308,8 @@ TEST(WeightsOnly, SizesArePredictedToTheByte) {
   EXPECT_GT(run.run.memory.peak_memory, 0u);
   EXPECT_EQ(run.run.memory.temporary_disk, 0u);
   EXPECT_FALSE(result.evaluation);
+  expect_error(ErrorKind::out_of_memory, "--memory allows 1.00 KiB",
+               [&] { prepare_run(run.recipe, run.model, std::uint64_t{1024}); });
 }
 
 TEST(WeightsOnly, AnUnknownArchitectureIsRefusedWithWhatCanBeDone) {

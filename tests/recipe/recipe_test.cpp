@@ -102,6 +102,20 @@ TEST(Recipe, ReadsPropagateAndStages) {
   EXPECT_EQ(parse_recipe(with(kRule + "stages: staged\n"), "r.yaml").stages, StageMode::staged);
 }
 
+TEST(Recipe, MayCalibrateWithoutText) {
+  const auto inputs_of = [](const std::string& calibration) {
+    const Recipe recipe = parse_recipe("adze: 1\ncalibration: " + calibration + "\n" + kRule, "r.yaml");
+    if (recipe.calibration.from != InputsFrom::text) EXPECT_EQ(recipe.calibration.windows, 0u);
+    return recipe.calibration.from;
+  };
+  EXPECT_EQ(inputs_of("none"), InputsFrom::nothing);
+  EXPECT_EQ(inputs_of("weights"), InputsFrom::weights);
+  EXPECT_EQ(inputs_of("{ set: a.txt }"), InputsFrom::text);
+  EXPECT_THAT(problems_of("adze: 1\ncalibration: a.txt\n" + kRule),
+              ElementsAre("2:14: 'calibration' must be a map with the key 'set'; or, where nothing is run, none or "
+                          "weights"));
+}
+
 TEST(Recipe, KeepsAbsolutePaths) {
   const Recipe recipe =
       parse_recipe("adze: 1\ncalibration: { set: /data/a.txt }\nrules: [{modules: x, store: f32}]\n", "d/r");
