@@ -27,7 +27,17 @@ constexpr const char* kRounding =
     "rules: [ { modules: \"**\", scheme: w4 } ]\n"
     "export: [ { format: safetensors, file: floats }, { format: compressed-tensors, file: packed } ]\n";
 
-OpenModelOptions weights_only() { return {.weights_only = true, .takes_lists = true}; }
+/// Of stores and results, which say by themselves that they are lists.
+OpenModelOptions lists_too() {
+  OpenModelOptions options;
+  options.takes_lists = true;
+  return options;
+}
+OpenModelOptions weights_only() {
+  OpenModelOptions options = lists_too();
+  options.weights_only = true;
+  return options;
+}
 
 /// The checkpoint, and places for results.
 struct Place : TempFolder {
@@ -272,13 +282,13 @@ TEST(WeightsOnly, AStoreSaysByItselfThatItIsAList) {
   const OpenedModel folder = open_model(place.model(), weights_only());
   const fs::path store = place / "model.h5";
   write_model_store(store, {folder.files, {}}, folder.require_source(), true, silent_progress());
-  const OpenedModel model = open_model(store, {.takes_lists = true});
+  const OpenedModel model = open_model(store, lists_too());
   EXPECT_EQ(model.architecture(), folder.architecture());
   expect_error(ErrorKind::bad_data, "its architecture is not known", [&] { open_model(store); });
-  const ListedRun run(kRounding, store, {.takes_lists = true});
+  const ListedRun run(kRounding, store, lists_too());
   run.go(place / "out");
   expect_error(ErrorKind::bad_data, "its architecture is not known", [&] { open_model(place / "out"); });
-  EXPECT_EQ(open_model(place / "out", {.takes_lists = true}).architecture(), folder.architecture());
+  EXPECT_EQ(open_model(place / "out", lists_too()).architecture(), folder.architecture());
 }
 
 TEST(WeightsOnly, InspectionListsWhatIsStoredAndFindsDamage) {
@@ -332,11 +342,12 @@ TEST(WeightsOnly, WhatNeedsARunOfTheModelIsRefusedBeforeAnyWork) {
               HasSubstr("nothing can be folded into it"));
   EXPECT_THAT(refusal_of("calibration: none\n" + rtn + rules + "export: [ { format: gguf, file: m.gguf } ]\n"),
               AllOf(HasSubstr("gguf says what a model computes"), HasSubstr("safetensors or compressed-tensors")));
-  for (const ExporterInfo& info : exporters())
-    if (!info.holds_lists)
-      EXPECT_THAT(refusal_of("calibration: none\n" + rtn + rules + "export: [ { format: " + std::string(info.name) +
-                             ", file: m } ]\n"),
-                  HasSubstr("only its tensors"));
+  for (const ExporterInfo& info : exporters()) {
+    if (info.holds_lists) continue;
+    EXPECT_THAT(refusal_of("calibration: none\n" + rtn + rules + "export: [ { format: " + std::string(info.name) +
+                           ", file: m } ]\n"),
+                HasSubstr("only its tensors"));
+  }
 }
 
 TEST(WeightsOnly, ARuleThatMatchesNothingIsToldWhatWasMeant) {

@@ -105,7 +105,7 @@ TEST(Recipe, ReadsPropagateAndStages) {
 TEST(Recipe, MayCalibrateWithoutText) {
   const auto inputs_of = [](const std::string& calibration) {
     const Recipe recipe = parse_recipe("adze: 1\ncalibration: " + calibration + "\n" + kRule, "r.yaml");
-    if (recipe.calibration.from != InputsFrom::text) EXPECT_EQ(recipe.calibration.windows, 0u);
+    EXPECT_EQ(recipe.calibration.windows == 0, recipe.calibration.from != InputsFrom::text);
     return recipe.calibration.from;
   };
   EXPECT_EQ(inputs_of("none"), InputsFrom::nothing);
