@@ -1,15 +1,20 @@
 #include "base/hash.h"
 
 #include <algorithm>
-#include <vector>
 
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include "base/byte_array.h"
 #include "base/error.h"
 #include "base/file.h"
 
 namespace adze {
+namespace {
+
+constexpr std::size_t kPiece = std::size_t{1} << 18;  // fits into the cache of a core
+
+}  // namespace
 
 struct Hasher::State {
   XXH3_state_t* xxh = XXH3_createState();
@@ -34,10 +39,20 @@ std::string Hasher::hex() const {
 std::string hash_hex(std::span<const std::byte> bytes) { return Hasher().add(bytes).hex(); }
 std::string hash_hex(std::string_view text) { return hash_hex(as_bytes(text)); }
 
+std::string hash_in_pieces(std::span<const std::byte> bytes,
+                           const std::function<void(std::span<const std::byte> piece)>& body) {
+  Hasher hasher;
+  for (std::size_t first = 0; first < bytes.size(); first += kPiece) {
+    const std::span<const std::byte> piece = bytes.subspan(first, std::min(kPiece, bytes.size() - first));
+    hasher.add(piece);
+    body(piece);
+  }
+  return hasher.hex();
+}
+
 std::string hash_file(const std::filesystem::path& path) {
-  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
   const InputFile file(path);
-  std::vector<std::byte> piece(std::min(kPiece, std::max<std::uint64_t>(file.size(), 1)));
+  ByteArray piece(static_cast<std::size_t>(std::min<std::uint64_t>(kPiece, std::max<std::uint64_t>(file.size(), 1))));
   Hasher hasher;
   for (std::uint64_t offset = 0; offset < file.size(); offset += piece.size()) {
     const std::span part = std::span(piece).first(std::min<std::uint64_t>(piece.size(), file.size() - offset));

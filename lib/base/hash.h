@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,6 +31,9 @@ class Hasher {
 
 std::string hash_hex(std::span<const std::byte> bytes);
 std::string hash_hex(std::string_view text);
+/// The same, with body(piece) for each piece of the bytes after it was hashed, while the cache has it still.
+std::string hash_in_pieces(std::span<const std::byte> bytes,
+                           const std::function<void(std::span<const std::byte> piece)>& body);
 /// Hash of a whole file, read in pieces.
 std::string hash_file(const std::filesystem::path& path);
 /// 64-bit hash, for checksums of short records and for keys of random streams.
