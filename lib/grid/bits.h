@@ -32,6 +32,23 @@ class BitWriter {
   std::size_t position_ = 0;
 };
 
+/// Values from the first on, as many as `values` takes; `bits` is 1 to 8. Faster than one by one.
+inline void unpack_values(std::span<const std::byte> in, int bits, std::span<std::uint8_t> values) {
+  const auto mask = (1U << bits) - 1;
+  unsigned window = 0;
+  int filled = 0;
+  std::size_t byte = 0;
+  for (std::uint8_t& value : values) {
+    if (filled < bits) {
+      window |= std::to_integer<unsigned>(in[byte++]) << filled;
+      filled += 8;
+    }
+    value = static_cast<std::uint8_t>(window & mask);
+    window >>= bits;
+    filled -= bits;
+  }
+}
+
 class BitReader {
  public:
   /// Begins at value number `first`.

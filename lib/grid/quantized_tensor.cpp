@@ -170,7 +170,7 @@ std::shared_ptr<const CompressedTensor> Encoding::finish() const {
   return std::make_shared<QuantizedTensor>(grid_, shape_, std::move(payload));
 }
 
-QuantizedTensor::QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, std::vector<std::byte> payload)
+QuantizedTensor::QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, ByteArray payload)
     : grid_(std::move(grid)), shape_(shape), payload_(std::move(payload)) {
   if (const auto reason = grid_->cannot_hold(shape.cols)) fail(ErrorKind::bad_data, "{}", *reason);
   if (payload_.size() != grid_->bytes(shape))
@@ -180,7 +180,7 @@ QuantizedTensor::QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, 
 
 std::span<const std::byte> QuantizedTensor::row(std::size_t r) const {
   const std::size_t row_bytes = grid_->row_bytes(shape_.cols);
-  return std::span(payload_).subspan(tensor_side_bytes(*grid_) + r * row_bytes, row_bytes);
+  return payload().subspan(tensor_side_bytes(*grid_) + r * row_bytes, row_bytes);
 }
 
 void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const {

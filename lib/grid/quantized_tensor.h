@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "base/byte_array.h"
 #include "base/zeroed_array.h"
 #include "grid/compressed_tensor.h"
 #include "grid/grid.h"
@@ -96,7 +97,7 @@ float value_of(const Grid& grid, const StepGroup& group, std::int16_t code);
 class QuantizedTensor final : public CompressedTensor {
  public:
   /// Throws bad_data when the payload's size is not what grid and shape say.
-  QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, std::vector<std::byte> payload);
+  QuantizedTensor(std::shared_ptr<const Grid> grid, Shape shape, ByteArray payload);
 
   const Grid& grid() const { return *grid_; }
   Shape shape() const override { return shape_; }
@@ -112,7 +113,7 @@ class QuantizedTensor final : public CompressedTensor {
  private:
   std::shared_ptr<const Grid> grid_;
   Shape shape_;
-  std::vector<std::byte> payload_;
+  ByteArray payload_;
 };
 
 }  // namespace adze

@@ -13,20 +13,28 @@ namespace {
 
 int middle_of(const IntegerGridSpec& spec) { return 1 << (spec.bits - 1); }
 
-void check_sizes(const IntegerMatrix& matrix) {
+[[noreturn]] void fail_sizes(const IntegerMatrix& matrix) {
+  fail(ErrorKind::bad_data, "codes, scales and zero points are not of {} x {} weights in groups of {}",
+       matrix.shape.rows, matrix.shape.cols, matrix.group_cols());
+}
+
+void check_sides(const IntegerMatrix& matrix) {
   const std::size_t sides = matrix.shape.rows * matrix.groups();
-  if (matrix.shape.cols % matrix.group_cols() != 0 || matrix.codes.size() != matrix.shape.rows * matrix.code_bytes() ||
-      matrix.zeros.size() != sides || matrix.scales.size() != sides * bytes_of(matrix.spec.scale_dtype))
-    fail(ErrorKind::bad_data, "codes, scales and zero points are not of {} x {} weights in groups of {}",
-         matrix.shape.rows, matrix.shape.cols, matrix.group_cols());
+  if (matrix.shape.cols % matrix.group_cols() != 0 || matrix.zeros.size() != sides ||
+      matrix.scales.size() != sides * bytes_of(matrix.spec.scale_dtype))
+    fail_sizes(matrix);
   const int most = (1 << matrix.spec.bits) - 1, middle = middle_of(matrix.spec);
   if (std::ranges::any_of(matrix.zeros, [&](std::uint8_t zero) { return zero > most; }))
     fail(ErrorKind::bad_data, "a zero point is above {}", most);
   if (matrix.spec.symmetric && std::ranges::any_of(matrix.zeros, [&](std::uint8_t zero) { return zero != middle; }))
     fail(ErrorKind::bad_data, "a symmetric matrix with a zero point other than {}", middle);
-  const std::size_t padding = 8 * matrix.code_bytes() - matrix.shape.cols * static_cast<std::size_t>(matrix.spec.bits);
-  for (std::size_t r = 0; padding > 0 && r < matrix.shape.rows; ++r)
-    if (std::to_integer<unsigned>(matrix.code_row(r).back()) >> (8 - padding) != 0)
+}
+
+/// codes: rows of `cols` codes.
+void check_padding(CodeRows codes, std::size_t cols, int bits) {
+  const std::size_t padding = 8 * codes.cols() - cols * static_cast<std::size_t>(bits);
+  for (std::size_t r = 0; padding > 0 && r < codes.rows(); ++r)
+    if (std::to_integer<unsigned>(codes.row(r).back()) >> (8 - padding) != 0)
       fail(ErrorKind::bad_data, "row {}: bits after the last code are not zero", r);
 }
 
@@ -51,28 +59,12 @@ void for_rows(std::size_t rows, const Body& body) {
   });
 }
 
-enum class Codes { all, none };
-
-IntegerMatrix unpack(const QuantizedTensor& tensor, Codes codes) {
+/// Grid and sizes of a matrix, and nothing in it.
+IntegerMatrix empty_of(const QuantizedTensor& tensor) {
   const IntegerGridSpec* const spec = integer_spec_of(tensor.grid());
   if (spec == nullptr || spec->scope == ScaleScope::tensor)
     fail(ErrorKind::bad_data, "{} has no scales of groups or channels of integers", tensor.format());
-  IntegerMatrix matrix{*spec, tensor.shape(), {}, {}, {}};
-  const RowLayout layout(matrix);
-  const std::size_t groups = matrix.groups(), rows = matrix.shape.rows;
-  if (codes == Codes::all) matrix.codes.resize(rows * layout.codes);
-  matrix.scales.resize(rows * layout.scales);
-  matrix.zeros.assign(rows * groups, static_cast<std::uint8_t>(middle_of(*spec)));
-  for_rows(rows, [&](std::size_t r) {
-    const std::span<const std::byte> row = tensor.row(r);
-    std::memcpy(matrix.scales.data() + r * layout.scales, row.data(), layout.scales);
-    if (codes == Codes::all)
-      std::memcpy(matrix.codes.data() + r * layout.codes, row.data() + layout.scales + layout.zeros, layout.codes);
-    if (spec->symmetric) return;
-    BitReader zeros(row.subspan(layout.scales, layout.zeros), spec->bits);
-    for (std::size_t g = 0; g < groups; ++g) matrix.zeros[r * groups + g] = static_cast<std::uint8_t>(zeros.get());
-  });
-  return matrix;
+  return {*spec, tensor.shape(), {}, {}, {}};
 }
 
 }  // namespace
@@ -90,24 +82,63 @@ void IntegerMatrix::pack_row(std::size_t row, std::span<const std::uint8_t> unpa
   for (const std::uint8_t code : unpacked) writer.put(code);
 }
 
-IntegerMatrix unpack_integers(const QuantizedTensor& tensor) { return unpack(tensor, Codes::all); }
+IntegerMatrix unpack_integers(const QuantizedTensor& tensor) {
+  IntegerMatrix matrix = unpack_sides(tensor);
+  const CodeRows codes = stored_codes(tensor);
+  matrix.codes.resize(codes.rows() * codes.cols());
+  for_rows(codes.rows(), [&](std::size_t r) {
+    std::memcpy(matrix.codes.data() + r * codes.cols(), codes.row(r).data(), codes.cols());
+  });
+  return matrix;
+}
 
-IntegerMatrix unpack_sides(const QuantizedTensor& tensor) { return unpack(tensor, Codes::none); }
-
-std::shared_ptr<const QuantizedTensor> pack_integers(const IntegerMatrix& matrix) {
-  check_sizes(matrix);
+IntegerMatrix unpack_sides(const QuantizedTensor& tensor) {
+  IntegerMatrix matrix = empty_of(tensor);
   const RowLayout layout(matrix);
   const std::size_t groups = matrix.groups(), rows = matrix.shape.rows;
-  std::vector<std::byte> payload(rows * layout.bytes());
+  matrix.scales.resize(rows * layout.scales);
+  matrix.zeros.assign(rows * groups, static_cast<std::uint8_t>(middle_of(matrix.spec)));
   for_rows(rows, [&](std::size_t r) {
-    const std::span<std::byte> row = std::span(payload).subspan(r * layout.bytes(), layout.bytes());
-    std::memcpy(row.data(), matrix.scales.data() + r * layout.scales, layout.scales);
-    std::memcpy(row.data() + layout.scales + layout.zeros, matrix.code_row(r).data(), layout.codes);
+    const std::span<const std::byte> row = tensor.row(r);
+    std::memcpy(matrix.scales.data() + r * layout.scales, row.data(), layout.scales);
     if (matrix.spec.symmetric) return;
-    BitWriter zeros(row.subspan(layout.scales, layout.zeros), matrix.spec.bits);
-    for (std::size_t g = 0; g < groups; ++g) zeros.put(matrix.zeros[r * groups + g]);
+    unpack_values(row.subspan(layout.scales, layout.zeros), matrix.spec.bits,
+                  std::span(matrix.zeros).subspan(r * groups, groups));
   });
-  return std::make_shared<QuantizedTensor>(make_integer_grid(matrix.spec), matrix.shape, std::move(payload));
+  return matrix;
+}
+
+CodeRows stored_codes(const QuantizedTensor& tensor) {
+  const IntegerMatrix matrix = empty_of(tensor);
+  const RowLayout layout(matrix);
+  return {tensor.payload().data() + layout.scales + layout.zeros, {matrix.shape.rows, layout.codes}, layout.bytes()};
+}
+
+std::shared_ptr<const QuantizedTensor> pack_integers(const IntegerMatrix& matrix) {
+  if (matrix.codes.size() != matrix.shape.rows * matrix.code_bytes()) fail_sizes(matrix);
+  return pack_integers(matrix, [&](MatrixView<std::byte> rows) {
+    for_rows(rows.rows(),
+             [&](std::size_t r) { std::memcpy(rows.row(r).data(), matrix.code_row(r).data(), rows.cols()); });
+  });
+}
+
+std::shared_ptr<const QuantizedTensor> pack_integers(const IntegerMatrix& sides, const FillCodes& fill) {
+  check_sides(sides);
+  const RowLayout layout(sides);
+  const std::size_t groups = sides.groups(), rows = sides.shape.rows;
+  ByteArray payload(rows * layout.bytes());
+  for_rows(rows, [&](std::size_t r) {
+    const std::span<std::byte> row(payload.data() + r * layout.bytes(), layout.bytes());
+    std::memcpy(row.data(), sides.scales.data() + r * layout.scales, layout.scales);
+    if (sides.spec.symmetric) return;
+    BitWriter zeros(row.subspan(layout.scales, layout.zeros), sides.spec.bits);
+    for (std::size_t g = 0; g < groups; ++g) zeros.put(sides.zeros[r * groups + g]);
+  });
+  const MatrixView<std::byte> codes(payload.data() + layout.scales + layout.zeros, {rows, layout.codes},
+                                    layout.bytes());
+  fill(codes);
+  check_padding(codes, sides.shape.cols, sides.spec.bits);
+  return std::make_shared<QuantizedTensor>(make_integer_grid(sides.spec), sides.shape, std::move(payload));
 }
 
 std::vector<float> scales_of(const IntegerMatrix& matrix) {
