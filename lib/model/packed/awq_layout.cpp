@@ -25,68 +25,95 @@ std::uint8_t nibble(std::span<const std::byte> words, std::size_t cols, std::siz
   return static_cast<std::uint8_t>(at % 2 == 0 ? byte & 15U : byte >> 4);
 }
 
-constexpr std::size_t kLanes = 16;  // words side by side that are turned together
+constexpr std::size_t kLanes = 8;        // pairs of words side by side, a cache line
+constexpr std::size_t kFields = 16;      // of a pair, each of an output; as many inputs are turned with it
+constexpr std::size_t kLineCodes = 128;  // of a cache line
 
-/// The same word of each lane.
-struct Lanes {
-  std::array<std::uint32_t, kLanes> of{};
-};
+/// The same pair of words of each lane.
+using Lanes = std::array<std::uint64_t, kLanes>;
 
-/// Fields at odd places of the first of two words and those at even places of the second; what stays is where `low` is
-/// set in the first, and where it is not in the second.
-template <unsigned kShift, std::uint32_t kLow>
-void exchange(Lanes& first, Lanes& second) {
-  for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    const std::uint32_t a = first.of[lane], b = second.of[lane];
-    first.of[lane] = (a & kLow) | ((b & kLow) << kShift);
-    second.of[lane] = ((a >> kShift) & kLow) | (b & ~kLow);
+/// Fields of `a` where they are not in kLow, and of `b` where they are, change places, kShift bits apart.
+template <unsigned kShift, std::uint64_t kLow>
+void exchange(std::uint64_t& a, std::uint64_t& b) {
+  const std::uint64_t differing = ((a >> kShift) ^ b) & kLow;
+  a ^= differing << kShift;
+  b ^= differing;
+}
+
+/// Two steps of turn_fields() at once, between words that lie kApart and 2 kApart from each other.
+template <std::size_t kApart, std::uint64_t kLow, std::uint64_t kLowOfTwo>
+void exchange_between(std::array<Lanes, kFields>& words) {
+  constexpr unsigned kShift = 4 * kApart;
+  for (std::size_t j = 0; j < kFields; ++j) {
+    if ((j & (3 * kApart)) != 0) continue;
+    Lanes &first = words[j], &second = words[j + kApart], &third = words[j + 2 * kApart],
+          &fourth = words[j + 3 * kApart];
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      std::uint64_t a = first[lane], b = second[lane], c = third[lane], d = fourth[lane];
+      exchange<kShift, kLow>(a, b);
+      exchange<kShift, kLow>(c, d);
+      exchange<2 * kShift, kLowOfTwo>(a, c);
+      exchange<2 * kShift, kLowOfTwo>(b, d);
+      first[lane] = a;
+      second[lane] = b;
+      third[lane] = c;
+      fourth[lane] = d;
+    }
   }
 }
 
-/// Words of eight inputs to streams of eight outputs, which lie at kNibble: nibble k of a stream is the field of its
-/// output in word k.
-void turn_fields(std::span<Lanes, 8> words) {
-  for (const std::size_t pair : {0, 2, 4, 6}) exchange<4, 0x0F0F0F0F>(words[pair], words[pair + 1]);
-  for (const std::size_t pair : {0, 1, 4, 5}) exchange<8, 0x00FF00FF>(words[pair], words[pair + 2]);
-  for (const std::size_t pair : {0, 1, 2, 3}) exchange<16, 0x0000FFFF>(words[pair], words[pair + 4]);
+/// Pairs of words of 16 inputs to streams of 16 outputs: field k of stream j is field j of pair k.
+void turn_fields(std::array<Lanes, kFields>& words) {
+  exchange_between<1, 0x0F0F0F0F0F0F0F0F, 0x00FF00FF00FF00FF>(words);
+  exchange_between<4, 0x0000FFFF0000FFFF, 0x00000000FFFFFFFF>(words);
 }
 
 /// At most a cache line; of whole ones the compiler knows the size.
 void copy_line(void* to, const void* from, std::size_t bytes) {
-  constexpr std::size_t kLine = 4 * kLanes;
+  constexpr std::size_t kLine = sizeof(Lanes);
   if (bytes == kLine)
     std::memcpy(to, from, kLine);
   else
     std::memcpy(to, from, bytes);
 }
 
-/// qweight [cols x rows / 8] as streams of rows. A task is the rows of a cache line of words; their streams are put
-/// together a cache line at a time. Lines are fetched many at a time, far from each other as they are.
-std::vector<std::byte> code_streams(std::span<const std::byte> packed, Shape shape) {
-  constexpr std::size_t kLineCols = 128;
-  const std::size_t octets = shape.rows / 8, row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, 4));
-  std::vector<std::byte> codes(shape.rows * row_bytes);
-  parallel_for(divide_up(octets, kLanes), [&](std::size_t task) {
-    const std::size_t first = task * kLanes, count = std::min(kLanes, octets - first);
-    std::array<Lanes, kLineCols> words{};
-    std::array<std::array<std::uint32_t, kLineCols / 8>, 8 * kLanes> lines;
-    for (std::size_t begin = 0; begin < shape.cols; begin += kLineCols) {
-      const std::size_t inputs = std::min(kLineCols, shape.cols - begin);
-      if (inputs < kLineCols) words = {};
-      for (std::size_t i = 0; i < inputs; ++i)
-        copy_line(words[i].of.data(), packed.data() + ((begin + i) * octets + first) * 4, 4 * count);
-      for (std::size_t word = 0; word < kLineCols / 8; ++word) {
-        const std::span<Lanes, 8> eight(words.data() + 8 * word, 8);
-        turn_fields(eight);
-        for (std::size_t lane = 0; lane < kLanes; ++lane)
-          for (std::size_t j = 0; j < 8; ++j) lines[8 * lane + j][word] = eight[kNibble[j]].of[lane];
+/// Inputs from `first` on, at most a cache line of codes, to streams of all outputs.
+void put_inputs(CodeRows inputs, std::size_t first, MatrixView<std::byte> rows) {
+  std::array<Lanes, kLineCodes> lines;
+  std::array<Lanes, kFields> words;
+  for (std::size_t left = 0; left < inputs.cols(); left += sizeof(Lanes)) {
+    const std::size_t line_bytes = std::min(sizeof(Lanes), inputs.cols() - left);
+    for (std::size_t part = 0; part < kLanes; ++part) {
+      for (std::size_t i = 0; i < kFields; ++i) {
+        const std::size_t input = part * kFields + i;
+        if (line_bytes < sizeof(Lanes) || input >= inputs.rows()) words[i] = {};
+        if (input < inputs.rows()) copy_line(words[i].data(), inputs.row(input).data() + left, line_bytes);
       }
-      const std::size_t bytes = std::min(sizeof lines[0], row_bytes - begin / 2);
-      for (std::size_t r = 0; r < 8 * count; ++r)
-        copy_line(codes.data() + (8 * first + r) * row_bytes + begin / 2, lines[r].data(), bytes);
+      turn_fields(words);
+      for (std::size_t lane = 0; lane < kLanes; ++lane)
+        for (std::size_t j = 0; j < kFields; ++j)
+          lines[kFields * lane + j][part] = words[j / 8 * 8 + kNibble[j % 8]][lane];
     }
-  });
-  return codes;
+    const std::size_t at = first / 2, bytes = std::min(sizeof(Lanes), rows.cols() - at);
+    for (std::size_t r = 0; r < 2 * line_bytes; ++r)
+      copy_line(rows.row(2 * left + r).data() + at, lines[r].data(), bytes);
+  }
+}
+
+/// Codes of qweight [cols x rows / 8]: what writes them to where they are stored. A piece is some cache lines of all
+/// streams; each is put together in the processor's own cache.
+FillCodes codes_of_inputs(const RawTensors& raw, const std::string& name, Shape shape) {
+  const Shape words{shape.cols, shape.rows / 8};
+  raw.require(name, SafetensorsType::i32, {words.rows, words.cols});
+  return [&raw, name, words](MatrixView<std::byte> rows) {
+    raw.read_rows(name, SafetensorsType::i32, words, kLineCodes,
+                  [&](std::size_t first, std::span<const std::byte> bytes) {
+                    const std::size_t stride = words.cols * sizeof(std::uint32_t);
+                    const CodeRows inputs(bytes.data(), {bytes.size() / stride, stride});
+                    for (std::size_t i = 0; i < inputs.rows(); i += kLineCodes)
+                      put_inputs(inputs.row_range(i, std::min(kLineCodes, inputs.rows() - i)), first + i, rows);
+                  });
+  };
 }
 
 class AwqLayout final : public PackedLayout {
@@ -110,14 +137,14 @@ class AwqLayout final : public PackedLayout {
     const auto [rows, cols] = shape;
     if (rows % 8 != 0) fail(ErrorKind::bad_data, "{} outputs, AWQ has multiples of 8", rows);
     const std::size_t groups = cols / sizes_.group_cols(cols);
-    const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {cols, rows / 8});
+    const FillCodes codes = codes_of_inputs(raw, base + ".qweight", shape);
     const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, rows / 8});
     std::vector<std::uint8_t> zeros(rows * groups);
     for (std::size_t g = 0; g < groups; ++g)
       for (std::size_t r = 0; r < rows; ++r) zeros[r * groups + g] = nibble(packed_zeros, rows, g, r);
     RawTensors::Floats scales = raw.read_floats(base + ".scales", {groups, rows});
     scales.bytes = turned(scales.bytes, groups, rows, bytes_of(scales.dtype));
-    return integer_tensor(sizes_, shape, code_streams(packed, shape), std::move(scales), std::move(zeros));
+    return integer_tensor(sizes_, shape, codes, std::move(scales), std::move(zeros));
   }
 
  private:

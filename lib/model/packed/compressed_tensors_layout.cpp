@@ -114,8 +114,7 @@ TensorPtr read_integers(const Linear& linear) {
   const auto [rows, cols] = linear.shape;
   PackedSizes sizes = linear.group.sizes;
   if (sizes.bits != 8) fail(ErrorKind::bad_data, "int-quantized weights of {} bits are not supported", sizes.bits);
-  std::vector<std::byte> codes = linear.read(".weight", SafetensorsType::i8, rows, cols);
-  for (std::byte& code : codes) code ^= std::byte{0x80};
+  linear.raw.require(linear.base + ".weight", SafetensorsType::i8, {rows, cols});
   RawTensors::Floats scales = row_scales(linear, sizes.group);
   sizes.check(linear.shape);
   std::vector<std::uint8_t> zeros(rows * (cols / sizes.group_cols(cols)), 128);
@@ -129,7 +128,16 @@ TensorPtr read_integers(const Linear& linear) {
     for (std::size_t i = 0; i < zeros.size(); ++i)
       zeros[i] = static_cast<std::uint8_t>(std::to_integer<unsigned>(stored[i]) ^ 0x80U);
   }
-  return integer_tensor(sizes, linear.shape, std::move(codes), std::move(scales), std::move(zeros));
+  const FillCodes codes = [&](MatrixView<std::byte> out) {
+    linear.raw.read_rows(linear.base + ".weight", SafetensorsType::i8, linear.shape, 1,
+                         [&](std::size_t first, std::span<const std::byte> bytes) {
+                           for (std::size_t r = 0; r < bytes.size() / out.cols(); ++r)
+                             std::ranges::transform(bytes.subspan(r * out.cols(), out.cols()),
+                                                    out.row(first + r).begin(),
+                                                    [](std::byte code) { return code ^ std::byte{0x80}; });
+                         });
+  };
+  return integer_tensor(sizes, linear.shape, codes, std::move(scales), std::move(zeros));
 }
 
 TensorPtr read_fp8(const Linear& linear) {
@@ -310,11 +318,9 @@ class CompressedTensorsLayout final : public PackedLayout {
     check_shape(raw, base, shape);
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
-    const std::uint64_t words = word_count(cols, sizes.bits);
-    std::vector<std::byte> codes =
-        without_padding(raw.read(base + ".weight_packed", SafetensorsType::i32, {rows, words}), rows, cols, sizes.bits);
+    const FillCodes codes = codes_of_rows(raw, base + ".weight_packed", SafetensorsType::i32, shape, sizes.bits);
     RawTensors::Floats scales = raw.read_floats(base + ".weight_scale", {rows, groups});
-    return integer_tensor(sizes, shape, std::move(codes), std::move(scales), zeros_of(raw, base, rows, groups, sizes));
+    return integer_tensor(sizes, shape, codes, std::move(scales), zeros_of(raw, base, rows, groups, sizes));
   }
 
   /// An exact name comes before a pattern, a pattern before the class "Linear".

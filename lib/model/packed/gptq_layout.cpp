@@ -1,10 +1,12 @@
 // GPTQ checkpoints: qweight [in b / 32 x out] packed along inputs, qzeros [groups x out b / 32], scales [groups x out],
 // g_idx [in]. v1 stores zero points less one, v2 as they are.
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include <nlohmann/json.hpp>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "linalg/convert.h"
 #include "model/config_object.h"
@@ -14,6 +16,60 @@ namespace adze {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr std::size_t kSide = 16;  // words of a cache line
+
+/// Turns words, kSide rows of kSide outputs each `stride` bytes apart: a line for each output. Two rows make words of
+/// twice the width at once.
+void turn_square(const std::byte* words, std::size_t stride,
+                 std::array<std::array<std::uint64_t, kSide / 2>, kSide>& lines) {
+  constexpr std::uint64_t kLow = 0xFFFFFFFF;
+  for (std::size_t pair = 0; pair < kSide / 2; ++pair) {
+    std::array<std::uint64_t, kSide / 2> upper, lower;
+    std::memcpy(upper.data(), words + 2 * pair * stride, sizeof upper);
+    std::memcpy(lower.data(), words + (2 * pair + 1) * stride, sizeof lower);
+    for (std::size_t i = 0; i < kSide / 2; ++i) {
+      lines[2 * i][pair] = (upper[i] & kLow) | (lower[i] << 32);
+      lines[2 * i + 1][pair] = (upper[i] >> 32) | (lower[i] & ~kLow);
+    }
+  }
+}
+
+/// The same of words that are no whole square: outputs from `left` on, at most kSide of them, of all rows of `words`.
+void put_columns(CodeRows words, std::size_t first, std::size_t left, MatrixView<std::byte> rows) {
+  std::vector<std::byte> stream(words.rows() * sizeof(std::uint32_t));
+  for (std::size_t r = left; r < std::min(left + kSide, rows.rows()); ++r) {
+    for (std::size_t w = 0; w < words.rows(); ++w)
+      std::memcpy(stream.data() + w * sizeof(std::uint32_t), words.row(w).data() + r * sizeof(std::uint32_t),
+                  sizeof(std::uint32_t));
+    put_stream(rows.row(r), r, first * sizeof(std::uint32_t), stream);
+  }
+}
+
+/// Codes of columns of words [words x rows]: what writes them to where they are stored. Throws as codes_of_rows().
+FillCodes codes_of_columns(const RawTensors& raw, const std::string& name, Shape shape, int bits) {
+  const Shape words{checked_cast<std::size_t>(word_count(shape.cols, bits)), shape.rows};
+  raw.require(name, SafetensorsType::i32, {words.rows, words.cols});
+  return [&raw, name, words](MatrixView<std::byte> rows) {
+    raw.read_rows(name, SafetensorsType::i32, words, kSide, [&](std::size_t first, std::span<const std::byte> bytes) {
+      const std::size_t stride = words.cols * sizeof(std::uint32_t), count = bytes.size() / stride;
+      const CodeRows piece(bytes.data(), {count, stride});
+      const std::size_t whole = std::min(count, rows.cols() / sizeof(std::uint32_t) - first) / kSide * kSide;
+      std::array<std::array<std::uint64_t, kSide / 2>, kSide> lines;
+      for (std::size_t left = 0; left < words.cols; left += kSide) {
+        const bool is_square = left + kSide <= words.cols;
+        for (std::size_t top = 0; is_square && top < whole; top += kSide) {
+          turn_square(piece.row(top).data() + left * sizeof(std::uint32_t), stride, lines);
+          for (std::size_t i = 0; i < kSide; ++i)
+            std::memcpy(rows.row(left + i).data() + (first + top) * sizeof(std::uint32_t), lines[i].data(),
+                        sizeof lines[i]);
+        }
+        const std::size_t done = is_square ? whole : 0;
+        if (done < count) put_columns(piece.row_range(done, count - done), first + done, left, rows);
+      }
+    });
+  };
+}
 
 /// An entry of `dynamic`: "+:regex" with other sizes; "-:regex" is of modules that stay floats and have no codes.
 struct Override {
@@ -55,9 +111,8 @@ class GptqLayout final : public PackedLayout {
     sizes.check(shape);
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
-    const std::uint64_t words = word_count(cols, sizes.bits), zero_words = word_count(rows, sizes.bits);
-    const auto packed = raw.read(base + ".qweight", SafetensorsType::i32, {words, rows});
-    std::vector<std::byte> codes = without_padding(turned(packed, words, rows, 4), rows, cols, sizes.bits);
+    const std::uint64_t zero_words = word_count(rows, sizes.bits);
+    const FillCodes codes = codes_of_columns(raw, base + ".qweight", shape, sizes.bits);
     const auto packed_zeros = raw.read(base + ".qzeros", SafetensorsType::i32, {groups, zero_words});
     std::vector<std::uint8_t> zeros(rows * groups);
     for (std::size_t g = 0; g < groups; ++g) {
@@ -71,7 +126,7 @@ class GptqLayout final : public PackedLayout {
     for (std::size_t c = 0; c < cols; ++c)
       if (order[c] != c / sizes.group_cols(cols))
         return scattered(shape, groups, sizes.bits, codes, zeros, scales, order);
-    return integer_tensor(sizes, shape, std::move(codes), std::move(scales), std::move(zeros));
+    return integer_tensor(sizes, shape, codes, std::move(scales), std::move(zeros));
   }
 
  private:
@@ -113,7 +168,7 @@ class GptqLayout final : public PackedLayout {
   }
 
   /// Activation order: groups of columns that no grid has side by side.
-  static TensorPtr scattered(Shape shape, std::size_t groups, int bits, const std::vector<std::byte>& codes,
+  static TensorPtr scattered(Shape shape, std::size_t groups, int bits, const FillCodes& codes,
                              const std::vector<std::uint8_t>& zeros, const RawTensors::Floats& stored,
                              const std::vector<std::uint32_t>& order) {
     std::vector<float> scales(shape.rows * groups);

@@ -44,9 +44,7 @@ class MlxLayout final : public PackedLayout {
     sizes.check(shape);
     const auto [rows, cols] = shape;
     const std::size_t groups = cols / sizes.group_cols(cols);
-    const std::uint64_t words = word_count(cols, sizes.bits);
-    std::vector<std::byte> codes =
-        without_padding(raw.read(base + ".weight", SafetensorsType::u32, {rows, words}), rows, cols, sizes.bits);
+    const FillCodes codes = codes_of_rows(raw, base + ".weight", SafetensorsType::u32, shape, sizes.bits);
     RawTensors::Floats scales = raw.read_floats(base + ".scales", {rows, groups});
     const RawTensors::Floats biases = raw.read_floats(base + ".biases", {rows, groups});
     std::vector<float> scale(rows * groups), bias(rows * groups);
@@ -64,7 +62,7 @@ class MlxLayout final : public PackedLayout {
     }
     // F32 holds what were scales of 16 bits; the grid is the one that they came from.
     if (scales.dtype == DType::f32) narrow(scales, scale);
-    return integer_tensor(sizes, shape, std::move(codes), std::move(scales), std::move(zeros));
+    return integer_tensor(sizes, shape, codes, std::move(scales), std::move(zeros));
   }
 
  private:

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/byte_array.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 
@@ -72,7 +74,7 @@ std::vector<std::byte> turned(std::span<const std::byte> elements, std::size_t r
   return width == 2 ? turned_fixed<2>(elements, rows, cols) : turned_fixed<4>(elements, rows, cols);
 }
 
-TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::byte> codes, RawTensors::Floats scales,
+TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, const FillCodes& fill, RawTensors::Floats scales,
                          std::vector<std::uint8_t> zeros) {
   const auto middle = static_cast<std::uint8_t>(1 << (sizes.bits - 1));
   IntegerGridSpec spec;
@@ -81,34 +83,42 @@ TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std:
   if (sizes.group > 0) spec.group = sizes.group;
   spec.symmetric = sizes.symmetric && std::ranges::all_of(zeros, [&](std::uint8_t z) { return z == middle; });
   spec.scale_dtype = scales.dtype;
-  const IntegerMatrix matrix{spec, shape, std::move(codes), std::move(scales.bytes), std::move(zeros)};
+  const IntegerMatrix matrix{spec, shape, {}, std::move(scales.bytes), std::move(zeros)};
   const std::vector<float> values = scales_of(matrix);
   const auto wrong = std::ranges::find_if_not(values, [](float scale) { return std::isfinite(scale); });
   if (wrong != values.end())
     fail(ErrorKind::bad_data, "row {}: a scale is not finite",
          static_cast<std::size_t>(wrong - values.begin()) / matrix.groups());
-  return pack_integers(matrix);
+  return pack_integers(matrix, fill);
 }
 
-std::vector<std::byte> without_padding(std::vector<std::byte> words, std::size_t rows, std::size_t cols, int bits) {
-  const std::size_t padded = words.size() / rows, row_bytes = static_cast<std::size_t>(packed_bytes(cols, bits));
-  if (padded == row_bytes) return words;
-  for (std::size_t r = 0; r < rows; ++r) {
-    const std::span<const std::byte> rest = std::span(words).subspan(r * padded + row_bytes, padded - row_bytes);
-    if (std::ranges::any_of(rest, [](std::byte b) { return b != std::byte{0}; }))
-      fail(ErrorKind::bad_data, "row {}: bits after the last code are not zero", r);
-    std::memmove(words.data() + r * row_bytes, words.data() + r * padded, row_bytes);
-  }
-  words.resize(rows * row_bytes);
-  return words;
+void put_stream(std::span<std::byte> row, std::size_t r, std::size_t at, std::span<const std::byte> bytes) {
+  const std::size_t count = std::min(bytes.size(), row.size() - std::min(at, row.size()));
+  if (count > 0) std::memcpy(row.data() + at, bytes.data(), count);
+  if (std::ranges::any_of(bytes.subspan(count), [](std::byte b) { return b != std::byte{0}; }))
+    fail(ErrorKind::bad_data, "row {}: bits after the last code are not zero", r);
 }
 
-TensorPtr float_tensor(Shape shape, int bits, std::span<const std::byte> codes,
+FillCodes codes_of_rows(const RawTensors& raw, const std::string& name, SafetensorsType type, Shape shape, int bits) {
+  const Shape words{shape.rows, checked_cast<std::size_t>(word_count(shape.cols, bits))};
+  raw.require(name, type, {words.rows, words.cols});
+  return [&raw, name, type, words](MatrixView<std::byte> rows) {
+    raw.read_rows(name, type, words, 1, [&](std::size_t first, std::span<const std::byte> bytes) {
+      const std::size_t stored = words.cols * sizeof(std::uint32_t);
+      for (std::size_t r = 0; r < bytes.size() / stored; ++r)
+        put_stream(rows.row(first + r), first + r, 0, bytes.subspan(r * stored, stored));
+    });
+  };
+}
+
+TensorPtr float_tensor(Shape shape, int bits, const FillCodes& fill,
                        const std::function<float(std::size_t, std::size_t, int)>& value) {
-  const std::size_t row_bytes = codes.size() / shape.rows;
+  const auto row_bytes = static_cast<std::size_t>(packed_bytes(shape.cols, bits));
+  ByteArray codes(shape.rows * row_bytes);
+  fill({codes.data(), {shape.rows, row_bytes}});
   std::vector<std::byte> payload(shape.count() * sizeof(float));
   parallel_for(shape.rows, [&](std::size_t r) {
-    BitReader reader(codes.subspan(r * row_bytes, row_bytes), bits);
+    BitReader reader({codes.data() + r * row_bytes, row_bytes}, bits);
     for (std::size_t c = 0; c < shape.cols; ++c) {
       const float v = value(r, c, static_cast<int>(reader.get()));
       std::memcpy(payload.data() + (r * shape.cols + c) * sizeof(float), &v, sizeof(float));

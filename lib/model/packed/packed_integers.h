@@ -1,4 +1,4 @@
-// From fields of bits to tensors on integer grids. Internal to model/packed.
+// From fields of bits to tensors on integer grids. Internal to model/packed and model/onnx.
 #pragma once
 
 #include <cstdint>
@@ -32,18 +32,20 @@ constexpr std::uint64_t word_count(std::size_t count, int bits) {
   return (static_cast<std::uint64_t>(count) * static_cast<std::uint64_t>(bits) + 31) / 32;
 }
 
-/// Rows of whole words [rows x words] without the words' padding: streams of `cols` fields. Throws bad_data where
-/// padding is not zero.
-std::vector<std::byte> without_padding(std::vector<std::byte> words, std::size_t rows, std::size_t cols, int bits);
+/// Codes of rows of whole words [rows x words], as most layouts have them: what writes them to where they are stored.
+/// Throws bad_data now where that tensor is not there, and later where a row's padding is not zero.
+FillCodes codes_of_rows(const RawTensors& raw, const std::string& name, SafetensorsType type, Shape shape, int bits);
+/// Bytes `at` and on of row `r` of such words, as much as are codes. Throws bad_data where the rest is not zero.
+void put_stream(std::span<std::byte> row, std::size_t r, std::size_t at, std::span<const std::byte> bytes);
 
-/// The tensor of these codes, streams of rows: on a symmetric grid where every zero point is in the middle and
-/// `symmetric` says so. scales: [rows x groups] of floats as they were stored. Throws bad_data for one that is not
-/// finite.
-TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, std::vector<std::byte> codes, RawTensors::Floats scales,
+/// The tensor of the codes that `fill` writes, streams of rows: on a symmetric grid where every zero point is in the
+/// middle and `symmetric` says so. scales: [rows x groups] of floats as they were stored. Throws bad_data for one that
+/// is not finite.
+TensorPtr integer_tensor(const PackedSizes& sizes, Shape shape, const FillCodes& fill, RawTensors::Floats scales,
                          std::vector<std::uint8_t> zeros);
 
 /// value(row, col, code) of these codes, as f32.
-TensorPtr float_tensor(Shape shape, int bits, std::span<const std::byte> codes,
+TensorPtr float_tensor(Shape shape, int bits, const FillCodes& fill,
                        const std::function<float(std::size_t, std::size_t, int)>& value);
 
 }  // namespace adze

@@ -37,30 +37,46 @@ std::vector<std::filesystem::path> RawTensors::files() const {
   return paths;
 }
 
-void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const {
+RawTensors::Place RawTensors::place_of(const std::string& name) const {
   for (const SafetensorsFile& file : files_)
-    if (const SafetensorsTensor* const tensor = file.find(name)) {
-      if (offset > tensor->bytes() || out.size() > tensor->bytes() - offset)
-        fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes", origin_, name, tensor->bytes());
-      return file.file().read(checked_add(checked_add(file.data_start(), tensor->begin), offset), out);
-    }
+    if (const SafetensorsTensor* const tensor = file.find(name))
+      return {file.file(), checked_add(file.data_start(), tensor->begin), tensor->bytes()};
   fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
+}
+
+void RawTensors::read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const {
+  const auto [file, begin, bytes] = place_of(name);
+  if (offset > bytes || out.size() > bytes - offset)
+    fail(ErrorKind::bad_data, "{}: tensor '{}' has {} bytes", origin_, name, bytes);
+  file.read(checked_add(begin, offset), out);
 }
 
 std::vector<std::byte> RawTensors::read_all(const std::string& name) const {
-  for (const SafetensorsFile& file : files_)
-    if (const SafetensorsTensor* const tensor = file.find(name))
-      return read_bytes(file.file(), checked_add(file.data_start(), tensor->begin), tensor->bytes());
-  fail(ErrorKind::bad_data, "{}: tensor '{}' is missing", origin_, name);
+  const auto [file, begin, bytes] = place_of(name);
+  return read_bytes(file, begin, bytes);
 }
 
-std::vector<std::byte> RawTensors::read(const std::string& name, SafetensorsType type,
-                                        const std::vector<std::uint64_t>& shape) const {
+const SafetensorsTensor& RawTensors::require(const std::string& name, SafetensorsType type,
+                                             const std::vector<std::uint64_t>& shape) const {
   const SafetensorsTensor& tensor = require(name);
   if (tensor.type != type || tensor.shape != shape)
     fail(ErrorKind::bad_data, "{}: tensor '{}' is {} [{}], the configuration asks for {} [{}]", origin_, name,
          name_of(tensor.type), fmt::join(tensor.shape, ", "), name_of(type), fmt::join(shape, ", "));
+  return tensor;
+}
+
+std::vector<std::byte> RawTensors::read(const std::string& name, SafetensorsType type,
+                                        const std::vector<std::uint64_t>& shape) const {
+  require(name, type, shape);
   return read_all(name);
+}
+
+void RawTensors::read_rows(const std::string& name, SafetensorsType type, Shape shape, std::size_t multiple,
+                           const std::function<void(std::size_t first, std::span<const std::byte> bytes)>& body) const {
+  require(name, type, {shape.rows, shape.cols});
+  const auto [file, begin, bytes] = place_of(name);
+  const std::uint64_t row_bytes = shape.rows == 0 ? 0 : bytes / shape.rows;
+  adze::read_rows(file, {begin, shape.rows, checked_cast<std::size_t>(row_bytes)}, multiple, body);
 }
 
 RawTensors::Floats RawTensors::read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {

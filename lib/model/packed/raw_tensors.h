@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/matrix.h"
 #include "checkpoint/safetensors_folder.h"
 
 namespace adze {
@@ -37,8 +40,19 @@ class RawTensors {
   void read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const;
   /// Throws bad_data when it is missing.
   const SafetensorsTensor& require(const std::string& name) const;
+  /// As read() does, before anything is read.
+  const SafetensorsTensor& require(const std::string& name, SafetensorsType type,
+                                   const std::vector<std::uint64_t>& shape) const;
+  /// Rows of a matrix of that type and shape, in pieces: adze::read_rows().
+  void read_rows(const std::string& name, SafetensorsType type, Shape shape, std::size_t multiple,
+                 const std::function<void(std::size_t first, std::span<const std::byte> bytes)>& body) const;
 
  private:
+  struct Place {
+    const InputFile& file;
+    std::uint64_t begin, bytes;
+  };
+  Place place_of(const std::string& name) const;
   std::vector<std::byte> read_all(const std::string& name) const;
 
   std::string origin_;
