@@ -161,6 +161,37 @@ TEST(BitWords, AreTheDocumentedOnes) {
   EXPECT_THAT(words_for(threes, 3), ElementsAre(0x88FAC688U, 0xC688FAC6U, 0xFAC688FAU));
 }
 
+/// Rows that lie further apart than they are long, turned, against one element after the other.
+TEST(BitWords, ElementsAreTurned) {
+  for (const std::size_t width : {std::size_t{2}, std::size_t{4}})
+    for (const auto& [rows, cols] : {std::pair<std::size_t, std::size_t>{1, 1},
+                                     {3, 5},
+                                     {16, 16},
+                                     {64, 32},
+                                     {65, 33},
+                                     {127, 130},
+                                     {200, 16},
+                                     {7, 300}}) {
+      const std::size_t stride = cols * width + 6;
+      std::vector<std::byte> in(rows * stride);
+      for (std::size_t i = 0; i < in.size(); ++i) in[i] = static_cast<std::byte>(i * 7 + i / 251);
+      const ByteArray out = transposed_elements({in.data(), {rows, cols * width}, stride}, width);
+      ASSERT_EQ(out.size(), rows * cols * width);
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t c = 0; c < cols; ++c)
+          for (std::size_t b = 0; b < width; ++b)
+            ASSERT_EQ(out.data()[(c * rows + r) * width + b], in[r * stride + c * width + b])
+                << rows << " x " << cols << " of " << width << ": " << r << ", " << c;
+    }
+}
+
+TEST(BitWords, RowsArePaddedToWords) {
+  const std::vector<std::byte> in(100, std::byte{9});
+  const ByteArray out = padded_rows({in.data(), {9, 5}, 11}, 2);
+  ASSERT_EQ(out.size(), 72u);
+  for (std::size_t i = 0; i < out.size(); ++i) ASSERT_EQ(out.data()[i], i % 8 < 5 ? std::byte{9} : std::byte{0}) << i;
+}
+
 /// One matrix in all formats: qzeros of symmetric codes, and the order of AWQ's columns.
 TEST(FolderFormats, StoreZeroPointsAsEachDocumentSays) {
   const FormattedModel symmetric(rich_model(), linears_in("int4 g128 sym", "f16"));
@@ -244,22 +275,26 @@ TEST(FolderFormats, FormatsOfSeveralKindsAreMixedPrecision) {
   EXPECT_EQ(block[LinearSlot::up].weight->format(), "int4 g128 sym");
 }
 
-/// Rows and columns that fill neither the octets that are turned together nor a cache line.
-TEST(FolderFormats, AwqAndGptqOfUnevenSizes) {
+/// Rows and columns that fill neither the squares that are turned together nor a cache line, of matrices that are read
+/// back in several pieces.
+TEST(FolderFormats, OfUnevenSizes) {
   Architecture a = rich_architecture();
   a.hidden = 280;
-  a.ffn = 520;
+  a.ffn = 4120;
   a.heads = 5;
   a.kv_heads = 1;
   a.head_dim = 56;
   const CheckpointWeights base = random_model(a);
   std::vector<StoreFile> files = rich_files();
   files.front().text =
-      R"({"model_type": "llama", "hidden_size": 280, "intermediate_size": 520, "num_hidden_layers": 2,
+      R"({"model_type": "llama", "hidden_size": 280, "intermediate_size": 4120, "num_hidden_layers": 2,
           "num_attention_heads": 5, "num_key_value_heads": 1, "head_dim": 56, "vocab_size": 4100, "rms_norm_eps": 1e-05,
           "rope_theta": 10000.0, "max_position_embeddings": 64, "hidden_act": "silu", "tie_word_embeddings": false,
           "attention_bias": true, "mlp_bias": true, "torch_dtype": "float16"})";
-  for (const auto& [exporter, format] : {std::pair{"awq", "int4 g40 asym"}, std::pair{"gptq", "int4 g40 asym"}}) {
+  for (const auto& [exporter, format] :
+       {std::pair{"awq", "int4 g40 asym"}, std::pair{"gptq", "int4 g40 asym"}, std::pair{"gptq", "int8 g40 sym"},
+        std::pair{"compressed-tensors", "int4 g40 asym"}, std::pair{"compressed-tensors", "int8 g40 asym"}}) {
+    SCOPED_TRACE(fmt::format("{} {}", exporter, format));
     const FormattedModel model(base, linears_in(format, "f16"));
     const Exported out(exporter, model, files, 0);
     for (const LinearInfo& info : block_linears(a)) {

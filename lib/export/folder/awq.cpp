@@ -26,64 +26,82 @@ void put_row(std::size_t row, std::size_t cols, Code&& code, WordMatrix& words) 
   }
 }
 
-constexpr std::size_t kOctets = 16;  // of rows, side by side: a cache line of words
+constexpr std::size_t kSquareRows = 16;                               // two octets, whose words lie side by side
+constexpr std::size_t kLineRows = 128;                                // of a cache line of words
+constexpr std::size_t kLineBytes = 64, kLineCols = 128;               // of a row's codes
+constexpr std::size_t kSquares = kLineBytes / sizeof(std::uint64_t);  // of 16 codes of 16 rows, side by side
 
-/// Word j of as many squares as there are octets.
-using Squares = std::array<std::array<std::uint32_t, kOctets>, 8>;
+/// Codes of a row of as many squares as a cache line has.
+using Squares = std::array<std::array<std::uint64_t, kSquares>, kSquareRows>;
 
 /// Parts of words change places with those of the words kApart further on. Plain loops of a length that the compiler
 /// knows become vector instructions.
-template <std::size_t kApart, unsigned kShift, std::uint32_t kMask>
+template <std::size_t kApart, unsigned kShift, std::uint64_t kMask>
 void swap_parts(Squares& words) {
-  for (std::size_t j = 0; j < 8; ++j) {
+  for (std::size_t j = 0; j < kSquareRows; ++j) {
     if ((j & kApart) != 0) continue;
-    std::array<std::uint32_t, kOctets>&low = words[j], &high = words[j + kApart];
-    for (std::size_t i = 0; i < kOctets; ++i) {
-      const std::uint32_t change = ((low[i] >> kShift) ^ high[i]) & kMask;
+    std::array<std::uint64_t, kSquares>&low = words[j], &high = words[j + kApart];
+    for (std::size_t i = 0; i < kSquares; ++i) {
+      const std::uint64_t change = ((low[i] >> kShift) ^ high[i]) & kMask;
       high[i] ^= change;
       low[i] ^= change << kShift;
     }
   }
 }
 
-/// Nibble k of word j becomes nibble j of word k: halves, quarters and eighths of words change places.
+/// Nibble k of word j becomes nibble j of word k: halves, quarters, eighths and sixteenths of words change places.
 void transpose_nibbles(Squares& words) {
-  swap_parts<4, 16, 0x0000FFFF>(words);
-  swap_parts<2, 8, 0x00FF00FF>(words);
-  swap_parts<1, 4, 0x0F0F0F0F>(words);
+  swap_parts<8, 32, 0x00000000FFFFFFFF>(words);
+  swap_parts<4, 16, 0x0000FFFF0000FFFF>(words);
+  swap_parts<2, 8, 0x00FF00FF00FF00FF>(words);
+  swap_parts<1, 4, 0x0F0F0F0F0F0F0F0F>(words);
 }
 
-/// Codes [rows x cols] of streams, as words [cols x rows / 8]. A task is the rows of a cache line of words; it takes a
-/// cache line of each row at a time, which lie far apart and would push each other out of the cache.
-std::vector<std::byte> interleaved(const IntegerMatrix& matrix) {
-  constexpr std::size_t kLineWords = 16;
-  const auto [rows, cols] = matrix.shape;
-  const std::size_t octets = rows / 8, row_bytes = matrix.code_bytes();
-  std::vector<std::byte> out(cols * octets * 4);
-  parallel_for((octets + kOctets - 1) / kOctets, [&, columns = cols](std::size_t task) {
-    const std::size_t first = task * kOctets, count = std::min(kOctets, octets - first);
-    std::array<std::array<std::uint32_t, kLineWords>, 8 * kOctets> lines{};
-    for (std::size_t col = 0; col < columns; col += 8 * kLineWords) {
-      const std::size_t bytes = std::min(sizeof lines[0], row_bytes - col / 2);
-      for (std::size_t r = 0; r < 8 * count; ++r) {
-        const std::byte* const from = matrix.codes.data() + (8 * first + r) * row_bytes + col / 2;
-        if (bytes == sizeof lines[r]) {  // most are whole lines, which are fetched many at a time
-          std::memcpy(lines[r].data(), from, sizeof lines[r]);
-        } else {
-          lines[r] = {};
-          std::memcpy(lines[r].data(), from, bytes);
+/// Codes of `rows`, at most a cache line of words, from column `left` on, at most kLineCols, as words of columns. Below
+/// the last row lines keep what they were; nobody takes it.
+struct Lines {
+  std::array<std::array<std::uint64_t, kLineRows / kSquareRows>, kLineCols> of;
+};
+void turn_rows(CodeRows rows, std::size_t left, Lines& lines) {
+  const std::size_t bytes = std::min(kLineBytes, rows.cols() - left / 2);
+  Squares words;
+  if (bytes < kLineBytes || rows.rows() % kSquareRows != 0) words = {};
+  for (std::size_t top = 0; top < rows.rows(); top += kSquareRows) {
+    for (std::size_t i = 0; i < std::min(kSquareRows, rows.rows() - top); ++i) {
+      const std::byte* const from = rows.row(top + i / 8 * 8 + kOrder[i % 8]).data() + left / 2;
+      if (bytes == kLineBytes)  // most are whole lines, of a length that the compiler knows
+        std::memcpy(words[i].data(), from, kLineBytes);
+      else
+        std::memcpy(words[i].data(), from, bytes);
+    }
+    transpose_nibbles(words);
+    for (std::size_t k = 0; k < kSquareRows; ++k)
+      for (std::size_t square = 0; square < kSquares; ++square)
+        lines.of[kSquareRows * square + k][top / kSquareRows] = words[k][square];
+  }
+}
+
+/// Codes of rows, `cols` of each, as words [cols x rows / 8]. A task is the rows of two cache lines of words, which are
+/// neighbours; it takes a cache line of each row at a time, since they lie far apart and would push each other out of
+/// the cache.
+ByteArray interleaved(CodeRows rows, std::size_t cols) {
+  constexpr std::size_t kTaskRows = 2 * kLineRows;
+  const std::size_t stride = rows.rows() / 2;  // bytes of a row of words
+  ByteArray out(cols * stride);
+  parallel_for((rows.rows() + kTaskRows - 1) / kTaskRows, [&](std::size_t task) {
+    Lines lines;
+    for (std::size_t left = 0; left < cols; left += kLineCols)
+      for (std::size_t top = task * kTaskRows; top < std::min(rows.rows(), (task + 1) * kTaskRows); top += kLineRows) {
+        const std::size_t count = std::min(kLineRows, rows.rows() - top);
+        turn_rows(rows.row_range(top, count), left, lines);
+        for (std::size_t c = 0; c < std::min(kLineCols, cols - left); ++c) {
+          std::byte* const to = out.data() + (left + c) * stride + top / 2;
+          if (count == kLineRows)
+            std::memcpy(to, lines.of[c].data(), kLineRows / 2);
+          else
+            std::memcpy(to, lines.of[c].data(), count / 2);
         }
       }
-      for (std::size_t c = col; c < std::min(columns, col + 8 * kLineWords); c += 8) {
-        Squares words;
-        for (std::size_t i = 0; i < 8; ++i)
-          for (std::size_t octet = 0; octet < kOctets; ++octet)
-            words[i][octet] = lines[8 * octet + kOrder[i]][(c - col) / 8];
-        transpose_nibbles(words);
-        for (std::size_t k = 0; k < std::min<std::size_t>(8, columns - c); ++k)
-          std::memcpy(out.data() + ((c + k) * octets + first) * 4, words[k].data(), 4 * count);
-      }
-    }
   });
   return out;
 }
@@ -108,14 +126,14 @@ class AwqFormat final : public QuantizedFormat {
             {base + ".scales", SafetensorsType::f16, {groups, shape.rows}}};
   }
 
-  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
-    const std::size_t rows = matrix.shape.rows, groups = matrix.groups();
-    if (suffix == "scales") return transposed_elements(matrix.scales, rows, groups, bytes_of(DType::f16));
-    if (suffix == "qweight") return interleaved(matrix);
+  ByteArray encode_integers(IntegerMatrix sides, CodeRows codes, std::string_view suffix) const override {
+    const std::size_t rows = sides.shape.rows, groups = sides.groups();
+    if (suffix == "scales") return transposed_elements(sides.scales, rows, groups, bytes_of(DType::f16));
+    if (suffix == "qweight") return interleaved(codes, sides.shape.cols);
     WordMatrix words(groups, rows / 8);
     for (std::size_t g = 0; g < groups; ++g)
       put_row(
-          g, rows, [&](std::size_t r) { return matrix.zeros[r * groups + g]; }, words);
+          g, rows, [&](std::size_t r) { return sides.zeros[r * groups + g]; }, words);
     return words.take();
   }
 

@@ -7,10 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <type_traits>
 #include <vector>
 
+#include "base/byte_array.h"
 #include "base/parallel.h"
+#include "grid/integer/integer_matrix.h"
 
 namespace adze {
 
@@ -50,50 +53,74 @@ class WordMatrix {
   std::vector<std::byte> bytes_;
 };
 
-/// Rows of streams [rows x row_bytes] with each row padded to whole words.
-inline std::vector<std::byte> padded_rows(std::vector<std::byte> streams, std::size_t rows, std::size_t words) {
-  const std::size_t row_bytes = streams.size() / rows;
-  if (row_bytes == 4 * words) return streams;
-  std::vector<std::byte> padded(rows * words * 4);
-  for (std::size_t r = 0; r < rows; ++r)
-    std::memcpy(padded.data() + r * words * 4, streams.data() + r * row_bytes, row_bytes);
+/// Streams of rows with each row padded to whole words.
+inline ByteArray padded_rows(CodeRows streams, std::size_t words) {
+  const std::size_t row_bytes = words * sizeof(std::uint32_t), padding = row_bytes - streams.cols();
+  ByteArray padded(streams.rows() * row_bytes);
+  constexpr std::size_t kTileRows = 64;
+  parallel_for((streams.rows() + kTileRows - 1) / kTileRows, [&](std::size_t tile) {
+    for (std::size_t r = tile * kTileRows; r < std::min(streams.rows(), (tile + 1) * kTileRows); ++r) {
+      std::byte* const to = padded.data() + r * row_bytes;
+      std::memcpy(to, streams.row(r).data(), streams.cols());
+      std::fill_n(to + streams.cols(), padding, std::byte{0});
+    }
+  });
   return padded;
 }
 
-/// Element is an unsigned number of its width.
+/// Two elements of 2 or 4 bytes as one number, the first in its low half.
 template <typename Element>
-std::vector<std::byte> transposed_fixed(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols) {
-  // Rows of either side may lie so that they push each other out of the cache: a square of cache lines is copied first.
-  constexpr std::size_t kWidth = sizeof(Element), kTile = 64 / kWidth;
-  std::vector<std::byte> out(in.size());
-  parallel_for((rows + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t first = tile * kTile, count = std::min(kTile, rows - first);
-    std::array<std::array<Element, kTile>, kTile> lines{};
-    std::array<Element, kTile> line;
+using Pair = std::conditional_t<sizeof(Element) == 2, std::uint32_t, std::uint64_t>;
+
+/// Rows of elements, unsigned numbers of their width, the other way round: columns as rows.
+template <typename Element>
+ByteArray transposed_fixed(CodeRows in) {
+  // Rows of either side may lie so that they push each other out of the cache: a square of cache lines is copied first,
+  // and turned two rows and two columns at a time. Several squares below each other fill lines that are neighbours.
+  constexpr std::size_t kWidth = sizeof(Element), kTile = 64 / kWidth, kTaskRows = 4 * kTile;
+  constexpr unsigned kBits = 8 * kWidth;
+  using Line = std::array<Pair<Element>, kTile / 2>;
+  constexpr Pair<Element> kLow = static_cast<Element>(~Element{0});
+  const std::size_t rows = in.rows(), cols = in.cols() / kWidth;
+  ByteArray out(rows * cols * kWidth);
+  parallel_for((rows + kTaskRows - 1) / kTaskRows, [&](std::size_t task) {
+    std::array<Line, kTile> lines{}, turned;
     // Whole squares have sizes that the compiler knows.
-    const auto turn = [&](std::size_t left, auto height, auto width) {
+    const auto turn = [&](std::size_t top, std::size_t left, auto height, auto width) {
       for (std::size_t r = 0; r < height; ++r)
-        std::memcpy(lines[r].data(), in.data() + ((first + r) * cols + left) * kWidth, width * kWidth);
-      for (std::size_t c = 0; c < width; ++c) {
-        for (std::size_t r = 0; r < kTile; ++r) line[r] = lines[r][c];
-        std::memcpy(out.data() + ((left + c) * rows + first) * kWidth, line.data(), height * kWidth);
-      }
+        std::memcpy(lines[r].data(), in.row(top + r).data() + left * kWidth, width * kWidth);
+      for (std::size_t r = 0; r < kTile; r += 2)
+        for (std::size_t pair = 0; pair < kTile / 2; ++pair) {
+          const Pair<Element> upper = lines[r][pair], lower = lines[r + 1][pair];
+          turned[2 * pair][r / 2] = static_cast<Pair<Element>>((upper & kLow) | (lower << (kBits)));
+          turned[2 * pair + 1][r / 2] = static_cast<Pair<Element>>((upper >> (kBits)) | (lower & ~kLow));
+        }
+      for (std::size_t c = 0; c < width; ++c)
+        std::memcpy(out.data() + ((left + c) * rows + top) * kWidth, turned[c].data(), height * kWidth);
     };
     for (std::size_t left = 0; left < cols; left += kTile) {
       const std::size_t width = std::min(kTile, cols - left);
-      if (count == kTile && width == kTile)
-        turn(left, std::integral_constant<std::size_t, kTile>(), std::integral_constant<std::size_t, kTile>());
-      else
-        turn(left, count, width);
+      for (std::size_t top = task * kTaskRows; top < std::min(rows, (task + 1) * kTaskRows); top += kTile) {
+        const std::size_t height = std::min(kTile, rows - top);
+        if (height == kTile && width == kTile)
+          turn(top, left, std::integral_constant<std::size_t, kTile>(), std::integral_constant<std::size_t, kTile>());
+        else
+          turn(top, left, height, width);
+      }
     }
   });
   return out;
 }
 
-/// Elements of 2 or 4 bytes, [rows x cols], the other way round.
-inline std::vector<std::byte> transposed_elements(const std::vector<std::byte>& in, std::size_t rows, std::size_t cols,
-                                                  std::size_t width) {
-  return width == 2 ? transposed_fixed<std::uint16_t>(in, rows, cols) : transposed_fixed<std::uint32_t>(in, rows, cols);
+/// Elements of 2 or 4 bytes the other way round.
+inline ByteArray transposed_elements(CodeRows in, std::size_t width) {
+  return width == 2 ? transposed_fixed<std::uint16_t>(in) : transposed_fixed<std::uint32_t>(in);
+}
+
+/// The same of elements without gaps, [rows x cols].
+inline ByteArray transposed_elements(std::span<const std::byte> in, std::size_t rows, std::size_t cols,
+                                     std::size_t width) {
+  return transposed_elements({in.data(), {rows, cols * width}}, width);
 }
 
 }  // namespace adze

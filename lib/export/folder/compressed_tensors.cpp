@@ -152,8 +152,7 @@ class CompressedTensorsFormat final : public QuantizedFormat {
     return parts;
   }
 
-  std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec&, Shape shape,
-                                                     std::string_view suffix) const override {
+  std::optional<ByteArray> encode_sizes(const IntegerGridSpec&, Shape shape, std::string_view suffix) const override {
     if (suffix != "weight_shape") return std::nullopt;
     WordMatrix words(2, 2);  // of 64 bits each
     words.set(0, 0, static_cast<std::uint32_t>(shape.rows));
@@ -161,34 +160,37 @@ class CompressedTensorsFormat final : public QuantizedFormat {
     return words.take();
   }
 
-  std::optional<std::vector<std::byte>> encode_minifloat_sizes(const MinifloatSpec& spec, Shape,
-                                                               std::string_view suffix) const override {
+  std::optional<ByteArray> encode_minifloat_sizes(const MinifloatSpec& spec, Shape,
+                                                  std::string_view suffix) const override {
     if (suffix != "weight_global_scale") return std::nullopt;
     const auto bytes = std::as_bytes(std::span(&spec.divisor, 1));
-    return std::vector<std::byte>(bytes.begin(), bytes.end());
+    return copied(bytes);
   }
 
-  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
-    const auto [rows, cols] = matrix.shape;
-    const std::size_t groups = matrix.groups();
-    const int bits = matrix.spec.bits;
-    if (suffix == "weight_scale") return matrix.scales;
+  ByteArray encode_integers(IntegerMatrix sides, CodeRows codes, std::string_view suffix) const override {
+    const auto [rows, cols] = sides.shape;
+    const std::size_t groups = sides.groups();
+    const int bits = sides.spec.bits;
+    if (suffix == "weight_scale") return std::move(sides.scales);
     if (suffix == "weight") {  // two's complement
-      for (std::byte& code : matrix.codes) code ^= std::byte{0x80};
-      return std::move(matrix.codes);
+      ByteArray all(rows * cols);
+      for (std::size_t r = 0; r < rows; ++r)
+        std::ranges::transform(codes.row(r), all.data() + r * cols,
+                               [](std::byte code) { return code ^ std::byte{0x80}; });
+      return all;
     }
     if (suffix == "weight_zero_point") {
       WordMatrix words(words_of(rows, bits), groups);
       for (std::size_t g = 0; g < groups; ++g)
         stream_words(
-            rows, bits, [&](std::size_t r) { return matrix.zeros[r * groups + g]; },
+            rows, bits, [&](std::size_t r) { return sides.zeros[r * groups + g]; },
             [&](std::size_t w, std::uint32_t word) { words.set(w, g, word); });
       return words.take();
     }
-    return padded_rows(std::move(matrix.codes), rows, words_of(cols, bits));
+    return padded_rows(codes, words_of(cols, bits));
   }
 
-  std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const override {
+  ByteArray encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const override {
     return suffix == "weight_scale" ? std::move(matrix.scales) : std::move(matrix.codes);
   }
 

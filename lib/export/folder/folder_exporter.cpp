@@ -220,11 +220,10 @@ class FolderExporter final : public Exporter {
       const auto header = next++;
       Background writing;  // ends before what it writes to
       for (const SafetensorsTensor& tensor : writer.order()) {
-        std::vector<std::byte> bytes =
+        ByteArray bytes =
             with_context(fmt::format("tensor '{}'", tensor.name), [&] { return maker.take(tensor.name); });
         writing.run([&writer, &tensor, &hash = next->hash, bytes = std::move(bytes)] {
-          hash = hash_hex(bytes);
-          writer.write(tensor.name, bytes);
+          hash = hash_in_pieces(bytes, [&](std::span<const std::byte> piece) { writer.write(tensor.name, piece); });
         });
         ++next;
         progress.update(++done);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,18 +14,27 @@
 namespace adze {
 namespace {
 
-/// Scales that are zero stand for groups of zeros; a scale of one with codes of zero says the same, and no reader
-/// divides by it. Where codes were not unpacked, scales alone. Throws internal for a scale that is not finite.
-void leave_no_zero_scales(IntegerMatrix& matrix) {
+/// The groups whose scale is zero, by their number. Throws internal for a scale that is not finite.
+std::vector<std::size_t> zero_groups(const IntegerMatrix& matrix) {
   const std::vector<float> scales = scales_of(matrix);
+  const std::size_t groups = matrix.groups();
+  std::vector<std::size_t> zero;
+  for (std::size_t i = 0; i < scales.size(); ++i) {
+    if (!std::isfinite(scales[i]))
+      fail(ErrorKind::internal, "row {}, group {}: the scale is {}", i / groups, i % groups, scales[i]);
+    if (scales[i] == 0) zero.push_back(i);
+  }
+  return zero;
+}
+
+/// Scales that are zero stand for groups of zeros; a scale of one with codes of zero says the same, and no reader
+/// divides by it. Of a matrix without codes, scales alone.
+void leave_no_zero_scales(IntegerMatrix& matrix, const std::vector<std::size_t>& zero) {
   const std::size_t groups = matrix.groups(), cols = matrix.group_cols(), width = bytes_of(matrix.spec.scale_dtype);
   std::vector<std::byte> one(width);
   const float unit = 1.0f;
   from_float(matrix.spec.scale_dtype, std::span(&unit, 1), one);
-  for (std::size_t i = 0; i < scales.size(); ++i) {
-    if (!std::isfinite(scales[i]))
-      fail(ErrorKind::internal, "row {}, group {}: the scale is {}", i / groups, i % groups, scales[i]);
-    if (scales[i] != 0) continue;
+  for (const std::size_t i : zero) {
     std::memcpy(matrix.scales.data() + i * width, one.data(), width);
     if (matrix.codes.empty()) continue;
     std::vector<std::uint8_t> row = matrix.unpacked_row(i / groups);
@@ -100,7 +110,7 @@ std::optional<std::string> QuantizedFormat::refuses_minifloats(const MinifloatSp
 std::vector<SafetensorsSpec> QuantizedFormat::minifloat_parts(const std::string&, const MinifloatSpec&, Shape) const {
   fail(ErrorKind::internal, "{} has no small floats", name());
 }
-std::vector<std::byte> QuantizedFormat::encode_minifloats(MinifloatMatrix, std::string_view) const {
+ByteArray QuantizedFormat::encode_minifloats(MinifloatMatrix, std::string_view) const {
   fail(ErrorKind::internal, "{} has no small floats", name());
 }
 
@@ -146,26 +156,35 @@ std::vector<SafetensorsSpec> QuantizedFormat::parts(const PlannedTensor& tensor,
   return {{base + ".weight", safetensors_type_of(dtype), tensor.spec.shape}};
 }
 
-std::vector<std::byte> QuantizedFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                                               const LoadMatrix& matrix) const {
+ByteArray QuantizedFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                  const LoadMatrix& matrix) const {
   const std::string_view suffix = std::string_view(part.name).substr(base_name(tensor.spec).size() + 1);
   const auto integers = integers_of(tensor);
   const auto minifloats = minifloats_of(tensor);
-  std::optional<std::vector<std::byte>> known;
+  std::optional<ByteArray> known;
   if (integers) known = encode_sizes(*integers, shape_of(tensor), suffix);
   if (minifloats) known = encode_minifloat_sizes(*minifloats, shape_of(tensor), suffix);
   if (known) return std::move(*known);
   const TensorPtr dense = matrix();
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(dense.get());
-  if (quantized == nullptr) return {dense->payload().begin(), dense->payload().end()};
+  if (quantized == nullptr) return copied(dense->payload());
   if (minifloats) {
     MinifloatMatrix parts = unpack_minifloats(*quantized);
     leave_no_zero_scales(parts);
     return encode_minifloats(std::move(parts), suffix);
   }
-  IntegerMatrix parts = has_codes(suffix) ? unpack_integers(*quantized) : unpack_sides(*quantized);
-  leave_no_zero_scales(parts);
-  return encode_integers(std::move(parts), suffix);
+  IntegerMatrix sides = unpack_sides(*quantized);
+  const std::vector<std::size_t> zero = zero_groups(sides);
+  if (!has_codes(suffix)) {
+    leave_no_zero_scales(sides, zero);
+    return encode_integers(std::move(sides), {}, suffix);
+  }
+  if (zero.empty()) return encode_integers(std::move(sides), stored_codes(*quantized), suffix);
+  IntegerMatrix changed = unpack_integers(*quantized);
+  leave_no_zero_scales(changed, zero);
+  const std::vector<std::byte> codes = std::exchange(changed.codes, {});
+  const CodeRows rows(codes.data(), {changed.shape.rows, changed.code_bytes()});
+  return encode_integers(std::move(changed), rows, suffix);
 }
 
 TensorPtr QuantizedFormat::as_stored(const TensorPtr& matrix, DType) const { return densified(matrix); }

@@ -12,6 +12,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "base/byte_array.h"
 #include "checkpoint/safetensors_writer.h"
 #include "export/exporter.h"
 #include "grid/integer/integer_matrix.h"
@@ -35,8 +36,8 @@ class FolderFormat {
   /// The tensors that a matrix becomes.
   virtual std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const = 0;
   /// All bytes of one of them. Throws internal for values that must not get out.
-  virtual std::vector<std::byte> encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                                        const LoadMatrix& matrix) const = 0;
+  virtual ByteArray encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                           const LoadMatrix& matrix) const = 0;
   /// What a reader of the folder gets: the matrix with what the format rounds. Of what it returned, the same again.
   virtual TensorPtr as_stored(const TensorPtr& matrix, DType /*floats*/) const { return matrix; }
 
@@ -59,8 +60,7 @@ class QuantizedFormat : public FolderFormat {
   std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const final;
   std::optional<std::string> remark(const PlannedTensor& tensor) const final;
   std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const final;
-  std::vector<std::byte> encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                                const LoadMatrix& matrix) const final;
+  ByteArray encode(const PlannedTensor& tensor, const SafetensorsSpec& part, const LoadMatrix& matrix) const final;
   TensorPtr as_stored(const TensorPtr& matrix, DType floats) const final;
 
  protected:
@@ -78,16 +78,15 @@ class QuantizedFormat : public FolderFormat {
   virtual std::vector<SafetensorsSpec> minifloat_parts(const std::string& base, const MinifloatSpec& spec,
                                                        Shape shape) const;
   /// Parts that sizes alone decide, such as a shape; nothing for others. suffix: of the part's name, "g_idx".
-  virtual std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec&, Shape, std::string_view) const {
+  virtual std::optional<ByteArray> encode_sizes(const IntegerGridSpec&, Shape, std::string_view) const {
     return std::nullopt;
   }
-  virtual std::optional<std::vector<std::byte>> encode_minifloat_sizes(const MinifloatSpec&, Shape,
-                                                                       std::string_view) const {
+  virtual std::optional<ByteArray> encode_minifloat_sizes(const MinifloatSpec&, Shape, std::string_view) const {
     return std::nullopt;
   }
-  /// matrix: without codes for other parts than "weight", "weight_packed" and "qweight".
-  virtual std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const = 0;
-  virtual std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const;
+  /// sides: a matrix without its codes. codes: where they are stored, for "weight", "weight_packed" and "qweight".
+  virtual ByteArray encode_integers(IntegerMatrix sides, CodeRows codes, std::string_view suffix) const = 0;
+  virtual ByteArray encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const;
 
  private:
   std::optional<std::string> refusal(const PlannedTensor& tensor) const;

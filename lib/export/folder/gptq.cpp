@@ -58,8 +58,8 @@ class GptqFormat final : public QuantizedFormat {
             {base + ".g_idx", SafetensorsType::i32, {shape.cols}}};
   }
 
-  std::optional<std::vector<std::byte>> encode_sizes(const IntegerGridSpec& spec, Shape shape,
-                                                     std::string_view suffix) const override {
+  std::optional<ByteArray> encode_sizes(const IntegerGridSpec& spec, Shape shape,
+                                        std::string_view suffix) const override {
     if (suffix != "g_idx") return std::nullopt;
     const std::size_t group = spec.scope == ScaleScope::group ? spec.group : shape.cols;
     WordMatrix index(1, shape.cols);
@@ -67,21 +67,18 @@ class GptqFormat final : public QuantizedFormat {
     return index.take();
   }
 
-  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
-    const auto [rows, cols] = matrix.shape;
-    const std::size_t groups = matrix.groups();
-    const int bits = matrix.spec.bits;
-    if (suffix == "scales") return transposed_elements(matrix.scales, rows, groups, bytes_of(matrix.spec.scale_dtype));
-    if (suffix == "qzeros") {
-      WordMatrix words(groups, words_of(rows, bits));
-      const std::uint8_t less = matrix.spec.symmetric ? 1 : 0;
-      for (std::size_t g = 0; g < groups; ++g)
-        stream_words(
-            rows, bits, [&](std::size_t r) { return matrix.zeros[r * groups + g] - less; },
-            [&](std::size_t w, std::uint32_t word) { words.set(g, w, word); });
-      return words.take();
-    }
-    return transposed_elements(matrix.codes, rows, words_of(cols, bits), 4);  // rows are whole words here
+  ByteArray encode_integers(IntegerMatrix sides, CodeRows codes, std::string_view suffix) const override {
+    const std::size_t rows = sides.shape.rows, groups = sides.groups();
+    const int bits = sides.spec.bits;
+    if (suffix == "scales") return transposed_elements(sides.scales, rows, groups, bytes_of(sides.spec.scale_dtype));
+    if (suffix == "qweight") return transposed_elements(codes, 4);  // rows are whole words here
+    WordMatrix words(groups, words_of(rows, bits));
+    const std::uint8_t less = sides.spec.symmetric ? 1 : 0;
+    for (std::size_t g = 0; g < groups; ++g)
+      stream_words(
+          rows, bits, [&](std::size_t r) { return sides.zeros[r * groups + g] - less; },
+          [&](std::size_t w, std::uint32_t word) { words.set(g, w, word); });
+    return words.take();
   }
 
  public:

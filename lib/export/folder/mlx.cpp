@@ -68,18 +68,17 @@ class MlxFormat final : public QuantizedFormat {
             {base + ".scales", SafetensorsType::u8, {shape.rows, shape.cols / spec.group}}};
   }
 
-  std::vector<std::byte> encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const override {
+  ByteArray encode_minifloats(MinifloatMatrix matrix, std::string_view suffix) const override {
     return suffix == "scales" ? std::move(matrix.scales) : std::move(matrix.codes);
   }
 
-  std::vector<std::byte> encode_integers(IntegerMatrix matrix, std::string_view suffix) const override {
-    const auto [rows, cols] = matrix.shape;
-    const int bits = matrix.spec.bits;
-    if (suffix == "weight") return padded_rows(std::move(matrix.codes), rows, words_of(cols, bits));
-    std::vector<float> values = scales_of(matrix);
+  ByteArray encode_integers(IntegerMatrix sides, CodeRows codes, std::string_view suffix) const override {
+    const DType dtype = side_dtype(sides.spec);
+    if (suffix == "weight") return padded_rows(codes, words_of(sides.shape.cols, sides.spec.bits));
+    if (suffix == "scales" && dtype == sides.spec.scale_dtype) return std::move(sides.scales);
+    std::vector<float> values = scales_of(sides);
     if (suffix == "biases")
-      for (std::size_t i = 0; i < values.size(); ++i) values[i] *= -static_cast<float>(matrix.zeros[i]);
-    const DType dtype = side_dtype(matrix.spec);
+      for (std::size_t i = 0; i < values.size(); ++i) values[i] *= -static_cast<float>(sides.zeros[i]);
     std::vector<std::byte> bytes(values.size() * bytes_of(dtype));
     from_float(dtype, values, bytes);
     std::vector<float> again(values.size());

@@ -21,7 +21,7 @@ std::vector<std::size_t> by_name(std::size_t layers) {
 }
 std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
 
-std::vector<std::byte> copy_of(std::span<const std::byte> bytes) { return {bytes.begin(), bytes.end()}; }
+ByteArray vector_bytes(std::span<const float> values) { return copied(std::as_bytes(values)); }
 
 }  // namespace
 
@@ -45,9 +45,9 @@ void PartMaker::begin(const Shard& shard) {
   }
 }
 
-std::vector<std::byte> PartMaker::take(const std::string& name) {
+ByteArray PartMaker::take(const std::string& name) {
   if (const auto kept = kept_.find(name); kept != kept_.end()) {
-    std::vector<std::byte> bytes = std::move(kept->second);
+    ByteArray bytes = std::move(kept->second);
     parts_.erase(name);
     room_ += bytes.size();
     kept_.erase(kept);
@@ -56,12 +56,12 @@ std::vector<std::byte> PartMaker::take(const std::string& name) {
   const Part& part = *parts_.at(name);
   parts_.erase(name);
   bool is_loaded = false;
-  std::vector<std::byte> bytes = make(part, is_loaded);
+  ByteArray bytes = make(part, is_loaded);
   if (is_loaded) keep_what_is_small(part);
   return bytes;
 }
 
-std::vector<std::byte> PartMaker::make(const Part& part, bool& is_loaded) {
+ByteArray PartMaker::make(const Part& part, bool& is_loaded) {
   const PlannedTensor& planned = plan_.tensors[part.tensor];
   if (part.is_cache_scale) {
     const std::array scale{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))};

@@ -39,12 +39,12 @@ class PartMaker {
   /// The shard whose parts are taken from now on.
   void begin(const Shard& shard);
   /// All bytes of a part, each once.
-  std::vector<std::byte> take(const std::string& name);
+  ByteArray take(const std::string& name);
   /// What the tensors of the parts made so far were in the model, for the comparison.
   const MeantTensors& meant() const { return meant_; }
 
  private:
-  std::vector<std::byte> make(const Part& part, bool& is_loaded);
+  ByteArray make(const Part& part, bool& is_loaded);
   /// Other parts of the matrix, and the block's norms and biases.
   void keep_what_is_small(const Part& now);
   void keep(const Part& part, const Part& now);
@@ -58,7 +58,7 @@ class PartMaker {
   std::map<std::string, const Part*> parts_;
   std::map<std::size_t, std::vector<const Part*>> of_tensor_;
   std::set<std::size_t> vectors_of_;
-  std::map<std::string, std::vector<std::byte>> kept_;
+  std::map<std::string, ByteArray> kept_;
   std::uint64_t room_ = 0;
 };
 

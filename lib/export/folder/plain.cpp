@@ -25,10 +25,8 @@ class PlainFormat final : public FolderFormat {
         {tensor.spec.hf_name, safetensors_type_of(dtype_from_name(tensor.format).value_or(floats)), tensor.spec.shape}};
   }
 
-  std::vector<std::byte> encode(const PlannedTensor&, const SafetensorsSpec& /*part*/,
-                                const LoadMatrix& matrix) const override {
-    const TensorPtr dense = matrix();
-    return {dense->payload().begin(), dense->payload().end()};
+  ByteArray encode(const PlannedTensor&, const SafetensorsSpec& /*part*/, const LoadMatrix& matrix) const override {
+    return copied(matrix()->payload());
   }
 
   TensorPtr as_stored(const TensorPtr& matrix, DType floats) const override {
