@@ -261,7 +261,7 @@ TEST(OnnxLayouts, OfBlocksHaveTheDocumentedBytes) {
   const BlockLayout layout = block_layout(matrix.spec, 36).value();
   EXPECT_EQ(layout.block, 16u);
   EXPECT_EQ(layout.blocks, 3u);
-  const IntegerParts parts = block_parts(matrix, layout);
+  const IntegerParts parts = block_parts(matrix, matrix.code_rows(), layout);
   EXPECT_EQ(hex(parts.codes),
             "1032547698badcfe1032547698badcfe1032000000000000"
             "21436587a9cbed0f21436587a9cbed0f2143000000000000");

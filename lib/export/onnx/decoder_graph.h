@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/byte_array.h"
 #include "export/exporter.h"
 #include "export/onnx/onnx_graph.h"
 #include "export/tensor_walk.h"
@@ -25,7 +26,7 @@ struct WeightSource {
   std::optional<std::size_t> tensor;
   std::size_t first = 0, count = 0;  ///< of OnnxGraph::weights()
   /// All bytes of each.
-  std::function<std::vector<std::vector<std::byte>>(const TensorValues&)> encode;
+  std::function<std::vector<ByteArray>(const TensorValues&)> encode;
 };
 
 struct DecoderGraph {

@@ -49,37 +49,32 @@ std::optional<BlockLayout> block_layout(const IntegerGridSpec& spec, std::size_t
   return BlockLayout{bits, block, (cols + block - 1) / block};
 }
 
-IntegerParts block_parts(IntegerMatrix matrix, const BlockLayout& layout) {
-  const auto [rows, cols] = matrix.shape;
-  const std::size_t groups = matrix.groups();
-  const bool is_asymmetric = !matrix.spec.symmetric;
-  const std::vector<float> scales = checked_scales(matrix);
-  const std::uint8_t shift = shift_of(matrix.spec, layout.bits);
+IntegerParts block_parts(const IntegerMatrix& sides, CodeRows codes, const BlockLayout& layout) {
+  const std::size_t rows = sides.shape.rows, groups = sides.groups(), shared = sides.group_cols();
+  const bool is_asymmetric = !sides.spec.symmetric, is_same_stream = sides.spec.bits == layout.bits;
+  const std::vector<float> scales = checked_scales(sides);
+  const std::uint8_t shift = shift_of(sides.spec, layout.bits);
   IntegerParts parts;
-  const std::size_t stored = matrix.code_bytes(), shared = matrix.group_cols();
-  const bool is_same_stream = matrix.spec.bits == layout.bits;
-  const bool is_same = is_same_stream && stored == layout.row_bytes();
-  if (is_same)
-    parts.codes = std::move(matrix.codes);
-  else
-    parts.codes.resize(rows * layout.row_bytes());
+  parts.codes = ByteArray(rows * layout.row_bytes());
   parts.scales.resize(rows * layout.blocks);
-  if (is_asymmetric) parts.zeros.resize(rows * layout.zero_bytes());
+  if (is_asymmetric) parts.zeros = ByteArray(rows * layout.zero_bytes());
   constexpr std::size_t kTileRows = 64;
   parallel_for(divide_up(rows, kTileRows), [&](std::size_t tile) {
-    std::vector<std::uint8_t> zeros(layout.blocks);
+    std::vector<std::uint8_t> zeros(layout.blocks), row(sides.shape.cols);
     for (std::size_t r = tile * kTileRows; r < std::min(rows, (tile + 1) * kTileRows); ++r) {
-      const std::span<std::byte> codes(parts.codes.data() + r * layout.row_bytes(), layout.row_bytes());
-      if (!is_same && is_same_stream) std::memcpy(codes.data(), matrix.codes.data() + r * stored, stored);
-      if (!is_same_stream) {
-        std::vector<std::uint8_t> row = matrix.unpacked_row(r);
+      const std::span<std::byte> out(parts.codes.data() + r * layout.row_bytes(), layout.row_bytes());
+      if (is_same_stream) {
+        std::memcpy(out.data(), codes.row(r).data(), codes.cols());
+        std::ranges::fill(out.subspan(codes.cols()), std::byte{0});
+      } else {
+        unpack_values(codes.row(r), sides.spec.bits, row);
         for (std::uint8_t& code : row) code = static_cast<std::uint8_t>(code + shift);
-        pack(codes, layout.bits, row);
+        pack(out, layout.bits, row);
       }
       for (std::size_t b = 0; b < layout.blocks; ++b) {
         const std::size_t side = r * groups + std::min(b * layout.block / shared, groups - 1);
         parts.scales[r * layout.blocks + b] = scales[side];
-        zeros[b] = matrix.zeros[side];
+        zeros[b] = sides.zeros[side];
       }
       if (is_asymmetric) pack({parts.zeros.data() + r * layout.zero_bytes(), layout.zero_bytes()}, layout.bits, zeros);
     }

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/byte_array.h"
 #include "grid/integer/integer_matrix.h"
 
 namespace adze {
@@ -27,11 +28,12 @@ struct BlockLayout {
 std::optional<BlockLayout> block_layout(const IntegerGridSpec& spec, std::size_t cols);
 
 struct IntegerParts {
-  std::vector<std::byte> codes;
+  ByteArray codes;
   std::vector<float> scales;
-  std::vector<std::byte> zeros;  ///< empty where the grid is symmetric
+  ByteArray zeros;  ///< empty where the grid is symmetric
 };
-IntegerParts block_parts(IntegerMatrix matrix, const BlockLayout& layout);
+/// sides: a matrix; its codes are not looked at. codes: where they are stored.
+IntegerParts block_parts(const IntegerMatrix& sides, CodeRows codes, const BlockLayout& layout);
 
 /// DequantizeLinear: codes [in, out], int4 or int8 where the grid is symmetric, else uint4 or uint8; scales and zero
 /// points [groups, out]. Four bits are packed over the whole tensor, the first code in the low half.

@@ -5,7 +5,7 @@
 #include <tuple>
 
 #include "base/error.h"
-#include "base/parallel.h"
+#include "export/folder/bit_words.h"
 #include "export/folder/folder_format.h"
 #include "export/onnx/integer_layout.h"
 #include "grid/format.h"
@@ -14,15 +14,15 @@
 namespace adze {
 namespace {
 
-using Bytes = std::vector<std::byte>;
+using Parts = std::vector<ByteArray>;
 using WeightDims = std::vector<std::tuple<std::string, OnnxType, std::vector<std::uint64_t>>>;
 
 const std::string kEmbedding = "/model/embed_tokens";
 
-template <typename Value>
-Bytes bytes_of_values(const std::vector<Value>& values) {
-  const auto bytes = std::as_bytes(std::span(values));
-  return {bytes.begin(), bytes.end()};
+Parts one_part(ByteArray bytes) {
+  Parts parts;
+  parts.push_back(std::move(bytes));
+  return parts;
 }
 
 OnnxType onnx_type(DType dtype) {
@@ -47,27 +47,11 @@ TensorPtr dense_of(const TensorValues& values, const std::string& planned) {
   return densified(values.matrix);
 }
 
-IntegerMatrix integers_in(const TensorValues& values, const std::string& planned) {
-  return unpack_integers(dynamic_cast<const QuantizedTensor&>(*dense_of(values, planned)));
-}
-
-std::vector<Bytes> bytes_of_parts(IntegerParts parts) {
-  std::vector<Bytes> all{std::move(parts.codes), bytes_of_values(parts.scales)};
+Parts bytes_of_parts(IntegerParts parts) {
+  Parts all = one_part(std::move(parts.codes));
+  all.push_back(copied(std::as_bytes(std::span(parts.scales))));
   if (!parts.zeros.empty()) all.push_back(std::move(parts.zeros));
   return all;
-}
-
-template <std::size_t kWidth>
-Bytes turned(std::span<const std::byte> in, Shape shape) {
-  constexpr std::size_t kTile = 16;  // lines of both sides stay in the cache
-  Bytes out(in.size());
-  parallel_for((shape.rows + kTile - 1) / kTile, [&](std::size_t tile) {
-    const std::size_t first = tile * kTile, end = std::min(shape.rows, first + kTile);
-    for (std::size_t c = 0; c < shape.cols; ++c)
-      for (std::size_t r = first; r < end; ++r)
-        std::memcpy(out.data() + (c * shape.rows + r) * kWidth, in.data() + (r * shape.cols + c) * kWidth, kWidth);
-  });
-  return out;
 }
 
 /// A value of floats as float32: constant folding does this once where it can.
@@ -93,9 +77,9 @@ std::string add_float_product(DecoderGraph& into, const std::string& name, const
   const Shape shape = shape_of(tensor);
   const auto names =
       declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), {shape.cols, shape.rows}}},
-              [shape, planned = tensor.format, dtype](const TensorValues& values) -> std::vector<Bytes> {
+              [shape, planned = tensor.format, dtype](const TensorValues& values) {
                 const TensorPtr dense = dense_of(values, planned);
-                return {dtype == DType::f32 ? turned<4>(dense->payload(), shape) : turned<2>(dense->payload(), shape)};
+                return one_part(transposed_elements(dense->payload(), shape.rows, shape.cols, bytes_of(dtype)));
               });
   return into.graph.add("MatMul", name + "/MatMul", {x, as_float(into, dtype, name, names.front())});
 }
@@ -110,7 +94,9 @@ std::vector<std::string> declare_blocks(DecoderGraph& into, const PlannedTensor&
   if (!integers_of(tensor)->symmetric)
     parts.emplace_back(weight + "_zeros", OnnxType::u8, std::vector{rows, std::uint64_t{layout.zero_bytes()}});
   return declare(into, index, parts, [planned = tensor.format, layout](const TensorValues& values) {
-    return bytes_of_parts(block_parts(integers_in(values, planned), layout));
+    const TensorPtr dense = dense_of(values, planned);
+    const auto& quantized = dynamic_cast<const QuantizedTensor&>(*dense);
+    return bytes_of_parts(block_parts(unpack_sides(quantized), stored_codes(quantized), layout));
   });
 }
 
@@ -179,7 +165,8 @@ std::string add_dequantized_product(DecoderGraph& into, const std::string& name,
   WeightDims parts{{weight + "_codes", codes, {shape.cols, shape.rows}}, {weight + "_scales", OnnxType::f32, sides}};
   if (!spec.symmetric) parts.emplace_back(weight + "_zeros", codes, sides);
   const auto names = declare(into, index, parts, [planned = tensor.format](const TensorValues& values) {
-    return bytes_of_parts(dequantize_parts(integers_in(values, planned)));
+    const TensorPtr dense = dense_of(values, planned);
+    return bytes_of_parts(dequantize_parts(unpack_integers(dynamic_cast<const QuantizedTensor&>(*dense))));
   });
   const OnnxGraph::Attributes attributes =
       has_groups
@@ -256,9 +243,8 @@ std::string add_embedding(DecoderGraph& into, const PlannedTensor& tensor, std::
   if (!floats_of(tensor)) return add_block_rows(into, tensor, index, ids);
   const DType dtype = *floats_of(tensor);
   const auto names = declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), tensor.spec.shape}},
-                             [planned = tensor.format](const TensorValues& values) -> std::vector<Bytes> {
-                               const TensorPtr dense = dense_of(values, planned);
-                               return {{dense->payload().begin(), dense->payload().end()}};
+                             [planned = tensor.format](const TensorValues& values) {
+                               return one_part(copied(dense_of(values, planned)->payload()));
                              });
   const std::string rows = into.graph.add("Gather", kEmbedding + "/Gather", {names.front(), ids});
   return as_float(into, dtype, kEmbedding, rows);
@@ -275,7 +261,7 @@ std::string add_tied_product(DecoderGraph& into, const std::string& name, const 
 
 std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index) {
   return declare(into, index, {{tensor.spec.hf_name, OnnxType::f32, tensor.spec.shape}},
-                 [](const TensorValues& values) -> std::vector<Bytes> { return {bytes_of_values(values.vector)}; })
+                 [](const TensorValues& values) { return one_part(copied(std::as_bytes(std::span(values.vector)))); })
       .front();
 }
 

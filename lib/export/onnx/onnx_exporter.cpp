@@ -147,8 +147,7 @@ class OnnxExporter final : public Exporter {
       });
       writing.run([&file, &manifest, &source, weights, parts = std::move(parts)] {
         for (std::size_t p = 0; p < parts.size(); ++p) {
-          put(file, weights[p], parts[p]);
-          manifest.tensors[source.first + p].hash = hash_hex(parts[p]);
+          manifest.tensors[source.first + p].hash = put(file, weights[p], parts[p]);
         }
       });
       progress.update(++done);
@@ -158,11 +157,12 @@ class OnnxExporter final : public Exporter {
     return meant;
   }
 
-  static void put(OutputFile& file, const OnnxWeight& weight, std::span<const std::byte> bytes) {
+  /// The hash of the bytes.
+  static std::string put(OutputFile& file, const OnnxWeight& weight, std::span<const std::byte> bytes) {
     if (bytes.size() != weight.bytes)
       fail(ErrorKind::internal, "'{}' has {} bytes, not {}", weight.name, bytes.size(), weight.bytes);
     file.write(std::vector<std::byte>(weight.offset - file.bytes_written()));
-    file.write(bytes);
+    return hash_in_pieces(bytes, [&](std::span<const std::byte> piece) { file.write(piece); });
   }
 
   std::string_view name_;

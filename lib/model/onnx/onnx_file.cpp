@@ -313,4 +313,14 @@ std::vector<std::byte> OnnxFile::read(const OnnxTensor& tensor) const {
   return bytes;
 }
 
+void OnnxFile::read_rows(const OnnxTensor& tensor, std::size_t rows,
+                         const std::function<void(std::size_t first, std::span<const std::byte> bytes)>& body) const {
+  const std::uint64_t row_bytes = rows == 0 ? 0 : tensor.bytes / rows;
+  if (tensor.location.empty())
+    body(0, as_bytes(std::string_view(text_).substr(tensor.offset, tensor.bytes)));
+  else
+    adze::read_rows(side_files_.at(tensor.location), {tensor.offset, rows, checked_cast<std::size_t>(row_bytes)}, 1,
+                    body);
+}
+
 }  // namespace adze

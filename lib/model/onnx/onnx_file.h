@@ -8,8 +8,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -58,6 +60,9 @@ class OnnxFile {
 
   /// All bytes of a tensor. Thread-safe.
   std::vector<std::byte> read(const OnnxTensor& tensor) const;
+  /// The same as so many rows, in pieces: adze::read_rows().
+  void read_rows(const OnnxTensor& tensor, std::size_t rows,
+                 const std::function<void(std::size_t first, std::span<const std::byte> bytes)>& body) const;
 
  private:
   void read_model(std::string_view bytes);

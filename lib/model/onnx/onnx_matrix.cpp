@@ -13,6 +13,7 @@
 #include "base/parallel.h"
 #include "grid/integer/integer_matrix.h"
 #include "linalg/convert.h"
+#include "model/packed/packed_integers.h"
 
 namespace adze {
 namespace {
@@ -89,18 +90,9 @@ void each_turned(Shape shape, Body&& body) {
   });
 }
 
-template <std::size_t kWidth>
-void turn(std::span<const std::byte> in, Shape shape, std::span<std::byte> out) {
-  each_turned(shape, [&](std::size_t r, std::size_t c) {
-    std::memcpy(&out[(r * shape.cols + c) * kWidth], &in[(c * shape.rows + r) * kWidth], kWidth);
-  });
-}
-
 TensorPtr turned_floats(const OnnxFile& file, const OnnxTensor& tensor, DType dtype, Shape shape) {
-  const std::vector<std::byte> bytes = file.read(tensor);
-  std::vector<std::byte> payload(bytes.size());
-  dtype == DType::f32 ? turn<4>(bytes, shape, payload) : turn<2>(bytes, shape, payload);
-  return std::make_shared<DenseTensor>(dtype, shape, std::move(payload));
+  return std::make_shared<DenseTensor>(dtype, shape,
+                                       turned(file.read(tensor), shape.cols, shape.rows, bytes_of(dtype)));
 }
 
 DType dtype_of_floats(const OnnxTensor& tensor) {
@@ -235,7 +227,7 @@ Blocks blocks_of(const OnnxNode& node) {
 }
 
 /// zeros_name: empty where the grid is symmetric.
-TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, std::vector<std::byte> codes,
+TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, const OnnxTensor& codes,
                            const std::string& scales_name, const std::string& zeros_name) {
   const bool has_zeros = !zeros_name.empty();
   const int width = of.bits;
@@ -263,18 +255,17 @@ TensorPtr matrix_of_blocks(const OnnxFile& file, const Blocks& of, Shape shape, 
     fail(ErrorKind::bad_data, "{} columns are no whole blocks of {}", shape.cols, of.columns);
   }
   set_scales(matrix, scales);
-  const std::size_t row_bytes = matrix.code_bytes(), stored_bytes = codes.size() / shape.rows,
-                    spare = 8 * row_bytes - shape.cols * static_cast<std::size_t>(width);
-  if (stored_bytes == row_bytes && spare == 0) {
-    matrix.codes = std::move(codes);
-    return pack_integers(matrix);
-  }
-  matrix.codes.resize(shape.rows * row_bytes);
-  for (std::size_t r = 0; r < shape.rows; ++r) {
-    std::memcpy(matrix.codes.data() + r * row_bytes, codes.data() + r * stored_bytes, row_bytes);
-    if (spare > 0) matrix.codes[(r + 1) * row_bytes - 1] &= static_cast<std::byte>(0xFF >> spare);
-  }
-  return pack_integers(matrix);
+  const auto stored_bytes = static_cast<std::size_t>(codes.bytes / shape.rows);
+  const std::size_t spare = 8 * matrix.code_bytes() - shape.cols * static_cast<std::size_t>(width);
+  return pack_integers(matrix, [&](MatrixView<std::byte> out) {
+    file.read_rows(codes, shape.rows, [&](std::size_t first, std::span<const std::byte> bytes) {
+      for (std::size_t r = 0; r < bytes.size() / stored_bytes; ++r) {
+        const std::span<std::byte> row = out.row(first + r);
+        std::memcpy(row.data(), bytes.data() + r * stored_bytes, row.size());
+        if (spare > 0) row.back() &= static_cast<std::byte>(0xFF >> spare);
+      }
+    });
+  });
 }
 
 }  // namespace
@@ -285,9 +276,8 @@ TensorPtr block_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) 
       integer_of(node, "N") != static_cast<std::int64_t>(shape.rows))
     fail(ErrorKind::bad_data, "K and N are not of a matrix of {} x {}", shape.rows, shape.cols);
   const std::uint64_t count = divide_up(shape.cols, blocks.columns), bytes = packed_bytes(blocks.columns, blocks.bits);
-  auto codes = file.read(require_tensor(file, node.inputs[1], kOnnxU8, {shape.rows, count, bytes}));
-  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2],
-                          node.inputs.size() == 4 ? node.inputs[3] : "");
+  const OnnxTensor& codes = require_tensor(file, node.inputs[1], kOnnxU8, {shape.rows, count, bytes});
+  return matrix_of_blocks(file, blocks, shape, codes, node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {
@@ -296,10 +286,9 @@ TensorPtr gathered_matrix(const OnnxFile& file, const OnnxNode& node, Shape shap
     fail(ErrorKind::bad_data, "gathers along another axis");
   if (shape.cols % blocks.columns != 0)
     fail(ErrorKind::bad_data, "{} columns are no whole blocks of {}", shape.cols, blocks.columns);
-  auto codes =
-      file.read(require_tensor(file, node.inputs[0], kOnnxU8, {shape.rows, packed_bytes(shape.cols, blocks.bits)}));
-  return matrix_of_blocks(file, blocks, shape, std::move(codes), node.inputs[2],
-                          node.inputs.size() == 4 ? node.inputs[3] : "");
+  const OnnxTensor& codes =
+      require_tensor(file, node.inputs[0], kOnnxU8, {shape.rows, packed_bytes(shape.cols, blocks.bits)});
+  return matrix_of_blocks(file, blocks, shape, codes, node.inputs[2], node.inputs.size() == 4 ? node.inputs[3] : "");
 }
 
 TensorPtr product_matrix(const OnnxFile& file, const OnnxNode& node, Shape shape) {
