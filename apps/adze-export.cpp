@@ -165,6 +165,7 @@ void run_export(const Options& options, Tool& tool) {
   const auto exporter = info.make();
   require_suffix(options.format, options.out);
   const OpenedModel model = open_model(options.model, options.open);
+  if (const std::string remark = left_out_remark(model); !remark.empty()) tool.progress().warn(remark);
   if (const auto reason = cannot_list(info, model.architecture()))
     fail(ErrorKind::bad_data, "{}: {}", options.model, *reason);
   std::error_code ignored;

@@ -49,7 +49,9 @@ void warn_of_left_out(const OpenedModel& model, Tool& tool) {
 void describe(const Options& options, Tool& tool) {
   OpenModelOptions open = options.open;
   open.takes_lists = false;  // of what is not known there is nothing to describe
-  const ModelDescription description = describe_model(open_model(options.model, open).architecture());
+  const OpenedModel model = open_model(options.model, open);
+  warn_of_left_out(model, tool);
+  const ModelDescription description = describe_model(model.architecture());
   Tool::print(tool.options().json ? json_of(description).dump(1) + "\n" : text_of(description));
 }
 
@@ -64,6 +66,7 @@ void import(const Options& options, Tool& tool) {
   ModelStoreContents contents{model.files, {}};
   for (const TensorSpec& spec : expected_tensors(model.architecture()))
     if (!spec.listed) contents.canonical[spec.hf_name] = canonical_name(spec);
+  warn_of_left_out(model, tool);
   if (!model.tokenizer_problem.empty())
     tool.progress().warn(fmt::format("the store gets no tokenizer: {}", model.tokenizer_problem));
   // Blocks, codes, and rows that are reordered or transposed cannot be referred to.

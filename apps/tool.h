@@ -72,9 +72,6 @@ inline void add_weights_only_option(CLI::App& app, OpenModelOptions& options) {
                "of a folder: take its tensors by names and shapes alone, whatever its architecture; nothing is run");
 }
 
-/// Declares --experts: what the experts of a mixture are calibrated with.
-void add_expert_inputs_option(CLI::App& app, ExpertInputs& experts);
-
 /// Declares --memory, the same in every tool that holds a model's states. `limit`: bytes.
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit);
 

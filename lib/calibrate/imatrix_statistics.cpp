@@ -57,7 +57,7 @@ Imatrix imatrix_of(const StatisticsFolder& statistics, ImatrixKind kind) {
         const std::string tensor = fmt::format("blk.{}.{}.weight", block, linear.gguf);
         if (linear.slot.expert > 0)
           add_expert(tensor, entry);
-        else
+        else if (linear.gguf_rows.first == 0)  // others that lie in its tensor read the same inputs
           add(tensor, entry);
       }
     }

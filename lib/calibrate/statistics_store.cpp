@@ -8,6 +8,7 @@
 #include "checkpoint/sidecar.h"
 #include "linalg/convert.h"
 #include "linalg/mirror.h"
+#include "model/architecture.h"
 #include "model/compressed_store.h"
 #include "model/tensors.h"
 

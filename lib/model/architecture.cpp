@@ -13,6 +13,7 @@
 #include "linalg/convert.h"
 #include "model/config_object.h"
 #include "model/listing.h"
+#include "model/multimodal.h"
 #include "model/rope_config.h"
 
 namespace adze {
@@ -60,9 +61,9 @@ void refuse_multimodal(const ConfigObject& config, const std::string& hf_class) 
   const auto known = families();
   if (!config.find("text_config") || std::ranges::find(known, hf_class, &FamilyInfo::hf_class) != known.end()) return;
   fail(ErrorKind::bad_data,
-       "{}: architecture '{}' is of text and more, with a 'text_config' of its own; adze reads models of text alone: "
-       "save its language model as a checkpoint of its own; {}",
-       config.origin(), hf_class, kWeightsOnlyHint);
+       "{}: architecture '{}' is of text and more, with a 'text_config' of its own; adze reads models of text, and of "
+       "those the language model of {}: save this one's as a checkpoint of its own; {}",
+       config.origin(), hf_class, multimodal_classes(), kWeightsOnlyHint);
 }
 
 /// The class named by `architectures`, or else the one whose model_type it is.

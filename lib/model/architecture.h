@@ -47,6 +47,7 @@ double yarn_attention_factor(double factor);
 /// 2402.13753).
 double longrope_attention_factor(double factor, std::size_t original_max_positions);
 
+inline constexpr std::size_t kMostExperts = 4096;  ///< of a block; files that claim more are refused
 /// A tensor as a checkpoint has it. shape: row-major, slowest dimension first.
 struct ListedTensor {
   std::string name;

@@ -9,6 +9,7 @@ BlockWeights NestedView::block(std::size_t index) const {
   BlockWeights block = model_.block(index);
   for (const LinearInfo& info : block_linears(architecture()))
     with_context(module_name(index, info), [&] { block[info.slot].weight = seen(block[info.slot].weight); });
+  for (NamedTensor& tensor : block.listed) with_context(tensor.name, [&] { tensor.tensor = seen(tensor.tensor); });
   return block;
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "checkpoint/tensor_source.h"
+#include "model/gguf_rules.h"
 #include "model/listing.h"
 
 namespace adze {
@@ -244,9 +245,13 @@ std::vector<Stage> stages_of(const Architecture& architecture) {
 }
 
 std::vector<LinearInfo> block_linears(const Architecture& architecture) {
+  return block_linears(architecture, gguf_row(architecture));
+}
+
+std::vector<LinearInfo> block_linears(const Architecture& architecture, const FamilyInfo& gguf) {
   if (architecture.is_listed()) return {};
-  std::vector<LinearInfo> linears = attention_linears(architecture);
-  std::ranges::move(common_linears(architecture), std::back_inserter(linears));
+  std::vector<LinearInfo> linears = attention_linears(architecture, gguf);
+  std::ranges::move(common_linears(architecture, gguf), std::back_inserter(linears));
   for (std::size_t expert = 0; expert < architecture.experts; ++expert)
     std::ranges::move(expert_linears(architecture, expert), std::back_inserter(linears));
   return linears;
@@ -314,7 +319,14 @@ Shape TensorSpec::matrix_shape() const {
 
 std::optional<Stage> TensorSpec::stage() const { return slot ? std::optional(stage_of(*slot)) : std::nullopt; }
 
-std::vector<TensorSpec> expected_tensors(const Architecture& a) {
+std::string_view gguf_stack_in_words(const TensorSpec& spec) {
+  if (spec.slot && spec.slot->is_expert()) return "the experts";
+  return spec.stage() == Stage(Stage::qkv) ? "q, k and v" : "gate and up";
+}
+
+std::vector<TensorSpec> expected_tensors(const Architecture& a) { return expected_tensors(a, gguf_row(a)); }
+
+std::vector<TensorSpec> expected_tensors(const Architecture& a, const FamilyInfo& gguf) {
   if (a.is_listed()) return listed_tensors(a);
   std::vector<TensorSpec> all;
   const std::vector<std::uint64_t> table = {a.vocab, a.hidden};

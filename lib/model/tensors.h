@@ -147,8 +147,10 @@ struct TensorSpec {
   DType dtype = DType::f32;
 
   std::optional<Stage> stage() const;
+  /// [out x in] of a matrix.
+  Shape matrix_shape() const;
   bool is_matrix() const { return role != TensorRole::norm && role != TensorRole::bias && role != TensorRole::kept; }
-  /// A linear that a GGUF has in one tensor with others: the experts of a block, or its q, k and v.
+  /// A linear that a GGUF has in one tensor with others: the experts of a block, its q, k and v, or gate and up.
   bool shares_gguf_tensor() const { return slot && (slot->is_expert() || gguf_rows.all > 0); }
   /// Other matrices are few weights that decide much, and stay as they are stored.
   bool takes_schemes() const { return is_matrix() && role != TensorRole::router && role != TensorRole::positions; }
@@ -161,7 +163,8 @@ std::size_t norm_size(const Architecture& architecture, NormSlot slot);
 std::string_view gguf_stack_in_words(const TensorSpec& spec);
 
 /// Embedding, positions where they are learned, blocks in order (norms, linears, biases), final norm, and the head
-/// unless it is tied. Of an architecture that is not known, the tensors that it lists, block by block.
+/// unless it is tied; as the model's GGUF has them (gguf_row), or as one of another row. Of an architecture that is not
+/// known, the tensors that it lists, block by block.
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture);
 std::vector<TensorSpec> expected_tensors(const Architecture& architecture, const FamilyInfo& gguf);
 

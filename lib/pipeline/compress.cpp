@@ -53,7 +53,8 @@ class Run {
         ledger_(folder_.ledger(), run.ingredients,
                 options.force ? std::set<std::string>{"kernels"} : std::set<std::string>{}),
         layers_(run.plan.architecture.layers),
-        stages_(std::max<std::size_t>(stages_of(run.plan.architecture).size(), 1)) {}
+        stages_(std::max<std::size_t>(stages_of(run.plan.architecture).size(), 1)),
+        study_(options.study) {}
 
   CompressResult run() {
     const auto start = Clock::now();

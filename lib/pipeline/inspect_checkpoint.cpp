@@ -7,6 +7,7 @@
 #include "checkpoint/model_store.h"
 #include "checkpoint/safetensors_folder.h"
 #include "model/listing.h"
+#include "model/multimodal.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/packed/packed_weights.h"
 #include "model/tensors.h"
@@ -33,7 +34,10 @@ void add_model(Inspection& inspection, std::span<const StoreFile> files, std::sh
     }
     const std::string* config = text_of(files, "config.json");
     if (config == nullptr) fail(ErrorKind::bad_data, "there is no config.json");
-    const Architecture architecture = parse_architecture(parse_json(*config, origin), origin);
+    const auto json = parse_json(*config, origin);
+    if (is_multimodal(json) && is_packed_config(json, origin))
+      fail(ErrorKind::bad_data, "{}: a model of text and images whose weights are packed is not supported", origin);
+    const Architecture architecture = parse_architecture(json, origin);
     add_architecture(inspection,
                      CheckpointWeights(architecture, unfused_source(architecture, std::move(source))).architecture());
     add(inspection, "supported", true);
@@ -149,8 +153,10 @@ bool is_packed(const Path& path, std::span<const StoreFile> files) {
   const std::string* const config = text_of(files, "config.json");
   const std::string origin = (path / "config.json").string();
   try {
-    if (config == nullptr || !is_packed_config(parse_json(*config, origin), origin)) return false;
-    parse_architecture(parse_json(*config, origin), origin);
+    if (config == nullptr) return false;
+    const auto json = parse_json(*config, origin);
+    if (!is_packed_config(json, origin) || is_multimodal(json)) return false;
+    parse_architecture(json, origin);
     return true;
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::bad_data) throw;

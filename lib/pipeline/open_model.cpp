@@ -19,6 +19,7 @@
 #include "model/gguf_tokenizer.h"
 #include "model/gguf_weights.h"
 #include "model/listing.h"
+#include "model/multimodal.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/pack/pack_weights.h"
 #include "model/packed/packed_weights.h"

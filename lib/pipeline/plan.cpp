@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/words.h"
 #include "grid/format.h"
@@ -285,7 +286,7 @@ class Planner {
   /// The same linear of the neighbouring block takes the scheme, too: shapes are the same, so what does not fit one
   /// does not fit the other.
   BlockSharing sharing_of(const ModulePlan& module, const std::string& scheme) {
-    if (!module.spec.block) return {};
+    if (!module.spec.block || is_listed()) return {};
     const std::size_t block = *module.spec.block, neighbour = neighbour_of(block);
     if (neighbour >= plan_.architecture.layers) return {};
     const std::string prefix = fmt::format("layers.{}.", block);
@@ -370,7 +371,9 @@ class Planner {
     std::map<std::string, const ModulePlan*> first;
     for (const ModulePlan& module : plan_.modules) {
       const ModulePlan& other = *first.insert({module.spec.gguf_name, &module}).first->second;
-      if (other.format == module.format || !reported_.insert(spec.format + " stacks").second) continue;
+      // Factors and sums are multiplied out there.
+      const bool is_one = dense_format(other.format) == dense_format(module.format);
+      if (is_one || !reported_.insert(spec.format + " stacks").second) continue;
       problems_.report(spec.where,
                        "{} is {} and {} is {}, but {} has {} of a block in one tensor of one format; give them "
                        "one scheme, as adze allocate does",

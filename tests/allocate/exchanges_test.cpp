@@ -51,7 +51,7 @@ std::vector<Exchange> all_pairs(const Problem& problem, std::uint64_t room, std:
 TEST(Exchanges, ComeInTheOrderOfAllPairs) {
   RandomStream random(3, "exchanges");
   std::size_t seen = 0;
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < 1500; ++i) {
     const Problem problem = random_problem(random, random.below(9));
     const std::uint64_t room = random.below(6);
     const auto work_room = random.below(2) == 0 ? std::optional<std::uint64_t>(random.below(10)) : std::nullopt;

@@ -462,7 +462,10 @@ TEST(PackRun, RotatesNoMoreOfAHeadThanTheModelDoes) {
   const auto model = open_checkpoint_model(folder.path());
   ASSERT_EQ(model->architecture().rotary_dim, 48u);
   const fs::path path = folder / "part.adze";
-  find_exporter("pack")->make()->write(plan_of(*model), *model, path, silent_progress());
+  const std::vector<StoreFile> files = read_folder_files(folder.path());
+  ExportPlan plan = plan_of(*model);
+  plan.files = files;
+  find_exporter("pack")->make()->write(plan, *model, path, silent_progress());
   EXPECT_EQ(PackWeights(path).architecture().rotary_dim, 48u);
   expect_same_logits(*model, path);
 }

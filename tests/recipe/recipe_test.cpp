@@ -103,15 +103,16 @@ TEST(Recipe, ReadsPropagateAndStages) {
 }
 
 TEST(Recipe, MayCalibrateWithoutText) {
-  const auto inputs_of = [](const std::string& calibration) {
-    const Recipe recipe = parse_recipe("adze: 1\ncalibration: " + calibration + "\n" + kRule, "r.yaml");
+  const std::string rest = "\nschemes: { w4: { grid: int4 } }\n" + kRule;
+  const auto inputs_of = [&](const std::string& calibration) {
+    const Recipe recipe = parse_recipe("adze: 1\ncalibration: " + calibration + rest, "r.yaml");
     EXPECT_EQ(recipe.calibration.windows == 0, recipe.calibration.from != InputsFrom::text);
     return recipe.calibration.from;
   };
   EXPECT_EQ(inputs_of("none"), InputsFrom::nothing);
   EXPECT_EQ(inputs_of("weights"), InputsFrom::weights);
   EXPECT_EQ(inputs_of("{ set: a.txt }"), InputsFrom::text);
-  EXPECT_THAT(problems_of("adze: 1\ncalibration: a.txt\n" + kRule),
+  EXPECT_THAT(problems_of("adze: 1\ncalibration: a.txt" + rest),
               ElementsAre("2:14: 'calibration' must be a map with the key 'set'; or, where nothing is run, none or "
                           "weights"));
 }

@@ -1,6 +1,7 @@
 #include "export/folder/folder_exporter.h"
 
 #include <map>
+#include <set>
 
 #include <nlohmann/json.hpp>
 
@@ -44,23 +45,25 @@ std::vector<SafetensorsSpec> specs_of(const Shard& shard) {
   return specs;
 }
 
-/// The dtype that config.json names. Where it names none, BF16; of a model that is a list of tensors, what its first
-/// matrix was.
+/// The dtype that config.json names. Where it names none, BF16; of a model that is a list of tensors, that of its
+/// matrices, F32 where they have several.
 DType floats_of(const Json& config, const ExportPlan& plan) {
   for (const char* const key : {"dtype", "torch_dtype"}) {
     if (config.contains(key) && config[key] == "float16") return DType::f16;
     if (config.contains(key) && config[key] == "float32") return DType::f32;
     if (config.contains(key) && config[key] == "bfloat16") return DType::bf16;
   }
+  std::set<DType> listed;
   for (const PlannedTensor& tensor : plan.tensors)
-    if (tensor.spec.listed && tensor.spec.is_matrix()) return tensor.spec.dtype;
-  return DType::bf16;
+    if (tensor.spec.listed && tensor.spec.is_matrix()) listed.insert(tensor.spec.dtype);
+  if (listed.empty()) return DType::bf16;
+  return listed.size() == 1 ? *listed.begin() : DType::f32;
 }
 
 /// The tensors of a folder that a tensor of the plan becomes.
 std::vector<SafetensorsSpec> specs_of(const PlannedTensor& tensor, const FolderFormat& format, DType floats) {
-  if (tensor.spec.shape.size() == 2) return format.parts(tensor, floats);
-  return {{tensor.spec.hf_name, SafetensorsType::f32, tensor.spec.shape}};
+  if (tensor.spec.is_matrix()) return format.parts(tensor, floats);
+  return {{tensor.spec.hf_name, safetensors_type_of(*dtype_from_name(tensor.format)), tensor.spec.shape}};
 }
 
 /// A matrix' parts stay together; a shard ends before it would grow beyond the limit.
@@ -70,11 +73,7 @@ std::vector<Shard> shards_of(const ExportPlan& plan, const FolderFormat& format,
   std::uint64_t bytes = 0;
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
     const PlannedTensor& tensor = plan.tensors[t];
-    std::vector<SafetensorsSpec> specs =
-        tensor.spec.is_matrix()
-            ? format.parts(tensor, floats)
-            : std::vector<SafetensorsSpec>{
-                  {tensor.spec.hf_name, safetensors_type_of(*dtype_from_name(tensor.format)), tensor.spec.shape}};
+    std::vector<SafetensorsSpec> specs = specs_of(tensor, format, floats);
     std::uint64_t more = 0;
     for (const SafetensorsSpec& spec : specs) more = checked_add(more, safetensors_bytes(spec.type, spec.shape));
     if (bytes > 0 && checked_add(bytes, more) > limit) {
@@ -152,11 +151,17 @@ class FolderExporter final : public Exporter {
   FolderExporter(std::string_view name, std::unique_ptr<FolderFormat> format)
       : name_(name), format_(std::move(format)) {}
 
-  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    if (tensor.spec.role == TensorRole::embedding)  // of the whole folder, but said once
+      if (auto reason = format_->refuses_model(architecture)) return reason;
     return tensor.spec.is_matrix() ? format_->cannot_hold(tensor) : std::nullopt;
   }
 
-  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
+  std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    if (tensor.spec.role == TensorRole::embedding && architecture.rotary_dim > 0)
+      return fmt::format(
+          "{} with heads rotated in part is for vLLM, which reads partial_rotary_factor; Transformers does not",
+          architecture.family);
     return tensor.spec.is_matrix() ? format_->remark(tensor) : std::nullopt;
   }
 
@@ -172,7 +177,7 @@ class FolderExporter final : public Exporter {
   }
 
   OwnBytes own_bytes(const ExportPlan& plan) const override {
-    const DType floats = floats_of(kept_config(plan));
+    const DType floats = floats_of(kept_config(plan), plan);
     std::vector<Shard> shards = shards_of(plan, *format_, floats);
     std::uint64_t half = 0;  // places lie between the beginning of a shard and its end
     for (const Part& part : shards.front().parts) half += safetensors_bytes(part.spec.type, part.spec.shape) / 2;

@@ -21,8 +21,6 @@ std::vector<std::size_t> by_name(std::size_t layers) {
 }
 std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
 
-ByteArray vector_bytes(std::span<const float> values) { return copied(std::as_bytes(values)); }
-
 }  // namespace
 
 PartMaker::PartMaker(const ExportPlan& plan, const FolderFormat& format, DType floats, const ModelWeights& model)
@@ -65,12 +63,12 @@ ByteArray PartMaker::make(const Part& part, bool& is_loaded) {
   const PlannedTensor& planned = plan_.tensors[part.tensor];
   if (part.is_cache_scale) {
     const std::array scale{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))};
-    return copy_of(std::as_bytes(std::span(scale)));
+    return copied(std::as_bytes(std::span(scale)));
   }
   if (!planned.spec.is_matrix()) {
     const TensorValues values = walk_.at(planned.spec);
     meant_.note(part.tensor, values);
-    return copy_of(values.payload());
+    return copied(values.payload());
   }
   return format_.encode(planned, part.spec, [&] {
     is_loaded = true;

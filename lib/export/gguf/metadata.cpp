@@ -51,6 +51,27 @@ void require_planned_tensors(const ExportPlan& plan) {
   }
 }
 
+/// A tensor of the plan as GGUF stores it. Throws bad_data where it cannot.
+GgufStorage storage_of(const PlannedTensor& planned) {
+  GgufStorage storage = gguf_storage(planned);
+  if (storage.type == nullptr) fail(ErrorKind::bad_data, "{}", storage.reason);
+  return storage;
+}
+
+/// The tensor of the file in which it lies: its own, that of all experts, or of q, k and v.
+GgufTensorSpec file_tensor(const Architecture& architecture, const TensorSpec& spec, const GgufType& type) {
+  std::vector<std::uint64_t> dims(spec.shape.rbegin(), spec.shape.rend());
+  if (spec.gguf_rows.all > 0) dims.back() = spec.gguf_rows.all;
+  if (spec.slot && spec.slot->is_expert()) dims.push_back(architecture.experts);
+  if (spec.slot == LinearSlot::shared_router) dims.pop_back();  // one row, which runtimes take for a vector
+  return {spec.gguf_name, type.id, dims};
+}
+
+/// Of as many matrices in one tensor.
+GgufTensorSpec scale_tensor(const TensorSpec& spec, std::uint64_t count) {
+  return {gguf_scale_name(spec), find_gguf_type("F32")->id, {count}};
+}
+
 /// Tensor i of the plan joins the first expert's, or q's, or gate's.
 void add_to_stack(const ExportPlan& plan, std::size_t i, std::size_t tensor, GgufContent& content) {
   const PlannedTensor &planned = plan.tensors[i], &first = plan.tensors[content.members[tensor].front()];

@@ -18,9 +18,9 @@ constexpr float kMasked = -3.4e38f;        // a row that sees nothing gives numb
 std::int64_t number(std::size_t value) { return static_cast<std::int64_t>(value); }
 
 /// Cosines and sines of all positions, [positions, head_dim / 2] each.
-std::vector<std::vector<std::byte>> rope_tables(const Architecture& a) {
+std::vector<ByteArray> rope_tables(const Architecture& a) {
   const std::vector<double> frequencies = rope_frequencies(a.rope, a.head_dim);
-  std::vector<std::vector<std::byte>> tables;
+  std::vector<ByteArray> tables;
   for (double (*const function)(double) :
        {static_cast<double (*)(double)>(std::cos), static_cast<double (*)(double)>(std::sin)}) {
     std::vector<float> values;
@@ -28,8 +28,7 @@ std::vector<std::vector<std::byte>> rope_tables(const Architecture& a) {
     for (std::size_t position = 0; position < a.max_positions; ++position)
       for (const double frequency : frequencies)
         values.push_back(static_cast<float>(function(static_cast<double>(position) * frequency)));
-    const auto bytes = std::as_bytes(std::span(values));
-    tables.emplace_back(bytes.begin(), bytes.end());
+    tables.push_back(copied(std::as_bytes(std::span(values))));
   }
   return tables;
 }

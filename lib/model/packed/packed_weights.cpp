@@ -15,6 +15,7 @@
 #include "base/words.h"
 #include "grid/kept_tensor.h"
 #include "linalg/convert.h"
+#include "model/finite.h"
 #include "model/multimodal.h"
 
 namespace adze {
@@ -75,6 +76,11 @@ bool is_packed_config(const Json& config, const std::string& origin) {
 PackedWeights::PackedWeights(const std::filesystem::path& folder, const Architecture* listed) : raw_(folder) {
   const std::string origin = (folder / "config.json").string(), text = config_text(folder);
   const Json config = parse_json(text, origin);
+  if (listed == nullptr && is_multimodal(config))
+    fail(ErrorKind::bad_data,
+         "{}: a model of text and images whose weights are packed is not supported; of those in floats the language "
+         "model is read",
+         origin);
   architecture_ = listed != nullptr ? *listed : parse_architecture(config, origin);
   const PackedLayoutInfo* const info = layout_of(config);
   if (info == nullptr) fail(ErrorKind::bad_data, "{}: says nothing of packed weights", origin);

@@ -202,12 +202,26 @@ void check_tied_inputs(const PreparedAllocation& prepared, const ModuleChoice& m
   }
 }
 
+/// Throws bad_recipe where matrices that the export has in one tensor choose by different rules. first: of each tensor.
+void check_stacked(const PreparedAllocation& prepared, const ModuleChoice& module,
+                   std::map<std::string, const ModuleChoice*>& first) {
+  if (!module.chooses || !is_stacked(prepared, module)) return;
+  const TensorSpec& spec = prepared.variants.front().find(module.module)->spec;
+  const ModuleChoice& other = *first.emplace(spec.gguf_name, &module).first->second;
+  if (other.rule != module.rule)
+    fail(ErrorKind::bad_recipe,
+         "{}: {} and {} follow different rules, but gguf has {} of a block in one tensor; give them one rule",
+         prepared.recipe->origin, other.module, module.module, gguf_stack_in_words(spec));
+}
+
 void make_units(PreparedAllocation& prepared) {
   std::map<std::string, std::size_t> groups;
+  std::map<std::string, const ModuleChoice*> stacks;
   for (std::size_t m = 0; m < prepared.modules.size(); ++m) {
     const ModuleChoice& module = prepared.modules[m];
     const RuleSpec& rule = prepared.recipe->rules[module.rule];
     if (rule.tie == TieMode::input && module.block) check_tied_inputs(prepared, module);
+    check_stacked(prepared, module, stacks);
     const auto [at, is_new] = groups.insert({group_of(prepared, rule, module), prepared.units.size()});
     if (module.chooses && !module.block && !prepared.request.measure->knows_tables)
       fail(ErrorKind::bad_recipe,
@@ -255,6 +269,8 @@ void check_budget(PreparedAllocation& prepared) {
 void check_recipe(const Recipe& recipe, const AllocationRequest& request) {
   if (!recipe.budget)
     fail(ErrorKind::bad_recipe, "{}: there is no budget; say size, bits_per_weight, kl or fit", recipe.origin);
+  if (recipe.calibration.from != InputsFrom::text)
+    fail(ErrorKind::bad_recipe, "{}: losses are measured with text; give calibration a set", recipe.origin);
   if (most_options(recipe) == 0)
     fail(ErrorKind::bad_recipe, "{}: no rule leaves a choice; say choose: [SCHEME, ...]", recipe.origin);
   if (recipe.budget->kl && !request.measure->in_kl)
