@@ -433,9 +433,11 @@ class Planner {
 }  // namespace
 
 bool CompressionPlan::walks_reference(PropagateMode propagate) const {
+  const auto wants = [](const ResolvedScheme& scheme) { return scheme.solver->wants_reference(); };
   return propagate == PropagateMode::compressed && !architecture.is_listed() &&
+         std::ranges::any_of(schemes, wants) &&  // few, and modules may be many
          std::ranges::any_of(modules, [&](const ModulePlan& module) {
-           return module.spec.block && module.scheme && schemes[*module.scheme].solver->wants_reference();
+           return module.spec.block && module.scheme && wants(schemes[*module.scheme]);
          });
 }
 
