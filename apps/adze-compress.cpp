@@ -102,10 +102,7 @@ std::string outcome(const PreparedRun& run, const CompressResult& result, const 
   text += fmt::format("made {}/:\n", out);
   for (const LedgerFile& file : result.files)
     if (!file.path.starts_with("store/")) text += fmt::format("  {:<14} {} bytes\n", file.path, file.bytes);
-  return text +
-         "  store/         the compressed model, for adze eval and adze export\n"
-         "  manifest.json  what was done, with losses and hashes; report.json: timings\n"
-         "  report.html    all of it in pictures, for a browser; report.md: as a model card\n";
+  return text + output_folder_text(run.plan);
 }
 
 IfExists if_exists(const Options& options) {

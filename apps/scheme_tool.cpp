@@ -54,15 +54,10 @@ std::string prediction_json(const PreparedScheme& scheme) {
   return json.dump(1) + "\n";
 }
 
-std::string outcome(const CompressResult& result, const std::string& out) {
+std::string outcome(const PreparedScheme& scheme, const CompressResult& result, const std::string& out) {
   return loss_table(result) +
          fmt::format("\n{:.1f} s, peak memory {}\n", result.seconds, bytes_in_words(peak_memory())) +
-         fmt::format(
-             "made {}/:\n"
-             "  store/         the compressed model, for adze eval and adze export\n"
-             "  manifest.json  what was done, with losses and hashes; report.json: timings\n"
-             "  report.html    all of it in pictures, for a browser; report.md: as a model card\n",
-             out);
+         fmt::format("made {}/:\n", out) + output_folder_text(scheme.run.plan);
 }
 
 }  // namespace
@@ -109,7 +104,8 @@ void run_scheme_tool(const SchemeToolOptions& options, Tool& tool) {
     return Tool::print(json ? prediction_json(scheme) : match_table(scheme.run) + prediction(scheme));
   if (!json) Tool::print(match_table(scheme.run) + prediction(scheme) + "\n");
   const CompressResult result = apply_scheme(scheme, options.out, options.overwrite, tool.progress());
-  Tool::print(json ? read_file(std::filesystem::path(options.out) / kManifestName) : outcome(result, options.out));
+  Tool::print(json ? read_file(std::filesystem::path(options.out) / kManifestName)
+                   : outcome(scheme, result, options.out));
 }
 
 }  // namespace adze

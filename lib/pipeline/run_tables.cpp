@@ -164,4 +164,12 @@ double run_flops(const PreparedRun& run) {
   return flops;
 }
 
+std::string output_folder_text(const CompressionPlan& plan) {
+  return fmt::format(
+      "  store/         the compressed model, for {}\n"
+      "  manifest.json  what was done, with losses and hashes; report.json: timings\n"
+      "  report.html    all of it in pictures, for a browser; report.md: as a model card\n",
+      plan.architecture.is_listed() ? "adze export" : "adze eval and adze export");
+}
+
 }  // namespace adze

@@ -22,6 +22,9 @@ std::string sizes_in_words(const PreparedRun& run);
 /// Relative loss per kind of linear over all blocks: mean and worst.
 std::string loss_table(const CompressResult& result);
 
+/// What lies in every output folder, a line each.
+std::string output_folder_text(const CompressionPlan& plan);
+
 /// Floating-point operations of the whole run, evaluation included, as SGEMM would count them.
 double run_flops(const PreparedRun& run);
 

@@ -45,6 +45,7 @@ TEST(WeightsOnlyTools, TheFolderItselfIsCompressedToo) {
   const ProgramResult result = compress(place.recipe(rounding_recipe()), place.bert(), place.out(), {"--weights-only"});
   expect_exit(result, 0);
   EXPECT_THAT(result.out, ::testing::HasSubstr("passed on byte for byte"));
+  EXPECT_THAT(result.out, ::testing::HasSubstr("the compressed model, for adze export\n"));
   const std::string other = (place / "other").string();
   expect_exit(run_program("adze-quantize", {place.bert(), "--weights-only", "--data-free", "--grid", "int4", "--group",
                                             "32", "--modules", "bert.encoder.**", "-o", other}),
