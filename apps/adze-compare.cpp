@@ -1,6 +1,4 @@
 // adze-compare: which calibration set, how much of it, and whether it matters.
-#include <malloc.h>
-
 #include <optional>
 
 #include <nlohmann/json.hpp>
@@ -45,17 +43,8 @@ std::string prediction(const PreparedStudy& prepared) {
   return text;
 }
 
-/// Moments and batches of the same few sizes come and go, pass after pass and distance after distance: what was freed
-/// is used again instead of given back and faulted in anew. All threads share one heap, which never shrinks below its
-/// peak.
-void keep_freed_memory() {
-  ::mallopt(M_ARENA_MAX, 1);
-  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-}
-
 void run_compare(Options& options, Tool& tool) {
-  keep_freed_memory();
+  keep_freed_memory();  // moments and batches, pass after pass and distance after distance
   StudyRequest& request = options.request;
   for (const std::string& set : options.sets) request.sets.push_back(parse_named_path(set));
   for (const std::string& text : options.texts) request.texts.push_back(parse_named_path(text));

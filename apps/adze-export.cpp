@@ -141,14 +141,10 @@ void export_imatrix(const Options& options, const Tool& tool) {
         fmt::format("{}: importance matrix of {} tensors, {} bytes\n", options.out, imatrix.entries.size(), bytes));
 }
 
-/// Matrices of one size come and go: memory that was freed is used again instead of given back and faulted in anew,
-/// which takes longer than writing does. All threads share one heap, whose first part is of huge pages where the kernel
-/// has them: a page of 4 KiB takes longer to fault in than to fill.
-void keep_freed_memory() {
+/// The first part of the heap, which matrices come from one after the other, is of huge pages where the kernel has
+/// them: a page of 4 KiB takes longer to fault in than to fill.
+void begin_heap_with_huge_pages() {
   constexpr int kFirstPart = 256 << 20, kHugePage = 2 << 20;
-  mallopt(M_ARENA_MAX, 1);
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 1 << 30);
   mallopt(M_TOP_PAD, kFirstPart);
   void* const block = std::malloc(kHugePage);  // the heap grows, by that and kFirstPart
   const auto address = reinterpret_cast<std::uintptr_t>(block);
@@ -159,6 +155,7 @@ void keep_freed_memory() {
 
 void run_export(const Options& options, Tool& tool) {
   keep_freed_memory();
+  begin_heap_with_huge_pages();
   use_single_threaded_blas();  // now: of two cores its threads would take one
   if (is_statistics_folder(options.model)) return export_imatrix(options, tool);
   const ExporterInfo& info = exporter_named(options.format);

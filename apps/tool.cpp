@@ -131,6 +131,12 @@ void return_freed_memory() {
 
 }  // namespace
 
+void keep_freed_memory() {
+  ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit) {
   app.add_option_function<std::string>(
          "--memory",

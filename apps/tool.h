@@ -72,6 +72,11 @@ inline void add_weights_only_option(CLI::App& app, OpenModelOptions& options) {
                "of a folder: take its tensors by names and shapes alone, whatever its architecture; nothing is run");
 }
 
+/// Memory that is freed is used again instead of given back and faulted in anew, which for buffers of few sizes that
+/// come and go takes longer than filling them. All threads share one heap, which never shrinks below its peak: for
+/// tools that predict no memory.
+void keep_freed_memory();
+
 /// Declares --memory, the same in every tool that holds a model's states. `limit`: bytes.
 void add_memory_option(CLI::App& app, std::optional<std::uint64_t>& limit);
 

@@ -5,7 +5,6 @@
 //                       in mixtures also experts.0.gate_up, experts.0.down ...
 //   each group          attributes inputs, tokens and, of experts, borrowed; second_moment: upper triangle by rows,
 //                       f64 [n (n + 1) / 2]; sum, abs_sum: f64 [n]; abs_max: f32 [n]
-//
 //   each file           attributes kind, version, part, weights and those of StatisticsInfo
 //
 // One input is in memory at a time, on the way in and on the way out. Refuses files without a matching checksum, of

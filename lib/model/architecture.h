@@ -48,6 +48,7 @@ double yarn_attention_factor(double factor);
 double longrope_attention_factor(double factor, std::size_t original_max_positions);
 
 inline constexpr std::size_t kMostExperts = 4096;  ///< of a block; files that claim more are refused
+
 /// A tensor as a checkpoint has it. shape: row-major, slowest dimension first.
 struct ListedTensor {
   std::string name;
@@ -118,8 +119,8 @@ struct Architecture {
 };
 
 /// Reads config.json of a supported family, or of a model of text and images whose language model is of one
-/// (model/multimodal.h). `origin` (its path) leads every message. Accepts the spellings of
-/// Transformers 4 (rope_theta, rope_scaling with type or rope_type) and 5 (rope_parameters). Throws bad_data.
+/// (model/multimodal.h). `origin` (its path) leads every message. Accepts the spellings of Transformers 4 (rope_theta,
+/// rope_scaling with type or rope_type) and 5 (rope_parameters). Throws bad_data.
 Architecture parse_architecture(const nlohmann::json& config, std::string_view origin);
 
 /// Throws bad_data unless every size is within its limits and they fit each other.

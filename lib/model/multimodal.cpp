@@ -123,9 +123,8 @@ class LanguageSource final : public TensorSource {
     }
     if (found.empty())
       fail(ErrorKind::bad_data,
-           "{}: the language model is missing: there are {} and nothing else; its tensors are 'language_model.model.*' "
-           "or "
-           "'model.language_model.*'",
+           "{}: the language model is missing: there are {} and nothing else; its tensors are "
+           "'language_model.model.*' or 'model.language_model.*'",
            source_->origin(), fmt::join(left_out_parts(*source_), " and "));
     for (const auto& [name, stored] : found) {
       tensors_.push_back(*stored);

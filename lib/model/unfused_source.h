@@ -14,8 +14,7 @@
 namespace adze {
 
 /// config.json of such a family as that of the family it is read as, of text and images as that of its language model;
-/// any other text as it is. Throws bad_data, naming
-/// `origin`, for a text that is no JSON object.
+/// any other text as it is. Throws bad_data, naming `origin`, for a text that is no JSON object.
 std::string unfused_config(const std::string& config, const std::string& origin);
 
 /// The checkpoint's tensors under the names of the architecture, fused ones apart, those of towers left out. A source

@@ -162,8 +162,6 @@ PreparedScheme prepare_scheme(const Recipe& recipe, const OpenedModel& model, co
   scheme.run.recipe = &recipe;
   scheme.run.model = &model;
   scheme.run.plan = with_usage_errors([&] { return make_plan(recipe, model); });
-  if (std::string remark = left_out_remark(model); !remark.empty())
-    scheme.run.plan.warnings.push_back(std::move(remark));
   scheme.weights = model.weights;
   scheme.run.memory = predict_resources(recipe, scheme.run.plan.architecture, scheme.run.plan);
   if (const auto* statistics = std::get_if<fs::path>(&inputs)) {

@@ -320,7 +320,6 @@ PreparedRun prepare(const Recipe& recipe, const OpenedModel& model, const std::f
   run.model = &model;
   if (!model.architecture().is_listed()) model.require_tokenizer();
   run.plan = make_plan(recipe, model);
-  if (std::string remark = left_out_remark(model); !remark.empty()) run.plan.warnings.push_back(std::move(remark));
   if (const ResolvedScheme* const pairing = run.plan.pairing_scheme())
     fail(
         ErrorKind::bad_recipe,

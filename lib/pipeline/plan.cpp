@@ -30,6 +30,7 @@ class Planner {
   Planner(const Recipe& recipe, const OpenedModel& model) : recipe_(recipe), model_(model), problems_(recipe.source) {}
 
   CompressionPlan run() {
+    if (std::string remark = left_out_remark(model_); !remark.empty()) plan_.warnings.push_back(std::move(remark));
     check_unsupported();
     make_transforms();
     if (!is_listed()) check_windows();
