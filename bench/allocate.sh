@@ -6,6 +6,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 bin=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
@@ -13,13 +14,7 @@ while [[ $# -gt 0 ]]; do
     *) echo "bench/allocate.sh [--bin DIR]" >&2; exit 64 ;;
   esac
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build tests >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-allocate adze-synthetic >&2
-  bin=$PWD/build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs --bench adze-allocate adze-synthetic; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

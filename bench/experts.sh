@@ -7,6 +7,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 bin=""
 svg=docs/pictures/experts
 while [[ $# -gt 0 ]]; do
@@ -16,13 +17,7 @@ while [[ $# -gt 0 ]]; do
     *) echo "bench/experts.sh [--bin DIR] [--svg FILE]" >&2; exit 64 ;;
   esac
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build tests >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-calibrate adze-eval adze-synthetic >&2
-  bin=$PWD/build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs --bench adze-calibrate adze-eval adze-synthetic; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

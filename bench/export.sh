@@ -1,41 +1,34 @@
 #!/usr/bin/env bash
-# How fast solved grids are exported, beside what the disk takes: bench/export.sh [--bin DIR] [--hidden N] [--layers N]
+# How fast solved grids are exported, beside what the disk takes: bench/export.sh [--bin DIR] [--hidden N] [--layers N] [--runs N]
 # A random checkpoint in int4 (groups of 128) is written in each packed format, read back and compared; `ratio` is its bytes
-# per second over those of dd with fsync, the median of three runs of each, in turns.
+# per second over those of dd with fsync, the median of three (or N) runs of each, in turns; processor time is the least.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 
-hidden=2048 layers=10 bin=""
+hidden=2048 layers=10 runs=3 bin=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --help | -h) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
     --hidden) hidden=$2 ;;
     --layers) layers=$2 ;;
+    --runs) runs=$2 ;;
     --bin) bin=$(realpath -e -- "$2") ;;
     *) echo "export: unknown option $1: --help" >&2; exit 64 ;;
   esac
   shift 2
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-synthetic adze-quantize adze-export >&2
-  bin=$PWD/build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs --bench adze-synthetic adze-quantize adze-export; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# seconds COMMAND...: of the wall clock.
-seconds() {
-  local before after
-  before=$(date +%s.%N)
-  "$@" > /dev/null 2>&1
-  after=$(date +%s.%N)
-  echo "$before $after" | awk '{ print $2 - $1 }'
+# took COMMAND...: seconds of the wall clock, and of the processor.
+took() {
+  local TIMEFORMAT='%R %U %S'
+  { time "$@" >/dev/null 2>&1; } 2>&1 | awk '{ print $1, $2 + $3 }'
 }
-median() { sort -n | sed -n 2p; }
+median() { sort -n | sed -n "$(((runs + 1) / 2))s/ .*//p"; }
 
 "$bin/adze-synthetic" "$work/model" --hidden "$hidden" --layers "$layers" --ffn $((hidden * 11 / 4)) --heads 32 \
   --kv-heads 8 --vocab 4096 > /dev/null
@@ -44,20 +37,20 @@ for kind in sym asym; do
   "$bin/adze-quantize" "$work/model" --grid int4 --group 128 --solver rtn --symmetric "$([[ $kind == sym ]] && echo true || echo false)" \
     -o "$work/$kind" -q > /dev/null
 done
-echo "| format | bytes | MB/s | dd MB/s | ratio |"
-echo "|---|---|---|---|---|"
+echo "| format | bytes | MB/s | dd MB/s | ratio | processor s |"
+echo "|---|---|---|---|---|---|"
 for format in compressed-tensors gptq awq mlx pack onnx; do
   kind=$([[ $format == awq ]] && echo asym || echo sym)
   : > "$work/ours"
   : > "$work/dd"
-  for _ in 1 2 3; do
+  for ((run = 0; run < runs; ++run)); do
     rm -rf "$work/out" "$work/zeros"
     sync
-    seconds "$bin/adze-export" "$work/$kind" --format "$format" -o "$work/out" -q >> "$work/ours"
+    took "$bin/adze-export" "$work/$kind" --format "$format" -o "$work/out" -q >> "$work/ours"
     bytes=$(du -sb --apparent-size "$work/out" | cut -f1)
     sync
-    seconds dd if=/dev/zero of="$work/zeros" bs=1M count=$((bytes >> 20)) conv=fsync >> "$work/dd"
+    took dd if=/dev/zero of="$work/zeros" bs=1M count=$((bytes >> 20)) conv=fsync >> "$work/dd"
   done
-  echo "$format $bytes $(median < "$work/ours") $(median < "$work/dd")" |
-    awk '{ printf "| %s | %d | %.0f | %.0f | %.2f |\n", $1, $2, $2 / $3 / 1e6, $2 / $4 / 1e6, $4 / $3 }'
+  echo "$format $bytes $(median < "$work/ours") $(median < "$work/dd") $(cut -d' ' -f2 "$work/ours" | sort -n | head -n 1)" |
+    awk '{ printf "| %s | %d | %.0f | %.0f | %.2f | %.2f |\n", $1, $2, $2 / $3 / 1e6, $2 / $4 / 1e6, $4 / $3, $5 }'
 done

@@ -7,6 +7,7 @@ set -euo pipefail
 shopt -s inherit_errexit
 invoked_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 
 usage() {
   cat <<END
@@ -38,13 +39,7 @@ while [[ $# -gt 0 ]]; do
   esac
   shift 2
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build >&2
-  cmake --preset release >/dev/null
-  cmake --build --preset release --target adze-calibrate adze-allocate adze-eval >&2
-  bin=$PWD/build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs adze-calibrate adze-allocate adze-eval; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -6,6 +6,7 @@
 # --bin: a folder with adze-compress and adze-synthetic; otherwise the preset release is built first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 bin=""
 full=""
 while [[ $# -gt 0 ]]; do
@@ -15,13 +16,7 @@ while [[ $# -gt 0 ]]; do
     *) echo "bench/memory.sh [--bin DIR] [--full]" >&2; exit 64 ;;
   esac
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build tests >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-compress adze-synthetic >&2
-  bin=build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs --bench adze-compress adze-synthetic; fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -6,6 +6,7 @@ set -euo pipefail
 shopt -s inherit_errexit nullglob
 invoked_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 source bench/quality/tables.sh
 source bench/quality/llama_cpp.sh
 
@@ -89,18 +90,9 @@ if [[ -n "$runtime" && "$text" != *.txt ]]; then refuse "--runtime needs --eval 
 node=${ADZE_NODE:-node}
 
 if [[ -z "$bin" ]]; then
-  source apps/setup.sh
   programs=(adze-compress adze-eval adze-calibrate adze-allocate adze-inspect)
-  if [[ -n "$outliers" ]]; then  # a program of bench/, which needs what tests need
-    adze_setup build tests >&2
-    cmake --preset release -DADZE_BENCH=ON >/dev/null
-    programs+=(adze-outliers)
-  else
-    adze_setup build >&2
-    cmake --preset release >/dev/null
-  fi
-  cmake --build --preset release --target "${programs[@]}" >&2
-  bin=$PWD/build/release/bin
+  if [[ -n "$outliers" ]]; then programs=(--bench "${programs[@]}" adze-outliers); fi
+  build_programs "${programs[@]}"
 fi
 judged=$(judged_as "$table")
 if [[ -n "$runtime" && "$judged" != gguf ]]; then refuse "--runtime loads GGUF files; the table $table has none"; fi

@@ -6,6 +6,7 @@
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source bench/programs.sh
 bin=""
 most=2048
 svg=docs/pictures/scaling.svg
@@ -17,13 +18,7 @@ while [[ $# -gt 0 ]]; do
     *) echo "bench/scaling.sh [--bin DIR] [--most HIDDEN] [--svg FILE]" >&2; exit 64 ;;
   esac
 done
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build tests >&2
-  cmake --preset release -DADZE_BENCH=ON >/dev/null
-  cmake --build --preset release --target adze-compress adze-synthetic >&2
-  bin=build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs --bench adze-compress adze-synthetic; fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -3,8 +3,6 @@
 # Builds the preset release first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source apps/setup.sh
-adze_setup build tests >&2
-cmake --preset release -DADZE_BENCH=ON >/dev/null
-cmake --build --preset release --target adze-bench >&2
-exec build/release/bin/adze-bench "$@"
+source bench/programs.sh
+build_programs --bench adze-bench
+exec "$bin/adze-bench" "$@"

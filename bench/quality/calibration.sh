@@ -6,6 +6,7 @@ set -euo pipefail
 shopt -s inherit_errexit nullglob
 invoked_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+source bench/programs.sh
 
 usage() {
   cat <<END_OF_USAGE
@@ -66,13 +67,7 @@ while [[ $# -gt 0 && "$1" != -- ]]; do
 done
 if [[ $# -gt 0 ]]; then shift; fi
 
-if [[ -z "$bin" ]]; then
-  source apps/setup.sh
-  adze_setup build >&2
-  cmake --preset release >/dev/null
-  cmake --build --preset release --target adze-compare adze-generate >&2
-  bin=$PWD/build/release/bin
-fi
+if [[ -z "$bin" ]]; then build_programs adze-compare adze-generate; fi
 if [[ "$sets" == "$PWD/calibration_data/calib" ]]; then
   tokens=128
   size=(--windows "${windows:=16}" --tokens "$tokens" --protocol "lcpp-$tokens")
