@@ -102,6 +102,25 @@ std::optional<double> Value::real(double smallest, double largest) const {
   return value;
 }
 
+std::optional<std::vector<double>> Value::numbers() const {
+  constexpr std::string_view kWhat = "numbers apart by blanks, such as \"4 2\"";
+  const Node* node = scalar(kWhat);
+  if (!node) return std::nullopt;
+  std::vector<double> numbers;
+  std::string_view rest = node->text;
+  while (true) {
+    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
+    if (rest.empty()) break;
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    const auto number = parse_core_real(word);
+    if (!number) return expected(kWhat);
+    numbers.push_back(*number);
+    rest.remove_prefix(word.size());
+  }
+  if (numbers.empty()) return expected(kWhat);
+  return numbers;
+}
+
 std::optional<double> Value::percent() const {
   constexpr std::string_view kWhat = "a percentage from 0% to 100% with its sign, such as 50%";
   const Node* node = scalar(kWhat);

@@ -62,6 +62,8 @@ class Value {
   std::optional<std::uint64_t> count(std::uint64_t smallest, std::uint64_t largest) const;
   /// A whole number or a real, finite.
   std::optional<double> real(double smallest, double largest) const;
+  /// One or more numbers apart by blanks: "4 2". Only several need quotes.
+  std::optional<std::vector<double>> numbers() const;
   /// "50%" as 0.5, from 0% to 100%. Numbers without the sign are refused: 0.5 may mean either.
   std::optional<double> percent() const;
   /// True for one value, as opposed to a list or a map.

@@ -40,6 +40,8 @@ TEST(Reader, ReadsEachType) {
   EXPECT_EQ(OneValue("18446744073709551615").value().count(0, UINT64_MAX), UINT64_MAX);
   EXPECT_EQ(OneValue("0.01").value().real(0, 1), 0.01);
   EXPECT_EQ(OneValue("1").value().real(0, 1), 1.0);
+  EXPECT_EQ(OneValue("4").value().numbers(), (std::vector<double>{4}));
+  EXPECT_EQ(OneValue("' 1  0.25 -1e3'").value().numbers(), (std::vector<double>{1, 0.25, -1000}));
   EXPECT_EQ(OneValue("50%").value().percent(), 0.5);
   EXPECT_EQ(OneValue("4 GiB").value().bytes(), std::uint64_t{4} << 30);
 }
@@ -72,6 +74,12 @@ TEST(Reader, RefusesWrongTypesInWords) {
       {"{a: 1}", [](const Value& v) { v.count(0, 8); }, "'k' must be a whole number from 0 to 8, found a map"},
       {".nan", [](const Value& v) { v.real(0, 1); }, "'k' must be a number from 0 to 1, found the text '.nan'"},
       {"1e999", [](const Value& v) { v.real(0, 1); }, "'k' must be a number from 0 to 1, found the number 1e999"},
+      {"'4,2'", [](const Value& v) { v.numbers(); },
+       "'k' must be numbers apart by blanks, such as \"4 2\", found the text '4,2'"},
+      {"' '", [](const Value& v) { v.numbers(); },
+       "'k' must be numbers apart by blanks, such as \"4 2\", found the text ' '"},
+      {"[4, 2]", [](const Value& v) { v.numbers(); },
+       "'k' must be numbers apart by blanks, such as \"4 2\", found a list"},
       {"0.5", [](const Value& v) { v.percent(); },
        "'k' must be a percentage from 0% to 100% with its sign, such as 50%, found the number 0.5"},
       {"101%", [](const Value& v) { v.percent(); },

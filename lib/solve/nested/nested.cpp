@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -325,21 +324,6 @@ class NestedSolver final : public Solver {
   Options options_;
 };
 
-/// Numbers apart by blanks; nothing for anything else.
-std::optional<std::vector<double>> parse_numbers(std::string_view text) {
-  std::vector<double> numbers;
-  while (true) {
-    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
-    if (text.empty()) return numbers;
-    double number = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc() || !std::isfinite(number)) return std::nullopt;
-    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-    if (!text.empty() && text.front() != ' ') return std::nullopt;
-    numbers.push_back(number);
-  }
-}
-
 bool are_widths(const std::vector<double>& views) {
   const auto is_width = [](double bits) { return bits >= 1 && bits <= 7 && bits == std::floor(bits); };
   return std::ranges::all_of(views, is_width) &&
@@ -351,18 +335,16 @@ bool are_widths(const std::vector<double>& views) {
 std::unique_ptr<Solver> configure_nested(MapReader& options) {
   Options read;
   const Value views = options.optional("views");
-  if (const auto text = views.word()) {
-    const auto parsed = parse_numbers(*text);
-    if (parsed && are_widths(*parsed))
-      read.views = *parsed;
+  if (const auto widths = views.numbers()) {
+    if (are_widths(*widths))
+      read.views = *widths;
     else
       views.complain("must be descending widths of 1 to 7 bits, such as \"4 2\"");
   }
   const Value weights = options.optional("view_weights");
-  if (const auto text = weights.word()) {
-    const auto parsed = parse_numbers(*text);
-    if (parsed && !parsed->empty() && std::ranges::all_of(*parsed, [](double w) { return w > 0; }))
-      read.weights = *parsed;
+  if (const auto numbers = weights.numbers()) {
+    if (std::ranges::all_of(*numbers, [](double w) { return w > 0; }))
+      read.weights = *numbers;
     else
       weights.complain("must be positive numbers, of the grid's width first, such as \"1 0.01 0.001\"");
   }
