@@ -28,6 +28,22 @@ ImatrixEntry entry_of(const InputDiagonal& input, ImatrixKind kind, std::uint64_
   return entry;
 }
 
+/// Experts come one after the other, and are stacked as their weights are.
+void append_expert(ImatrixEntry& stack, const ImatrixEntry& entry) {
+  for (auto [from, to] : {std::pair{&entry.sums, &stack.sums}, std::pair{&entry.plain_sums, &stack.plain_sums}})
+    to->insert(to->end(), from->begin(), from->end());
+  stack.counts.insert(stack.counts.end(), entry.counts.begin(), entry.counts.end());
+}
+
+/// The linears of a block as every GGUF that a model of these sizes may be in has them. Phi-3's q, k and v, which are
+/// read as Mistral's, lie apart in one that we write and below each other in one that llama.cpp's converter wrote.
+std::vector<LinearInfo> linears_of_files(const Architecture& sizes) {
+  std::vector<LinearInfo> linears = block_linears(sizes);
+  const std::string_view other = sizes.info().long_rope_class;
+  if (!other.empty()) std::ranges::move(block_linears(sizes, family_of(other)), std::back_inserter(linears));
+  return linears;
+}
+
 }  // namespace
 
 Imatrix imatrix_of(const StatisticsFolder& statistics, ImatrixKind kind) {
@@ -41,24 +57,21 @@ Imatrix imatrix_of(const StatisticsFolder& statistics, ImatrixKind kind) {
     entry.tensor = std::move(tensor);
     imatrix.entries.push_back(std::move(entry));
   };
-  // Experts come one after the other, and are stacked as their weights are.
-  const auto add_expert = [&](const std::string& tensor, const ImatrixEntry& entry) {
-    ImatrixEntry& stack = *std::ranges::find(imatrix.entries, tensor, &ImatrixEntry::tensor);
-    for (auto [from, to] : {std::pair{&entry.sums, &stack.sums}, std::pair{&entry.plain_sums, &stack.plain_sums}})
-      to->insert(to->end(), from->begin(), from->end());
-    stack.counts.insert(stack.counts.end(), entry.counts.begin(), entry.counts.end());
-  };
   const Architecture sizes = sizes_of(info);
+  const std::vector<LinearInfo> linears = linears_of_files(sizes);
   for (std::size_t block = 0; block < info.layers; ++block) {
     const StatisticsReader part = statistics.part(block);
     for (const Stage stage : stages_of(sizes)) {
       const ImatrixEntry entry = entry_of(part.diagonal(name_of(stage)), kind, info.windows);
-      for (const LinearInfo& linear : linears_of(sizes, stage)) {
+      for (const LinearInfo& linear : linears) {
+        if (linear.stage != stage) continue;
         const std::string tensor = fmt::format("blk.{}.{}.weight", block, linear.gguf);
-        if (linear.slot.expert > 0)
-          add_expert(tensor, entry);
-        else if (linear.gguf_rows.first == 0)  // others that lie in its tensor read the same inputs
+        const auto known = std::ranges::find(imatrix.entries, tensor, &ImatrixEntry::tensor);
+        if (known == imatrix.entries.end())
           add(tensor, entry);
+        else if (linear.slot.expert > 0)
+          append_expert(*known, entry);
+        // and others that lie in a tensor read the same inputs
       }
     }
   }
