@@ -278,6 +278,18 @@ TEST(HeadsRotatedInPart, AreNamedWhereTheyAreNotSupported) {
   EXPECT_NO_THROW(Prepared(recipe("{ format: pack, file: m.adze }"), model));
 }
 
+/// Ranks of q are others than those of k and v; in the file they are multiplied out.
+TEST(HeadsRotatedInPart, TakeOneSchemeOfFactorsForQueriesKeysAndValues) {
+  const TempFolder folder;
+  const fs::path model = write_random_checkpoint(folder / "model", family_case("phi3_partial").config, kSeed);
+  const Prepared prepared(recipe_of("schemes: { low: { solver: svd, keep: 50% } }\n"
+                                    "rules: [ { modules: \"layers.*.self_attn.*\", scheme: low } ]\n"
+                                    "export: [ { format: gguf, file: m.gguf } ]\n"),
+                          model);
+  EXPECT_NE(prepared.run.plan.find("layers.0.self_attn.q_proj")->format,
+            prepared.run.plan.find("layers.0.self_attn.k_proj")->format);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, FamilyRuns, ::testing::ValuesIn(family_cases()),
                          [](const auto& case_info) { return case_info.param.name; });
 

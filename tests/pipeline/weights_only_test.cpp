@@ -351,6 +351,21 @@ TEST(WeightsOnly, WhatNeedsARunOfTheModelIsRefusedBeforeAnyWork) {
   }
 }
 
+TEST(WeightsOnly, SolversOfTwoBlocksAreRefusedWhateverModulesAreCalled) {
+  const TempFolder folder;
+  const std::vector<float> values(64 * 64, 0.5f);
+  const std::vector<SafetensorsItem> items{
+      {{"0.weight", SafetensorsType::f32, {64, 64}}, std::as_bytes(std::span(values))},
+      {{"2.weight", SafetensorsType::f32, {64, 64}}, std::as_bytes(std::span(values))}};
+  write_safetensors(folder / "model.safetensors", items);
+  expect_error(ErrorKind::bad_recipe, "pairs neighbouring blocks", [&] {
+    ListedRun(
+        "calibration: weights\nschemes: { s: { solver: shared-basis, keep: 50% } }\n"
+        "rules: [ { modules: \"**\", scheme: s } ]\n",
+        folder.path());
+  });
+}
+
 TEST(WeightsOnly, ARuleThatMatchesNothingIsToldWhatWasMeant) {
   const auto with_rule = [](const std::string& glob) {
     return refusal_of(

@@ -149,6 +149,9 @@ TEST(Allocate, RefusesWhatCannotBe) {
   std::string without = choosing("{ bits_per_weight: 6 }");
   without.erase(without.find("budget:"), without.find("export:") - without.find("budget:"));
   refuses(without, {"there is no budget"});
+  std::string no_text = choosing("{ bits_per_weight: 6 }");
+  no_text.replace(no_text.find("{ set:"), no_text.find('}') + 1 - no_text.find("{ set:"), "none");
+  refuses(no_text, {"losses are measured with text; give calibration a set"});
   std::string settled = choosing("{ bits_per_weight: 6 }");
   settled.replace(settled.find("choose: [q3, q4, q6]"), 20, "scheme: q4");
   refuses(settled, {"no rule leaves a choice"});

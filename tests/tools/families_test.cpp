@@ -35,19 +35,21 @@ TEST(Describe, ShowsATreeSettingsAndWhatMayBeDone) {
   EXPECT_GT(json["parameters"], 4096 * 64);
 }
 
-TEST(Describe, ShowsExpertsAndTheirRouter) {
+/// What --describe prints of a test model.
+std::string described(const char* family) {
   const TempFolder folder;
-  const auto shown = [&](const char* family) {
-    const fs::path model = write_random_checkpoint(folder / family, family_case(family).config, kSeed);
-    const ProgramResult result = import({model.string(), "--describe"});
-    expect_exit(result, 0);
-    return result.out;
-  };
-  const std::string mixtral = shown("mixtral");
+  const fs::path model = write_random_checkpoint(folder / family, family_case(family).config, kSeed);
+  const ProgramResult result = import({model.string(), "--describe"});
+  expect_exit(result, 0);
+  return result.out;
+}
+
+TEST(Describe, ShowsExpertsAndTheirRouter) {
+  const std::string mixtral = described("mixtral");
   for (const char* const words : {"MixtralForCausalLM (llama in GGUF)", "block_sparse_moe.gate", "8 x 64",
                                   "experts 0 ... 7", "block_sparse_moe.experts.0.w1", "96 x 64", "can export gguf"})
     EXPECT_THAT(mixtral, ::testing::HasSubstr(words));
-  const std::string qwen2 = shown("qwen2_moe");
+  const std::string qwen2 = described("qwen2_moe");
   for (const char* const words :
        {"Qwen2MoeForCausalLM (qwen2moe in GGUF)", "mlp.gate", "6 x 64", "experts 0 ... 5",
         "mlp.shared_expert.down_proj", "64 x 96", "mlp.shared_expert_gate", "mlp.experts.0.up_proj"})
@@ -55,21 +57,14 @@ TEST(Describe, ShowsExpertsAndTheirRouter) {
 }
 
 TEST(Describe, ShowsLearnedPositionsAndBiasesOfNorms) {
-  const TempFolder folder;
-  const auto shown = [&](const char* family) {
-    const fs::path model = write_random_checkpoint(folder / family, family_case(family).config, kSeed);
-    const ProgramResult result = import({model.string(), "--describe"});
-    expect_exit(result, 0);
-    return result.out;
-  };
-  const std::string gpt2 = shown("gpt2");
+  const std::string gpt2 = described("gpt2");
   for (const char* const words :
        {"OPTForCausalLM (gpt2 in GGUF)", "embed_positions", "258 x 64", "positions: 256 that are learned",
         "activation: GELU (tanh)", "norms subtract the mean and add a bias", "reads activation(up)", "fc1",
         "self_attn.out_proj", "can export gguf", "can awq of qkv,o,gate_up\n", "cannot rotate the residual stream",
         "cannot export onnx"})
     EXPECT_THAT(gpt2, ::testing::HasSubstr(words));
-  const std::string opt = shown("opt");
+  const std::string opt = described("opt");
   for (const char* const words : {"activation: ReLU", "can awq of qkv,o,gate_up,down", "cannot export gguf",
                                   "whose activation is gelu_pytorch_tanh, not relu"})
     EXPECT_THAT(opt, ::testing::HasSubstr(words));
@@ -111,6 +106,52 @@ TEST(TextAndImages, AreImportedAsTheLanguageModel) {
   expect_exit(import({whole, "--describe"}), 0, {kLeftOut});
   const Json json = Json::parse(import({whole, "-o", store, "--overwrite", "--json"}).out);
   EXPECT_EQ(json["left_out"], Json::array({"1 tensor of multi_modal_projector", "2 tensors of vision_tower"}));
+}
+
+/// Every tool that has a plan says so, not only those that write files for others.
+TEST(TextAndImages, AreToldOfByToolsOfOneScheme) {
+  const TempFolder folder;
+  write_random_checkpoint(folder / "text", family_case("gemma3").config, kSeed);
+  const std::string whole =
+      wrap_checkpoint(folder / "text", folder / "whole", "Gemma3ForConditionalGeneration", TowerNames::newer).string();
+  expect_exit(run_program("adze-quantize", {whole, "--grid", "int8", "--group", "32", "--solver", "rtn", "--modules",
+                                            "layers.**", "-o", (folder / "out").string(), "--dry-run"}),
+              0, {"left out: 1 tensor of multi_modal_projector"});
+}
+
+/// What cannot be read as a model is described all the same, with the reason.
+TEST(TextAndImages, WhosePartsArePackedAreInspectedAsTensors) {
+  const TempFolder folder;
+  folder.put("config.json",
+             R"({"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3","text_config":{},
+                               "quantization_config":{"quant_method":"gptq","bits":4,"group_size":32}})");
+  const std::vector<float> values(16, 0.5f);
+  const std::vector<SafetensorsItem> items{
+      {{"language_model.model.norm.weight", SafetensorsType::f32, {16}}, std::as_bytes(std::span(values))}};
+  write_safetensors(folder / "model.safetensors", items);
+  const ProgramResult shown = run_program("adze-inspect", {folder.path().string(), "--tensors"});
+  expect_exit(shown, 0);
+  EXPECT_THAT(shown.out, ::testing::HasSubstr("a model of text and images whose weights are packed"));
+  EXPECT_THAT(shown.out, ::testing::HasSubstr("language_model.model.norm.weight"));
+}
+
+/// Gate and up lie in one tensor of that GGUF, which no two rules can agree on.
+TEST(Phi3Gguf, MatricesOfOneTensorChooseByOneRule) {
+  const Workplace place;
+  const fs::path model = write_random_checkpoint(place / "model", family_case("phi3_partial").config, kSeed);
+  const auto allocated = [&](const std::string& rules) {
+    const fs::path recipe = place.put("r.yaml", "adze: 1\ncalibration: { set: " + bundled_text("calib/narrative.txt") +
+                                                    ", windows: 2, tokens: 32, seed: 7 }\n"
+                                                    "schemes:\n  a: { grid: gguf/q4_0, solver: rtn }\n"
+                                                    "  b: { grid: gguf/q8_0, solver: rtn }\nrules: [ " +
+                                                    rules +
+                                                    " ]\nbudget: { size: 10 MB }\n"
+                                                    "export: [ { format: gguf, file: m.gguf } ]\n");
+    return run_program("adze-allocate", {recipe.string(), model.string(), "--dry-run"});
+  };
+  expect_exit(allocated("{ modules: \"**.gate_proj\", choose: [a, b] }, { modules: \"**.up_proj\", choose: [a, b] }"),
+              78, {"follow different rules", "gate and up of a block in one tensor"});
+  expect_exit(allocated("{ modules: \"layers.*.mlp.*\", choose: [a, b] }"), 0);
 }
 
 class FamiliesInTools : public ::testing::TestWithParam<FamilyCase> {};

@@ -61,6 +61,8 @@ TEST(OnnxTools, OneKindBecomesAnotherFormatWithoutRounding) {
   const fs::path ct = exported(made() / "qdq", "compressed-tensors", "ct");
   const fs::path direct = exported(made(), "compressed-tensors", "direct");
   EXPECT_EQ(read_file(ct / "model.safetensors"), read_file(direct / "model.safetensors"));
+  EXPECT_THAT(read_file(made() / "qdq" / "config.json"), HasSubstr("transformers.js_config"));
+  EXPECT_EQ(read_file(ct / "config.json").find("transformers.js_config"), std::string::npos);
   const fs::path again = exported(ct, "onnx", "again");
   EXPECT_EQ(read_file(again / "model.onnx_data"), read_file(made() / "onnx" / "model.onnx_data"));
 }

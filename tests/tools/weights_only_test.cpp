@@ -52,6 +52,21 @@ TEST(WeightsOnlyTools, TheFolderItselfIsCompressedToo) {
               0);
 }
 
+TEST(WeightsOnlyTools, SmallerModelsAreCutOutOfNestedCodes) {
+  const UnknownPlace place;
+  expect_exit(run_program("adze-quantize", {place.bert(), "--weights-only", "--data-free", "--grid", "int8", "--group",
+                                            "32", "--symmetric", "false", "--solver", "nested", "--option", "views=4",
+                                            "--modules", "bert.encoder.**", "-o", place.out()}),
+              0);
+  const auto weights = [&](const char* name, const Arguments& more) {
+    const fs::path folder = place / name;
+    expect_exit(
+        run_program("adze-export", joined({place.out(), "--format", "safetensors", "-o", folder.string()}, more)), 0);
+    return read_file(folder / "model.safetensors");
+  };
+  EXPECT_NE(weights("all", {}), weights("four", {"--planes", "4"}));
+}
+
 TEST(WeightsOnlyTools, WhatNeedsARunOfTheModelSaysSo) {
   const UnknownPlace place;
   const std::string recipe = place.recipe(rounding_recipe());
