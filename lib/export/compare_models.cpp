@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -79,9 +78,7 @@ bool MeantTensors::is(std::size_t tensor, const TensorValues& values) const {
 void compare_models(const ExportPlan& plan, const ModelWeights& written, const ModelWeights& model,
                     const std::function<TensorPtr(const TensorPtr&)>& as_stored, const MeantTensors& meant,
                     const std::string& origin, Progress& progress) {
-  std::vector<std::size_t> order(plan.architecture.layers);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  TensorWalk in_file(written, order), in_model(model);
+  TensorWalk in_file(written, in_order(plan.architecture.layers)), in_model(model);
   progress.start("verifying", plan.tensors.size());
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
     const TensorSpec& spec = plan.tensors[t].spec;

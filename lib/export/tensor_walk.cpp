@@ -1,10 +1,17 @@
 #include "export/tensor_walk.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/error.h"
 
 namespace adze {
+
+std::vector<std::size_t> in_order(std::size_t layers) {
+  std::vector<std::size_t> order(layers);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  return order;
+}
 
 BlockWeights TensorWalk::load(std::size_t index) {
   BlockWeights block = ahead_index_ == index && ahead_.valid() ? ahead_.get() : model_.block(index);

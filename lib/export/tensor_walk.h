@@ -25,6 +25,9 @@ struct TensorValues {
   std::span<const std::byte> payload() const { return matrix ? matrix->payload() : std::as_bytes(std::span(vector)); }
 };
 
+/// 0, 1 .. layers - 1: the blocks as tensor tables have them.
+std::vector<std::size_t> in_order(std::size_t layers);
+
 class TensorWalk {
  public:
   explicit TensorWalk(const ModelWeights& model) : model_(model) {}

@@ -96,7 +96,7 @@ std::string index_text(const std::vector<Shard>& shards) {
   for (const Shard& shard : shards)
     for (const Part& part : shard.parts) {
       map[part.spec.name] = shard.name;
-      total += safetensors_bytes(part.spec.type, part.spec.shape);
+      total += part.bytes();
     }
   return Json{{"metadata", {{"total_size", total}}}, {"weight_map", map}}.dump(2) + "\n";
 }
@@ -180,7 +180,7 @@ class FolderExporter final : public Exporter {
     const DType floats = floats_of(kept_config(plan), plan);
     std::vector<Shard> shards = shards_of(plan, *format_, floats);
     std::uint64_t half = 0;  // places lie between the beginning of a shard and its end
-    for (const Part& part : shards.front().parts) half += safetensors_bytes(part.spec.type, part.spec.shape) / 2;
+    for (const Part& part : shards.front().parts) half += part.bytes() / 2;
     return [this, floats, shards = std::move(shards), half](const PlannedTensor& tensor) {
       if (const auto reason = format_->cannot_hold(tensor)) fail(ErrorKind::bad_data, "{}", *reason);
       return own_bytes_of(tensor, *format_, floats, shards, half);
@@ -210,12 +210,16 @@ class FolderExporter final : public Exporter {
   }
 
  private:
-  /// Notes hashes in the manifest, which has the tensors in the order in which they are written. A part is written
-  /// while the next is made.
+  /// Notes hashes in the manifest, which has the tensors in the order in which they are written. Parts are written
+  /// while the next ones are made, and wait for that as long as together they take no more than the largest.
   MeantTensors write_shards(const ExportPlan& plan, Content& content, const ModelWeights& model, const fs::path& folder,
                             Progress& progress) const {
     std::size_t count = 0, done = 0;
-    for (const Shard& shard : content.shards) count += shard.parts.size();
+    std::uint64_t largest = 0;
+    for (const Shard& shard : content.shards) {
+      count += shard.parts.size();
+      for (const Part& part : shard.parts) largest = std::max(largest, part.bytes());
+    }
     progress.start("writing", count);
     PartMaker maker(plan, *format_, content.floats, model);
     auto next = content.manifest.tensors.begin();
@@ -223,13 +227,15 @@ class FolderExporter final : public Exporter {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
       maker.begin(shard);
       const auto header = next++;
-      Background writing;  // ends before what it writes to
+      Background writing(largest);  // ends before what it writes to
       for (const SafetensorsTensor& tensor : writer.order()) {
         ByteArray bytes =
             with_context(fmt::format("tensor '{}'", tensor.name), [&] { return maker.take(tensor.name); });
-        writing.run([&writer, &tensor, &hash = next->hash, bytes = std::move(bytes)] {
-          hash = hash_in_pieces(bytes, [&](std::span<const std::byte> piece) { writer.write(tensor.name, piece); });
-        });
+        writing.run(
+            [&writer, &tensor, &hash = next->hash, bytes = std::move(bytes)] {
+              hash = hash_in_pieces(bytes, [&](std::span<const std::byte> piece) { writer.write(tensor.name, piece); });
+            },
+            tensor.bytes());
         ++next;
         progress.update(++done);
       }

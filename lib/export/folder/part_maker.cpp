@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <numeric>
 
 #include <fmt/format.h>
 
@@ -14,12 +13,10 @@ namespace {
 
 /// Blocks in the order of their tensors' names.
 std::vector<std::size_t> by_name(std::size_t layers) {
-  std::vector<std::size_t> order(layers);
-  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::vector<std::size_t> order = in_order(layers);
   std::ranges::sort(order, {}, [](std::size_t block) { return fmt::format("{}.", block); });
   return order;
 }
-std::uint64_t bytes_of_part(const Part& part) { return safetensors_bytes(part.spec.type, part.spec.shape); }
 
 }  // namespace
 
@@ -39,7 +36,7 @@ void PartMaker::begin(const Shard& shard) {
   for (const Part& part : shard.parts) {
     parts_[part.spec.name] = &part;
     of_tensor_[part.tensor].push_back(&part);
-    room_ = std::max(room_, bytes_of_part(part));
+    room_ = std::max(room_, part.bytes());
   }
 }
 
@@ -91,8 +88,8 @@ void PartMaker::keep_what_is_small(const Part& now) {
 }
 
 void PartMaker::keep(const Part& part, const Part& now) {
-  const std::uint64_t bytes = bytes_of_part(part);
-  if (&part == &now || bytes > bytes_of_part(now) / 4 || bytes > room_ || !parts_.contains(part.spec.name) ||
+  const std::uint64_t bytes = part.bytes();
+  if (&part == &now || bytes > now.bytes() / 4 || bytes > room_ || !parts_.contains(part.spec.name) ||
       kept_.contains(part.spec.name))
     return;
   bool ignored = false;

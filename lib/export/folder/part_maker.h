@@ -21,6 +21,8 @@ struct Part {
   SafetensorsSpec spec;
   std::size_t tensor = 0;
   bool is_cache_scale = false;
+
+  std::uint64_t bytes() const { return safetensors_bytes(spec.type, spec.shape); }
 };
 
 struct Shard {

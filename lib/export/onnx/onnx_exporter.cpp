@@ -126,13 +126,22 @@ class OnnxExporter final : public Exporter {
     return manifest;
   }
 
-  /// Parts are written while the next ones are made.
+  /// Parts are written while the next ones are made, and wait for that as long as together they take no more than those
+  /// of the largest tensor.
   static MeantTensors write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
                                     const fs::path& path, ExportManifest& manifest, Progress& progress) {
     MeantTensors meant(plan.tensors.size());
     TensorWalk walk(model);
     OutputFile file(path);
-    Background writing;
+    const auto bytes_of_source = [&](const WeightSource& source) {
+      std::uint64_t bytes = 0;
+      for (const OnnxWeight& part : std::span(decoder.graph.weights()).subspan(source.first, source.count))
+        bytes += part.bytes;
+      return bytes;
+    };
+    std::uint64_t largest = 0;
+    for (const WeightSource& source : decoder.sources) largest = std::max(largest, bytes_of_source(source));
+    Background writing(largest);
     std::size_t done = 0;
     progress.start("writing", decoder.sources.size());
     for (const WeightSource& source : decoder.sources) {
@@ -145,11 +154,12 @@ class OnnxExporter final : public Exporter {
         if (made.size() != source.count) fail(ErrorKind::internal, "{} parts, not {}", made.size(), source.count);
         return made;
       });
-      writing.run([&file, &manifest, &source, weights, parts = std::move(parts)] {
-        for (std::size_t p = 0; p < parts.size(); ++p) {
-          manifest.tensors[source.first + p].hash = put(file, weights[p], parts[p]);
-        }
-      });
+      writing.run(
+          [&file, &manifest, &source, weights, parts = std::move(parts)] {
+            for (std::size_t p = 0; p < parts.size(); ++p)
+              manifest.tensors[source.first + p].hash = put(file, weights[p], parts[p]);
+          },
+          bytes_of_source(source));
       progress.update(++done);
     }
     writing.wait();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "base/background.h"
@@ -102,17 +101,18 @@ void measure_coding(const ExportPlan& plan, const ModelWeights& model, PackManif
   place_regions(manifest);
 }
 
-/// A tensor is written while the next one is read.
+/// Tensors are written while the next ones are read, and wait for that as long as together they take no more than the
+/// largest.
 MeantTensors stream(const ExportPlan& plan, const ModelWeights& model, PackManifest& manifest, const fs::path& path,
                     Progress& progress) {
   MeantTensors meant(plan.tensors.size());
   PackWriter writer(path, manifest);
   for (std::size_t i = 0; i < plan.files.size(); ++i)
     writer.write(manifest.files[i].region, as_bytes(plan.files[i].text));
-  std::vector<std::size_t> order(plan.architecture.layers);
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  TensorWalk walk(model, order);
-  Background writing;  // ends before what it writes to
+  TensorWalk walk(model, in_order(plan.architecture.layers));
+  std::uint64_t largest = 0;
+  for (const PackTensor& tensor : manifest.tensors) largest = std::max(largest, tensor.region.bytes);
+  Background writing(largest);  // ends before what it writes to
   progress.start("writing", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
     PackTensor& tensor = manifest.tensors[i];
@@ -123,15 +123,18 @@ MeantTensors stream(const ExportPlan& plan, const ModelWeights& model, PackManif
       meant.note(i, read);
       return read;
     });
-    writing.run([&writer, &tensor, &hash = meant.hash(i), place, values = std::move(values)] {
-      with_context(place, [&] {
-        CodingReport again;
-        if (tensor.encoding == PackEncoding::rans)
-          writer.write(tensor.region, coded(values, again));
-        else
-          writer.write(tensor.region, values.payload(), hash);
-      });
-    });
+    const std::uint64_t held = values.payload().size();
+    writing.run(
+        [&writer, &tensor, &hash = meant.hash(i), place, values = std::move(values)] {
+          with_context(place, [&] {
+            CodingReport again;
+            if (tensor.encoding == PackEncoding::rans)
+              writer.write(tensor.region, coded(values, again));
+            else
+              writer.write(tensor.region, values.payload(), hash);
+          });
+        },
+        held);
     progress.update(i + 1);
   }
   writing.wait();
