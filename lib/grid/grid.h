@@ -108,6 +108,8 @@ class Grid {
   /// The inverse of pack_row. Side data that are stored once per tensor are in `side` already.
   virtual void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes,
                           std::span<std::byte> side) const = 0;
+  /// Its side data alone, of a row of `cols` columns.
+  virtual void unpack_side(std::span<const std::byte> in, std::size_t cols, std::span<std::byte> side) const;
 
   std::size_t units(std::size_t cols) const { return cols / unit_cols(cols); }
   std::size_t groups_per_unit(std::size_t cols) const { return unit_cols(cols) / step_cols(cols); }

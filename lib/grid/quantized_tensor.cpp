@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -31,6 +32,22 @@ float value_of(const Grid& grid, const StepGroup& group, std::int16_t code) {
   const std::span<const float> levels = grid.levels();
   const float level = levels.empty() ? static_cast<float>(code) : levels[static_cast<std::size_t>(code)];
   return group.step * level + group.offset;
+}
+
+void decode_row(const Grid& grid, std::span<const StepGroup> groups, std::span<const std::int16_t> codes,
+                std::span<float> out) {
+  if (const auto dtype = grid.float_values()) return to_float(*dtype, std::as_bytes(codes), out);
+  const std::span<const float> levels = grid.levels();
+  const std::size_t cols = grid.step_cols(out.size());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    const auto of_group = codes.subspan(g * cols, cols);
+    const auto values = out.subspan(g * cols, cols);
+    if (levels.empty())
+      step_values(of_group, groups[g].step, groups[g].offset, values);
+    else
+      for (std::size_t i = 0; i < cols; ++i)
+        values[i] = groups[g].step * levels[static_cast<std::size_t>(of_group[i])] + groups[g].offset;
+  }
 }
 
 Encoding::Encoding(std::shared_ptr<const Grid> grid, Shape shape)
@@ -183,15 +200,42 @@ std::span<const std::byte> QuantizedTensor::row(std::size_t r) const {
   return payload().subspan(tensor_side_bytes(*grid_) + r * row_bytes, row_bytes);
 }
 
-void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const {
-  const std::size_t side_size = grid_->side_bytes();
-  const std::size_t units = grid_->units(shape_.cols);
-  const std::size_t per_unit = grid_->groups_per_unit(shape_.cols);
-  std::vector<std::byte> side(units * side_size);
+/// For the side data of a row; those of the tensor, where there is one, are in it.
+std::vector<std::byte> QuantizedTensor::side_buffer() const {
+  std::vector<std::byte> side(grid_->units(shape_.cols) * grid_->side_bytes());
   std::copy_n(payload_.begin(), tensor_side_bytes(*grid_), side.begin());
+  return side;
+}
+
+void QuantizedTensor::read_groups(std::span<const std::byte> side, std::span<StepGroup> groups) const {
+  const std::size_t side_size = grid_->side_bytes(), per_unit = grid_->groups_per_unit(shape_.cols);
+  for (std::size_t u = 0; u < grid_->units(shape_.cols); ++u)
+    grid_->read_side(side.subspan(u * side_size, side_size), groups.subspan(u * per_unit, per_unit));
+}
+
+void QuantizedTensor::unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const {
+  std::vector<std::byte> side = side_buffer();
   grid_->unpack_row(row(r), codes, side);
-  for (std::size_t u = 0; u < units; ++u)
-    grid_->read_side(std::span(side).subspan(u * side_size, side_size), groups.subspan(u * per_unit, per_unit));
+  read_groups(side, groups);
+}
+
+bool QuantizedTensor::steps_bound_values(std::size_t first, std::size_t count) const {
+  if (grid_->float_values()) return false;
+  const std::span<const float> levels = grid_->levels();
+  if (!levels.empty() && levels.size() < std::size_t{1} << grid_->code_bits()) return false;  // some codes are none
+  const float largest = levels.empty() ? std::ldexp(1.0f, grid_->code_bits())
+                                       : std::max(std::abs(levels.front()), std::abs(levels.back()));
+  std::vector<std::byte> side = side_buffer();
+  std::vector<StepGroup> groups(shape_.cols / grid_->step_cols(shape_.cols));
+  const auto is_bounded = [&](const StepGroup& group) {
+    return std::isfinite(std::abs(group.step) * largest + std::abs(group.offset));
+  };
+  for (std::size_t r = first; r < first + count; ++r) {
+    grid_->unpack_side(row(r), shape_.cols, side);
+    read_groups(side, groups);
+    if (!std::ranges::all_of(groups, is_bounded)) return false;
+  }
+  return true;
 }
 
 void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::span<float> out) const {
@@ -201,8 +245,7 @@ void QuantizedTensor::decode_rows(std::size_t first, std::size_t count, std::spa
   std::vector<StepGroup> groups(shape_.cols / step_cols);
   for (std::size_t r = 0; r < count; ++r) {
     unpack(first + r, codes, groups);
-    float* row_out = out.data() + r * shape_.cols;
-    for (std::size_t c = 0; c < shape_.cols; ++c) row_out[c] = value_of(*grid_, groups[c / step_cols], codes[c]);
+    decode_row(*grid_, groups, codes, out.subspan(r * shape_.cols, shape_.cols));
   }
 }
 

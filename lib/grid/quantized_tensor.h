@@ -92,6 +92,9 @@ class Encoding {
 void round_values(const Grid& grid, const StepGroup& group, std::span<const float> x, std::span<std::int16_t> codes);
 /// What a code of a step group stands for.
 float value_of(const Grid& grid, const StepGroup& group, std::int16_t code);
+/// What those of a row do. groups: one for every step_cols() of its columns.
+void decode_row(const Grid& grid, std::span<const StepGroup> groups, std::span<const std::int16_t> codes,
+                std::span<float> out);
 
 /// Stored codes and side data: payload = [side data of the tensor, if the grid keeps them once] then packed rows.
 class QuantizedTensor final : public CompressedTensor {
@@ -109,8 +112,15 @@ class QuantizedTensor final : public CompressedTensor {
   std::span<const std::byte> row(std::size_t r) const;
   /// Codes and step groups of one row; codes: cols entries, groups: cols / step_cols entries.
   void unpack(std::size_t r, std::span<std::int16_t> codes, std::span<StepGroup> groups) const;
+  /// True where the steps and offsets of these rows keep every value finite, whatever the codes are. False says
+  /// nothing.
+  bool steps_bound_values(std::size_t first, std::size_t count) const;
 
  private:
+  /// Step groups from the side data of all units of a row.
+  void read_groups(std::span<const std::byte> side, std::span<StepGroup> groups) const;
+  std::vector<std::byte> side_buffer() const;
+
   std::shared_ptr<const Grid> grid_;
   Shape shape_;
   ByteArray payload_;

@@ -134,6 +134,19 @@ void RoundToStep(std::size_t count, const float* x, float step, float offset, fl
   });
 }
 
+void StepValues(std::size_t count, const std::int16_t* codes, float step, float offset, float* values) {
+  const F d;
+  const hn::Rebind<std::int16_t, F> d16;
+  const V s = hn::Set(d, step);
+  const V o = hn::Set(d, offset);
+  ForVectors(d, count, [&](std::size_t i, auto mask) {
+    const bool whole = count - i >= hn::Lanes(d);
+    const auto narrow = whole ? hn::LoadU(d16, codes + i) : hn::MaskedLoad(hn::FirstN(d16, count - i), d16, codes + i);
+    const V code = hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<F>(), narrow));
+    hn::BlendedStore(hn::Add(hn::Mul(s, code), o), mask, d, values + i);
+  });
+}
+
 void AddOuter(std::size_t rows, std::size_t count, const float* a, const float* x, float* y, std::size_t stride) {
   const F d;
   for (std::size_t r = 0; r < rows; ++r, y += stride) {
@@ -155,6 +168,7 @@ HWY_EXPORT(RoundToGrid);
 HWY_EXPORT(RoundToCodebook);
 HWY_EXPORT(RoundToLevels);
 HWY_EXPORT(RoundToStep);
+HWY_EXPORT(StepValues);
 
 namespace {
 
@@ -208,6 +222,11 @@ void round_to_levels(std::span<const float> x, float step, float offset, std::sp
   const Midpoints midpoints(levels);
   HWY_DYNAMIC_DISPATCH(RoundToLevels)
   (x.size(), x.data(), step, offset, levels.data(), midpoints.values.data(), levels.size(), codes.data());
+}
+
+void step_values(std::span<const std::int16_t> codes, float step, float offset, std::span<float> values) {
+  assert(values.size() == codes.size());
+  HWY_DYNAMIC_DISPATCH(StepValues)(codes.size(), codes.data(), step, offset, values.data());
 }
 
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y) {

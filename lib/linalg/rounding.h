@@ -45,6 +45,9 @@ void round_to_step(std::span<const float> x, float step, float offset, float lo,
 void round_to_levels(std::span<const float> x, float step, float offset, std::span<const float> levels,
                      std::span<std::int16_t> codes);
 
+/// What codes of one step and offset stand for: values[i] = step * codes[i] + offset, rounded after each operation.
+void step_values(std::span<const std::int16_t> codes, float step, float offset, std::span<float> values);
+
 /// y[i, :] += a[i] x for every row i: one column's error passed on to the columns after it.  y: [a.size() x x.size()].
 void add_outer(std::span<const float> a, std::span<const float> x, ViewF y);
 

@@ -130,13 +130,18 @@ std::vector<std::uint64_t> shape_of(const GgufTensor& tensor, std::size_t dimens
 void require_finite(const CompressedTensor& tensor) {
   constexpr std::size_t kTileRows = 64;
   const Shape shape = tensor.shape();
+  const auto* const quantized = dynamic_cast<const QuantizedTensor*>(&tensor);
+  const auto rows_of = [&](std::size_t tile) { return std::min(kTileRows, shape.rows - tile * kTileRows); };
   const auto decode_tile = [&](std::size_t tile) {
-    std::vector<float> values(std::min(kTileRows, shape.rows - tile * kTileRows) * shape.cols);
-    tensor.decode_rows(tile * kTileRows, values.size() / shape.cols, values);
+    std::vector<float> values(rows_of(tile) * shape.cols);
+    tensor.decode_rows(tile * kTileRows, rows_of(tile), values);
     return values;
   };
   std::vector<char> finite(divide_up(shape.rows, kTileRows));
-  parallel_for(finite.size(), [&](std::size_t tile) { finite[tile] = all_finite(decode_tile(tile)); });
+  parallel_for(finite.size(), [&](std::size_t tile) {
+    const bool is_bounded = quantized && quantized->steps_bound_values(tile * kTileRows, rows_of(tile));
+    finite[tile] = is_bounded || all_finite(decode_tile(tile));
+  });
   const auto bad = std::ranges::find(finite, char{0});
   if (bad == finite.end()) return;
   const auto tile = static_cast<std::size_t>(bad - finite.begin());

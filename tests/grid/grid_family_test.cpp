@@ -61,6 +61,48 @@ TEST_P(EveryGrid, UnpacksTheCodesThatWerePacked) {
   }
 }
 
+TEST_P(EveryGrid, UnpacksSideDataAloneAsWithTheCodes) {
+  const auto stored = std::dynamic_pointer_cast<const QuantizedTensor>(
+      encode(grid, random_weights(shape, "side"), ScaleRule::minmax).finish());
+  const std::size_t head = grid->one_side_per_tensor() ? grid->side_bytes() : 0;
+  std::vector<std::byte> alone(grid->units(shape.cols) * grid->side_bytes());
+  std::copy_n(stored->payload().begin(), head, alone.begin());
+  std::vector<std::byte> with_codes = alone;
+  std::vector<std::int16_t> codes(shape.cols);
+  for (std::size_t r = 0; r < shape.rows; ++r) {
+    grid->unpack_side(stored->row(r), shape.cols, alone);
+    grid->unpack_row(stored->row(r), codes, with_codes);
+    EXPECT_EQ(alone, with_codes);
+  }
+}
+
+TEST_P(EveryGrid, KnowsFromItsStepsThatValuesAreFinite) {
+  const auto stored = std::dynamic_pointer_cast<const QuantizedTensor>(
+      encode(grid, random_weights(shape, "finite"), ScaleRule::minmax).finish());
+  // Bytes of E4M3 may be NaN, which only decoding sees.
+  EXPECT_EQ(stored->steps_bound_values(0, shape.rows), grid->levels().empty() || grid->code_bits() < 8);
+  RandomStream random(3, "finite");
+  for (int i = 0; i < 300; ++i) {
+    std::vector<std::byte> payload(grid->bytes({1, shape.cols}));
+    for (std::byte& byte : payload) byte = static_cast<std::byte>(random.below(256));
+    const QuantizedTensor tensor(grid, {1, shape.cols}, payload);
+    if (!tensor.steps_bound_values(0, 1)) continue;
+    std::vector<float> values(shape.cols);
+    tensor.decode_rows(0, 1, values);
+    for (const float value : values) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST(StepsOfAGrid, ThatAreNotFiniteBoundNothing) {
+  const auto grid = grid_from_name("gguf/q4_0");
+  std::vector<std::byte> payload(grid->bytes({2, 64}));
+  EXPECT_TRUE(QuantizedTensor(grid, {2, 64}, payload).steps_bound_values(0, 2));
+  payload[2 * 18 + 18 + 1] = std::byte{0x7c};  // the scale of the last block becomes infinite
+  const QuantizedTensor spoiled(grid, {2, 64}, payload);
+  EXPECT_TRUE(spoiled.steps_bound_values(0, 1));
+  EXPECT_FALSE(spoiled.steps_bound_values(1, 1));
+}
+
 /// Half the widest gap between neighbouring levels, in steps.
 float half_a_gap(const Grid& grid) {
   float widest = 1;

@@ -166,6 +166,21 @@ TEST(RoundToStep, GivesTheCodesOfRoundToGrid) {
     }
 }
 
+TEST(StepValues, AreStepTimesCodePlusOffset) {
+  for (std::size_t n = 0; n <= 2 * kMostLanes; ++n) {
+    std::vector<std::int16_t> codes(n);
+    std::vector<float> expected(n), values(n + 1, 77.0f);
+    for (std::size_t i = 0; i < n; ++i) {
+      codes[i] = static_cast<std::int16_t>(i * 7919 % 65536 - 32768);
+      const float scaled = 0.3f * static_cast<float>(codes[i]);
+      expected[i] = scaled + 0.1f;
+    }
+    step_values(codes, 0.3f, 0.1f, std::span(values).first(n));
+    expected.push_back(77.0f);
+    ASSERT_EQ(values, expected);
+  }
+}
+
 TEST(RoundToLevels, GivesTheCodesOfRoundToCodebook) {
   for (std::size_t n = 0; n <= kMostLanes; ++n)
     for (const float step : {0.03f, -0.02f, 0.0f}) {

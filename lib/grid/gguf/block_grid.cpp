@@ -15,7 +15,7 @@ void for_runs(const CodeField& field, std::size_t count, Move&& move) {
       move(first + slot * field.run, byte, static_cast<int>(slot) * field.bits);
 }
 
-// Runs are packed in pieces of 16 codes, which compilers make vectors of.
+// Runs are packed and unpacked in pieces of 16 codes, which compilers make vectors of.
 constexpr std::size_t kPiece = 16;
 
 /// Where a code's bits go: ((code + bias) >> shift & mask) << bit.
@@ -29,6 +29,13 @@ struct CodeBits {
 void pack_run(const std::int16_t* __restrict codes, std::size_t count, CodeBits bits, std::byte* __restrict out) {
   for (std::size_t j = 0; j < count; ++j)
     out[j] |= static_cast<std::byte>((((codes[j] + bits.bias) >> bits.shift) & bits.mask) << bits.bit);
+}
+
+void unpack_run(const std::byte* __restrict in, std::size_t count, CodeBits bits, std::int16_t* __restrict codes) {
+  for (std::size_t j = 0; j < count; ++j) {
+    const int code = ((std::to_integer<int>(in[j]) >> bits.bit) & bits.mask) << bits.shift;
+    codes[j] = static_cast<std::int16_t>(codes[j] + code);
+  }
 }
 
 }  // namespace
@@ -56,14 +63,20 @@ void BlockGrid::pack_row(std::span<const std::int16_t> codes, std::span<const st
 
 void BlockGrid::unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes,
                            std::span<std::byte> side) const {
-  for (std::size_t b = 0; b * layout_.block_cols < codes.size(); ++b) {
+  unpack_side(in, codes.size(), side);
+  for (std::size_t b = 0; b * layout_.block_cols < codes.size(); ++b)
+    unpack_codes(in.subspan(b * layout_.block_bytes, layout_.block_bytes),
+                 codes.subspan(b * layout_.block_cols, layout_.block_cols));
+}
+
+void BlockGrid::unpack_side(std::span<const std::byte> in, std::size_t cols, std::span<std::byte> side) const {
+  for (std::size_t b = 0; b * layout_.block_cols < cols; ++b) {
     const std::span<const std::byte> block = in.subspan(b * layout_.block_bytes, layout_.block_bytes);
     std::span<std::byte> rest = side.subspan(b * layout_.side_bytes(), layout_.side_bytes());
     for (const SidePart& part : layout_.side) {
       std::ranges::copy(block.subspan(part.offset, part.bytes), rest.begin());
       rest = rest.subspan(part.bytes);
     }
-    unpack_codes(block, codes.subspan(b * layout_.block_cols, layout_.block_cols));
   }
 }
 
@@ -87,10 +100,11 @@ void BlockGrid::unpack_codes(std::span<const std::byte> block, std::span<std::in
     if (field.bits == 0) continue;
     const int mask = (1 << field.bits) - 1;
     for_runs(field, codes.size(), [&](std::size_t element, std::size_t byte, int bit) {
-      for (std::size_t j = 0; j < field.run; ++j) {
-        const int bits = (std::to_integer<int>(block[byte + j]) >> bit) & mask;
-        codes[element + j] = static_cast<std::int16_t>(codes[element + j] + (bits << field.shift));
-      }
+      const CodeBits bits{layout_.bias, field.shift, mask, bit};
+      std::size_t done = 0;
+      for (; done + kPiece <= field.run; done += kPiece)
+        unpack_run(&block[byte + done], kPiece, bits, &codes[element + done]);
+      unpack_run(&block[byte + done], field.run - done, bits, &codes[element + done]);
     });
   }
 }

@@ -64,6 +64,7 @@ class BlockGrid : public Grid {
   void pack_row(std::span<const std::int16_t> codes, std::span<const std::byte> side,
                 std::span<std::byte> out) const final;
   void unpack_row(std::span<const std::byte> in, std::span<std::int16_t> codes, std::span<std::byte> side) const final;
+  void unpack_side(std::span<const std::byte> in, std::size_t cols, std::span<std::byte> side) const final;
 
  protected:
   const BlockLayout& layout() const { return layout_; }

@@ -134,8 +134,9 @@ void SparseTensor::decode_rows(std::size_t first, std::size_t count, std::span<f
   for (std::size_t r = 0; r < count; ++r) {
     unpack(first + r, codes, groups, side);
     const std::span<float> row = out.subspan(r * cols, cols);
+    decode_row(*grid_, groups, codes, row);
     for (std::size_t c = 0; c < cols; ++c)
-      row[c] = mask_.kept(first + r, c) ? value_of(*grid_, groups[c / step_cols], codes[c]) : 0.0f;
+      if (!mask_.kept(first + r, c)) row[c] = 0;
   }
 }
 
