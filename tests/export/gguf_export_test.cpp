@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "base/file.h"
 #include "base/parallel.h"
 #include "checkpoint/gguf_writer.h"
@@ -490,36 +492,53 @@ TEST(GgufExport, RefusesAModelInOtherFormatsThanPlanned) {
   EXPECT_THAT(names_in(folder.path()), IsEmpty());
 }
 
-/// A model that gives other weights, or another bias, each time it is asked: what is on disk is not what it says.
-class Fickle final : public FormattedModel {
+/// Changes a bit of a tensor when all is written, before it is read back.
+class Saboteur final : public Progress {
  public:
-  explicit Fickle(bool bias) : FormattedModel(rich_model(), all_in("f32")), bias_(bias) {}
-  BlockWeights block(std::size_t index) const override {
-    BlockWeights block = FormattedModel::block(index);
-    if (index == 1 && ++calls_ > 1) {
-      MatrixF weights = block[LinearSlot::up].weight->decode();
-      (bias_ ? block[LinearSlot::q].bias[7] : weights(70, 9)) += 1;
-      block[LinearSlot::up].weight = std::make_shared<DenseTensor>(make_dense(weights, DType::f32));
-    }
-    return block;
+  Saboteur(fs::path file, std::string tensor, std::uint64_t byte)
+      : file_(std::move(file)), tensor_(std::move(tensor)), byte_(byte) {}
+  void start(std::string_view what, std::uint64_t) override {
+    if (what != "verifying") return;
+    const auto place = static_cast<std::streamoff>(GgufFile(file_).find_tensor(tensor_)->offset + byte_);
+    std::fstream file(file_, std::ios::in | std::ios::out | std::ios::binary);
+    const int byte = file.seekg(place).get();
+    file.seekp(place).put(static_cast<char>(byte ^ 1));
   }
 
  private:
-  bool bias_;
-  mutable int calls_ = 0;
+  fs::path file_;
+  std::string tensor_;
+  std::uint64_t byte_;
 };
 
 TEST(GgufExport, LeavesNoFileWhenWhatItReadsBackDiffers) {
+  struct Case {
+    const char* format;
+    const char* tensor;
+    std::uint64_t byte;
+    const char* place;
+  };
+  constexpr std::uint64_t kFloats = 256 * 4,
+                          kBlock =
+                              144;  // bytes of a row, of Q4_0 as of Q4_K; codes of one begin at 2, of the other at 16
+  const Case cases[] = {{"f32", "blk.1.ffn_up.weight", 70 * kFloats + 9 * 4, "row 70, column 9 is"},
+                        {"f32", "blk.1.attn_q.bias", 0, "element 0 is"},
+                        {"f32", "blk.1.attn_norm.weight", 7 * 4, "element 7 is"},
+                        {"gguf/q4_k", "blk.1.ffn_up.weight", 70 * kBlock + 16 + 4, "row 70, column 4 is"},
+                        {"gguf/q4_k", "blk.1.ffn_up.weight", 70 * kBlock, "row 70, column "},
+                        {"gguf/q4_k", "blk.1.attn_q.weight", 70 * kBlock, "row "},
+                        {"int4 g32 sym", "blk.1.ffn_up.weight", 70 * kBlock + 2, "row 70, column 0 is"}};
   const TempFolder folder;
   const std::string old = "an older export";
   folder.put("m.gguf", old);
-  const ExportPlan plan = plan_of(rich_model());
-  expect_error(ErrorKind::internal, "tensor 'blk.1.ffn_up.weight': row 70, column 9",
-               [&] { exporter().write(plan, Fickle(false), folder / "m.gguf", silent_progress()); });
-  expect_error(ErrorKind::internal, "tensor 'blk.1.attn_q.bias': element 7",
-               [&] { exporter().write(plan, Fickle(true), folder / "m.gguf", silent_progress()); });
-  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"m.gguf"});
-  EXPECT_EQ(read_file(folder / "m.gguf"), old);
+  for (const Case& test : cases) {
+    const FormattedModel model(rich_model(), linears_in(test.format, "f16"));
+    Saboteur saboteur(folder / "m.gguf.unverified", test.tensor, test.byte);
+    expect_error(ErrorKind::internal, fmt::format("tensor '{}': {}", test.tensor, test.place),
+                 [&] { exporter().write(plan_of(model), model, folder / "m.gguf", saboteur); });
+    EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"m.gguf"});
+    EXPECT_EQ(read_file(folder / "m.gguf"), old);
+  }
 }
 
 TEST(GgufExport, WritesNothingThatIsNotFinite) {

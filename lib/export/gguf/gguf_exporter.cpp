@@ -4,7 +4,10 @@
 #include <deque>
 #include <optional>
 
+#include "base/background.h"
+#include "base/byte_array.h"
 #include "base/error.h"
+#include "export/compare_models.h"
 #include "export/gguf/piece_scores.h"
 #include "export/gguf/split.h"
 #include "export/gguf/storage.h"
@@ -21,63 +24,30 @@ namespace {
 
 constexpr std::size_t kPieceBytes = std::size_t{8} << 20;  // encoded at a time
 
-void write_matrix(GgufWriter& writer, const TensorSpec& spec, const GgufStorage& storage,
-                  const CompressedTensor& matrix) {
-  std::vector<std::size_t> order = gguf_row_order(matrix.shape().rows, spec.permuted_heads);
-  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(spec.gguf_rows.absent));
-  const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
-  const std::size_t piece_rows = std::max<std::size_t>(1, kPieceBytes / row_bytes);
-  std::vector<std::byte> piece;
-  for (std::size_t first = 0; first < order.size(); first += piece_rows) {
-    const auto rows = std::span(order).subspan(first, std::min(piece_rows, order.size() - first));
-    piece.resize(rows.size() * row_bytes);
-    encode_gguf_rows(storage, matrix, rows, piece);
-    writer.write(spec.gguf_name, piece);
-  }
-}
-
-/// offset: of norms, which a GGUF has with what the family adds to them.
-void write_vector(GgufWriter& writer, const TensorSpec& spec, float offset, std::span<const float> values) {
-  std::vector<float> ordered;
-  for (const std::size_t from : gguf_row_order(values.size(), spec.permuted_heads))
-    ordered.push_back(values[from] + offset);
-  writer.write(spec.gguf_name, std::as_bytes(std::span(ordered)));
-}
-
-void write_tensor(GgufWriter& writer, const PlannedTensor& planned, const GgufStorage& storage,
-                  const TensorValues& values, const FamilyInfo& family) {
-  if (!values.matrix) {
-    if (planned.spec.shape != std::vector<std::uint64_t>{values.vector.size()})
-      fail(ErrorKind::internal, "{} values in the model, {} planned", values.vector.size(), planned.spec.shape.front());
-    const float offset = planned.spec.role == TensorRole::norm ? family.norm_offset : 0.0f;
-    return write_vector(writer, planned.spec, offset, values.vector);
-  }
-  const Shape shape = values.matrix->shape();
-  if (values.matrix->format() != planned.format ||
-      planned.spec.shape != std::vector<std::uint64_t>{shape.rows, shape.cols})
-    fail(ErrorKind::internal, "{} x {} in {} in the model, {} x {} in {} planned", shape.rows, shape.cols,
-         values.matrix->format(), planned.spec.shape.front(), planned.spec.shape.back(), planned.format);
-  write_matrix(writer, planned.spec, storage, *densified(values.matrix));
-}
-
-/// Writes the parts one after the other: each is opened for its first tensor and committed after its last.
+/// Writes the parts one after the other, while the caller makes what comes next: each is opened for its first tensor
+/// and committed after its last.
 class PartsWriter {
  public:
   PartsWriter(std::span<const GgufPart> parts, std::span<const std::filesystem::path> paths)
-      : parts_(parts), paths_(paths) {
+      : parts_(parts), paths_(paths), writing_(2 * kPieceBytes) {
     open(0);
   }
 
-  /// Where the next tensor goes.
-  GgufWriter& next() {
-    while (written_ == parts_[part_].tensors.size()) {
-      writer_->commit(Durable::later);
-      open(part_ + 1);
-    }
-    ++written_;
-    return *writer_;
+  void begin_tensor() {
+    writing_.run([this] { go_on(); }, 0);
   }
-  void commit() { writer_->commit(Durable::later); }
+  /// All bytes of the tensor, or pieces in order.
+  void write(std::string tensor, ByteArray bytes) {
+    const std::uint64_t held = bytes.size();
+    writing_.run([this, name = std::move(tensor), piece = std::move(bytes)] { writer_->write(name, piece); }, held);
+  }
+  void write(std::string tensor, std::span<const float> values) {
+    write(std::move(tensor), copied(std::as_bytes(values)));
+  }
+  void commit() {
+    writing_.wait();
+    writer_->commit(Durable::later);
+  }
 
  private:
   void open(std::size_t part) {
@@ -85,38 +55,95 @@ class PartsWriter {
     written_ = 0;
     writer_.emplace(paths_[part], parts_[part].metadata, parts_[part].tensors);
   }
+  void go_on() {
+    while (written_ == parts_[part_].tensors.size()) {
+      writer_->commit(Durable::later);
+      open(part_ + 1);
+    }
+    ++written_;
+  }
 
   std::span<const GgufPart> parts_;
   std::span<const std::filesystem::path> paths_;
   std::size_t part_ = 0;
   std::size_t written_ = 0;  ///< tensors of this part
   std::optional<GgufWriter> writer_;
+  Background writing_;  ///< uses all above
 };
 
-void stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent& content, const ModelWeights& model,
-                  Progress& progress) {
-  TensorWalk walk(model);
+void write_matrix(PartsWriter& writer, const TensorSpec& spec, const GgufStorage& storage,
+                  const CompressedTensor& matrix) {
+  std::vector<std::size_t> order = gguf_row_order(matrix.shape().rows, spec.permuted_heads);
+  order.erase(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(spec.gguf_rows.absent));
+  const std::size_t row_bytes = gguf_row_bytes(*storage.type, matrix.shape().cols);
+  const std::size_t piece_rows = std::max<std::size_t>(1, kPieceBytes / row_bytes);
+  for (std::size_t first = 0; first < order.size(); first += piece_rows) {
+    const auto rows = std::span(order).subspan(first, std::min(piece_rows, order.size() - first));
+    ByteArray piece(rows.size() * row_bytes);
+    encode_gguf_rows(storage, matrix, rows, piece);
+    writer.write(spec.gguf_name, std::move(piece));
+  }
+}
+
+/// offset: of norms, which a GGUF has with what the family adds to them.
+void write_vector(PartsWriter& writer, const TensorSpec& spec, float offset, std::span<const float> values) {
+  std::vector<float> ordered;
+  for (const std::size_t from : gguf_row_order(values.size(), spec.permuted_heads))
+    ordered.push_back(values[from] + offset);
+  writer.write(spec.gguf_name, ordered);
+}
+
+void check_planned(const TensorValues& values, const PlannedTensor& planned) {
+  const std::vector<std::uint64_t>& shape = planned.spec.shape;
+  if (!values.matrix) {
+    if (shape != std::vector<std::uint64_t>{values.vector.size()})
+      fail(ErrorKind::internal, "{} values in the model, {} planned", values.vector.size(), shape.front());
+    return;
+  }
+  const Shape actual = values.matrix->shape();
+  if (values.matrix->format() != planned.format || shape != std::vector<std::uint64_t>{actual.rows, actual.cols})
+    fail(ErrorKind::internal, "{} x {} in {} in the model, {} x {} in {} planned", actual.rows, actual.cols,
+         values.matrix->format(), shape.front(), shape.back(), planned.format);
+}
+
+/// What the tensors were in the model, for the comparison.
+MeantTensors stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent& content,
+                          const ModelWeights& model, Progress& progress) {
+  MeantTensors meant(plan.tensors.size());
+  TensorWalk walk(model, in_order(plan.architecture.layers));
+  const float norm_offset = plan.architecture.info().norm_offset;
   progress.start("writing", plan.tensors.size());
   std::size_t written = 0;
   for (const std::vector<std::size_t>& members : content.members) {
-    GgufWriter& part = writer.next();
+    writer.begin_tensor();
     for (const std::size_t i : members) {
       const PlannedTensor& planned = plan.tensors[i];
-      with_context(fmt::format("tensor '{}'", planned.spec.hf_name), [&] {
-        write_tensor(part, planned, content.storages[i], walk.at(planned.spec), plan.architecture.info());
+      const TensorValues values = with_context(fmt::format("tensor '{}'", planned.spec.hf_name), [&] {
+        TensorValues read = walk.at(planned.spec);
+        check_planned(read, planned);
+        return read;
       });
+      meant.note(i, values);
+      if (values.matrix)
+        write_matrix(writer, planned.spec, content.storages[i], *densified(values.matrix));
+      else
+        write_vector(writer, planned.spec, planned.spec.role == TensorRole::norm ? norm_offset : 0.0f, values.vector);
       progress.update(++written);
     }
   }
-  for (const GgufVector& divisors : content.rope_divisors)
-    writer.next().write(divisors.name, std::as_bytes(std::span(divisors.values)));
+  for (const GgufVector& divisors : content.rope_divisors) {
+    writer.begin_tensor();
+    writer.write(divisors.name, divisors.values);
+  }
   for (const std::vector<std::size_t>& members : content.members)
     if (content.storages[members.front()].scale) {
       std::vector<float> scales;
       for (const std::size_t i : members) scales.push_back(*content.storages[i].scale);
-      writer.next().write(gguf_scale_name(plan.tensors[members.front()].spec), std::as_bytes(std::span(scales)));
+      writer.begin_tensor();
+      writer.write(gguf_scale_name(plan.tensors[members.front()].spec), scales);
     }
   writer.commit();
+  return meant;
 }
 
 /// Empty when the window, if there is one, covers all positions: then it changes nothing.
@@ -195,9 +222,9 @@ class GgufExporter final : public Exporter {
     for (const std::filesystem::path& part : part_paths(path, parts.size()))
       unverified.push_back(files.emplace_back(part).path());
     PartsWriter writer(parts, unverified);
-    stream_files(writer, plan, content, model, progress);
+    const MeantTensors meant = stream_files(writer, plan, content, model, progress);
     for (UnverifiedFile& file : files) file.begin_sync();
-    verify_gguf(unverified, parts, plan, model, progress);
+    verify_gguf(unverified, parts, plan, model, meant, progress);
     for (auto file = files.rbegin(); file != files.rend(); ++file) file->publish();  // the first one says: complete
   }
 };

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "grid/format.h"
@@ -194,14 +196,17 @@ void encode_gguf_rows(const GgufStorage& storage, const CompressedTensor& matrix
   }
   const std::optional<MinifloatMatrix> minifloats =
       storage.scale ? std::optional(unpack_minifloats(*integers)) : std::nullopt;
-  parallel_for(rows.size(), [&](std::size_t i) {
-    const std::span<std::byte> row = out.subspan(i * row_bytes, row_bytes);
-    if (storage.repack)
-      repack_row(*storage.repack, *integers, rows[i], row);
-    else if (minifloats)
-      repack_nvfp4_row(*minifloats, rows[i], row);
-    else
-      std::ranges::copy(matrix.payload().subspan(rows[i] * row_bytes, row_bytes), row.begin());
+  constexpr std::size_t kTileRows = 64;
+  parallel_for(divide_up(rows.size(), kTileRows), [&](std::size_t tile) {
+    for (std::size_t i = tile * kTileRows; i < std::min(rows.size(), (tile + 1) * kTileRows); ++i) {
+      const std::span<std::byte> row = out.subspan(i * row_bytes, row_bytes);
+      if (storage.repack)
+        repack_row(*storage.repack, *integers, rows[i], row);
+      else if (minifloats)
+        repack_nvfp4_row(*minifloats, rows[i], row);
+      else
+        std::memcpy(row.data(), matrix.payload().subspan(rows[i] * row_bytes, row_bytes).data(), row_bytes);
+    }
   });
 }
 
