@@ -77,7 +77,7 @@ bool MeantTensors::is(std::size_t tensor, const TensorValues& values) const {
 
 void compare_models(const ExportPlan& plan, const ModelWeights& written, const ModelWeights& model,
                     const std::function<TensorPtr(const TensorPtr&)>& as_stored, const MeantTensors& meant,
-                    const std::string& origin, Progress& progress) {
+                    const std::string& origin, Progress& progress, StoredNorms norms) {
   TensorWalk in_file(written, in_order(plan.architecture.layers)), in_model(model);
   progress.start("verifying", plan.tensors.size());
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
@@ -88,6 +88,8 @@ void compare_models(const ExportPlan& plan, const ModelWeights& written, const M
       const TensorValues right = in_model.at(spec);
       if (right.matrix)
         compare(*left.matrix, *as_stored(right.matrix));
+      else if (norms == StoredNorms::gains && spec.role == TensorRole::norm)
+        compare(gains_of_norm(plan.architecture, left.vector), gains_of_norm(plan.architecture, right.vector));
       else
         compare(left.vector, right.vector);
     });

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -47,10 +48,14 @@ class MeantTensors {
   std::vector<std::optional<Note>> notes_;
 };
 
+/// What a format has of norms: their weights, or what they multiply by (FamilyInfo::norm_offset), in which small
+/// weights are rounded.
+enum class StoredNorms : std::uint8_t { weights, gains };
+
 /// `as_stored`: a matrix of the model as the format says it. meant: noted while it was written. Throws internal, naming
 /// `origin`, tensor and the first value that differs.
 void compare_models(const ExportPlan& plan, const ModelWeights& written, const ModelWeights& model,
                     const std::function<TensorPtr(const TensorPtr&)>& as_stored, const MeantTensors& meant,
-                    const std::string& origin, Progress& progress);
+                    const std::string& origin, Progress& progress, StoredNorms norms = StoredNorms::weights);
 
 }  // namespace adze

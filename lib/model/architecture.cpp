@@ -361,30 +361,4 @@ Architecture parse_architecture(const Json& json, std::string_view origin) {
   return result;
 }
 
-std::string beyond_plain(const Architecture& a) {
-  std::vector<std::string> parts;
-  const auto add = [&](bool has, const char* part) {
-    if (has) parts.emplace_back(part);
-  };
-  add(!a.has_norm(NormSlot::before_attention) || !a.has_norm(NormSlot::before_ffn), "no norm before a block's parts");
-  add(a.has_norm(NormSlot::queries), "norms of queries and keys");
-  add(a.has_norm(NormSlot::after_attention), "norms behind a block's parts");
-  add(a.info().norm_offset != 0, "gains that are stored less one");
-  add(a.info().norm_kind != NormKind::rms, "norms that subtract the mean, with biases");
-  add(a.learns_positions(), "learned positions");
-  add(!a.info().is_gated(), "an FFN without a gate");
-  add(a.activation == Activation::gelu_tanh, "a gate of GELU");
-  add(a.activation == Activation::relu, "a gate of ReLU");
-  add(a.embedding_scale != 1, "a scale of the embedding");
-  add(!a.full_attention.empty(), "layers with and without a window");
-  add(a.sliding_rope.has_value(), "two RoPEs");
-  add(a.rotary_dim > 0, "heads that are rotated in part");
-  add(!a.rope.long_divisors.empty(), "two sets of RoPE factors");
-  add(a.rope.attention_factor != 1, "a RoPE with an attention factor");
-  add(a.score_scalar != 0, "scores of a scale of their own");
-  add(a.is_mixture(), "a mixture of experts");
-  add(a.attention_cap != 0 || a.final_cap != 0, "soft-capping");
-  return join_words(parts);
-}
-
 }  // namespace adze

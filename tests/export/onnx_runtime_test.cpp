@@ -11,6 +11,8 @@
 
 #include "export/llama_cpp.h"
 #include "export/onnx/decoder_graph.h"
+#include "model/onnx/beyond_onnx.h"
+#include "model/random_checkpoint.h"
 #include "model/rope_config.h"
 
 namespace adze {
@@ -39,6 +41,8 @@ class OnnxRuntime : public ::testing::Test {
         {"rms_norm_eps", a.norm_eps},    {"rope_theta", a.rope.theta},     {"tie_word_embeddings", a.tied},
         {"attention_bias", a.qkv_bias},  {"mlp_bias", a.mlp_bias}};
     if (a.sliding_window > 0) config["sliding_window"] = a.sliding_window;
+    if (a.rotary_dim > 0)
+      config["partial_rotary_factor"] = static_cast<double>(a.rotary_dim) / static_cast<double>(a.head_dim);
     if (const auto scaling = rope_scaling(a); !scaling.is_null()) config["rope_scaling"] = scaling;
     return {{"config.json", config.dump()}};
   }
@@ -196,48 +200,148 @@ TEST_P(OnnxArchitectures, ComputeWhatOurForwardPassComputes) {
   std::printf("%s: largest difference %.3g\n", GetParam().name.c_str(), largest_seen);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, OnnxArchitectures,
-                         ::testing::Values(Shaped{"Tied", [](Architecture& a) { a.tied = true; }},
-                                           Shaped{"Biases",
-                                                  [](Architecture& a) { a.qkv_bias = a.o_bias = a.mlp_bias = true; }},
-                                           Shaped{"HeadsOf8", [](Architecture& a) { a.head_dim = 8; }},
-                                           Shaped{"HeadsOf24", [](Architecture& a) { a.head_dim = 24; }},
-                                           Shaped{"WideHeads",
-                                                  [](Architecture& a) {
-                                                    a.head_dim = 64;
-                                                    a.kv_heads = 6;
-                                                  }},
-                                           Shaped{"SlidingWindow",
-                                                  [](Architecture& a) {
-                                                    a.family = "MistralForCausalLM";
-                                                    a.sliding_window = 5;
-                                                  }},
-                                           Shaped{"SlidingWindowSpelledOut",
-                                                  [](Architecture& a) {
-                                                    a.family = "MistralForCausalLM";
-                                                    a.sliding_window = 5;
-                                                    a.head_dim = 8;
-                                                  }},
-                                           Shaped{"LinearRope",
-                                                  [](Architecture& a) {
-                                                    a.rope.kind = RopeKind::linear;
-                                                    a.rope.factor = 3.0;
-                                                  }},
-                                           Shaped{"Llama3Rope",
-                                                  [](Architecture& a) {
-                                                    a.rope = {.theta = 500.0,
-                                                              .kind = RopeKind::llama3,
-                                                              .factor = 8.0,
-                                                              .low_freq_factor = 1.0,
-                                                              .high_freq_factor = 4.0,
-                                                              .original_max_positions = 32};
-                                                  }},
-                                           Shaped{"LongRope",
-                                                  [](Architecture& a) {
-                                                    a.rope.kind = RopeKind::longrope;
-                                                    a.rope.divisors = {1.0, 1.1, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0};
-                                                  }}),
+INSTANTIATE_TEST_SUITE_P(
+    All, OnnxArchitectures,
+    ::testing::Values(Shaped{"Tied", [](Architecture& a) { a.tied = true; }},
+                      Shaped{"Biases", [](Architecture& a) { a.qkv_bias = a.o_bias = a.mlp_bias = true; }},
+                      Shaped{"HeadsOf8", [](Architecture& a) { a.head_dim = 8; }},
+                      Shaped{"HeadsOf24", [](Architecture& a) { a.head_dim = 24; }},
+                      Shaped{"WideHeads",
+                             [](Architecture& a) {
+                               a.head_dim = 64;
+                               a.kv_heads = 6;
+                             }},
+                      Shaped{"SlidingWindow",
+                             [](Architecture& a) {
+                               a.family = "MistralForCausalLM";
+                               a.sliding_window = 5;
+                             }},
+                      Shaped{"SlidingWindowSpelledOut",
+                             [](Architecture& a) {
+                               a.family = "MistralForCausalLM";
+                               a.sliding_window = 5;
+                               a.head_dim = 8;
+                             }},
+                      Shaped{"LinearRope",
+                             [](Architecture& a) {
+                               a.rope.kind = RopeKind::linear;
+                               a.rope.factor = 3.0;
+                             }},
+                      Shaped{"Llama3Rope",
+                             [](Architecture& a) {
+                               a.rope = {.theta = 500.0,
+                                         .kind = RopeKind::llama3,
+                                         .factor = 8.0,
+                                         .low_freq_factor = 1.0,
+                                         .high_freq_factor = 4.0,
+                                         .original_max_positions = 32};
+                             }},
+                      Shaped{"LongRope",
+                             [](Architecture& a) {
+                               a.rope.kind = RopeKind::longrope;
+                               a.rope.divisors = {1.0, 1.1, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0};
+                             }},
+                      Shaped{"YarnRope",
+                             [](Architecture& a) {
+                               a.rope.kind = RopeKind::yarn;
+                               a.rope.factor = 4.0;
+                               a.rope.original_max_positions = 16;
+                               a.rope.attention_factor = 1.25;
+                             }},
+                      Shaped{"HalvesOfHeadsRotated",
+                             [](Architecture& a) {
+                               a.head_dim = 32;
+                               a.rotary_dim = 16;
+                             }},
+                      Shaped{"PartsOfHeadsRotatedSpelledOut", [](Architecture& a) { a.rotary_dim = 12; }},
+                      Shaped{"NormsOfHeads", [](Architecture& a) { a.family = "Qwen3ForCausalLM"; }},
+                      Shaped{"NormsOfHeadsSpelledOut",
+                             [](Architecture& a) {
+                               a.family = "Qwen3ForCausalLM";
+                               a.head_dim = 8;
+                             }},
+                      Shaped{"NormsBehind", [](Architecture& a) { a.family = "Olmo2ForCausalLM"; }},
+                      Shaped{"NormsBehindSpelledOut",
+                             [](Architecture& a) {
+                               a.family = "Olmo2ForCausalLM";
+                               a.head_dim = 8;
+                             }}),
+    [](const auto& one) { return one.param.name; });
+
+std::vector<FamilyCase> cases_in_onnx() {
+  std::vector<FamilyCase> cases = family_cases();
+  std::erase_if(cases, [](const FamilyCase& family) {
+    return !beyond_onnx(parse_architecture(family.config, family.name)).empty();
+  });
+  return cases;
+}
+
+class OnnxFamilies : public OnnxRuntime, public ::testing::WithParamInterface<FamilyCase> {
+ protected:
+  void export_to(const std::string& exporter, const ModelWeights& model, const fs::path& checkpoint) const {
+    const std::vector<StoreFile> files = read_folder_files(checkpoint);
+    const ExportPlan plan{model.architecture(), planned_tensors(model), nullptr, files, "test", {}};
+    find_exporter(exporter)->make()->write(plan, model, folder / exporter, silent_progress());
+  }
+};
+
+/// Longer than any window of theirs.
+const Windows kFamilyWindows{random_ids(1, 4096), random_ids(48, 4096)};
+
+TEST_P(OnnxFamilies, ComputeWhatOurForwardPassComputes) {
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", GetParam().config, 20);
+  const auto model = open_checkpoint_model(checkpoint);
+  const MatrixF ours = our_logits(*model, kFamilyWindows);
+  for (const char* const exporter : {"onnx", "onnx-qdq"}) {
+    export_to(exporter, *model, checkpoint);
+    std::vector<std::string> ways{"", "chunk=1", "chunk=5 optimize=disabled"};
+    const bool is_standard = exporter == std::string("onnx-qdq");
+    if (is_standard)
+      ways.emplace_back("left=3");
+    else if (has_attention_operator(model->architecture(), OnnxOperators::onnxruntime))
+      ways.emplace_back("buffer=64 chunk=5");
+    const std::vector<MatrixF> theirs = logits(exporter, kFamilyWindows, ways);
+    for (std::size_t way = 0; way < ways.size(); ++way) {
+      const Difference apart = difference(theirs[way], ours);
+      EXPECT_LT(apart.largest, kClose) << exporter << " " << ways[way];
+      std::printf("%s, %s %s: %.3g of %.3g\n", GetParam().name.c_str(), exporter, ways[way].c_str(), apart.largest,
+                  apart.scale);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OnnxFamilies, ::testing::ValuesIn(cases_in_onnx()),
                          [](const auto& one) { return one.param.name; });
+
+/// The yardstick can fail: each of these is one setting of a family that is not the model's.
+struct OtherSetting {
+  const char* family;
+  nlohmann::json changes;
+};
+
+TEST_F(OnnxRuntime, AnotherModelOfAFamilyIsTold) {
+  const std::vector<OtherSetting> others{
+      {"gemma2", {{"attn_logit_softcapping", 20.0}}}, {"gemma2", {{"final_logit_softcapping", 20.0}}},
+      {"gemma2", {{"query_pre_attn_scalar", 48}}},    {"gemma2", {{"sliding_window", 17}}},
+      {"gemma2", {{"hidden_activation", "silu"}}},    {"gemma3", {{"rope_local_base_freq", 5000.0}}},
+      {"gemma3", {{"sliding_window_pattern", 3}}},    {"phi3_partial", {{"partial_rotary_factor", 0.5}}},
+      {"gpt2", {{"activation_function", "relu"}}}};
+  for (const OtherSetting& other : others) {
+    const fs::path checkpoint = folder / other.family;
+    if (!fs::exists(checkpoint)) write_random_checkpoint(checkpoint, family_case(other.family).config, 20);
+    nlohmann::json config = family_case(other.family).config;
+    config.update(other.changes);
+    const fs::path changed = copy_checkpoint(checkpoint, folder / "changed", config);
+    const std::vector<StoreFile> files = read_folder_files(changed);
+    const auto model = open_checkpoint_model(changed);
+    const ExportPlan plan{model->architecture(), planned_tensors(*model), nullptr, files, "test", {}};
+    find_exporter("onnx")->make()->write(plan, *model, folder / "onnx", silent_progress());
+    const MatrixF ours = our_logits(*open_checkpoint_model(checkpoint), kFamilyWindows);
+    EXPECT_GT(difference(logits("onnx", kFamilyWindows, {""}).front(), ours).largest, kClose)
+        << other.family << other.changes;
+    fs::remove_all(changed);
+  }
+}
 
 /// The yardstick can fail: each of these is one setting that is not the model's.
 TEST_F(OnnxRuntime, AnotherModelIsTold) {

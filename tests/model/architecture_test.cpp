@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
+#include "model/onnx/beyond_onnx.h"
 #include "model/rope_config.h"
 
 namespace adze {
@@ -177,7 +178,7 @@ TEST(Architecture, ReadsLongRopeThatChangesWithTheContext) {
   EXPECT_EQ(parse_architecture(later, "c"), a);
   later.erase("original_max_position_embeddings");
   EXPECT_EQ(parse_architecture(later, "c"), a);
-  EXPECT_THAT(beyond_plain(a), HasSubstr("two sets of RoPE factors"));
+  EXPECT_THAT(beyond_onnx(a), HasSubstr("two sets of RoPE factors"));
 }
 
 TEST(Architecture, RefusesHostileLongRope) {
@@ -228,7 +229,6 @@ TEST(Architecture, CountsTheElementsOfAHeadThatAreRotated) {
   const Architecture a = parse_architecture(with(llama_config(), "partial_rotary_factor", 0.75), "c");
   EXPECT_EQ(a.rotated(), 48u);
   EXPECT_EQ(parse_architecture(llama_config(), "c").rotated(), 64u);
-  EXPECT_THAT(beyond_plain(a), HasSubstr("rotated in part"));
   Json recent = llama_config();
   recent["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", 7000.0}, {"partial_rotary_factor", 0.75}};
   EXPECT_EQ(parse_architecture(recent, "c").rotary_dim, 48u);

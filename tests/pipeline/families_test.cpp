@@ -9,6 +9,7 @@
 #include "export/exporter.h"
 #include "export/gguf/metadata.h"
 #include "model/logits.h"
+#include "model/onnx/beyond_onnx.h"
 #include "model/plain_reference.h"
 #include "model/random_checkpoint.h"
 #include "pipeline/model_description.h"
@@ -31,10 +32,12 @@ class FamilyRuns : public ::testing::TestWithParam<FamilyCase> {
   void SetUp() override { write_random_checkpoint(model(), GetParam().config, kSeed); }
 
   fs::path model() const { return folder / "model"; }
+  bool has_onnx() const { return beyond_onnx(open_model(model()).architecture()).empty(); }
   bool has_gguf() const { return !gguf_refuses(open_model(model()).architecture()); }
   /// All formats that can say the family.
   std::string exports() const {
     return std::string("export: [ { format: pack, file: m.adze }, { format: compressed-tensors, file: ct }") +
+           (has_onnx() ? ", { format: onnx, file: onnx }, { format: onnx-qdq, file: qdq }" : "") +
            (has_gguf() ? ", { format: gguf, file: m.gguf } ]\n" : " ]\n");
   }
 
@@ -73,6 +76,7 @@ TEST_P(FamilyRuns, CompressResumeExportAndOpenAgain) {
   EXPECT_GT(moved, 1e-3) << "nothing was rounded";
   EXPECT_LT(moved, 0.7 * range_of(original));
   std::vector<const char*> files = {"out/m.adze", "out/ct"};
+  if (has_onnx()) files.insert(files.end(), {"out/onnx", "out/qdq"});
   if (has_gguf()) files.push_back("out/m.gguf");
   for (const char* const file : files) {
     const auto opened = open_model(folder / file);
@@ -199,8 +203,6 @@ TEST_P(LearnedRuns, RefuseWhatDoesNotFoldIntoThem) {
   EXPECT_THAT(refused("{ kind: slice, keep: 50% }"), HasSubstr("norms that subtract the mean"));
   EXPECT_THAT(refused("{ kind: narrow-heads, keep: 50% }"), HasSubstr("learned positions"));
   EXPECT_THAT(refused("{ kind: prune-heads, keep: 50% }"), HasSubstr("as wide as the states together"));
-  EXPECT_THAT(refusal(recipe_of(kInt4 + "export: [ { format: onnx, file: onnx } ]\n"), model()),
-              HasSubstr("learned positions"));
 }
 
 TEST_P(LearnedRuns, LoseChannelsAndBlocks) {
@@ -261,8 +263,6 @@ TEST(HeadsRotatedInPart, AreNamedWhereTheyAreNotSupported) {
   const fs::path model = write_random_checkpoint(folder / "model", family_case("phi3_partial").config, kSeed);
   using ::testing::HasSubstr;
   EXPECT_THAT(refusal(recipe_of("transform: [ { kind: narrow-heads, keep: 50% } ]\n" + kInt4), model),
-              HasSubstr("heads that are rotated in part"));
-  EXPECT_THAT(refusal(recipe_of(kInt4 + "export: [ { format: onnx, file: onnx } ]\n"), model),
               HasSubstr("heads that are rotated in part"));
   EXPECT_THAT(refusal(recipe_of(kInt4 + "export: [ { format: mlx, file: mlx } ]\n"), model),
               HasSubstr("rotates whole heads"));

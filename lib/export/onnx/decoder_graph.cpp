@@ -1,7 +1,7 @@
 #include "export/onnx/decoder_graph.h"
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 
 #include "base/checked.h"
@@ -17,9 +17,9 @@ constexpr float kMasked = -3.4e38f;        // a row that sees nothing gives numb
 
 std::int64_t number(std::size_t value) { return static_cast<std::int64_t>(value); }
 
-/// Cosines and sines of all positions, [positions, head_dim / 2] each.
-std::vector<ByteArray> rope_tables(const Architecture& a) {
-  const std::vector<double> frequencies = rope_frequencies(a.rope, a.head_dim);
+/// Cosines and sines of all positions, [positions, rotated / 2] each, times the attention factor.
+std::vector<ByteArray> rope_tables(const Architecture& a, const RopeSpec& rope) {
+  const std::vector<double> frequencies = rope_frequencies(rope, a.rotated());
   std::vector<ByteArray> tables;
   for (double (*const function)(double) :
        {static_cast<double (*)(double)>(std::cos), static_cast<double (*)(double)>(std::sin)}) {
@@ -27,11 +27,18 @@ std::vector<ByteArray> rope_tables(const Architecture& a) {
     values.reserve(a.max_positions * frequencies.size());
     for (std::size_t position = 0; position < a.max_positions; ++position)
       for (const double frequency : frequencies)
-        values.push_back(static_cast<float>(function(static_cast<double>(position) * frequency)));
+        values.push_back(
+            static_cast<float>(rope.attention_factor * function(static_cast<double>(position) * frequency)));
     tables.push_back(copied(std::as_bytes(std::span(values))));
   }
   return tables;
 }
+
+/// Of one RoPE: its tables, and what they have for the new tokens where attention is spelled out.
+struct Turns {
+  std::string cosines, sines;
+  std::string own_cosines = {}, own_sines = {};
+};
 
 class Builder {
  public:
@@ -47,19 +54,14 @@ class Builder {
 
   DecoderGraph build() && {
     add_inputs();
-    add_rope_tables();
-    if (attends_)
-      add_lengths();
-    else
-      add_positions();
-    const std::string ids = "input_ids";
-    residual_ = add_embedding(out_, tensor("embed_tokens"), index_.at("embed_tokens"), ids);
+    if (!a_.learns_positions()) turns_ = add_rope_tables(a_.rope, "");
+    if (a_.sliding_rope) sliding_turns_ = add_rope_tables(*a_.sliding_rope, "_window");
+    if (attends_) add_lengths();
+    if (!attends_ || a_.learns_positions()) add_positions();
+    if (!attends_) add_masks();
+    add_first_states();
     for (std::size_t block = 0; block < a_.layers; ++block) add_block(block);
-    const std::string x = norm("/model/norm/LayerNorm", "norm");
-    const std::string logits =
-        a_.tied ? add_tied_product(out_, "/lm_head", tensor("embed_tokens"), x)
-                : add_product(out_, operators_, "/lm_head", tensor("lm_head"), index_.at("lm_head"), x);
-    graph().node("Identity", "/logits", {logits}, {"logits"});
+    add_logits(norm_of_states("/model/norm/LayerNorm", std::string(kFinalNormModule)));
     add_outputs();
     return std::move(out_);
   }
@@ -71,7 +73,10 @@ class Builder {
   std::string role_suffix(std::size_t t) const { return plan_.tensors[t].spec.role == TensorRole::bias ? ".bias" : ""; }
   const PlannedTensor& tensor(const std::string& module) const { return plan_.tensors[index_.at(module)]; }
 
-  std::string vector(const std::string& module) { return add_vector(out_, tensor(module), index_.at(module)); }
+  std::string vector(const std::string& module) {
+    const bool is_norm = tensor(module).spec.role == TensorRole::norm;
+    return add_vector(out_, tensor(module), index_.at(module), is_norm ? a_.info().norm_offset : 0.0f);
+  }
 
   static std::string cache_name(const char* prefix, std::size_t block, const char* what) {
     return fmt::format("{}.{}.{}", prefix, block, what);
@@ -99,11 +104,12 @@ class Builder {
     add_cache(false);
   }
 
-  void add_rope_tables() {
-    const std::vector<std::uint64_t> dims{a_.max_positions, a_.head_dim / 2};
-    out_.sources.push_back({std::nullopt, 0, 2, [&a = a_](const TensorValues&) { return rope_tables(a); }});
-    cosines_ = graph().weight("cos_cache", OnnxType::f32, dims);
-    sines_ = graph().weight("sin_cache", OnnxType::f32, dims);
+  Turns add_rope_tables(const RopeSpec& rope, const std::string& suffix) {
+    const std::vector<std::uint64_t> dims{a_.max_positions, a_.rotated() / 2};
+    out_.sources.push_back({std::nullopt, out_.graph.weights().size(), 2,
+                            [&a = a_, &rope](const TensorValues&) { return rope_tables(a, rope); }});
+    return {graph().weight("cos_cache" + suffix, OnnxType::f32, dims),
+            graph().weight("sin_cache" + suffix, OnnxType::f32, dims)};
   }
 
   /// One size of a tensor, as a vector of one or as a scalar.
@@ -125,69 +131,173 @@ class Builder {
     total_ = graph().add("Cast", base + "/total/Cast", {total}, to_i32);
   }
 
-  /// Positions count the tokens that the mask lets through; a query sees keys up to itself that the mask lets through,
-  /// within the window. Gives cosines and sines of the new tokens, and what is added to scores.
+  /// Tokens before the new ones. Caches of an attention operator may have more rows than tokens.
+  std::string past_tokens(const std::string& name, const std::string& total) {
+    if (!attends_) return size_of(name, cache_name("past_key_values", 0, "key"), 2, true);
+    return graph().add("Sub", name + "/Sub", {total, size_of(name, "input_ids", 1, true)});
+  }
+
+  /// Positions count the tokens that the mask lets through. Of the new ones come rows of a table that is learned, or
+  /// cosines and sines.
   void add_positions() {
     const std::string base = "/model/positions";
-    const std::string past = size_of(base + "/past", cache_name("past_key_values", 0, "key"), 2, true);
     const std::string total = size_of(base + "/total", "attention_mask", 1, true);
-    const std::string slots = graph().add("Range", base + "/Range",
-                                          {graph().scalar(std::int64_t{0}), total, graph().scalar(std::int64_t{1})});
-    const std::string past_size = graph().add("Unsqueeze", base + "/past/Unsqueeze", {past, graph().ints({0})});
-    const std::string total_size = graph().add("Unsqueeze", base + "/total/Unsqueeze", {total, graph().ints({0})});
+    const std::string past = past_tokens(base + "/past", total);
+    if (!attends_)
+      slots_ = graph().add("Range", base + "/Range",
+                           {graph().scalar(std::int64_t{0}), total, graph().scalar(std::int64_t{1})});
+    past_size_ = graph().add("Unsqueeze", base + "/past/Unsqueeze", {past, graph().ints({0})});
+    total_size_ = graph().add("Unsqueeze", base + "/total/Unsqueeze", {total, graph().ints({0})});
 
     const std::string sums =
         graph().add("CumSum", base + "/CumSum", {"attention_mask", graph().scalar(std::int64_t{1})});
     const std::string counted = graph().add("Sub", base + "/Sub", {sums, graph().ints({1})});
     const std::string all = graph().add("Max", base + "/Max", {counted, graph().ints({0})});
-    const std::string fresh = graph().add("Slice", base + "/Slice", {all, past_size, total_size, graph().ints({1})});
-    turn_cosines_ = graph().add("Unsqueeze", base + "/cos/Unsqueeze",
-                                {graph().add("Gather", base + "/cos/Gather", {cosines_, fresh}), graph().ints({1})});
-    turn_sines_ = graph().add("Unsqueeze", base + "/sin/Unsqueeze",
-                              {graph().add("Gather", base + "/sin/Gather", {sines_, fresh}), graph().ints({1})});
-
-    const std::string mask = "/model/mask";
-    const std::string own = graph().add("Slice", mask + "/Slice", {slots, past_size, total_size, graph().ints({0})});
-    const std::string queries = graph().add("Unsqueeze", mask + "/queries", {own, graph().ints({1})});  // [S, 1]
-    std::string seen = graph().add("LessOrEqual", mask + "/causal", {slots, queries});                  // [S, T]
-    if (a_.sliding_window > 0) {
-      const std::string before =
-          graph().add("Sub", mask + "/window/Sub", {queries, graph().scalar(number(a_.sliding_window))});
-      const std::string inside = graph().add("Greater", mask + "/window/Greater", {slots, before});
-      seen = graph().add("And", mask + "/window/And", {seen, inside});
-    }
-    const std::string present = graph().add("Cast", mask + "/present/Cast", {"attention_mask"},
-                                            {{"to", static_cast<std::int64_t>(OnnxType::boolean)}});
-    const std::string present_keys =
-        graph().add("Unsqueeze", mask + "/present/Unsqueeze", {present, graph().ints({1, 2, 3})});
-    const std::string both = graph().add("And", mask + "/And", {seen, present_keys});  // [B, 1, 1, S, T]
-    bias_ = graph().add("Where", mask + "/Where", {both, graph().scalar(0.0f), graph().scalar(kMasked)});
+    positions_ = graph().add("Slice", base + "/Slice", {all, past_size_, total_size_, graph().ints({1})});
+    if (a_.learns_positions()) return;
+    add_turns_of_positions(base, turns_);
+    if (a_.sliding_rope) add_turns_of_positions(base + "/window", sliding_turns_);
   }
 
-  /// The norm of the residual stream, after what the stage before left is added to it.
-  std::string norm(const std::string& name, const std::string& module) {
+  void add_turns_of_positions(const std::string& base, Turns& turns) {
+    const auto of_positions = [&](const std::string& name, const std::string& table) {
+      return graph().add("Unsqueeze", name + "/Unsqueeze",
+                         {graph().add("Gather", name + "/Gather", {table, positions_}), graph().ints({1})});
+    };
+    turns.own_cosines = of_positions(base + "/cos", turns.cosines);
+    turns.own_sines = of_positions(base + "/sin", turns.sines);
+  }
+
+  /// What is added to scores: a query sees keys up to itself that the mask lets through, within the window.
+  void add_masks() {
+    const std::string mask = "/model/mask";
+    const std::string own = graph().add("Slice", mask + "/Slice", {slots_, past_size_, total_size_, graph().ints({0})});
+    const std::string queries = graph().add("Unsqueeze", mask + "/queries", {own, graph().ints({1})});  // [S, 1]
+    const std::string causal = graph().add("LessOrEqual", mask + "/causal", {slots_, queries});         // [S, T]
+    const bool has_both = !a_.full_attention.empty();
+    const std::string seen = has_both ? causal : within_window(mask, queries, causal);
+    const std::string present = graph().add("Cast", mask + "/present/Cast", {"attention_mask"},
+                                            {{"to", static_cast<std::int64_t>(OnnxType::boolean)}});
+    const std::string keys = graph().add("Unsqueeze", mask + "/present/Unsqueeze", {present, graph().ints({1, 2, 3})});
+    bias_ = mask_of(mask, seen, keys);
+    if (!has_both) return;
+    const std::string window = "/model/window_mask";
+    window_bias_ = mask_of(window, within_window(window, queries, causal), keys);
+  }
+
+  std::string within_window(const std::string& name, const std::string& queries, const std::string& causal) {
+    if (a_.sliding_window == 0) return causal;
+    const std::string before =
+        graph().add("Sub", name + "/window/Sub", {queries, graph().scalar(number(a_.sliding_window))});
+    const std::string inside = graph().add("Greater", name + "/window/Greater", {slots_, before});
+    return graph().add("And", name + "/window/And", {causal, inside});
+  }
+
+  std::string mask_of(const std::string& name, const std::string& seen, const std::string& present_keys) {
+    const std::string both = graph().add("And", name + "/And", {seen, present_keys});  // [B, 1, 1, S, T]
+    return graph().add("Where", name + "/Where", {both, graph().scalar(0.0f), graph().scalar(kMasked)});
+  }
+
+  void add_first_states() {
+    residual_ = add_embedding(out_, tensor("embed_tokens"), index_.at("embed_tokens"), "input_ids");
+    if (a_.embedding_scale != 1)
+      residual_ = graph().add("Mul", "/model/embed_tokens/scale/Mul",
+                              {residual_, graph().scalar(static_cast<float>(a_.embedding_scale))});
+    if (!a_.learns_positions()) return;
+    const std::string module(kPositionsModule), name = "/model/" + module;
+    const std::string rows =
+        graph().add("Add", name + "/Add", {positions_, graph().scalar(number(a_.info().positions.offset))});
+    const std::string learned = add_positions_table(out_, tensor(module), index_.at(module), rows);
+    residual_ = graph().add("Add", name + "/states/Add", {residual_, learned});
+  }
+
+  void add_logits(const std::string& x) {
+    std::string logits = a_.tied
+                             ? add_tied_product(out_, "/lm_head", tensor("embed_tokens"), x)
+                             : add_product(out_, operators_, "/lm_head", tensor("lm_head"), index_.at("lm_head"), x);
+    if (a_.final_cap != 0) logits = capped("/lm_head", logits, a_.final_cap);
+    graph().node("Identity", "/logits", {logits}, {"logits"});
+  }
+
+  /// cap tanh(x / cap)
+  std::string capped(const std::string& name, const std::string& x, double cap) {
+    const std::string size = graph().scalar(static_cast<float>(cap));
+    const std::string part = graph().add("Div", name + "/cap/Div", {x, size});
+    const std::string bent = graph().add("Tanh", name + "/cap/Tanh", {part});
+    return graph().add("Mul", name + "/cap/Mul", {bent, size});
+  }
+
+  /// Over the last dimension.
+  std::string norm_of(const std::string& name, const std::string& module, const std::string& x) {
     const std::string weight = vector(module);
     const auto epsilon = static_cast<float>(a_.norm_eps);
-    if (fused_ && added_.empty())
-      return graph().add("SimplifiedLayerNormalization", name, {residual_, weight},
+    if (a_.info().norm_kind == NormKind::layer)
+      return graph().add("LayerNormalization", name, {x, weight, vector(module + ".bias")},
+                         {{"axis", std::int64_t{-1}}, {"epsilon", epsilon}});
+    if (fused_)
+      return graph().add("SimplifiedLayerNormalization", name, {x, weight},
                          {{"axis", std::int64_t{-1}}, {"epsilon", epsilon}, {"stash_type", std::int64_t{1}}});
-    if (fused_) {
-      const std::string normed = name + "/output_0";
-      const bool is_last = module == "norm";
-      Names outputs{normed};
-      if (!is_last) outputs = {normed, "", "", name + "/output_3"};
-      graph().node("SkipSimplifiedLayerNormalization", name, {residual_, added_, weight}, outputs,
-                   {{"epsilon", epsilon}});
-      if (!is_last) residual_ = outputs.back();
-      return normed;
-    }
-    if (!added_.empty()) residual_ = graph().add("Add", name + "/residual/Add", {residual_, added_});
-    const std::string squares = graph().add("Mul", name + "/Mul", {residual_, residual_});
+    const std::string squares = graph().add("Mul", name + "/Mul", {x, x});
     const std::string mean = graph().add("ReduceMean", name + "/ReduceMean", {squares, graph().ints({-1})});
     const std::string shifted = graph().add("Add", name + "/Add", {mean, graph().scalar(epsilon)});
     const std::string root = graph().add("Sqrt", name + "/Sqrt", {shifted});
-    const std::string unit = graph().add("Div", name + "/Div", {residual_, root});
+    const std::string unit = graph().add("Div", name + "/Div", {x, root});
     return graph().add("Mul", name + "/weight/Mul", {unit, weight});
+  }
+
+  /// The residual stream, after what the part before left is added to it.
+  std::string states(const std::string& name) {
+    if (!added_.empty()) residual_ = graph().add("Add", name + "/residual/Add", {residual_, added_});
+    added_.clear();
+    return residual_;
+  }
+
+  std::string norm_of_states(const std::string& name, const std::string& module) {
+    const bool has_operator = fused_ && a_.info().norm_kind == NormKind::rms;
+    if (!has_operator || added_.empty()) return norm_of(name, module, states(name));
+    const std::string normed = name + "/output_0";
+    const bool is_last = module == kFinalNormModule;
+    Names outputs{normed};
+    if (!is_last) outputs = {normed, "", "", name + "/output_3"};
+    graph().node("SkipSimplifiedLayerNormalization", name, {residual_, added_, vector(module)}, outputs,
+                 {{"epsilon", static_cast<float>(a_.norm_eps)}});
+    if (!is_last) residual_ = outputs.back();
+    added_.clear();
+    return normed;
+  }
+
+  const NormInfo* norm_at(NormSlot slot) const {
+    const auto at = std::ranges::find(a_.info().norms, slot, &NormInfo::slot);
+    return at == a_.info().norms.end() ? nullptr : &*at;
+  }
+
+  static std::string norm_name(std::size_t block, const NormInfo& info) {
+    return "/model/" + module_name(block, info) + "/LayerNorm";
+  }
+
+  /// What a part of a block reads: the states, or their norm.
+  std::string input_of(std::size_t block, NormSlot before, const char* part) {
+    if (const NormInfo* const info = norm_at(before))
+      return norm_of_states(norm_name(block, *info), module_name(block, *info));
+    return states(fmt::format("/model/layers.{}/{}", block, part));
+  }
+
+  /// What a part leaves to be added to the states: what it makes, or the norm of that.
+  std::string output_of(std::size_t block, NormSlot after, const std::string& y) {
+    const NormInfo* const info = norm_at(after);
+    return info == nullptr ? y : norm_of(norm_name(block, *info), module_name(block, *info), y);
+  }
+
+  /// Of queries or keys, [B, S, n D]: head by head, or over all of them.
+  std::string normed_heads(std::size_t block, NormSlot slot, const std::string& x, std::size_t count) {
+    const NormInfo* const info = norm_at(slot);
+    if (info == nullptr) return x;
+    const std::string name = norm_name(block, *info), module = module_name(block, *info);
+    if (a_.info().qk_norms_span_heads) return norm_of(name, module, x);
+    const std::string heads =
+        graph().add("Reshape", name + "/heads", {x, graph().ints({0, 0, number(count), number(a_.head_dim)})});
+    const std::string normed = norm_of(name, module, heads);
+    return graph().add("Reshape", name + "/flat", {normed, graph().ints({0, 0, number(count * a_.head_dim)})});
   }
 
   std::string linear(std::size_t block, LinearSlot slot, const std::string& x) {
@@ -199,20 +309,36 @@ class Builder {
     return graph().add("Add", name + "/Add", {y, vector(module + ".bias")});
   }
 
+  bool has_window(std::size_t block) const { return a_.sliding_window > 0 && !a_.sees_all(block); }
+  const Turns& turns_of(std::size_t block) const {
+    return a_.sliding_rope && has_window(block) ? sliding_turns_ : turns_;
+  }
+  float scale_of_scores() const {
+    const double scalar = a_.score_scalar != 0 ? a_.score_scalar : static_cast<double>(a_.head_dim);
+    return static_cast<float>(1.0 / std::sqrt(scalar));
+  }
+
   std::string attention_operator(std::size_t block, const Names& qkv) {
     const std::string name = fmt::format("/model/layers.{}/attn/GroupQueryAttention", block);
     const std::string mix = name + "/output_0";
-    const std::int64_t window = a_.sliding_window > 0 ? number(a_.sliding_window) : -1;
-    const OnnxGraph::Attributes attributes{
-        {"num_heads", number(a_.heads)},
-        {"kv_num_heads", number(a_.kv_heads)},
-        {"scale", static_cast<float>(1.0 / std::sqrt(static_cast<double>(a_.head_dim)))},
-        {"do_rotary", std::int64_t{1}},
-        {"rotary_interleaved", std::int64_t{0}},
-        {"local_window_size", window}};
-    graph().node("GroupQueryAttention", name,
-                 {qkv[0], qkv[1], qkv[2], cache_name("past_key_values", block, "key"),
-                  cache_name("past_key_values", block, "value"), lengths_, total_, cosines_, sines_},
+    const bool turns = !a_.learns_positions();
+    OnnxGraph::Attributes attributes{{"num_heads", number(a_.heads)},
+                                     {"kv_num_heads", number(a_.kv_heads)},
+                                     {"scale", scale_of_scores()},
+                                     {"do_rotary", std::int64_t{turns}},
+                                     {"rotary_interleaved", std::int64_t{0}},
+                                     {"local_window_size", has_window(block) ? number(a_.sliding_window) : -1}};
+    const OnnxAttribute cap{"softcap", static_cast<float>(a_.attention_cap)};
+    if (a_.attention_cap != 0) attributes.push_back(cap);
+    Names inputs{qkv[0],
+                 qkv[1],
+                 qkv[2],
+                 cache_name("past_key_values", block, "key"),
+                 cache_name("past_key_values", block, "value"),
+                 lengths_,
+                 total_};
+    if (turns) inputs.insert(inputs.end(), {turns_of(block).cosines, turns_of(block).sines});
+    graph().node("GroupQueryAttention", name, inputs,
                  {mix, cache_name("present", block, "key"), cache_name("present", block, "value")}, attributes);
     return mix;
   }
@@ -224,19 +350,27 @@ class Builder {
     return graph().add("Transpose", name + "/Transpose", {split}, {{"perm", std::vector<std::int64_t>{0, 2, 1, 3}}});
   }
 
-  /// Rotates pairs (i, i + D / 2) of [B, n, S, D].
-  std::string rotated(const std::string& name, const std::string& x) {
-    const std::string low = name + "/low", high = name + "/high";
-    graph().node("Split", name + "/Split", {x}, {low, high},
-                 {{"axis", std::int64_t{-1}}, {"num_outputs", std::int64_t{2}}});
+  /// Rotates pairs (i, i + R / 2) of the first R elements of heads, [B, n, S, D]; as it is where positions are learned.
+  std::string rotated(const std::string& name, const std::string& x, const Turns& turns) {
+    if (a_.learns_positions()) return x;
+    const std::string low = name + "/low", high = name + "/high", rest = name + "/rest";
+    const std::int64_t half = number(a_.rotated() / 2), behind = number(a_.head_dim - a_.rotated());
+    if (behind == 0)
+      graph().node("Split", name + "/Split", {x}, {low, high},
+                   {{"axis", std::int64_t{-1}}, {"num_outputs", std::int64_t{2}}});
+    else
+      graph().node("Split", name + "/Split", {x, graph().ints({half, half, behind})}, {low, high, rest},
+                   {{"axis", std::int64_t{-1}}});
     const auto mul = [&](const char* what, const std::string& part, const std::string& table) {
       return graph().add("Mul", name + what, {part, table});
     };
-    const std::string first =
-        graph().add("Sub", name + "/Sub", {mul("/low_cos", low, turn_cosines_), mul("/high_sin", high, turn_sines_)});
-    const std::string second =
-        graph().add("Add", name + "/Add", {mul("/high_cos", high, turn_cosines_), mul("/low_sin", low, turn_sines_)});
-    return graph().add("Concat", name + "/Concat", {first, second}, {{"axis", std::int64_t{-1}}});
+    const std::string first = graph().add(
+        "Sub", name + "/Sub", {mul("/low_cos", low, turns.own_cosines), mul("/high_sin", high, turns.own_sines)});
+    const std::string second = graph().add(
+        "Add", name + "/Add", {mul("/high_cos", high, turns.own_cosines), mul("/low_sin", low, turns.own_sines)});
+    Names parts{first, second};
+    if (behind != 0) parts.push_back(rest);
+    return graph().add("Concat", name + "/Concat", parts, {{"axis", std::int64_t{-1}}});
   }
 
   /// past and new, [B, G, T, D], as an output of the graph; for products with a dimension for the queries of a group.
@@ -250,8 +384,8 @@ class Builder {
   std::string attention_spelled_out(std::size_t block, const Names& qkv) {
     const std::string name = fmt::format("/model/layers.{}/attn", block);
     const std::size_t shared = a_.heads / a_.kv_heads;
-    const std::string q = rotated(name + "/q/rotary", heads_of(name + "/q", qkv[0], a_.heads));
-    const std::string k = rotated(name + "/k/rotary", heads_of(name + "/k", qkv[1], a_.kv_heads));
+    const std::string q = rotated(name + "/q/rotary", heads_of(name + "/q", qkv[0], a_.heads), turns_of(block));
+    const std::string k = rotated(name + "/k/rotary", heads_of(name + "/k", qkv[1], a_.kv_heads), turns_of(block));
     const std::string v = heads_of(name + "/v", qkv[2], a_.kv_heads);
     const std::string keys = with_past(name + "/key", block, "key", k),
                       values = with_past(name + "/value", block, "value", v);
@@ -262,9 +396,11 @@ class Builder {
     const std::string turned =
         graph().add("Transpose", name + "/key/Transpose", {keys}, {{"perm", std::vector<std::int64_t>{0, 1, 2, 4, 3}}});
     const std::string products = graph().add("MatMul", name + "/scores/MatMul", {grouped, turned});
-    const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a_.head_dim)));
-    const std::string scaled = graph().add("Mul", name + "/scores/Mul", {products, graph().scalar(scale)});
-    const std::string masked = graph().add("Add", name + "/scores/Add", {scaled, bias_});
+    std::string scores = graph().add("Mul", name + "/scores/Mul", {products, graph().scalar(scale_of_scores())});
+    if (a_.attention_cap != 0) scores = capped(name + "/scores", scores, a_.attention_cap);
+    const bool has_both = !a_.full_attention.empty();
+    const std::string masked =
+        graph().add("Add", name + "/scores/Add", {scores, has_both && has_window(block) ? window_bias_ : bias_});
     const std::string weights = graph().add("Softmax", name + "/Softmax", {masked}, {{"axis", std::int64_t{-1}}});
     const std::string mixed = graph().add("MatMul", name + "/mix/MatMul", {weights, values});
     const std::string ordered = graph().add("Transpose", name + "/mix/Transpose", {mixed},
@@ -272,18 +408,37 @@ class Builder {
     return graph().add("Reshape", name + "/mix/Reshape", {ordered, graph().ints({0, 0, number(a_.q_width())})});
   }
 
-  void add_block(std::size_t block) {
-    const std::string layer = fmt::format("layers.{}", block), name = "/model/" + layer;
-    const std::string x = norm(name + "/input_layernorm/LayerNorm", layer + ".input_layernorm");
-    const Names qkv{linear(block, LinearSlot::q, x), linear(block, LinearSlot::k, x), linear(block, LinearSlot::v, x)};
-    const std::string mix = attends_ ? attention_operator(block, qkv) : attention_spelled_out(block, qkv);
-    added_ = linear(block, LinearSlot::o, mix);
+  std::string activated(const std::string& name, const std::string& x) {
+    switch (a_.activation) {
+      case Activation::silu:
+        return graph().add("Mul", name + "/Mul", {x, graph().add("Sigmoid", name + "/Sigmoid", {x})});
+      case Activation::gelu_tanh:
+        return graph().add("Gelu", name + "/Gelu", {x}, {{"approximate", std::string("tanh")}});
+      case Activation::relu:
+        return graph().add("Relu", name + "/Relu", {x});
+    }
+    fail(ErrorKind::internal, "no activation {}", static_cast<int>(a_.activation));
+  }
 
-    const std::string y = norm(name + "/post_attention_layernorm/LayerNorm", layer + ".post_attention_layernorm");
+  void add_block(std::size_t block) {
+    const std::string x = input_of(block, NormSlot::before_attention, "attn");
+    const std::string q = linear(block, LinearSlot::q, x), k = linear(block, LinearSlot::k, x),
+                      v = linear(block, LinearSlot::v, x);
+    const Names qkv{normed_heads(block, NormSlot::queries, q, a_.heads),
+                    normed_heads(block, NormSlot::keys, k, a_.kv_heads), v};
+    const std::string mix = attends_ ? attention_operator(block, qkv) : attention_spelled_out(block, qkv);
+    added_ = output_of(block, NormSlot::after_attention, linear(block, LinearSlot::o, mix));
+
+    const std::string y = input_of(block, NormSlot::before_ffn, "mlp");
+    added_ = output_of(block, NormSlot::after_ffn, linear(block, LinearSlot::down, hidden(block, y)));
+  }
+
+  /// Of the FFN: activation(gate) * up, or activation(up).
+  std::string hidden(std::size_t block, const std::string& y) {
+    const std::string name = fmt::format("/model/layers.{}/mlp", block);
+    if (!a_.info().is_gated()) return activated(name + "/act_fn", linear(block, LinearSlot::up, y));
     const std::string gate = linear(block, LinearSlot::gate, y), up = linear(block, LinearSlot::up, y);
-    const std::string open = graph().add("Sigmoid", name + "/mlp/act_fn/Sigmoid", {gate});
-    const std::string silu = graph().add("Mul", name + "/mlp/act_fn/Mul", {gate, open});
-    added_ = linear(block, LinearSlot::down, graph().add("Mul", name + "/mlp/Mul", {silu, up}));
+    return graph().add("Mul", name + "/Mul", {activated(name + "/act_fn", gate), up});
   }
 
   const ExportPlan& plan_;
@@ -292,16 +447,19 @@ class Builder {
   bool fused_, attends_;
   DecoderGraph out_;
   std::map<std::string, std::size_t> index_;
-  std::string residual_, added_;                  // the stream, and what is still to be added to it
-  std::string cosines_, sines_;                   // tables
-  std::string lengths_, total_;                   // with an attention operator
-  std::string turn_cosines_, turn_sines_, bias_;  // without
+  std::string residual_, added_;                // the stream, and what is still to be added to it
+  Turns turns_, sliding_turns_;                 // the latter of layers with a window, where it is another
+  std::string lengths_, total_;                 // with an attention operator
+  std::string positions_;                       // of the new tokens, without one or where they are learned
+  std::string past_size_, total_size_, slots_;  // sizes as vectors of one; 0 .. total - 1
+  std::string bias_, window_bias_;              // added to scores; the latter where layers with a window are some
 };
 
 }  // namespace
 
 bool has_attention_operator(const Architecture& architecture, OnnxOperators operators) {
-  return operators == OnnxOperators::onnxruntime && architecture.head_dim % kHeadMultiple == 0;
+  const bool turns_whole_blocks = architecture.learns_positions() || architecture.rotated() % kHeadMultiple == 0;
+  return operators == OnnxOperators::onnxruntime && architecture.head_dim % kHeadMultiple == 0 && turns_whole_blocks;
 }
 
 OnnxPart onnx_part(const PlannedTensor& tensor, const Architecture& architecture, OnnxOperators operators) {
@@ -311,6 +469,8 @@ OnnxPart onnx_part(const PlannedTensor& tensor, const Architecture& architecture
   if (tensor.spec.role == TensorRole::embedding) {
     const std::string rows = add_embedding(alone, tensor, 0, "x");
     if (architecture.tied) add_tied_product(alone, "/lm_head", tensor, rows);
+  } else if (tensor.spec.role == TensorRole::positions) {
+    add_positions_table(alone, tensor, 0, "x");
   } else {
     add_product(alone, operators, "/model/" + tensor.spec.module, tensor, 0, "x");
   }

@@ -17,7 +17,8 @@
 namespace adze {
 
 enum class OnnxOperators {
-  onnxruntime,  ///< fastest; attention is spelled out where heads are no multiple of 16, which its operator asks for
+  onnxruntime,  ///< fastest; attention is spelled out where heads, or what is rotated of them, are no multiple of 16,
+                ///< which its operator asks for
   standard
 };
 

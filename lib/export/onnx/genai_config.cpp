@@ -1,6 +1,8 @@
 #include "export/onnx/genai_config.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -11,6 +13,16 @@ namespace adze {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+/// Model types of ours that the runtime knows by name. What it would do otherwise for one of them, our graphs do
+/// themselves, so that any other is a decoder like all.
+constexpr std::array<std::string_view, 7> kKnownTypes{"gemma",   "gemma2", "gemma3_text", "llama",
+                                                      "mistral", "qwen2",  "qwen3"};
+
+std::string_view runtime_type(const Architecture& a) {
+  const std::string_view type = a.info().model_type;
+  return std::ranges::find(kKnownTypes, type) != kKnownTypes.end() ? type : "decoder";
+}
 
 /// An id, or a list of ids, under one of the names in a kept file; null when nobody says.
 Json token_of(const ExportPlan& plan, std::string_view key) {
@@ -30,7 +42,7 @@ Json token_of(const ExportPlan& plan, std::string_view key) {
 
 std::string genai_config(const ExportPlan& plan, bool shares_cache) {
   const Architecture& a = plan.architecture;
-  Json model{{"type", family_of(a.family).model_type}};
+  Json model{{"type", runtime_type(a)}};
   const Json bos = token_of(plan, "bos_token_id"), eos = token_of(plan, "eos_token_id");
   Json pad = token_of(plan, "pad_token_id");
   if (pad.is_null() || pad.is_array()) pad = eos.is_array() ? eos.front() : eos;

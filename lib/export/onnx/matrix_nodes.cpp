@@ -126,6 +126,17 @@ std::string add_block_product(DecoderGraph& into, const std::string& name, const
                         declare_blocks(into, tensor, index, layout, product_dims(shape, layout)));
 }
 
+/// Rows of a table of floats.
+std::string add_float_rows(DecoderGraph& into, const std::string& name, const PlannedTensor& tensor, std::size_t index,
+                           const std::string& ids) {
+  const DType dtype = *floats_of(tensor);
+  const auto names = declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), tensor.spec.shape}},
+                             [planned = tensor.format](const TensorValues& values) {
+                               return one_part(copied(dense_of(values, planned)->payload()));
+                             });
+  return as_float(into, dtype, name, into.graph.add("Gather", name + "/Gather", {names.front(), ids}));
+}
+
 /// Rows of a table of integers.
 std::string add_block_rows(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, const std::string& ids) {
   const BlockLayout layout = layout_of(tensor);
@@ -240,14 +251,13 @@ std::string add_product(DecoderGraph& into, OnnxOperators operators, const std::
 }
 
 std::string add_embedding(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, const std::string& ids) {
-  if (!floats_of(tensor)) return add_block_rows(into, tensor, index, ids);
-  const DType dtype = *floats_of(tensor);
-  const auto names = declare(into, index, {{tensor.spec.hf_name, onnx_type(dtype), tensor.spec.shape}},
-                             [planned = tensor.format](const TensorValues& values) {
-                               return one_part(copied(dense_of(values, planned)->payload()));
-                             });
-  const std::string rows = into.graph.add("Gather", kEmbedding + "/Gather", {names.front(), ids});
-  return as_float(into, dtype, kEmbedding, rows);
+  return floats_of(tensor) ? add_float_rows(into, kEmbedding, tensor, index, ids)
+                           : add_block_rows(into, tensor, index, ids);
+}
+
+std::string add_positions_table(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index,
+                                const std::string& rows) {
+  return add_float_rows(into, "/model/" + tensor.spec.module, tensor, index, rows);
 }
 
 std::string add_tied_product(DecoderGraph& into, const std::string& name, const PlannedTensor& embedding,
@@ -259,9 +269,13 @@ std::string add_tied_product(DecoderGraph& into, const std::string& name, const 
   return into.graph.add("MatMul", name + "/MatMul", {x, turned_table});
 }
 
-std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index) {
+std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, float offset) {
   return declare(into, index, {{tensor.spec.hf_name, OnnxType::f32, tensor.spec.shape}},
-                 [](const TensorValues& values) { return one_part(copied(std::as_bytes(std::span(values.vector)))); })
+                 [offset](const TensorValues& values) {
+                   std::vector<float> stored = values.vector;
+                   for (float& value : stored) value += offset;
+                   return one_part(copied(std::as_bytes(std::span(stored))));
+                 })
       .front();
 }
 

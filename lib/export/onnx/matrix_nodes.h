@@ -19,7 +19,11 @@ std::string add_embedding(DecoderGraph& into, const PlannedTensor& tensor, std::
 std::string add_tied_product(DecoderGraph& into, const std::string& name, const PlannedTensor& embedding,
                              const std::string& x);
 
-/// A norm or a bias, as float32.
-std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index);
+/// The rows of a table of positions, as float32.
+std::string add_positions_table(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index,
+                                const std::string& rows);
+
+/// A norm or a bias, as float32. offset: of norms, which a graph has with what the family adds to them.
+std::string add_vector(DecoderGraph& into, const PlannedTensor& tensor, std::size_t index, float offset);
 
 }  // namespace adze

@@ -17,6 +17,7 @@
 #include "export/onnx/decoder_graph.h"
 #include "export/onnx/genai_config.h"
 #include "grid/format.h"
+#include "model/onnx/beyond_onnx.h"
 #include "model/onnx/onnx_weights.h"
 
 namespace adze {
@@ -30,7 +31,7 @@ class OnnxExporter final : public Exporter {
 
   std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
     if (tensor.spec.role == TensorRole::embedding)  // of the whole graph, but said once
-      if (const std::string parts = beyond_plain(architecture); !parts.empty())
+      if (const std::string parts = beyond_onnx(architecture); !parts.empty())
         return fmt::format("the graph that is written has not what {} has: {}; use gguf or a folder",
                            architecture.family, parts);
     return tensor.spec.shape.size() == 2 ? onnx_refuses(tensor, operators_) : std::nullopt;
@@ -85,7 +86,7 @@ class OnnxExporter final : public Exporter {
     const OnnxWeights written(folder.path());
     if (written.architecture().tied != plan.architecture.tied)
       fail(ErrorKind::internal, "{}: the head is not tied as the model's", folder.path().string());
-    compare_models(plan, written, model, &densified, meant, folder.path().string(), progress);
+    compare_models(plan, written, model, &densified, meant, folder.path().string(), progress, StoredNorms::gains);
     folder.publish();
   }
 

@@ -163,17 +163,19 @@ void add_value(std::vector<std::string>& values, const Field& field, std::string
   values.push_back(text_of(field));
 }
 
-/// What it says and nothing for texts, lists and tensors.
+/// What it says and nothing for lists and tensors.
 void add_attribute(OnnxNode& node, std::string_view message) {
-  expect_room(node.numbers.size(), kMostOfANode, "attributes of a node");
+  expect_room(node.numbers.size() + node.texts.size(), kMostOfANode, "attributes of a node");
   std::string name;
   std::optional<std::variant<std::int64_t, float>> value;
+  std::optional<std::string> text;
   each_field(message, [&](const Field& field) {
     if (field.number == 1) name = text_of(field);
     if (field.number == 2) value = std::bit_cast<float>(static_cast<std::uint32_t>(expect(field, 5).value));
     if (field.number == 3) value = number_of(field);
+    if (field.number == 4) text = text_of(field);
   });
-  if (value && !node.numbers.emplace(name, *value).second)
+  if ((value && !node.numbers.emplace(name, *value).second) || (text && !node.texts.emplace(name, *text).second))
     fail(ErrorKind::bad_data, "node '{}' has two attributes '{}'", node.name, name);
 }
 

@@ -35,6 +35,7 @@ struct OnnxNode {
   std::string name, op, domain;
   std::vector<std::string> inputs, outputs;
   std::map<std::string, std::variant<std::int64_t, float>> numbers;  ///< attributes that are one number
+  std::map<std::string, std::string> texts;                          ///< attributes that are text
 };
 
 class OnnxFile {

@@ -1,136 +1,30 @@
 #include "model/onnx/onnx_weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <map>
 
-#include <fmt/ranges.h>
+#include <fmt/format.h>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "checkpoint/folder_files.h"
 #include "linalg/convert.h"
 #include "model/finite.h"
+#include "model/onnx/beyond_onnx.h"
+#include "model/onnx/decoder_check.h"
 #include "model/onnx/onnx_matrix.h"
-#include "model/rope.h"
 
 namespace adze {
 namespace {
 
 constexpr const char* kTableRows = "/model/embed_tokens/GatherBlockQuantized";
-constexpr const char* kTable = "model.embed_tokens.weight";
 constexpr const char* kHeadBlocks = "/lm_head/MatMulNBits";
 constexpr const char* kHeadTranspose = "/lm_head/Transpose";
 constexpr const char* kHeadProduct = "/lm_head/MatMul";
 
-void expect_setting(const OnnxNode& node, const char* name, std::int64_t want) {
-  if (const std::int64_t said = integer_of(node, name); said != want)
-    fail(ErrorKind::bad_data, "node '{}': {} is {}, config.json says {}", node.name, name, said, want);
-}
-
-void expect_setting(const OnnxNode& node, const char* name, float want) {
-  const auto at = node.numbers.find(name);
-  if (at == node.numbers.end() || !std::holds_alternative<float>(at->second) || std::get<float>(at->second) != want)
-    fail(ErrorKind::bad_data, "node '{}': {} is not {}, which config.json says", node.name, name, want);
-}
-
-void check_attention(const OnnxNode& node, const Architecture& a) {
-  expect_setting(node, "num_heads", static_cast<std::int64_t>(a.heads));
-  expect_setting(node, "kv_num_heads", static_cast<std::int64_t>(a.kv_heads));
-  expect_setting(node, "do_rotary", std::int64_t{1});
-  expect_setting(node, "rotary_interleaved", std::int64_t{0});
-  expect_setting(node, "local_window_size",
-                 a.sliding_window > 0 ? static_cast<std::int64_t>(a.sliding_window) : std::int64_t{-1});
-  expect_setting(node, "scale", static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim))));
-}
-
-/// The second input of a node must be a constant of these dimensions (of a scalar none) and values.
-template <typename Value>
-void expect_constant(const OnnxFile& file, const std::string& name, std::int64_t type,
-                     const std::vector<std::uint64_t>& dims, const std::vector<Value>& want) {
-  const OnnxNode* const node = file.find_node(name);
-  if (node == nullptr || node->inputs.size() != 2)
-    fail(ErrorKind::bad_data, "node '{}' is missing or has not two inputs", name);
-  const std::vector<std::byte> bytes = file.read(require_tensor(file, node->inputs[1], type, dims));
-  std::vector<Value> said(bytes.size() / sizeof(Value));
-  std::memcpy(said.data(), bytes.data(), bytes.size());
-  if (said != want) fail(ErrorKind::bad_data, "node '{}': its constant is {}, config.json says {}", name, said, want);
-}
-
 bool is_operator(const OnnxNode* node, std::string_view op) { return node != nullptr && node->op == op; }
 
-/// Nodes of the fused kind state epsilon themselves.
-void check_spelled_out_norm(const OnnxFile& file, const std::string& name, const Architecture& a) {
-  const OnnxNode* const node = file.find_node(name);
-  if (is_operator(node, "SimplifiedLayerNormalization") || is_operator(node, "SkipSimplifiedLayerNormalization"))
-    return;
-  expect_constant<float>(file, name + "/Add", kOnnxFloat, {}, {static_cast<float>(a.norm_eps)});
-}
-
-void check_spelled_out_window(const OnnxFile& file, const Architecture& a) {
-  const std::string name = "/model/mask/window/Sub";
-  if (a.sliding_window > 0)
-    expect_constant<std::int64_t>(file, name, kOnnxI64, {}, {static_cast<std::int64_t>(a.sliding_window)});
-  else if (file.find_node(name) != nullptr)
-    fail(ErrorKind::bad_data, "node '{}': attention has a window, config.json has none", name);
-}
-
-void check_spelled_out_attention(const OnnxFile& file, const std::string& name, const Architecture& a) {
-  const auto kv_heads = static_cast<std::int64_t>(a.kv_heads), shared = static_cast<std::int64_t>(a.heads) / kv_heads,
-             head_dim = static_cast<std::int64_t>(a.head_dim);
-  expect_constant<std::int64_t>(file, name + "/q/groups", kOnnxI64, {5}, {0, kv_heads, shared, -1, head_dim});
-  expect_constant<float>(file, name + "/scores/Mul", kOnnxFloat, {},
-                         {static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)))});
-  check_spelled_out_window(file, a);
-}
-
-/// Every block has its norms and its attention, as an operator that states its settings or spelled out with constants.
-void check_blocks(const OnnxFile& file, const Architecture& a) {
-  for (std::size_t block = 0; block < a.layers; ++block) {
-    const std::string base = fmt::format("/model/layers.{}", block);
-    for (const char* const norm : {"/input_layernorm/LayerNorm", "/post_attention_layernorm/LayerNorm"})
-      check_spelled_out_norm(file, base + norm, a);
-    if (!is_operator(file.find_node(base + "/attn/GroupQueryAttention"), "GroupQueryAttention"))
-      check_spelled_out_attention(file, base + "/attn", a);
-  }
-  check_spelled_out_norm(file, "/model/norm/LayerNorm", a);
-}
-
-/// Nodes mean what these versions say.
-void check_versions(const OnnxFile& file) {
-  constexpr std::int64_t kIrVersion = 10;
-  const std::map<std::string, std::int64_t> known{{"", 21}, {"com.microsoft", 1}};
-  if (file.ir_version() != kIrVersion)
-    fail(ErrorKind::bad_data, "IR version {}; {} is read", file.ir_version(), kIrVersion);
-  if (!file.operators().contains("")) fail(ErrorKind::bad_data, "no version of the standard's operators");
-  for (const auto& [domain, version] : file.operators())
-    if (const auto at = known.find(domain); at == known.end() || at->second != version)
-      fail(ErrorKind::bad_data, "operators of '{}' in version {}; read are {}", domain, version, known);
-  for (const OnnxNode& node : file.nodes())
-    if (!file.operators().contains(node.domain))
-      fail(ErrorKind::bad_data, "node '{}' is of the domain '{}', which has no version", node.name, node.domain);
-}
-
-void check_rope(const OnnxFile& file, const Architecture& a) {
-  constexpr double kRounding = 1e-6;  // of angles that another library may have turned into a cosine
-  const std::vector<double> frequencies = rope_frequencies(a.rope, a.head_dim);
-  const auto check = [&](const char* name, double (*function)(double)) {
-    const OnnxTensor& tensor = require_tensor(file, name, kOnnxFloat, {a.max_positions, a.head_dim / 2});
-    const std::vector<std::byte> bytes = file.read(tensor);
-    for (std::size_t i = 0; i < bytes.size() / sizeof(float); ++i) {
-      float value = 0;
-      std::memcpy(&value, bytes.data() + i * sizeof(float), sizeof(float));
-      const std::size_t position = i / frequencies.size();
-      const double angle = static_cast<double>(position) * frequencies[i % frequencies.size()];
-      if (!(std::fabs(value - function(angle)) <= kRounding))
-        fail(ErrorKind::bad_data, "initializer '{}': position {} has another angle than config.json's RoPE", name,
-             position);
-    }
-  };
-  check("cos_cache", [](double angle) { return std::cos(angle); });
-  check("sin_cache", [](double angle) { return std::sin(angle); });
-}
+std::string table_name(const Architecture& a) { return stored_name(a, kEmbeddingModule) + ".weight"; }
 
 bool have_same_bytes(const OnnxTensor* left, const OnnxTensor* right) {
   return left != nullptr && right != nullptr && left->type == right->type && left->bytes == right->bytes &&
@@ -164,21 +58,21 @@ void check_tied_blocks(const OnnxFile& file, const OnnxNode& head, const Archite
 }
 
 /// MatMul(x, Transpose(table)), the table perhaps cast.
-void check_tied_floats(const OnnxFile& file, const OnnxNode& transpose) {
+void check_tied_floats(const OnnxFile& file, const OnnxNode& transpose, const Architecture& a) {
   const OnnxNode* const product = file.find_node(kHeadProduct);
   if (product == nullptr || product->inputs.size() != 2 || file.maker_of(product->inputs[1]) != &transpose)
     fail(ErrorKind::bad_data, "node '{}' does not multiply by the output of '{}'", kHeadProduct, transpose.name);
   std::string table = transpose.inputs.empty() ? "" : transpose.inputs.front();
   if (const OnnxNode* const cast = file.maker_of(table); is_operator(cast, "Cast") && cast->inputs.size() == 1)
     table = cast->inputs.front();
-  if (table != kTable || file.find_node(kTableRows) != nullptr)
+  if (table != table_name(a) || file.find_node(kTableRows) != nullptr)
     fail(ErrorKind::bad_data, "node '{}' turns '{}', which is not the embedding table", transpose.name, table);
 }
 
 /// A tied head is read as the embedding, so its nodes must say the same.
 void check_tied_head(const OnnxFile& file, const Architecture& a) {
   if (const OnnxNode* const transpose = file.find_node(kHeadTranspose))
-    check_tied_floats(file, *transpose);
+    check_tied_floats(file, *transpose, a);
   else
     check_tied_blocks(file, *file.find_node(kHeadBlocks), a);
 }
@@ -193,23 +87,12 @@ bool is_onnx_folder(const std::filesystem::path& folder) {
 OnnxWeights::OnnxWeights(const std::filesystem::path& folder)
     : file_(folder), architecture_(read_architecture(folder)) {
   with_context(file_.origin(), [&] {
-    if (const std::string parts = beyond_plain(architecture_); !parts.empty())
+    if (const std::string parts = beyond_onnx(architecture_); !parts.empty())
       fail(ErrorKind::bad_data, "config.json names {}, whose {} no graph of ours has", architecture_.family, parts);
     architecture_.tied = is_tied(file_);
-    check_settings();
+    check_decoder(file_, architecture_);
     if (architecture_.tied) check_tied_head(file_, architecture_);
   });
-}
-
-void OnnxWeights::check_settings() const {
-  check_versions(file_);
-  for (const OnnxNode& node : file_.nodes()) {
-    if (node.op == "GroupQueryAttention") check_attention(node, architecture_);
-    if (node.op == "SimplifiedLayerNormalization" || node.op == "SkipSimplifiedLayerNormalization")
-      expect_setting(node, "epsilon", static_cast<float>(architecture_.norm_eps));
-  }
-  check_blocks(file_, architecture_);
-  check_rope(file_, architecture_);
 }
 
 TensorPtr OnnxWeights::product(const std::string& base, Shape shape) const {
@@ -235,18 +118,35 @@ std::vector<float> OnnxWeights::floats(const std::string& name, std::size_t size
 
 TensorPtr OnnxWeights::matrix(const TensorSpec& spec) const {
   if (spec.role == TensorRole::embedding) return embedding();
+  if (spec.role == TensorRole::positions) return positions();
   return product(spec.role == TensorRole::head ? "/lm_head" : "/model/" + spec.module, spec.matrix_shape());
 }
 
+/// A graph has what norms multiply by.
+std::vector<float> OnnxWeights::norm(const std::string& name, std::size_t size) const {
+  return norm_of_gains(architecture_, floats(name, size));
+}
+
 std::vector<float> OnnxWeights::vector(const TensorSpec& spec) const {
-  return floats(spec.hf_name, checked_cast<std::size_t>(spec.shape[0]));
+  const auto size = checked_cast<std::size_t>(spec.shape[0]);
+  return spec.role == TensorRole::norm ? norm(spec.hf_name, size) : floats(spec.hf_name, size);
 }
 
 TensorPtr OnnxWeights::embedding() const {
   return with_context(fmt::format("{}: 'embed_tokens'", origin()), [&]() -> TensorPtr {
     const Shape shape{architecture_.vocab, architecture_.hidden};
     if (const OnnxNode* const node = file_.find_node(kTableRows)) return gathered_matrix(file_, *node, shape);
-    TensorPtr tensor = float_matrix(file_, kTable, shape);
+    TensorPtr tensor = float_matrix(file_, table_name(architecture_), shape);
+    require_finite(*tensor);
+    return tensor;
+  });
+}
+
+TensorPtr OnnxWeights::positions() const {
+  if (!architecture_.learns_positions()) return nullptr;
+  return with_context(fmt::format("{}: '{}'", origin(), kPositionsModule), [&]() -> TensorPtr {
+    const std::string name = stored_name(architecture_, kPositionsModule) + ".weight";
+    TensorPtr tensor = float_matrix(file_, name, {architecture_.position_rows(), architecture_.hidden});
     require_finite(*tensor);
     return tensor;
   });
@@ -256,18 +156,26 @@ BlockWeights OnnxWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
       [&](const NormInfo& info, std::string_view suffix) {
-        return floats(fmt::format("model.layers.{}.{}.{}", index, info.module, suffix),
-                      norm_size(architecture_, info.slot));
+        const std::string name = fmt::format("{}.{}", stored_name(architecture_, module_name(index, info)), suffix);
+        const std::size_t size = norm_size(architecture_, info.slot);
+        return suffix == "weight" ? norm(name, size) : floats(name, size);
       },
       [&](const LinearInfo& info) {
         const std::string module = module_name(index, info);
         Linear linear{product("/model/" + module, info.shape), {}};
-        if (info.has_bias) linear.bias = floats("model." + module + ".bias", info.shape.rows);
+        if (info.has_bias) linear.bias = floats(stored_name(architecture_, module) + ".bias", info.shape.rows);
         return linear;
       });
 }
 
-std::vector<float> OnnxWeights::final_norm() const { return floats("model.norm.weight", architecture_.hidden); }
+std::vector<float> OnnxWeights::final_norm() const {
+  return norm(stored_name(architecture_, kFinalNormModule) + ".weight", architecture_.hidden);
+}
+
+std::vector<float> OnnxWeights::final_norm_bias() const {
+  if (architecture_.info().norm_kind != NormKind::layer) return {};
+  return floats(stored_name(architecture_, kFinalNormModule) + ".bias", architecture_.hidden);
+}
 
 TensorPtr OnnxWeights::head() const {
   return architecture_.tied ? embedding() : product("/lm_head", {architecture_.vocab, architecture_.hidden});

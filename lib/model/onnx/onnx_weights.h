@@ -1,7 +1,7 @@
 // A folder with a model.onnx that adze wrote, as a model: its weights are found through the nodes that multiply by them
-// and become tensors on the integer grid that has the same values, or floats. What the graph says of heads, window,
-// epsilon and RoPE must agree with config.json, whether an operator's attribute says it or a constant. A head that uses
-// the embedding table must use all of it: codes, scales, zero points and sizes.
+// and become tensors on the integer grid that has the same values, or floats. What the graph computes must agree with
+// config.json (model/onnx/decoder_check.h). A head that uses the embedding table must use all of it: codes, scales,
+// zero points and sizes.
 //
 // Refuses graphs whose nodes have other names than adze gives them, and other versions of IR and operators than it
 // writes.
@@ -31,8 +31,10 @@ class OnnxWeights final : public ModelWeights {
   const Architecture& architecture() const override { return architecture_; }
   /// The loaders throw bad_data, naming the module.
   TensorPtr embedding() const override;
+  TensorPtr positions() const override;
   BlockWeights block(std::size_t index) const override;
   std::vector<float> final_norm() const override;
+  std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
 
   const std::string& origin() const { return file_.origin(); }
@@ -42,9 +44,9 @@ class OnnxWeights final : public ModelWeights {
   std::vector<float> vector(const TensorSpec& spec) const;
 
  private:
-  void check_settings() const;
   TensorPtr product(const std::string& module, Shape shape) const;
   std::vector<float> floats(const std::string& name, std::size_t size) const;
+  std::vector<float> norm(const std::string& name, std::size_t size) const;
 
   OnnxFile file_;
   Architecture architecture_;

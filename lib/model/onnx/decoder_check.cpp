@@ -1,0 +1,414 @@
+#include "model/onnx/decoder_check.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include <fmt/ranges.h>
+
+#include "base/error.h"
+#include "model/onnx/onnx_matrix.h"
+#include "model/rope.h"
+#include "model/tensors.h"
+
+namespace adze {
+namespace {
+
+using Values = std::vector<std::string>;
+
+/// What GroupQueryAttention may say: anything else would change what it computes.
+constexpr std::array<std::string_view, 7> kAttentionSettings{
+    "num_heads", "kv_num_heads", "scale", "do_rotary", "rotary_interleaved", "local_window_size", "softcap"};
+
+void expect_setting(const OnnxNode& node, const char* name, std::int64_t want) {
+  if (const std::int64_t said = integer_of(node, name); said != want)
+    fail(ErrorKind::bad_data, "node '{}': {} is {}, config.json says {}", node.name, name, said, want);
+}
+
+void expect_setting(const OnnxNode& node, const char* name, float want) {
+  const auto at = node.numbers.find(name);
+  if (at == node.numbers.end() || !std::holds_alternative<float>(at->second) || std::get<float>(at->second) != want)
+    fail(ErrorKind::bad_data, "node '{}': {} is not {}, which config.json says", node.name, name, want);
+}
+
+/// The second input of a node must be a constant of these dimensions (of a scalar none) and values.
+template <typename Value>
+void expect_constant(const OnnxFile& file, const std::string& name, std::int64_t type,
+                     const std::vector<std::uint64_t>& dims, const std::vector<Value>& want) {
+  const OnnxNode* const node = file.find_node(name);
+  if (node == nullptr || node->inputs.size() != 2)
+    fail(ErrorKind::bad_data, "node '{}' is missing or has not two inputs", name);
+  const std::vector<std::byte> bytes = file.read(require_tensor(file, node->inputs[1], type, dims));
+  std::vector<Value> said(bytes.size() / sizeof(Value));
+  std::memcpy(said.data(), bytes.data(), bytes.size());
+  if (said != want) fail(ErrorKind::bad_data, "node '{}': its constant is {}, config.json says {}", name, said, want);
+}
+
+bool is_operator(const OnnxNode* node, std::string_view op) { return node != nullptr && node->op == op; }
+
+/// Nodes mean what these versions say.
+void check_versions(const OnnxFile& file) {
+  constexpr std::int64_t kIrVersion = 10;
+  const std::map<std::string, std::int64_t> known{{"", 21}, {"com.microsoft", 1}};
+  if (file.ir_version() != kIrVersion)
+    fail(ErrorKind::bad_data, "IR version {}; {} is read", file.ir_version(), kIrVersion);
+  if (!file.operators().contains("")) fail(ErrorKind::bad_data, "no version of the standard's operators");
+  for (const auto& [domain, version] : file.operators())
+    if (const auto at = known.find(domain); at == known.end() || at->second != version)
+      fail(ErrorKind::bad_data, "operators of '{}' in version {}; read are {}", domain, version, known);
+  for (const OnnxNode& node : file.nodes())
+    if (!file.operators().contains(node.domain))
+      fail(ErrorKind::bad_data, "node '{}' is of the domain '{}', which has no version", node.name, node.domain);
+}
+
+/// suffix: of the tables' names.
+void check_rope(const OnnxFile& file, const Architecture& a, const RopeSpec& rope, const std::string& suffix) {
+  constexpr double kRounding = 1e-6;  // of angles that another library may have turned into a cosine
+  const std::vector<double> frequencies = rope_frequencies(rope, a.rotated());
+  const double tolerance = kRounding * std::max(1.0, rope.attention_factor);
+  const auto check = [&](const std::string& name, double (*function)(double)) {
+    const OnnxTensor& tensor = require_tensor(file, name, kOnnxFloat, {a.max_positions, a.rotated() / 2});
+    const std::vector<std::byte> bytes = file.read(tensor);
+    for (std::size_t i = 0; i < bytes.size() / sizeof(float); ++i) {
+      float value = 0;
+      std::memcpy(&value, bytes.data() + i * sizeof(float), sizeof(float));
+      const std::size_t position = i / frequencies.size();
+      const double angle = static_cast<double>(position) * frequencies[i % frequencies.size()];
+      if (!(std::fabs(value - rope.attention_factor * function(angle)) <= tolerance))
+        fail(ErrorKind::bad_data, "initializer '{}': position {} has another angle than config.json's RoPE", name,
+             position);
+    }
+  };
+  check("cos_cache" + suffix, [](double angle) { return std::cos(angle); });
+  check("sin_cache" + suffix, [](double angle) { return std::sin(angle); });
+}
+
+/// Each function follows a part of the decoder: it takes the values that the part reads and gives the one it makes.
+class Decoder {
+ public:
+  Decoder(const OnnxFile& file, const Architecture& architecture) : file_(file), a_(architecture) {}
+
+  void check() {
+    first_states();
+    for (std::size_t block = 0; block < a_.layers; ++block) check_block(block);
+    std::string logits = product("/lm_head", norm_of_states("/model/norm/LayerNorm", std::string(kFinalNormModule)));
+    if (a_.final_cap != 0) logits = capped("/lm_head", logits, a_.final_cap);
+    if (take("/logits", "Identity", {logits}) != "logits")
+      fail(ErrorKind::bad_data, "node '/logits' does not make the graph's logits");
+  }
+
+ private:
+  static std::int64_t number(std::size_t value) { return static_cast<std::int64_t>(value); }
+
+  const OnnxNode& node(const std::string& name) const {
+    const OnnxNode* const found = file_.find_node(name);
+    if (found == nullptr) fail(ErrorKind::bad_data, "node '{}' is missing, which config.json asks for", name);
+    return *found;
+  }
+
+  /// The first output of a node of this operator whose first inputs are these.
+  std::string take(const std::string& name, std::string_view op, const Values& inputs) const {
+    const OnnxNode& found = node(name);
+    if (found.op != op) fail(ErrorKind::bad_data, "node '{}' is {}, config.json asks for {}", name, found.op, op);
+    const Values first(found.inputs.begin(),
+                       found.inputs.begin() + std::min(std::ssize(found.inputs), std::ssize(inputs)));
+    if (first != inputs)
+      fail(ErrorKind::bad_data, "node '{}' reads {}, by config.json it reads {}", name, first, inputs);
+    if (found.outputs.empty()) fail(ErrorKind::bad_data, "node '{}' has no output", name);
+    return found.outputs.front();
+  }
+
+  /// The same with a number as the second input.
+  std::string with_number(const std::string& name, std::string_view op, const std::string& x, double want) const {
+    expect_constant<float>(file_, name, kOnnxFloat, {}, {static_cast<float>(want)});
+    return take(name, op, {x});
+  }
+
+  std::string stored(const std::string& module, const char* suffix) const {
+    return fmt::format("{}.{}", stored_name(a_, module), suffix);
+  }
+
+  /// Floats are perhaps cast.
+  std::string rows(const std::string& name, std::string_view module, const std::string& ids) const {
+    const std::string found = take(name + "/Gather", "Gather", {stored(std::string(module), "weight"), ids});
+    return file_.find_node(name + "/Cast") == nullptr ? found : take(name + "/Cast", "Cast", {found});
+  }
+
+  std::string embedding() const {
+    const std::string name = "/model/embed_tokens";
+    const OnnxNode* const blocks = file_.find_node(name + "/GatherBlockQuantized");
+    if (blocks == nullptr) return rows(name, kEmbeddingModule, "input_ids");
+    if (blocks->inputs.size() < 2 || blocks->inputs[1] != "input_ids")
+      fail(ErrorKind::bad_data, "node '{}' does not read input_ids", blocks->name);
+    return take(blocks->name, "GatherBlockQuantized", {});
+  }
+
+  void first_states() {
+    residual_ = embedding();
+    if (a_.embedding_scale != 1)
+      residual_ = with_number("/model/embed_tokens/scale/Mul", "Mul", residual_, a_.embedding_scale);
+    if (!a_.learns_positions()) return;
+    const std::string name = fmt::format("/model/{}", kPositionsModule);
+    const auto offset = number(a_.info().positions.offset);
+    expect_constant<std::int64_t>(file_, name + "/Add", kOnnxI64, {}, {offset});
+    const std::string row = take(name + "/Add", "Add", {new_positions()});
+    residual_ = take(name + "/states/Add", "Add", {residual_, rows(name, kPositionsModule, row)});
+  }
+
+  std::string new_positions() const {
+    const std::string base = "/model/positions";
+    const std::string counted = take(base + "/Sub", "Sub", {take(base + "/CumSum", "CumSum", {"attention_mask"})});
+    return take(base + "/Slice", "Slice", {take(base + "/Max", "Max", {counted})});
+  }
+
+  std::string product(const std::string& name, const std::string& x) const {
+    if (file_.find_node(name + "/MatMulNBits") != nullptr) return take(name + "/MatMulNBits", "MatMulNBits", {x});
+    return take(name + "/MatMul", "MatMul", {x});
+  }
+
+  std::string linear(std::size_t block, LinearSlot slot, const std::string& x) const {
+    const LinearInfo info = info_of(a_, slot);
+    const std::string module = module_name(block, info), name = "/model/" + module;
+    const std::string y = product(name, x);
+    return info.has_bias ? take(name + "/Add", "Add", {y, stored(module, "bias")}) : y;
+  }
+
+  /// cap tanh(x / cap)
+  std::string capped(const std::string& name, const std::string& x, double cap) const {
+    const std::string part = with_number(name + "/cap/Div", "Div", x, cap);
+    return with_number(name + "/cap/Mul", "Mul", take(name + "/cap/Tanh", "Tanh", {part}), cap);
+  }
+
+  std::string norm_of(const std::string& name, const std::string& module, const std::string& x) const {
+    const std::string weight = stored(module, "weight");
+    const auto epsilon = static_cast<float>(a_.norm_eps);
+    const bool subtracts_mean = a_.info().norm_kind == NormKind::layer;
+    if (const OnnxNode* const found = file_.find_node(name); found != nullptr || subtracts_mean) {
+      expect_setting(node(name), "epsilon", epsilon);
+      return subtracts_mean ? take(name, "LayerNormalization", {x, weight, stored(module, "bias")})
+                            : take(name, "SimplifiedLayerNormalization", {x, weight});
+    }
+    expect_constant<float>(file_, name + "/Add", kOnnxFloat, {}, {epsilon});
+    expect_constant<std::int64_t>(file_, name + "/ReduceMean", kOnnxI64, {1}, {-1});
+    const std::string mean = take(name + "/ReduceMean", "ReduceMean", {take(name + "/Mul", "Mul", {x, x})});
+    const std::string root = take(name + "/Sqrt", "Sqrt", {take(name + "/Add", "Add", {mean})});
+    return take(name + "/weight/Mul", "Mul", {take(name + "/Div", "Div", {x, root}), weight});
+  }
+
+  /// The residual stream, after what the part before left is added to it.
+  std::string states(const std::string& name) {
+    if (!added_.empty()) residual_ = take(name + "/residual/Add", "Add", {residual_, added_});
+    added_.clear();
+    return residual_;
+  }
+
+  std::string norm_of_states(const std::string& name, const std::string& module) {
+    const OnnxNode* const skip = file_.find_node(name);
+    if (!is_operator(skip, "SkipSimplifiedLayerNormalization") || a_.info().norm_kind != NormKind::rms)
+      return norm_of(name, module, states(name));
+    expect_setting(*skip, "epsilon", static_cast<float>(a_.norm_eps));
+    const std::string normed =
+        take(name, "SkipSimplifiedLayerNormalization", {residual_, added_, stored(module, "weight")});
+    if (module != kFinalNormModule && skip->outputs.size() != 4)
+      fail(ErrorKind::bad_data, "node '{}' does not give the states", name);
+    residual_ = skip->outputs.back();
+    added_.clear();
+    return normed;
+  }
+
+  const NormInfo* norm_at(NormSlot slot) const {
+    const auto at = std::ranges::find(a_.info().norms, slot, &NormInfo::slot);
+    return at == a_.info().norms.end() ? nullptr : &*at;
+  }
+  static std::string norm_name(std::size_t block, const NormInfo& info) {
+    return "/model/" + module_name(block, info) + "/LayerNorm";
+  }
+
+  std::string input_of(std::size_t block, NormSlot before, const char* part) {
+    if (const NormInfo* const info = norm_at(before))
+      return norm_of_states(norm_name(block, *info), module_name(block, *info));
+    return states(fmt::format("/model/layers.{}/{}", block, part));
+  }
+
+  std::string output_of(std::size_t block, NormSlot after, const std::string& y) const {
+    const NormInfo* const info = norm_at(after);
+    return info == nullptr ? y : norm_of(norm_name(block, *info), module_name(block, *info), y);
+  }
+
+  std::string normed_heads(std::size_t block, NormSlot slot, const std::string& x, std::size_t count) const {
+    const NormInfo* const info = norm_at(slot);
+    if (info == nullptr) return x;
+    const std::string name = norm_name(block, *info), module = module_name(block, *info);
+    if (a_.info().qk_norms_span_heads) return norm_of(name, module, x);
+    expect_constant<std::int64_t>(file_, name + "/heads", kOnnxI64, {4}, {0, 0, number(count), number(a_.head_dim)});
+    const std::string normed = norm_of(name, module, take(name + "/heads", "Reshape", {x}));
+    return take(name + "/flat", "Reshape", {normed});
+  }
+
+  bool has_window(std::size_t block) const { return a_.sliding_window > 0 && !a_.sees_all(block); }
+  bool has_both_masks() const { return !a_.full_attention.empty(); }
+  std::string rope_suffix(std::size_t block) const { return a_.sliding_rope && has_window(block) ? "_window" : ""; }
+  float scale_of_scores() const {
+    const double scalar = a_.score_scalar != 0 ? a_.score_scalar : static_cast<double>(a_.head_dim);
+    return static_cast<float>(1.0 / std::sqrt(scalar));
+  }
+
+  std::string attention_operator(std::size_t block, const OnnxNode& found, Values inputs) const {
+    expect_setting(found, "num_heads", number(a_.heads));
+    expect_setting(found, "kv_num_heads", number(a_.kv_heads));
+    expect_setting(found, "do_rotary", std::int64_t{!a_.learns_positions()});
+    expect_setting(found, "rotary_interleaved", std::int64_t{0});
+    expect_setting(found, "local_window_size", has_window(block) ? number(a_.sliding_window) : std::int64_t{-1});
+    expect_setting(found, "scale", scale_of_scores());
+    if (a_.attention_cap != 0 || found.numbers.contains("softcap"))
+      expect_setting(found, "softcap", static_cast<float>(a_.attention_cap));
+    for (const auto& [name, value] : found.numbers)
+      if (std::ranges::find(kAttentionSettings, name) == kAttentionSettings.end())
+        fail(ErrorKind::bad_data, "node '{}' has the setting {}, which adze does not write", found.name, name);
+    for (const char* const what : {"key", "value"}) inputs.push_back(fmt::format("past_key_values.{}.{}", block, what));
+    const std::size_t with_lengths = inputs.size() + 2;
+    if (found.inputs.size() != with_lengths + (a_.learns_positions() ? 0 : 2))
+      fail(ErrorKind::bad_data, "node '{}' has {} inputs", found.name, found.inputs.size());
+    const std::string suffix = rope_suffix(block);
+    if (!a_.learns_positions() &&
+        (found.inputs[with_lengths] != "cos_cache" + suffix || found.inputs[with_lengths + 1] != "sin_cache" + suffix))
+      fail(ErrorKind::bad_data, "node '{}' has another RoPE than config.json says", found.name);
+    return take(found.name, "GroupQueryAttention", inputs);
+  }
+
+  /// What is added to scores.
+  std::string mask_of(std::size_t block) const {
+    const std::string name = has_both_masks() && has_window(block) ? "/model/window_mask" : "/model/mask";
+    std::string seen = take("/model/mask/causal", "LessOrEqual", {"/model/positions/Range/output_0"});
+    if (has_window(block)) {
+      expect_constant<std::int64_t>(file_, name + "/window/Sub", kOnnxI64, {}, {number(a_.sliding_window)});
+      const std::string first = take(name + "/window/Sub", "Sub", {"/model/mask/queries/output_0"});
+      const std::string inside = take(name + "/window/Greater", "Greater", {"/model/positions/Range/output_0", first});
+      seen = take(name + "/window/And", "And", {seen, inside});
+    } else if (file_.find_node(name + "/window/Sub") != nullptr) {
+      fail(ErrorKind::bad_data, "node '{}/window/Sub': attention has a window, config.json has none", name);
+    }
+    return take(name + "/Where", "Where", {take(name + "/And", "And", {seen})});
+  }
+
+  std::string heads_of(const std::string& name, const std::string& x) const {
+    return take(name + "/Transpose", "Transpose", {take(name + "/Reshape", "Reshape", {x})});
+  }
+
+  /// Cosines or sines of the new tokens.
+  std::string turns_of(std::size_t block, const std::string& which) const {
+    const std::string suffix = rope_suffix(block);
+    const std::string name = (suffix.empty() ? "/model/positions/" : "/model/positions/window/") + which;
+    return take(name + "/Unsqueeze", "Unsqueeze",
+                {take(name + "/Gather", "Gather", {which + "_cache" + suffix, new_positions()})});
+  }
+
+  void check_split(const std::string& name, const std::string& x) const {
+    const std::int64_t half = number(a_.rotated() / 2), behind = number(a_.head_dim - a_.rotated());
+    if (behind != 0)
+      expect_constant<std::int64_t>(file_, name, kOnnxI64, {3}, {half, half, behind});
+    else
+      expect_setting(node(name), "num_outputs", std::int64_t{2});
+    take(name, "Split", {x});
+  }
+
+  std::string rotated(std::size_t block, const std::string& name, const std::string& x) const {
+    if (a_.learns_positions()) return x;
+    check_split(name + "/Split", x);
+    const Values parts = node(name + "/Split").outputs;
+    const std::string cosines = turns_of(block, "cos"), sines = turns_of(block, "sin");
+    if (parts.size() != (a_.rotary_dim > 0 ? 3 : 2))
+      fail(ErrorKind::bad_data, "node '{}/Split' has {} outputs", name, parts.size());
+    const std::string first =
+        take(name + "/Sub", "Sub",
+             {take(name + "/low_cos", "Mul", {parts[0], cosines}), take(name + "/high_sin", "Mul", {parts[1], sines})});
+    const std::string second =
+        take(name + "/Add", "Add",
+             {take(name + "/high_cos", "Mul", {parts[1], cosines}), take(name + "/low_sin", "Mul", {parts[0], sines})});
+    Values turned{first, second};
+    turned.insert(turned.end(), parts.begin() + 2, parts.end());
+    return take(name + "/Concat", "Concat", turned);
+  }
+
+  std::string with_past(const std::string& name, std::size_t block, const char* what, const std::string& x) const {
+    const std::string past = fmt::format("past_key_values.{}.{}", block, what);
+    return take(name + "/Unsqueeze", "Unsqueeze", {take(name + "/Concat", "Concat", {past, x})});
+  }
+
+  std::string attention_spelled_out(std::size_t block, const std::string& name, const Values& qkv) const {
+    const std::int64_t kv_heads = number(a_.kv_heads), shared = number(a_.heads) / kv_heads;
+    expect_constant<std::int64_t>(file_, name + "/q/groups", kOnnxI64, {5},
+                                  {0, kv_heads, shared, -1, number(a_.head_dim)});
+    expect_constant<float>(file_, name + "/scores/Mul", kOnnxFloat, {}, {scale_of_scores()});
+    const std::string mask = mask_of(block);
+    const std::string q = rotated(block, name + "/q/rotary", heads_of(name + "/q", qkv[0]));
+    const std::string k = rotated(block, name + "/k/rotary", heads_of(name + "/k", qkv[1]));
+    const std::string keys = with_past(name + "/key", block, "key", k);
+    const std::string values = with_past(name + "/value", block, "value", heads_of(name + "/v", qkv[2]));
+    const std::string products =
+        take(name + "/scores/MatMul", "MatMul",
+             {take(name + "/q/groups", "Reshape", {q}), take(name + "/key/Transpose", "Transpose", {keys})});
+    std::string scores = take(name + "/scores/Mul", "Mul", {products});
+    if (a_.attention_cap != 0) scores = capped(name + "/scores", scores, a_.attention_cap);
+    const std::string weights = take(name + "/Softmax", "Softmax", {take(name + "/scores/Add", "Add", {scores, mask})});
+    const std::string mixed = take(name + "/mix/MatMul", "MatMul", {weights, values});
+    return take(name + "/mix/Reshape", "Reshape", {take(name + "/mix/Transpose", "Transpose", {mixed})});
+  }
+
+  std::string attention(std::size_t block, const Values& qkv) const {
+    const std::string name = fmt::format("/model/layers.{}/attn", block);
+    const OnnxNode* const whole = file_.find_node(name + "/GroupQueryAttention");
+    return is_operator(whole, "GroupQueryAttention") ? attention_operator(block, *whole, qkv)
+                                                     : attention_spelled_out(block, name, qkv);
+  }
+
+  std::string activated(const std::string& name, const std::string& x) const {
+    switch (a_.activation) {
+      case Activation::silu:
+        return take(name + "/Mul", "Mul", {x, take(name + "/Sigmoid", "Sigmoid", {x})});
+      case Activation::gelu_tanh: {
+        const OnnxNode& gelu = node(name + "/Gelu");
+        if (const auto at = gelu.texts.find("approximate"); at == gelu.texts.end() || at->second != "tanh")
+          fail(ErrorKind::bad_data, "node '{}' is not GELU by tanh, which config.json says", gelu.name);
+        return take(gelu.name, "Gelu", {x});
+      }
+      case Activation::relu:
+        return take(name + "/Relu", "Relu", {x});
+    }
+    return "";
+  }
+
+  std::string hidden(std::size_t block, const std::string& x) const {
+    const std::string name = fmt::format("/model/layers.{}/mlp", block);
+    if (!a_.info().is_gated()) return activated(name + "/act_fn", linear(block, LinearSlot::up, x));
+    const std::string gate = activated(name + "/act_fn", linear(block, LinearSlot::gate, x));
+    return take(name + "/Mul", "Mul", {gate, linear(block, LinearSlot::up, x)});
+  }
+
+  void check_block(std::size_t block) {
+    const std::string x = input_of(block, NormSlot::before_attention, "attn");
+    const std::string q = linear(block, LinearSlot::q, x), k = linear(block, LinearSlot::k, x);
+    const Values qkv{normed_heads(block, NormSlot::queries, q, a_.heads),
+                     normed_heads(block, NormSlot::keys, k, a_.kv_heads), linear(block, LinearSlot::v, x)};
+    added_ = output_of(block, NormSlot::after_attention, linear(block, LinearSlot::o, attention(block, qkv)));
+    const std::string y = input_of(block, NormSlot::before_ffn, "mlp");
+    added_ = output_of(block, NormSlot::after_ffn, linear(block, LinearSlot::down, hidden(block, y)));
+  }
+
+  const OnnxFile& file_;
+  const Architecture& a_;
+  std::string residual_, added_;  ///< the stream, and what is still to be added to it
+};
+
+}  // namespace
+
+void check_decoder(const OnnxFile& file, const Architecture& architecture) {
+  check_versions(file);
+  Decoder(file, architecture).check();
+  if (!architecture.learns_positions()) check_rope(file, architecture, architecture.rope, "");
+  if (architecture.sliding_rope) check_rope(file, architecture, *architecture.sliding_rope, "_window");
+}
+
+}  // namespace adze
