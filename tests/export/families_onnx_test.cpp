@@ -230,6 +230,16 @@ TEST_F(OnnxFamilyReader, RefusesGraphsThatWereChanged) {
   }
 }
 
+/// onnxruntime-genai refuses types that it does not know.
+TEST_F(OnnxFamilyReader, GenaiIsToldATypeThatItKnows) {
+  const auto type_of = [&](const char* family) {
+    return nlohmann::json::parse(read_file(folder_of(family, "onnx") / "genai_config.json"))["model"]["type"];
+  };
+  EXPECT_EQ(type_of("gemma3"), "gemma3_text");
+  EXPECT_EQ(type_of("olmo2"), "decoder");
+  EXPECT_EQ(type_of("opt"), "decoder");
+}
+
 TEST_F(OnnxFamilyReader, TakesTheOffsetOfGainsOffAgain) {
   const fs::path out = folder_of("gemma2", "onnx");
   const OnnxWeights read(out);
