@@ -66,6 +66,17 @@ void rotate_head(float* head, std::span<const float> cosine, std::span<const flo
 
 }  // namespace
 
+std::vector<RopeSpec> rope_sets(const RopeSpec& spec) {
+  RopeSpec within = spec;
+  within.long_divisors.clear();
+  std::vector<RopeSpec> sets{within};
+  if (!spec.long_divisors.empty()) {
+    within.divisors = spec.long_divisors;
+    sets.push_back(std::move(within));
+  }
+  return sets;
+}
+
 std::vector<double> rope_divisors(const RopeSpec& spec, std::size_t rotated) {
   std::vector<double> divisors(rotated / 2);
   for (std::size_t i = 0; i < divisors.size(); ++i)
@@ -81,28 +92,36 @@ std::vector<double> rope_frequencies(const RopeSpec& spec, std::size_t rotated) 
 }
 
 RopeTable::RopeTable(const RopeSpec& spec, std::size_t head_dim, std::size_t rotated, std::size_t positions)
-    : head_dim_(head_dim), cosine_(positions, rotated / 2), sine_(positions, rotated / 2) {
+    : head_dim_(head_dim), original_max_positions_(spec.original_max_positions) {
   assert(rotated <= head_dim);
-  RopeSpec used = spec;
-  if (!spec.long_divisors.empty() && positions > spec.original_max_positions) used.divisors = spec.long_divisors;
-  const std::vector<double> frequencies = rope_frequencies(used, rotated);
-  for (std::size_t position = 0; position < positions; ++position) {
-    for (std::size_t i = 0; i < frequencies.size(); ++i) {
-      const double angle = static_cast<double>(position) * frequencies[i];
-      cosine_(position, i) = static_cast<float>(spec.attention_factor * std::cos(angle));
-      sine_(position, i) = static_cast<float>(spec.attention_factor * std::sin(angle));
-    }
+  std::vector<RopeSpec> sets = rope_sets(spec);
+  if (positions <= original_max_positions_) sets.resize(1);
+  for (const RopeSpec& set : sets) {
+    Turns turns{MatrixF(positions, rotated / 2), MatrixF(positions, rotated / 2)};
+    const std::vector<double> frequencies = rope_frequencies(set, rotated);
+    for (std::size_t position = 0; position < positions; ++position)
+      for (std::size_t i = 0; i < frequencies.size(); ++i) {
+        const double angle = static_cast<double>(position) * frequencies[i];
+        turns.cosines(position, i) = static_cast<float>(spec.attention_factor * std::cos(angle));
+        turns.sines(position, i) = static_cast<float>(spec.attention_factor * std::sin(angle));
+      }
+    sets_.push_back(std::move(turns));
   }
 }
 
 void RopeTable::rotate(ViewF heads) const {
-  for (std::size_t t = 0; t < heads.rows(); ++t) rotate_row(t, heads.row(t));
+  const Turns& turns = heads.rows() > original_max_positions_ ? sets_.back() : sets_.front();
+  for (std::size_t t = 0; t < heads.rows(); ++t) rotate_row(turns, t, heads.row(t));
 }
 
 void RopeTable::rotate_row(std::size_t position, std::span<float> heads) const {
+  rotate_row(sets_.back(), position, heads);
+}
+
+void RopeTable::rotate_row(const Turns& turns, std::size_t position, std::span<float> heads) const {
   assert(position < positions());
   for (std::size_t first = 0; first < heads.size(); first += head_dim_)
-    rotate_head(heads.data() + first, cosine_.row(position), sine_.row(position));
+    rotate_head(heads.data() + first, turns.cosines.row(position), turns.sines.row(position));
 }
 
 }  // namespace adze

@@ -92,6 +92,29 @@ TEST(Rope, LongRopeDividesEachFrequencyByItsOwn) {
   EXPECT_EQ(rope_divisors(spec, 8), spec.divisors);
 }
 
+/// Each window by its own length; single rows by how long their text may become.
+TEST(Rope, LongerWindowsThanTheOriginalContextTakeTheOtherDivisors) {
+  RopeSpec within{.kind = RopeKind::longrope, .original_max_positions = 20, .divisors = {2, 0.5, 1, 4}};
+  RopeSpec beyond = within, both = within;
+  beyond.divisors = both.long_divisors = {3, 1, 2, 5};
+  const auto turned = [](const RopeSpec& spec, std::size_t positions, std::size_t tokens) {
+    MatrixF heads = random_matrix({tokens, 16}, "heads");
+    RopeTable(spec, 8, 8, positions).rotate(heads);
+    return heads;
+  };
+  for (const std::size_t positions : {20, 70}) EXPECT_EQ(turned(both, positions, 20), turned(within, 70, 20));
+  EXPECT_EQ(turned(both, 70, 21), turned(beyond, 70, 21));
+  EXPECT_NE(turned(both, 70, 21), turned(within, 70, 21));
+
+  const auto turned_row = [](const RopeSpec& spec, std::size_t positions) {
+    MatrixF heads = random_matrix({1, 16}, "heads");
+    RopeTable(spec, 8, 8, positions).rotate_row(7, heads.values());
+    return heads;
+  };
+  EXPECT_EQ(turned_row(both, 20), turned_row(within, 20));
+  EXPECT_EQ(turned_row(both, 21), turned_row(beyond, 21));
+}
+
 TEST(Rope, DivisorsAreWhatGgufStores) {
   const RopeSpec spec{10000.0, RopeKind::llama3, 8.0, 1.0, 4.0, 400};
   EXPECT_EQ(rope_divisors(spec, 8), (std::vector<double>{1, 1, 8, 8}));
