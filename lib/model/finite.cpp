@@ -1,10 +1,13 @@
 #include "model/finite.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "grid/factors/product_tensor.h"
 #include "grid/factors/sum_tensor.h"
 #include "grid/factors/train_tensor.h"
@@ -25,15 +28,32 @@ void require_finite(const CompressedTensor& tensor) {
   constexpr std::size_t kTileRows = 64, kMostTileFloats = std::size_t{16} << 20;  // 64 MiB
   const auto [rows, cols] = tensor.shape();
   const std::size_t most_rows = std::max<std::size_t>(1, kMostTileFloats / std::max<std::size_t>(1, cols));
-  const std::size_t tile_rows = decodes_factors(tensor.format()) ? most_rows : std::min(kTileRows, most_rows);
+  const bool is_costly = decodes_factors(tensor.format());
+  const std::size_t tile_rows = is_costly ? most_rows : std::min(kTileRows, most_rows);
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(&tensor);
-  std::vector<float> values;
-  for (std::size_t first = 0; first < rows; first += tile_rows) {
-    if (quantized && quantized->steps_bound_values(first, std::min(tile_rows, rows - first))) continue;
-    values.resize(std::min(tile_rows, rows - first) * cols);
-    tensor.decode_rows(first, values.size() / cols, values);
-    if (!all_finite(values)) fail(ErrorKind::bad_data, "a value in rows from {} on is not finite", first);
-  }
+  const auto rows_of = [&](std::size_t tile) { return std::min(tile_rows, rows - tile * tile_rows); };
+  const auto decode_tile = [&](std::size_t tile) {
+    std::vector<float> values(rows_of(tile) * cols);
+    tensor.decode_rows(tile * tile_rows, rows_of(tile), values);
+    return values;
+  };
+  std::vector<char> finite(divide_up(rows, tile_rows));
+  const auto check = [&](std::size_t tile) {
+    const bool is_bounded = quantized && quantized->steps_bound_values(tile * tile_rows, rows_of(tile));
+    finite[tile] = is_bounded || all_finite(decode_tile(tile));
+  };
+  if (is_costly)  // large tiles, one at a time in memory
+    for (std::size_t tile = 0; tile < finite.size(); ++tile) check(tile);
+  else
+    parallel_for(finite.size(), check);
+
+  const auto bad = std::ranges::find(finite, char{0});
+  if (bad == finite.end()) return;
+  const auto tile = static_cast<std::size_t>(bad - finite.begin());
+  const std::vector<float> values = decode_tile(tile);
+  const auto at = std::ranges::find_if_not(values, [](float value) { return std::isfinite(value); });
+  fail(ErrorKind::bad_data, "non-finite value {} at element {}", *at,
+       tile * tile_rows * cols + static_cast<std::size_t>(at - values.begin()));
 }
 
 }  // namespace adze

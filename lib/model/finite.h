@@ -5,7 +5,7 @@
 
 namespace adze {
 
-/// Throws bad_data, naming the first rows with another. Decodes some rows at a time.
+/// Throws bad_data, naming the first other value and its place, row by row. Decodes some rows at a time, in parallel.
 void require_finite(const CompressedTensor& tensor);
 
 }  // namespace adze

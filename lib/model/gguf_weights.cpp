@@ -12,11 +12,10 @@
 #include <fmt/ranges.h>
 
 #include "base/checked.h"
-#include "base/parallel.h"
 #include "base/words.h"
 #include "grid/minifloat/minifloat_matrix.h"
 #include "grid/quantized_tensor.h"
-#include "linalg/convert.h"
+#include "model/finite.h"
 #include "model/gguf_rules.h"
 #include "model/rope.h"
 
@@ -125,30 +124,6 @@ std::vector<std::uint64_t> shape_of(const GgufTensor& tensor, std::size_t dimens
   while (dims.size() < dimensions) dims.push_back(1);
   std::ranges::reverse(dims);
   return dims;
-}
-
-void require_finite(const CompressedTensor& tensor) {
-  constexpr std::size_t kTileRows = 64;
-  const Shape shape = tensor.shape();
-  const auto* const quantized = dynamic_cast<const QuantizedTensor*>(&tensor);
-  const auto rows_of = [&](std::size_t tile) { return std::min(kTileRows, shape.rows - tile * kTileRows); };
-  const auto decode_tile = [&](std::size_t tile) {
-    std::vector<float> values(rows_of(tile) * shape.cols);
-    tensor.decode_rows(tile * kTileRows, rows_of(tile), values);
-    return values;
-  };
-  std::vector<char> finite(divide_up(shape.rows, kTileRows));
-  parallel_for(finite.size(), [&](std::size_t tile) {
-    const bool is_bounded = quantized && quantized->steps_bound_values(tile * kTileRows, rows_of(tile));
-    finite[tile] = is_bounded || all_finite(decode_tile(tile));
-  });
-  const auto bad = std::ranges::find(finite, char{0});
-  if (bad == finite.end()) return;
-  const auto tile = static_cast<std::size_t>(bad - finite.begin());
-  const std::vector<float> values = decode_tile(tile);
-  const auto at = std::ranges::find_if_not(values, [](float value) { return std::isfinite(value); });
-  fail(ErrorKind::bad_data, "non-finite value {} at element {}", *at,
-       tile * kTileRows * shape.cols + static_cast<std::size_t>(at - values.begin()));
 }
 
 /// Row g of `stored` goes to row order[g].

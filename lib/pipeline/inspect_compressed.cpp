@@ -4,8 +4,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "checkpoint/sidecar.h"
-#include "linalg/convert.h"
 #include "model/compressed_store.h"
+#include "model/finite.h"
 #include "pipeline/inspect_kinds.h"
 #include "pipeline/ledger.h"
 #include "pipeline/work_folder.h"
@@ -117,7 +117,7 @@ std::vector<LedgerFile> listed_files(const Json& manifest) {
 }
 
 void require_finite(const CompressedTensor& tensor, const std::string& name) {
-  if (!all_finite(tensor.decode().values())) fail(ErrorKind::bad_data, "tensor '{}': a value is not finite", name);
+  with_context(fmt::format("tensor '{}'", name), [&] { adze::require_finite(tensor); });
 }
 
 void verify_block(const BlockWeights& block, const Architecture& architecture, std::size_t index) {

@@ -236,7 +236,7 @@ TEST_F(HostilePacks, ManifestsThatLie) {
   refuses_change("the model record", [](HandMade& f) { f.model += text(2, number(2, std::uint64_t{1} << 60)); });
   refuses_change("RoPE", [](HandMade& f) { f.model += text(2, text(11, real(2, 10.0) + number(1, 9))); });
   refuses_change("RoPE frequencies", [](HandMade& f) { f.model += text(2, text(11, text(8, raw(0.5)))); });
-  refuses_change("is not finite", [](HandMade& f) { f.items[2].bytes.replace(0, 4, raw(NAN)); });
+  refuses_change("non-finite value nan at element 0", [](HandMade& f) { f.items[2].bytes.replace(0, 4, raw(NAN)); });
   refuses_change("which is stored as 'f32'", [](HandMade& f) {
     f.items[2].format = "rank 1 [f32] [shared layers.0.self_attn.k_proj [f32]]";
     f.items[2].bytes.resize(8);
@@ -364,11 +364,11 @@ TEST_F(HostilePacks, ManyRowsAreDecodedPieceByPiece) {
     f.items[0].bytes = std::move(bytes);
   };
   const std::string nan = "\xFF\x7F";  // f16
-  refuses_change("rows from 8388608 on is not finite", [&](HandMade& f) {
+  refuses_change("at element 16777216", [&](HandMade& f) {
     const std::uint64_t rows = (std::uint64_t{1} << 23) + 1;
     with_rows(f, rows, "rank 1 [f16] [f16]", std::string(2 * (rows - 1), '\0') + nan + std::string(4, '\0'));
   });
-  refuses_change("rows from 64 on is not finite", [&](HandMade& f) {
+  refuses_change("at element 128", [&](HandMade& f) {
     with_rows(f, 65, "planes 4 of int8 g2 sym", std::string(2 * 64, '\0') + nan + std::string(4 * 65, '\0'));
   });
 }

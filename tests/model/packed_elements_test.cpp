@@ -224,8 +224,8 @@ TEST(PackedElements, RefuseWhatCannotBe) {
   OneLinear huge(fp8("tensor"), "float-quantized");
   huge.up(".weight", SafetensorsType::f8_e4m3, {kHidden, kHidden}, fp8_codes())
       .up(".weight_scale", SafetensorsType::f32, {1}, f32({3e38f}));
-  expect_error(ErrorKind::bad_data, "is not finite", [&] { huge.read(); });
-  expect_error(ErrorKind::bad_data, "is not finite", [&] { nvfp4(1e-38f).read(); });
+  expect_error(ErrorKind::bad_data, "non-finite value inf at element 0", [&] { huge.read(); });
+  expect_error(ErrorKind::bad_data, "non-finite value inf at element 2", [&] { nvfp4(1e-38f).read(); });
 
   Json asymmetric = int8("channel");
   asymmetric["symmetric"] = false;
