@@ -126,8 +126,4 @@ Architecture parse_architecture(const nlohmann::json& config, std::string_view o
 /// Throws bad_data unless every size is within its limits and they fit each other.
 void check_architecture(const Architecture& architecture, std::string_view origin);
 
-/// The settings of an architecture that a plain decoder does not have (one with norms before attention and FFN, one
-/// RoPE, scores by the head's size, a gate of SiLU), in words, joined; empty: it is plain.
-std::string beyond_plain(const Architecture& architecture);
-
 }  // namespace adze

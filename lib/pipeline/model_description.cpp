@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "export/gguf/metadata.h"
 #include "model/gguf_rules.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/tensors.h"
 #include "transform/demands.h"
 #include "transform/scaling.h"
@@ -206,8 +205,7 @@ std::vector<Ability> abilities_of(const Architecture& a) {
   const bool has_norms = !scalable_stages(a, kAfterNorms).empty();
   abilities.push_back({"smoothquant", has_norms ? "" : "there is no norm before attention and FFN"});
   abilities.push_back({"export gguf", gguf_refuses(a).value_or("")});
-  const std::string beyond = beyond_onnx(a);
-  abilities.push_back({"export onnx", beyond.empty() ? "" : "the graph has not " + beyond});
+  abilities.push_back({"export onnx", ""});
   return abilities;
 }
 

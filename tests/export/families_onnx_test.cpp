@@ -9,7 +9,6 @@
 
 #include "export/export_testing.h"
 #include "model/logits.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/onnx/onnx_weights.h"
 #include "model/plain_reference.h"
 #include "model/random_checkpoint.h"
@@ -36,14 +35,6 @@ void export_checkpoint(const std::string& exporter, const fs::path& checkpoint, 
   EXPECT_EQ(predicted, bytes);
 }
 
-std::vector<FamilyCase> cases_in_onnx() {
-  std::vector<FamilyCase> cases = family_cases();
-  std::erase_if(cases, [](const FamilyCase& family) {
-    return !beyond_onnx(parse_architecture(family.config, family.name)).empty();
-  });
-  return cases;
-}
-
 class FamiliesAsOnnx : public ::testing::TestWithParam<FamilyCase> {};
 
 TEST_P(FamiliesAsOnnx, AreTheSameModelWhenReadAgain) {
@@ -62,21 +53,8 @@ TEST_P(FamiliesAsOnnx, AreTheSameModelWhenReadAgain) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, FamiliesAsOnnx, ::testing::ValuesIn(cases_in_onnx()),
+INSTANTIATE_TEST_SUITE_P(Models, FamiliesAsOnnx, ::testing::ValuesIn(family_cases()),
                          [](const auto& one) { return one.param.name; });
-
-/// What is left out.
-TEST(FamiliesAsOnnxToo, AreRefusedByName) {
-  const auto beyond = [](const char* family) {
-    return beyond_onnx(parse_architecture(family_case(family).config, family));
-  };
-  for (const FamilyCase& family : mixture_cases()) EXPECT_EQ(beyond(family.name.c_str()), "a mixture of experts");
-  EXPECT_EQ(beyond("phi4_mini"), "two sets of RoPE factors");
-  const TempFolder folder;
-  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("phi4_mini").config, kSeed);
-  expect_error(ErrorKind::bad_data, "two sets of RoPE factors",
-               [&] { export_checkpoint("onnx", checkpoint, folder / "onnx"); });
-}
 
 /// A graph of one family beside a config.json with a setting that is not the graph's, or none (null). Words of what the
 /// reader says, of `onnx` and of `onnx-qdq`.
@@ -86,6 +64,11 @@ struct OtherConfig {
   const char* words;
   const char* standard_words;
 };
+
+const nlohmann::json kOtherLongFactors{{"rope_scaling",
+                                        {{"long_factor", {1.0, 1.3, 1.9, 2.8, 4.5, 7.6}},
+                                         {"short_factor", {1.0, 1.0, 1.1, 1.2, 1.5, 2.0}},
+                                         {"type", "longrope"}}}};
 
 std::vector<OtherConfig> other_configs() {
   const auto of = [](const char* hf_class) { return nlohmann::json{{"architectures", {hf_class}}}; };
@@ -121,6 +104,22 @@ std::vector<OtherConfig> other_configs() {
       {"opt", {{"activation_function", "gelu_new"}}, "act_fn/Gelu' is missing", "act_fn/Gelu' is missing"},
       {"gpt2", {{"n_positions", 255}}, "shape", "shape"},
       {"gpt2", {{"layer_norm_epsilon", 1e-6}}, "epsilon", "epsilon"},
+      {"phi4_mini",
+       {{"original_max_position_embeddings", 65}},
+       "/model/rope/Greater': its",
+       "/model/rope/Greater': its"},
+      {"phi4_mini", {{"rope_scaling", nullptr}}, "positions/cos/Gather' reads", "positions/cos/Gather' reads"},
+      {"phi3_longrope",
+       {{"original_max_position_embeddings", 65}},
+       "/model/rope/Greater': its",
+       "/model/rope/Greater': its"},
+      {"phi3_longrope", {{"rope_scaling", nullptr}}, "another RoPE", "positions/cos/Gather' reads"},
+      {"phi4_mini", kOtherLongFactors, "another angle", "another angle"},
+      {"mixtral", {{"num_experts_per_tok", 3}}, "router/TopK': its constant", "router/TopK': its constant"},
+      {"olmoe", {{"norm_topk_prob", true}}, "router/ReduceSum' is missing", "router/ReduceSum' is missing"},
+      {"qwen3_moe", {{"norm_topk_prob", false}}, "weights/GatherND' reads", "weights/GatherND' reads"},
+      {"qwen3_moe", {{"num_experts", 9}}, "experts.8/Equal' is missing", "experts.8/Equal' is missing"},
+      {"qwen3_moe", {{"num_experts", 7}}, "mlp/states' reads", "mlp/states' reads"},
   };
 }
 
@@ -196,8 +195,8 @@ TEST_F(OnnxFamilyReader, RefusesGraphsThatWereChanged) {
       {"gemma2", "onnx", float_attribute("scale", 1 / std::sqrt(32.0f)), float_attribute("scale", 0.25f), "scale is"},
       {"gemma2", "onnx", integer_attribute("local_window_size", 16), integer_attribute("local_window_size", 17),
        "local_window_size is 17"},
-      {"gemma2", "onnx", "approximate\"\x04tanh", "approximate\"\x04none", "is not GELU by tanh"},
-      {"gpt2", "onnx-qdq", "approximate\"\x04tanh", "approximate\"\x04none", "is not GELU by tanh"},
+      {"gemma2", "onnx", "approximate\"\x04tanh", "approximate\"\x04none", "approximate is not tanh"},
+      {"gpt2", "onnx-qdq", "approximate\"\x04tanh", "approximate\"\x04none", "approximate is not tanh"},
       {"gemma2", "onnx-qdq", name_of_node("/lm_head/cap/Tanh"), name_of_node("/lm_head/cap/Tanx"),
        "'/lm_head/cap/Tanh' is missing"},
       {"gemma2", "onnx-qdq", "/model/window_mask/Where/output_0", "/model/wrong__mask/Where/output_0",
@@ -215,6 +214,22 @@ TEST_F(OnnxFamilyReader, RefusesGraphsThatWereChanged) {
        name_of_node(block + "final_layer_norm/LayerNorx"), "final_layer_norm/LayerNorm' is missing"},
       {"opt", "onnx", name_of_node("/model/embed_positions/states/Add"),
        name_of_node("/model/embed_positions/states/Adx"), "embed_positions/states/Add' is missing"},
+      {"mixtral", "onnx",
+       "reduction\"\x03"
+       "add",
+       "reduction\"\x03"
+       "mul",
+       "is not add"},
+      {"mixtral", "onnx-qdq", input_of_node("/model/layers.1/mlp/experts.6/ScatterND/output_0"),
+       input_of_node("/model/layers.1/mlp/experts.5/ScatterND/output_0"), "experts.7/ScatterND' reads"},
+      {"qwen3_moe", "onnx", input_of_node("/model/layers.1/mlp/experts.6/tokens/GatherND/output_0"),
+       input_of_node("/model/layers.1/mlp/experts.5/tokens/GatherND/output_0"), "mlp.experts.6."},
+      {"qwen3_moe", "onnx-qdq", input_of_node("/model/layers.1/mlp/router/Softmax/output_0"),
+       input_of_node("/model/layers.0/mlp/router/Softmax/output_0"), "router/TopK' reads"},
+      {"qwen2_moe", "onnx", name_of_node("/model/layers.1/mlp/shared_expert/Sigmoid"),
+       name_of_node("/model/layers.1/mlp/shared_expert/Sigmoix"), "shared_expert/Sigmoid' is missing"},
+      {"phi3_longrope", "onnx", input_of_node("/model/rope/cos_cache/Slice/output_0"),
+       input_of_node("/model/rope/sin_cache/Slice/output_0"), "another RoPE"},
   };
   for (const OtherGraph& other : others) {
     SCOPED_TRACE(fmt::format("{} {} {}", other.family, other.exporter, other.words));
@@ -238,6 +253,7 @@ TEST_F(OnnxFamilyReader, GenaiIsToldATypeThatItKnows) {
   EXPECT_EQ(type_of("gemma3"), "gemma3_text");
   EXPECT_EQ(type_of("olmo2"), "decoder");
   EXPECT_EQ(type_of("opt"), "decoder");
+  EXPECT_EQ(type_of("qwen3_moe"), "decoder");
 }
 
 TEST_F(OnnxFamilyReader, TakesTheOffsetOfGainsOffAgain) {

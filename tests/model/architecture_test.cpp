@@ -7,7 +7,6 @@
 
 #include "base/error.h"
 #include "model/architecture.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/rope_config.h"
 
 namespace adze {
@@ -178,7 +177,6 @@ TEST(Architecture, ReadsLongRopeThatChangesWithTheContext) {
   EXPECT_EQ(parse_architecture(later, "c"), a);
   later.erase("original_max_position_embeddings");
   EXPECT_EQ(parse_architecture(later, "c"), a);
-  EXPECT_THAT(beyond_onnx(a), HasSubstr("two sets of RoPE factors"));
 }
 
 TEST(Architecture, RefusesHostileLongRope) {

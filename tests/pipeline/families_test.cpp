@@ -9,7 +9,6 @@
 #include "export/exporter.h"
 #include "export/gguf/metadata.h"
 #include "model/logits.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/plain_reference.h"
 #include "model/random_checkpoint.h"
 #include "pipeline/model_description.h"
@@ -32,12 +31,11 @@ class FamilyRuns : public ::testing::TestWithParam<FamilyCase> {
   void SetUp() override { write_random_checkpoint(model(), GetParam().config, kSeed); }
 
   fs::path model() const { return folder / "model"; }
-  bool has_onnx() const { return beyond_onnx(open_model(model()).architecture()).empty(); }
   bool has_gguf() const { return !gguf_refuses(open_model(model()).architecture()); }
   /// All formats that can say the family.
   std::string exports() const {
     return std::string("export: [ { format: pack, file: m.adze }, { format: compressed-tensors, file: ct }") +
-           (has_onnx() ? ", { format: onnx, file: onnx }, { format: onnx-qdq, file: qdq }" : "") +
+           ", { format: onnx, file: onnx }, { format: onnx-qdq, file: qdq }" +
            (has_gguf() ? ", { format: gguf, file: m.gguf } ]\n" : " ]\n");
   }
 
@@ -75,8 +73,7 @@ TEST_P(FamilyRuns, CompressResumeExportAndOpenAgain) {
   const double moved = largest_difference(stored, original);
   EXPECT_GT(moved, 1e-3) << "nothing was rounded";
   EXPECT_LT(moved, 0.7 * range_of(original));
-  std::vector<const char*> files = {"out/m.adze", "out/ct"};
-  if (has_onnx()) files.insert(files.end(), {"out/onnx", "out/qdq"});
+  std::vector<const char*> files = {"out/m.adze", "out/ct", "out/onnx", "out/qdq"};
   if (has_gguf()) files.push_back("out/m.gguf");
   for (const char* const file : files) {
     const auto opened = open_model(folder / file);

@@ -48,7 +48,7 @@ TEST(Describe, ShowsExpertsAndTheirRouter) {
   const std::string mixtral = described("mixtral");
   for (const char* const words : {"MixtralForCausalLM (llama in GGUF)", "block_sparse_moe.gate", "8 x 64",
                                   "experts 0 ... 7", "block_sparse_moe.experts.0.w1", "96 x 64", "can export gguf",
-                                  "cannot export onnx: the graph has not a mixture of experts"})
+                                  "can export onnx"})
     EXPECT_THAT(mixtral, ::testing::HasSubstr(words));
   const std::string qwen2 = described("qwen2_moe");
   for (const char* const words :

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "export/onnx/matrix_nodes.h"
+#include "export/onnx/mixture_nodes.h"
 #include "model/rope.h"
 
 namespace adze {
@@ -17,18 +18,22 @@ constexpr float kMasked = -3.4e38f;        // a row that sees nothing gives numb
 
 std::int64_t number(std::size_t value) { return static_cast<std::int64_t>(value); }
 
-/// Cosines and sines of all positions, [positions, rotated / 2] each, times the attention factor.
+/// Cosines and sines of all positions, [positions, rotated / 2] each, times the attention factor; where a RoPE has two
+/// sets of factors, those of the second set behind the others.
 std::vector<ByteArray> rope_tables(const Architecture& a, const RopeSpec& rope) {
-  const std::vector<double> frequencies = rope_frequencies(rope, a.rotated());
+  const std::vector<RopeSpec> sets = rope_sets(rope);
   std::vector<ByteArray> tables;
   for (double (*const function)(double) :
        {static_cast<double (*)(double)>(std::cos), static_cast<double (*)(double)>(std::sin)}) {
     std::vector<float> values;
-    values.reserve(a.max_positions * frequencies.size());
-    for (std::size_t position = 0; position < a.max_positions; ++position)
-      for (const double frequency : frequencies)
-        values.push_back(
-            static_cast<float>(rope.attention_factor * function(static_cast<double>(position) * frequency)));
+    values.reserve(sets.size() * a.max_positions * a.rotated() / 2);
+    for (const RopeSpec& set : sets) {
+      const std::vector<double> frequencies = rope_frequencies(set, a.rotated());
+      for (std::size_t position = 0; position < a.max_positions; ++position)
+        for (const double frequency : frequencies)
+          values.push_back(
+              static_cast<float>(set.attention_factor * function(static_cast<double>(position) * frequency)));
+    }
     tables.push_back(copied(std::as_bytes(std::span(values))));
   }
   return tables;
@@ -57,6 +62,7 @@ class Builder {
     if (!a_.learns_positions()) turns_ = add_rope_tables(a_.rope, "");
     if (a_.sliding_rope) sliding_turns_ = add_rope_tables(*a_.sliding_rope, "_window");
     if (attends_) add_lengths();
+    if (has_two_sets()) choose_set();
     if (!attends_ || a_.learns_positions()) add_positions();
     if (!attends_) add_masks();
     add_first_states();
@@ -105,7 +111,7 @@ class Builder {
   }
 
   Turns add_rope_tables(const RopeSpec& rope, const std::string& suffix) {
-    const std::vector<std::uint64_t> dims{a_.max_positions, a_.rotated() / 2};
+    const std::vector<std::uint64_t> dims{rope_sets(rope).size() * a_.max_positions, a_.rotated() / 2};
     out_.sources.push_back({std::nullopt, out_.graph.weights().size(), 2,
                             [&a = a_, &rope](const TensorValues&) { return rope_tables(a, rope); }});
     return {graph().weight("cos_cache" + suffix, OnnxType::f32, dims),
@@ -117,6 +123,28 @@ class Builder {
     const std::string shape = graph().add("Shape", name + "/Shape", {value});
     return graph().add("Gather", name + "/Gather", {shape, is_scalar ? graph().scalar(axis) : graph().ints({axis})},
                        {{"axis", std::int64_t{0}}});
+  }
+
+  bool has_two_sets() const { return !a_.learns_positions() && rope_sets(a_.rope).size() > 1; }
+
+  /// Sequences longer than the original context take the second set, from the first position on: all turns behind a
+  /// row of the tables that their length decides. The operator takes positions from 0 on, and gets a part of the
+  /// tables.
+  void choose_set() {
+    const std::string base = "/model/rope";
+    const std::string total = size_of(base + "/total", "attention_mask", 1, true);
+    const std::string is_longer =
+        graph().add("Greater", base + "/Greater", {total, graph().scalar(number(a_.rope.original_max_positions))});
+    const std::string set =
+        graph().add("Cast", base + "/Cast", {is_longer}, {{"to", static_cast<std::int64_t>(OnnxType::i64)}});
+    first_turn_ = graph().add("Mul", base + "/Mul", {set, graph().scalar(number(a_.max_positions))});
+    if (!attends_) return;
+    const std::string first = graph().add("Unsqueeze", base + "/first/Unsqueeze", {first_turn_, graph().ints({0})});
+    const std::string last =
+        graph().add("Unsqueeze", base + "/last/Unsqueeze",
+                    {graph().add("Add", base + "/last/Add", {first_turn_, total}), graph().ints({0})});
+    for (std::string* const table : {&turns_.cosines, &turns_.sines})
+      *table = graph().add("Slice", base + "/" + *table + "/Slice", {*table, first, last, graph().ints({0})});
   }
 
   /// What GroupQueryAttention asks for: tokens of each sequence less one, and of the longest.
@@ -155,14 +183,16 @@ class Builder {
     const std::string all = graph().add("Max", base + "/Max", {counted, graph().ints({0})});
     positions_ = graph().add("Slice", base + "/Slice", {all, past_size_, total_size_, graph().ints({1})});
     if (a_.learns_positions()) return;
-    add_turns_of_positions(base, turns_);
-    if (a_.sliding_rope) add_turns_of_positions(base + "/window", sliding_turns_);
+    const std::string rows =
+        has_two_sets() ? graph().add("Add", base + "/rope/Add", {positions_, first_turn_}) : positions_;
+    add_turns_of_positions(base, turns_, rows);
+    if (a_.sliding_rope) add_turns_of_positions(base + "/window", sliding_turns_, positions_);
   }
 
-  void add_turns_of_positions(const std::string& base, Turns& turns) {
+  void add_turns_of_positions(const std::string& base, Turns& turns, const std::string& rows) {
     const auto of_positions = [&](const std::string& name, const std::string& table) {
       return graph().add("Unsqueeze", name + "/Unsqueeze",
-                         {graph().add("Gather", name + "/Gather", {table, positions_}), graph().ints({1})});
+                         {graph().add("Gather", name + "/Gather", {table, rows}), graph().ints({1})});
     };
     turns.own_cosines = of_positions(base + "/cos", turns.cosines);
     turns.own_sines = of_positions(base + "/sin", turns.sines);
@@ -430,15 +460,23 @@ class Builder {
     added_ = output_of(block, NormSlot::after_attention, linear(block, LinearSlot::o, mix));
 
     const std::string y = input_of(block, NormSlot::before_ffn, "mlp");
-    added_ = output_of(block, NormSlot::after_ffn, linear(block, LinearSlot::down, hidden(block, y)));
+    const std::string name = fmt::format("/model/layers.{}/mlp", block);
+    const auto ffn_of = [&](std::int32_t expert, const std::string& rows) { return ffn(block, expert, rows); };
+    const auto router = [&](LinearSlot slot, const std::string& rows) { return linear(block, slot, rows); };
+    const std::string made =
+        a_.is_mixture() ? add_mixture(graph(), a_, name, y, router, ffn_of) : ffn(block, LinearSlot::kNoExpert, y);
+    added_ = output_of(block, NormSlot::after_ffn, made);
   }
 
-  /// Of the FFN: activation(gate) * up, or activation(up).
-  std::string hidden(std::size_t block, const std::string& y) {
-    const std::string name = fmt::format("/model/layers.{}/mlp", block);
-    if (!a_.info().is_gated()) return activated(name + "/act_fn", linear(block, LinearSlot::up, y));
-    const std::string gate = linear(block, LinearSlot::gate, y), up = linear(block, LinearSlot::up, y);
-    return graph().add("Mul", name + "/Mul", {activated(name + "/act_fn", gate), up});
+  /// What an FFN makes of x, that of one expert or the one that all tokens go through: of activation(gate) * up, or of
+  /// activation(up).
+  std::string ffn(std::size_t block, std::int32_t expert, const std::string& x) {
+    const std::string name = fmt::format("/model/layers.{}/{}", block, ffn_name(expert));
+    LinearSlot gate = LinearSlot::gate, up = LinearSlot::up, down = LinearSlot::down;
+    for (LinearSlot* const slot : {&gate, &up, &down}) slot->expert = expert;
+    if (!a_.info().is_gated()) return linear(block, down, activated(name + "/act_fn", linear(block, up, x)));
+    const std::string opened = linear(block, gate, x), values = linear(block, up, x);
+    return linear(block, down, graph().add("Mul", name + "/Mul", {activated(name + "/act_fn", opened), values}));
   }
 
   const ExportPlan& plan_;
@@ -450,6 +488,7 @@ class Builder {
   std::string residual_, added_;                // the stream, and what is still to be added to it
   Turns turns_, sliding_turns_;                 // the latter of layers with a window, where it is another
   std::string lengths_, total_;                 // with an attention operator
+  std::string first_turn_;                      // row of the tables, where a RoPE has two sets of factors
   std::string positions_;                       // of the new tokens, without one or where they are learned
   std::string past_size_, total_size_, slots_;  // sizes as vectors of one; 0 .. total - 1
   std::string bias_, window_bias_;              // added to scores; the latter where layers with a window are some

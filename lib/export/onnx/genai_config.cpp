@@ -19,7 +19,12 @@ using Json = nlohmann::ordered_json;
 constexpr std::array<std::string_view, 7> kKnownTypes{"gemma",   "gemma2", "gemma3_text", "llama",
                                                       "mistral", "qwen2",  "qwen3"};
 
+/// Of type "phi3" the runtime computes its cache anew when the text outgrows this context, which two sets of RoPE
+/// factors need.
+constexpr std::size_t kContextOfPhi3 = 4096;
+
 std::string_view runtime_type(const Architecture& a) {
+  if (!a.rope.long_divisors.empty() && a.rope.original_max_positions == kContextOfPhi3) return "phi3";
   const std::string_view type = a.info().model_type;
   return std::ranges::find(kKnownTypes, type) != kKnownTypes.end() ? type : "decoder";
 }

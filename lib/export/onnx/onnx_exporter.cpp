@@ -17,7 +17,6 @@
 #include "export/onnx/decoder_graph.h"
 #include "export/onnx/genai_config.h"
 #include "grid/format.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/onnx/onnx_weights.h"
 
 namespace adze {
@@ -29,11 +28,7 @@ class OnnxExporter final : public Exporter {
  public:
   OnnxExporter(std::string_view name, OnnxOperators operators) : name_(name), operators_(operators) {}
 
-  std::optional<std::string> cannot_hold(const Architecture& architecture, const PlannedTensor& tensor) const override {
-    if (tensor.spec.role == TensorRole::embedding)  // of the whole graph, but said once
-      if (const std::string parts = beyond_onnx(architecture); !parts.empty())
-        return fmt::format("the graph that is written has not what {} has: {}; use gguf or a folder",
-                           architecture.family, parts);
+  std::optional<std::string> cannot_hold(const Architecture&, const PlannedTensor& tensor) const override {
     return tensor.spec.shape.size() == 2 ? onnx_refuses(tensor, operators_) : std::nullopt;
   }
 

@@ -6,9 +6,8 @@
 #include <cstring>
 #include <map>
 
-#include <fmt/ranges.h>
-
 #include "base/error.h"
+#include "model/onnx/node_check.h"
 #include "model/onnx/onnx_matrix.h"
 #include "model/rope.h"
 #include "model/tensors.h"
@@ -21,32 +20,6 @@ using Values = std::vector<std::string>;
 /// What GroupQueryAttention may say: anything else would change what it computes.
 constexpr std::array<std::string_view, 7> kAttentionSettings{
     "num_heads", "kv_num_heads", "scale", "do_rotary", "rotary_interleaved", "local_window_size", "softcap"};
-
-void expect_setting(const OnnxNode& node, const char* name, std::int64_t want) {
-  if (const std::int64_t said = integer_of(node, name); said != want)
-    fail(ErrorKind::bad_data, "node '{}': {} is {}, config.json says {}", node.name, name, said, want);
-}
-
-void expect_setting(const OnnxNode& node, const char* name, float want) {
-  const auto at = node.numbers.find(name);
-  if (at == node.numbers.end() || !std::holds_alternative<float>(at->second) || std::get<float>(at->second) != want)
-    fail(ErrorKind::bad_data, "node '{}': {} is not {}, which config.json says", node.name, name, want);
-}
-
-/// The second input of a node must be a constant of these dimensions (of a scalar none) and values.
-template <typename Value>
-void expect_constant(const OnnxFile& file, const std::string& name, std::int64_t type,
-                     const std::vector<std::uint64_t>& dims, const std::vector<Value>& want) {
-  const OnnxNode* const node = file.find_node(name);
-  if (node == nullptr || node->inputs.size() != 2)
-    fail(ErrorKind::bad_data, "node '{}' is missing or has not two inputs", name);
-  const std::vector<std::byte> bytes = file.read(require_tensor(file, node->inputs[1], type, dims));
-  std::vector<Value> said(bytes.size() / sizeof(Value));
-  std::memcpy(said.data(), bytes.data(), bytes.size());
-  if (said != want) fail(ErrorKind::bad_data, "node '{}': its constant is {}, config.json says {}", name, said, want);
-}
-
-bool is_operator(const OnnxNode* node, std::string_view op) { return node != nullptr && node->op == op; }
 
 /// Nodes mean what these versions say.
 void check_versions(const OnnxFile& file) {
@@ -63,22 +36,26 @@ void check_versions(const OnnxFile& file) {
       fail(ErrorKind::bad_data, "node '{}' is of the domain '{}', which has no version", node.name, node.domain);
 }
 
-/// suffix: of the tables' names.
+/// suffix: of the tables' names. Of two sets of factors, the second one's rows lie behind the others.
 void check_rope(const OnnxFile& file, const Architecture& a, const RopeSpec& rope, const std::string& suffix) {
   constexpr double kRounding = 1e-6;  // of angles that another library may have turned into a cosine
-  const std::vector<double> frequencies = rope_frequencies(rope, a.rotated());
+  const std::vector<RopeSpec> sets = rope_sets(rope);
+  const std::size_t pairs = a.rotated() / 2, turns = a.max_positions * pairs;
   const double tolerance = kRounding * std::max(1.0, rope.attention_factor);
   const auto check = [&](const std::string& name, double (*function)(double)) {
-    const OnnxTensor& tensor = require_tensor(file, name, kOnnxFloat, {a.max_positions, a.rotated() / 2});
+    const OnnxTensor& tensor = require_tensor(file, name, kOnnxFloat, {sets.size() * a.max_positions, pairs});
     const std::vector<std::byte> bytes = file.read(tensor);
-    for (std::size_t i = 0; i < bytes.size() / sizeof(float); ++i) {
-      float value = 0;
-      std::memcpy(&value, bytes.data() + i * sizeof(float), sizeof(float));
-      const std::size_t position = i / frequencies.size();
-      const double angle = static_cast<double>(position) * frequencies[i % frequencies.size()];
-      if (!(std::fabs(value - rope.attention_factor * function(angle)) <= tolerance))
-        fail(ErrorKind::bad_data, "initializer '{}': position {} has another angle than config.json's RoPE", name,
-             position);
+    for (std::size_t set = 0; set < sets.size(); ++set) {
+      const std::vector<double> frequencies = rope_frequencies(sets[set], a.rotated());
+      for (std::size_t i = 0; i < turns; ++i) {
+        float value = 0;
+        std::memcpy(&value, bytes.data() + (set * turns + i) * sizeof(float), sizeof(float));
+        const std::size_t position = i / pairs;
+        const double angle = static_cast<double>(position) * frequencies[i % pairs];
+        if (!(std::fabs(value - rope.attention_factor * function(angle)) <= tolerance))
+          fail(ErrorKind::bad_data, "initializer '{}': position {} has another angle than config.json's RoPE", name,
+               position);
+      }
     }
   };
   check("cos_cache" + suffix, [](double angle) { return std::cos(angle); });
@@ -102,25 +79,12 @@ class Decoder {
  private:
   static std::int64_t number(std::size_t value) { return static_cast<std::int64_t>(value); }
 
-  const OnnxNode& node(const std::string& name) const {
-    const OnnxNode* const found = file_.find_node(name);
-    if (found == nullptr) fail(ErrorKind::bad_data, "node '{}' is missing, which config.json asks for", name);
-    return *found;
-  }
-
-  /// The first output of a node of this operator whose first inputs are these.
+  const OnnxNode& node(const std::string& name) const { return node_of(file_, name); }
   std::string take(const std::string& name, std::string_view op, const Values& inputs) const {
-    const OnnxNode& found = node(name);
-    if (found.op != op) fail(ErrorKind::bad_data, "node '{}' is {}, config.json asks for {}", name, found.op, op);
-    const Values first(found.inputs.begin(),
-                       found.inputs.begin() + std::min(std::ssize(found.inputs), std::ssize(inputs)));
-    if (first != inputs)
-      fail(ErrorKind::bad_data, "node '{}' reads {}, by config.json it reads {}", name, first, inputs);
-    if (found.outputs.empty()) fail(ErrorKind::bad_data, "node '{}' has no output", name);
-    return found.outputs.front();
+    return adze::take(file_, name, op, inputs);
   }
 
-  /// The same with a number as the second input.
+  /// Of a node with a number as the second input.
   std::string with_number(const std::string& name, std::string_view op, const std::string& x, double want) const {
     expect_constant<float>(file_, name, kOnnxFloat, {}, {static_cast<float>(want)});
     return take(name, op, {x});
@@ -255,6 +219,34 @@ class Decoder {
     return static_cast<float>(1.0 / std::sqrt(scalar));
   }
 
+  bool has_two_sets() const { return !a_.learns_positions() && rope_sets(a_.rope).size() > 1; }
+
+  /// The row of the tables behind which turns lie that the length of the text decides.
+  std::string first_turn() const {
+    const std::string base = "/model/rope";
+    expect_constant<std::int64_t>(file_, base + "/Greater", kOnnxI64, {}, {number(a_.rope.original_max_positions)});
+    expect_constant<std::int64_t>(file_, base + "/Mul", kOnnxI64, {}, {number(a_.max_positions)});
+    const std::string is_longer = take(base + "/Greater", "Greater", {length()});
+    return take(base + "/Mul", "Mul", {take(base + "/Cast", "Cast", {is_longer})});
+  }
+
+  /// Tokens that there are, old and new.
+  std::string length() const {
+    const std::string base = "/model/rope/total";
+    return take(base + "/Gather", "Gather", {take(base + "/Shape", "Shape", {"attention_mask"})});
+  }
+
+  /// What an operator reads: the table, or the part of it with the turns of one of two sets.
+  std::string table_of(std::size_t block, const std::string& which) const {
+    const std::string table = which + rope_suffix(block);
+    if (!has_two_sets() || table != which) return table;
+    const std::string base = "/model/rope";
+    const std::string first = take(base + "/first/Unsqueeze", "Unsqueeze", {first_turn()});
+    const std::string end = take(base + "/last/Add", "Add", {first_turn(), length()});
+    return take(fmt::format("{}/{}/Slice", base, table), "Slice",
+                {table, first, take(base + "/last/Unsqueeze", "Unsqueeze", {end})});
+  }
+
   std::string attention_operator(std::size_t block, const OnnxNode& found, Values inputs) const {
     expect_setting(found, "num_heads", number(a_.heads));
     expect_setting(found, "kv_num_heads", number(a_.kv_heads));
@@ -271,9 +263,8 @@ class Decoder {
     const std::size_t with_lengths = inputs.size() + 2;
     if (found.inputs.size() != with_lengths + (a_.learns_positions() ? 0 : 2))
       fail(ErrorKind::bad_data, "node '{}' has {} inputs", found.name, found.inputs.size());
-    const std::string suffix = rope_suffix(block);
-    if (!a_.learns_positions() &&
-        (found.inputs[with_lengths] != "cos_cache" + suffix || found.inputs[with_lengths + 1] != "sin_cache" + suffix))
+    if (!a_.learns_positions() && (found.inputs[with_lengths] != table_of(block, "cos_cache") ||
+                                   found.inputs[with_lengths + 1] != table_of(block, "sin_cache")))
       fail(ErrorKind::bad_data, "node '{}' has another RoPE than config.json says", found.name);
     return take(found.name, "GroupQueryAttention", inputs);
   }
@@ -301,8 +292,10 @@ class Decoder {
   std::string turns_of(std::size_t block, const std::string& which) const {
     const std::string suffix = rope_suffix(block);
     const std::string name = (suffix.empty() ? "/model/positions/" : "/model/positions/window/") + which;
+    std::string rows = new_positions();
+    if (has_two_sets() && suffix.empty()) rows = take("/model/positions/rope/Add", "Add", {rows, first_turn()});
     return take(name + "/Unsqueeze", "Unsqueeze",
-                {take(name + "/Gather", "Gather", {which + "_cache" + suffix, new_positions()})});
+                {take(name + "/Gather", "Gather", {which + "_cache" + suffix, rows})});
   }
 
   void check_split(const std::string& name, const std::string& x) const {
@@ -369,10 +362,8 @@ class Decoder {
       case Activation::silu:
         return take(name + "/Mul", "Mul", {x, take(name + "/Sigmoid", "Sigmoid", {x})});
       case Activation::gelu_tanh: {
-        const OnnxNode& gelu = node(name + "/Gelu");
-        if (const auto at = gelu.texts.find("approximate"); at == gelu.texts.end() || at->second != "tanh")
-          fail(ErrorKind::bad_data, "node '{}' is not GELU by tanh, which config.json says", gelu.name);
-        return take(gelu.name, "Gelu", {x});
+        expect_text(node(name + "/Gelu"), "approximate", "tanh");
+        return take(name + "/Gelu", "Gelu", {x});
       }
       case Activation::relu:
         return take(name + "/Relu", "Relu", {x});
@@ -380,11 +371,66 @@ class Decoder {
     return "";
   }
 
-  std::string hidden(std::size_t block, const std::string& x) const {
+  /// name: of the nodes of this FFN. expert: whose it is, or LinearSlot::kNoExpert.
+  std::string ffn(std::size_t block, const std::string& name, std::int32_t expert, const std::string& x) const {
+    LinearSlot gate = LinearSlot::gate, up = LinearSlot::up, down = LinearSlot::down;
+    for (LinearSlot* const slot : {&gate, &up, &down}) slot->expert = expert;
+    const std::string values = linear(block, up, x);
+    if (!a_.info().is_gated()) return linear(block, down, activated(name + "/act_fn", values));
+    const std::string opened = activated(name + "/act_fn", linear(block, gate, x));
+    return linear(block, down, take(name + "/Mul", "Mul", {opened, values}));
+  }
+
+  std::string ffns(std::size_t block, const std::string& x) const {
     const std::string name = fmt::format("/model/layers.{}/mlp", block);
-    if (!a_.info().is_gated()) return activated(name + "/act_fn", linear(block, LinearSlot::up, x));
-    const std::string gate = activated(name + "/act_fn", linear(block, LinearSlot::gate, x));
-    return take(name + "/Mul", "Mul", {gate, linear(block, LinearSlot::up, x)});
+    return a_.is_mixture() ? mixture(block, name, x) : ffn(block, name, LinearSlot::kNoExpert, x);
+  }
+
+  struct Chosen {
+    std::string experts, weights;
+  };
+
+  Chosen choice(const std::string& name, const std::string& logits) const {
+    const std::string top = name + "/TopK";
+    expect_constant<std::int64_t>(file_, top, kOnnxI64, {1}, {number(a_.experts_per_token)});
+    const std::string largest = take(top, "TopK", {take(name + "/Softmax", "Softmax", {logits})});
+    if (node(top).outputs.size() != 2 || node(top).numbers.contains("largest"))
+      fail(ErrorKind::bad_data, "node '{}' does not give the experts of the largest scores", top);
+    const std::string experts = node(top).outputs[1];
+    if (!a_.renormalised) return {experts, largest};
+    return {experts, take(name + "/Div", "Div", {largest, take(name + "/ReduceSum", "ReduceSum", {largest})})};
+  }
+
+  std::string sum_with_expert(std::size_t block, const std::string& name, std::size_t expert, const Chosen& chosen,
+                              const std::string& tokens, const std::string& sums) const {
+    expect_constant<std::int64_t>(file_, name + "/Equal", kOnnxI64, {}, {number(expert)});
+    const std::string is_own = take(name + "/Equal", "Equal", {chosen.experts});
+    const std::string places = take(name + "/Transpose", "Transpose", {take(name + "/NonZero", "NonZero", {is_own})});
+    expect_constant<std::int64_t>(file_, name + "/Slice", kOnnxI64, {1}, {0});
+    expect_constant<std::int64_t>(file_, name + "/Slice", kOnnxI64, {1}, {1}, 2);
+    const std::string rows = take(name + "/Slice", "Slice", {places});
+    const std::string made = ffn(block, name, static_cast<std::int32_t>(expert),
+                                 take(name + "/tokens/GatherND", "GatherND", {tokens, rows}));
+    const std::string weights = take(name + "/weights/Unsqueeze", "Unsqueeze",
+                                     {take(name + "/weights/GatherND", "GatherND", {chosen.weights, places})});
+    expect_text(node(name + "/ScatterND"), "reduction", "add");
+    return take(name + "/ScatterND", "ScatterND", {sums, rows, take(name + "/weights/Mul", "Mul", {made, weights})});
+  }
+
+  std::string mixture(std::size_t block, const std::string& name, const std::string& x) const {
+    const std::string tokens = take(name + "/tokens", "Reshape", {x});
+    const Chosen chosen = choice(name + "/router", linear(block, LinearSlot::router, tokens));
+    std::string sums = take(name + "/sums/zeros", "ConstantOfShape", {take(name + "/sums/Shape", "Shape", {tokens})});
+    for (std::size_t e = 0; e < a_.experts; ++e)
+      sums = sum_with_expert(block, fmt::format("{}/experts.{}", name, e), e, chosen, tokens, sums);
+    if (a_.shared_ffn > 0) {
+      const std::string shared = name + "/shared_expert";
+      const std::string opened =
+          take(shared + "/Sigmoid", "Sigmoid", {linear(block, LinearSlot::shared_router, tokens)});
+      const std::string part = take(shared + "/Mul", "Mul", {ffn(block, name, LinearSlot::kNoExpert, tokens), opened});
+      sums = take(shared + "/Add", "Add", {sums, part});
+    }
+    return take(name + "/states", "Reshape", {sums, take(name + "/Shape", "Shape", {x})});
   }
 
   void check_block(std::size_t block) {
@@ -394,7 +440,7 @@ class Decoder {
                      normed_heads(block, NormSlot::keys, k, a_.kv_heads), linear(block, LinearSlot::v, x)};
     added_ = output_of(block, NormSlot::after_attention, linear(block, LinearSlot::o, attention(block, qkv)));
     const std::string y = input_of(block, NormSlot::before_ffn, "mlp");
-    added_ = output_of(block, NormSlot::after_ffn, linear(block, LinearSlot::down, hidden(block, y)));
+    added_ = output_of(block, NormSlot::after_ffn, ffns(block, y));
   }
 
   const OnnxFile& file_;

@@ -10,7 +10,6 @@
 #include "checkpoint/folder_files.h"
 #include "linalg/convert.h"
 #include "model/finite.h"
-#include "model/onnx/beyond_onnx.h"
 #include "model/onnx/decoder_check.h"
 #include "model/onnx/onnx_matrix.h"
 
@@ -87,8 +86,6 @@ bool is_onnx_folder(const std::filesystem::path& folder) {
 OnnxWeights::OnnxWeights(const std::filesystem::path& folder)
     : file_(folder), architecture_(read_architecture(folder)) {
   with_context(file_.origin(), [&] {
-    if (const std::string parts = beyond_onnx(architecture_); !parts.empty())
-      fail(ErrorKind::bad_data, "config.json names {}, whose {} no graph of ours has", architecture_.family, parts);
     architecture_.tied = is_tied(file_);
     check_decoder(file_, architecture_);
     if (architecture_.tied) check_tied_head(file_, architecture_);
