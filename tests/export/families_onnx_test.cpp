@@ -117,9 +117,9 @@ std::vector<OtherConfig> other_configs() {
       {"phi4_mini", kOtherLongFactors, "another angle", "another angle"},
       {"mixtral", {{"num_experts_per_tok", 3}}, "router/TopK': its constant", "router/TopK': its constant"},
       {"olmoe", {{"norm_topk_prob", true}}, "router/ReduceSum' is missing", "router/ReduceSum' is missing"},
-      {"qwen3_moe", {{"norm_topk_prob", false}}, "weights/GatherND' reads", "weights/GatherND' reads"},
-      {"qwen3_moe", {{"num_experts", 9}}, "experts.8/Equal' is missing", "experts.8/Equal' is missing"},
-      {"qwen3_moe", {{"num_experts", 7}}, "mlp/states' reads", "mlp/states' reads"},
+      {"qwen3_moe", {{"norm_topk_prob", false}}, "mlp/weights' reads", "mlp/weights' reads"},
+      {"qwen3_moe", {{"num_experts", 9}}, "shape [8], want 7 and [9]", "shape [8], want 7 and [9]"},
+      {"qwen3_moe", {{"num_experts", 7}}, "shape [8], want 7 and [7]", "shape [8], want 7 and [7]"},
   };
 }
 
@@ -214,16 +214,13 @@ TEST_F(OnnxFamilyReader, RefusesGraphsThatWereChanged) {
        name_of_node(block + "final_layer_norm/LayerNorx"), "final_layer_norm/LayerNorm' is missing"},
       {"opt", "onnx", name_of_node("/model/embed_positions/states/Add"),
        name_of_node("/model/embed_positions/states/Adx"), "embed_positions/states/Add' is missing"},
-      {"mixtral", "onnx",
-       "reduction\"\x03"
-       "add",
-       "reduction\"\x03"
-       "mul",
-       "is not add"},
-      {"mixtral", "onnx-qdq", input_of_node("/model/layers.1/mlp/experts.6/ScatterND/output_0"),
-       input_of_node("/model/layers.1/mlp/experts.5/ScatterND/output_0"), "experts.7/ScatterND' reads"},
-      {"qwen3_moe", "onnx", input_of_node("/model/layers.1/mlp/experts.6/tokens/GatherND/output_0"),
-       input_of_node("/model/layers.1/mlp/experts.5/tokens/GatherND/output_0"), "mlp.experts.6."},
+      {"mixtral", "onnx", input_of_node("/model/layers.1/mlp/experts.6/rows"),
+       input_of_node("/model/layers.1/mlp/experts.5/rows"), "experts.6.w"},
+      {"mixtral", "onnx-qdq", input_of_node("/model/layers.1.block_sparse_moe.experts.6.w2/MatMul/output_0"),
+       input_of_node("/model/layers.1.block_sparse_moe.experts.5.w2/MatMul/output_0"), "experts/Concat' reads"},
+      {"qwen3_moe", "onnx", input_of_node("/model/layers.1/mlp/back/places"),
+       input_of_node("/model/layers.0/mlp/back/places"), "made/Gather' reads"},
+      {"qwen3_moe", "onnx", integer_attribute("largest", 0), integer_attribute("largest", 1), "largest is 1"},
       {"qwen3_moe", "onnx-qdq", input_of_node("/model/layers.1/mlp/router/Softmax/output_0"),
        input_of_node("/model/layers.0/mlp/router/Softmax/output_0"), "router/TopK' reads"},
       {"qwen2_moe", "onnx", name_of_node("/model/layers.1/mlp/shared_expert/Sigmoid"),

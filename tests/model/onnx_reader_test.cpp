@@ -86,12 +86,12 @@ TEST(OnnxFiles, BoundWhatANodeTakesAndGives) {
   std::string attributes;
   for (int i = 0; i < 64; ++i) attributes += attribute(std::to_string(i), 0);
   const std::string in = text(1, ""), out = text(2, "");
-  const OnnxFile most = file_of(text(1, times(64, in) + times(64, out) + attributes));
-  EXPECT_EQ(most.nodes().front().inputs.size(), 64u);
-  EXPECT_EQ(most.nodes().front().outputs.size(), 64u);
+  const OnnxFile most = file_of(text(1, times(4096, in) + times(4096, out) + attributes));
+  EXPECT_EQ(most.nodes().front().inputs.size(), 4096u);
+  EXPECT_EQ(most.nodes().front().outputs.size(), 4096u);
   EXPECT_EQ(most.nodes().front().numbers.size(), 64u);
-  expect_refused("more than 64 inputs", [&] { file_of(text(1, times(65, in))); });
-  expect_refused("more than 64 outputs", [&] { file_of(text(1, times(65, out))); });
+  expect_refused("more than 4096 inputs", [&] { file_of(text(1, times(4097, in))); });
+  expect_refused("more than 4096 outputs", [&] { file_of(text(1, times(4097, out))); });
   expect_refused("more than 64 attributes", [&] { file_of(text(1, attributes + attribute("x", 0))); });
 }
 

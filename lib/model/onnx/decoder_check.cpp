@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "base/error.h"
 #include "model/onnx/node_check.h"
@@ -401,28 +402,54 @@ class Decoder {
     return {experts, take(name + "/Div", "Div", {largest, take(name + "/ReduceSum", "ReduceSum", {largest})})};
   }
 
-  std::string sum_with_expert(std::size_t block, const std::string& name, std::size_t expert, const Chosen& chosen,
-                              const std::string& tokens, const std::string& sums) const {
-    expect_constant<std::int64_t>(file_, name + "/Equal", kOnnxI64, {}, {number(expert)});
-    const std::string is_own = take(name + "/Equal", "Equal", {chosen.experts});
-    const std::string places = take(name + "/Transpose", "Transpose", {take(name + "/NonZero", "NonZero", {is_own})});
-    expect_constant<std::int64_t>(file_, name + "/Slice", kOnnxI64, {1}, {0});
-    expect_constant<std::int64_t>(file_, name + "/Slice", kOnnxI64, {1}, {1}, 2);
-    const std::string rows = take(name + "/Slice", "Slice", {places});
-    const std::string made = ffn(block, name, static_cast<std::int32_t>(expert),
-                                 take(name + "/tokens/GatherND", "GatherND", {tokens, rows}));
-    const std::string weights = take(name + "/weights/Unsqueeze", "Unsqueeze",
-                                     {take(name + "/weights/GatherND", "GatherND", {chosen.weights, places})});
-    expect_text(node(name + "/ScatterND"), "reduction", "add");
-    return take(name + "/ScatterND", "ScatterND", {sums, rows, take(name + "/weights/Mul", "Mul", {made, weights})});
+  /// Where the values of a vector lie, the smallest first.
+  std::string order_of(const std::string& name, const std::string& values) const {
+    const std::string top = name + "/TopK";
+    take(top, "TopK", {values, take(name + "/Shape", "Shape", {values})});
+    expect_setting(node(top), "largest", std::int64_t{0});
+    if (node(top).outputs.size() != 2) fail(ErrorKind::bad_data, "node '{}' does not give places", top);
+    return node(top).outputs[1];
+  }
+
+  std::string counts(const std::string& name, const std::string& choices) const {
+    std::vector<std::int64_t> experts(a_.experts);
+    std::iota(experts.begin(), experts.end(), 0);
+    expect_constant<std::int64_t>(file_, name + "/Equal", kOnnxI64, {a_.experts}, experts);
+    const std::string is_own = take(name + "/Equal", "Equal", {take(name + "/Unsqueeze", "Unsqueeze", {choices})});
+    return take(name + "/ReduceSum", "ReduceSum", {take(name + "/Cast", "Cast", {is_own})});
+  }
+
+  /// What experts make of the rows of their tokens, in the order of experts.
+  std::string experts_of(std::size_t block, const std::string& name, const std::string& rows,
+                         const std::string& sizes) const {
+    const OnnxNode& split = node(name + "/experts/Split");
+    take(split.name, "Split", {rows, sizes});
+    const OnnxNode& concat = node(name + "/experts/Concat");
+    if (split.outputs.size() != a_.experts || concat.inputs.size() != a_.experts)
+      fail(ErrorKind::bad_data, "node '{}' has parts for {} experts, config.json says {}", split.name,
+           split.outputs.size(), a_.experts);
+    Values made;
+    for (std::size_t e = 0; e < a_.experts; ++e)
+      made.push_back(ffn(block, fmt::format("{}/experts.{}", name, e), static_cast<std::int32_t>(e), split.outputs[e]));
+    return take(concat.name, "Concat", made);
   }
 
   std::string mixture(std::size_t block, const std::string& name, const std::string& x) const {
+    const std::int64_t each = number(a_.experts_per_token), hidden = number(a_.hidden);
     const std::string tokens = take(name + "/tokens", "Reshape", {x});
     const Chosen chosen = choice(name + "/router", linear(block, LinearSlot::router, tokens));
-    std::string sums = take(name + "/sums/zeros", "ConstantOfShape", {take(name + "/sums/Shape", "Shape", {tokens})});
-    for (std::size_t e = 0; e < a_.experts; ++e)
-      sums = sum_with_expert(block, fmt::format("{}/experts.{}", name, e), e, chosen, tokens, sums);
+    const std::string choices = take(name + "/choices", "Reshape", {chosen.experts});
+    const std::string order = order_of(name + "/order", choices);
+    expect_constant<std::int64_t>(file_, name + "/rows/Div", kOnnxI64, {}, {each});
+    const std::string rows = take(name + "/rows/Gather", "Gather", {tokens, take(name + "/rows/Div", "Div", {order})});
+    const std::string made = experts_of(block, name, rows, counts(name + "/counts", choices));
+    expect_constant<std::int64_t>(file_, name + "/made/Reshape", kOnnxI64, {3}, {-1, each, hidden});
+    const std::string by_token = take(name + "/made/Reshape", "Reshape",
+                                      {take(name + "/made/Gather", "Gather", {made, order_of(name + "/back", order)})});
+    const std::string parts =
+        take(name + "/made/Mul", "Mul", {by_token, take(name + "/weights", "Unsqueeze", {chosen.weights})});
+    expect_constant<std::int64_t>(file_, name + "/sums", kOnnxI64, {1}, {1});
+    std::string sums = take(name + "/sums", "ReduceSum", {parts});
     if (a_.shared_ffn > 0) {
       const std::string shared = name + "/shared_expert";
       const std::string opened =

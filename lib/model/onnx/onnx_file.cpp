@@ -21,7 +21,8 @@ constexpr std::size_t kMostDims = 8;
 /// Empty messages take two bytes in the file and a hundred times that here, so nodes and initializers are counted: a
 /// few for any file, more for one whose bytes they can be made of (names alone take more than these).
 constexpr std::size_t kFewItems = 65536, kBytesOfAnItem = 64;
-constexpr std::size_t kMostOfANode = 64;  // inputs, outputs, attributes; attention has 9 inputs
+constexpr std::size_t kMostValuesOfANode = 4096;  // inputs, outputs: one for each expert of a mixture
+constexpr std::size_t kMostAttributes = 64;       // of a node
 constexpr std::size_t kMostDomains = 64;
 
 std::size_t most_items(std::size_t file_bytes) { return kFewItems + file_bytes / kBytesOfAnItem; }
@@ -159,13 +160,13 @@ void add_dims(OnnxTensor& tensor, const Field& field) {
 }
 
 void add_value(std::vector<std::string>& values, const Field& field, std::string_view what) {
-  expect_room(values.size(), kMostOfANode, what);
+  expect_room(values.size(), kMostValuesOfANode, what);
   values.push_back(text_of(field));
 }
 
 /// What it says and nothing for lists and tensors.
 void add_attribute(OnnxNode& node, std::string_view message) {
-  expect_room(node.numbers.size() + node.texts.size(), kMostOfANode, "attributes of a node");
+  expect_room(node.numbers.size() + node.texts.size(), kMostAttributes, "attributes of a node");
   std::string name;
   std::optional<std::variant<std::int64_t, float>> value;
   std::optional<std::string> text;

@@ -2,8 +2,8 @@
 // with every length bounded by the bytes that remain; fields that it has no use for are skipped.
 //
 // Refuses weights outside the folder, ranges that leave their file, sizes that contradict the shape, two initializers
-// or outputs of one name, more nodes or initializers than a file of its size has, and more than 64 inputs, outputs or
-// attributes of a node.
+// or outputs of one name, more nodes or initializers than a file of its size has, more than 4096 inputs or outputs of a
+// node, and more than 64 attributes.
 #pragma once
 
 #include <cstdint>
