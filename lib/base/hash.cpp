@@ -4,6 +4,10 @@
 
 #include <fmt/format.h>
 #include <xxhash.h>
+// Elsewhere the one kind of instructions that the library is built for is all that there is.
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>
+#endif
 
 #include "base/byte_array.h"
 #include "base/error.h"
