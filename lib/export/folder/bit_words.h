@@ -98,10 +98,19 @@ ByteArray transposed_fixed(CodeRows in) {
       for (std::size_t c = 0; c < width; ++c)
         std::memcpy(out.data() + ((left + c) * rows + top) * kWidth, turned[c].data(), height * kWidth);
     };
+    // The processor does not guess lines that are strides apart, so it is told of them.
+    const auto fetch_next = [&](std::size_t top, std::size_t left, std::size_t height) {
+      if (left + 2 * kTile < cols)
+        for (std::size_t r = 0; r < height; ++r)
+          __builtin_prefetch(in.row(top + r).data() + (left + 2 * kTile) * kWidth);
+      for (std::size_t c = left + kTile; c < std::min(left + 2 * kTile, cols); ++c)
+        __builtin_prefetch(out.data() + (c * rows + top) * kWidth, 1);
+    };
     for (std::size_t left = 0; left < cols; left += kTile) {
       const std::size_t width = std::min(kTile, cols - left);
       for (std::size_t top = task * kTaskRows; top < std::min(rows, (task + 1) * kTaskRows); top += kTile) {
         const std::size_t height = std::min(kTile, rows - top);
+        fetch_next(top, left, height);
         if (height == kTile && width == kTile)
           turn(top, left, std::integral_constant<std::size_t, kTile>(), std::integral_constant<std::size_t, kTile>());
         else

@@ -1,7 +1,6 @@
 // GPTQ checkpoints: qweight [in b / 32 x out] packed along inputs, qzeros [groups x out b / 32], scales [groups x out],
 // g_idx [in]. v1 stores zero points less one, v2 as they are.
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include <nlohmann/json.hpp>
@@ -9,6 +8,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "linalg/convert.h"
+#include "linalg/turned_words.h"
 #include "model/config_object.h"
 #include "model/packed/packed_integers.h"
 
@@ -17,32 +17,16 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kSide = 16;  // words of a cache line
+constexpr std::size_t kWord = sizeof(std::uint32_t);
+constexpr std::size_t kLineWords = 16;  // of a cache line
 
-/// Turns words, kSide rows of kSide outputs each `stride` bytes apart: a line for each output. Two rows make words of
-/// twice the width at once.
-void turn_square(const std::byte* words, std::size_t stride,
-                 std::array<std::array<std::uint64_t, kSide / 2>, kSide>& lines) {
-  constexpr std::uint64_t kLow = 0xFFFFFFFF;
-  for (std::size_t pair = 0; pair < kSide / 2; ++pair) {
-    std::array<std::uint64_t, kSide / 2> upper, lower;
-    std::memcpy(upper.data(), words + 2 * pair * stride, sizeof upper);
-    std::memcpy(lower.data(), words + (2 * pair + 1) * stride, sizeof lower);
-    for (std::size_t i = 0; i < kSide / 2; ++i) {
-      lines[2 * i][pair] = (upper[i] & kLow) | (lower[i] << 32);
-      lines[2 * i + 1][pair] = (upper[i] >> 32) | (lower[i] & ~kLow);
-    }
-  }
-}
-
-/// The same of words that are no whole square: outputs from `left` on, at most kSide of them, of all rows of `words`.
-void put_columns(CodeRows words, std::size_t first, std::size_t left, MatrixView<std::byte> rows) {
-  std::vector<std::byte> stream(words.rows() * sizeof(std::uint32_t));
-  for (std::size_t r = left; r < std::min(left + kSide, rows.rows()); ++r) {
+/// Streams of words that are no whole ones of theirs: rows from `first` on of all outputs. Throws as put_stream().
+void put_columns(CodeRows words, std::size_t first, MatrixView<std::byte> rows) {
+  std::vector<std::byte> stream(words.rows() * kWord);
+  for (std::size_t r = 0; r < rows.rows(); ++r) {
     for (std::size_t w = 0; w < words.rows(); ++w)
-      std::memcpy(stream.data() + w * sizeof(std::uint32_t), words.row(w).data() + r * sizeof(std::uint32_t),
-                  sizeof(std::uint32_t));
-    put_stream(rows.row(r), r, first * sizeof(std::uint32_t), stream);
+      std::memcpy(stream.data() + w * kWord, words.row(w).data() + r * kWord, kWord);
+    put_stream(rows.row(r), r, first * kWord, stream);
   }
 }
 
@@ -51,23 +35,14 @@ FillCodes codes_of_columns(const RawTensors& raw, const std::string& name, Shape
   const Shape words{checked_cast<std::size_t>(word_count(shape.cols, bits)), shape.rows};
   raw.require(name, SafetensorsType::i32, {words.rows, words.cols});
   return [&raw, name, words](MatrixView<std::byte> rows) {
-    raw.read_rows(name, SafetensorsType::i32, words, kSide, [&](std::size_t first, std::span<const std::byte> bytes) {
-      const std::size_t stride = words.cols * sizeof(std::uint32_t), count = bytes.size() / stride;
-      const CodeRows piece(bytes.data(), {count, stride});
-      const std::size_t whole = std::min(count, rows.cols() / sizeof(std::uint32_t) - first) / kSide * kSide;
-      std::array<std::array<std::uint64_t, kSide / 2>, kSide> lines;
-      for (std::size_t left = 0; left < words.cols; left += kSide) {
-        const bool is_square = left + kSide <= words.cols;
-        for (std::size_t top = 0; is_square && top < whole; top += kSide) {
-          turn_square(piece.row(top).data() + left * sizeof(std::uint32_t), stride, lines);
-          for (std::size_t i = 0; i < kSide; ++i)
-            std::memcpy(rows.row(left + i).data() + (first + top) * sizeof(std::uint32_t), lines[i].data(),
-                        sizeof lines[i]);
-        }
-        const std::size_t done = is_square ? whole : 0;
-        if (done < count) put_columns(piece.row_range(done, count - done), first + done, left, rows);
-      }
-    });
+    raw.read_rows(
+        name, SafetensorsType::i32, words, kLineWords, [&](std::size_t first, std::span<const std::byte> bytes) {
+          const std::size_t stride = words.cols * kWord, count = bytes.size() / stride;
+          const CodeRows piece(bytes.data(), {count, stride});
+          const std::size_t whole = std::min(count, rows.cols() / kWord - first);  // the last word may be padded
+          turn_words(piece.row_range(0, whole), rows.col_range(first * kWord, whole * kWord));
+          if (whole < count) put_columns(piece.row_range(whole, count - whole), first + whole, rows);
+        });
   };
 }
 

@@ -15,9 +15,8 @@ namespace adze {
 
 /// `count` fields of a stream of 32-bit little-endian words.
 inline std::vector<std::uint8_t> fields_of(std::span<const std::byte> words, int bits, std::size_t count) {
-  BitReader reader(words, bits);
   std::vector<std::uint8_t> fields(count);
-  for (std::uint8_t& field : fields) field = static_cast<std::uint8_t>(reader.get());
+  unpack_values(words, bits, fields);
   return fields;
 }
 
