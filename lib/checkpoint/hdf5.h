@@ -20,6 +20,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/byte_array.h"
 #include "base/file.h"
 #include "base/read_bytes.h"
 
@@ -120,6 +121,8 @@ class Hdf5Reader {
     }
     return values;
   }
+  /// The same of a dataset of bytes.
+  ByteArray read_array(std::string_view path, std::uint64_t max_count) const;
   /// out.size() elements from `first`. Thread-safe.
   template <Hdf5Number T>
   void read_part(std::string_view path, std::uint64_t first, std::span<T> out) const {

@@ -120,6 +120,12 @@ std::vector<std::string> Hdf5Reader::read_texts(std::string_view path, std::uint
   return texts;
 }
 
+ByteArray Hdf5Reader::read_array(std::string_view path, std::uint64_t max_count) const {
+  ByteArray bytes(checked_count(path, Hdf5Type::u8, max_count));
+  read_part<std::byte>(path, 0, bytes);
+  return bytes;
+}
+
 std::string Hdf5Reader::read_bytes(std::string_view path, std::uint64_t max_count) const {
   std::string bytes(checked_count(path, Hdf5Type::u8, max_count), '\0');
   read_part<std::byte>(path, 0, std::as_writable_bytes(std::span(bytes)));

@@ -80,32 +80,33 @@ std::uint64_t train_bytes(const TrainFormat& format, Shape shape) {
 
 }  // namespace
 
-std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload, const FindShared& find) {
+std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape, ByteArray payload,
+                                                            const FindShared& find) {
   if (const auto dtype = dtype_from_name(format))
-    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
-  if (const auto sum = parse_sum_format(format)) return sum_from_payload(*sum, shape, std::move(payload));
+    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload).take());
+  if (const auto sum = parse_sum_format(format)) return sum_from_payload(*sum, shape, std::move(payload).take());
   if (const auto product = parse_product_format(format))
-    return product_from_payload(*product, shape, std::move(payload), find);
+    return product_from_payload(*product, shape, std::move(payload).take(), find);
   if (const auto shared = parse_shared_format(format)) {
     if (!payload.empty())
       fail(ErrorKind::bad_data, "{} bytes of a factor that {} stores", payload.size(), shared->owner);
     if (!find) fail(ErrorKind::bad_data, "'{}' is a factor that another block's file holds", format);
     return std::make_shared<SharedTensor>(shared->owner, find(*shared, shape));
   }
-  if (const auto train = parse_train_format(format)) return train_from_payload(*train, shape, std::move(payload));
+  if (const auto train = parse_train_format(format))
+    return train_from_payload(*train, shape, std::move(payload).take());
   if (const auto rest = parse_pivoted_format(format))
-    return PivotedTensor::from_payload(*rest, shape, std::move(payload));
+    return PivotedTensor::from_payload(*rest, shape, std::move(payload).take());
   if (auto mixed = parse_mixed_rows_format(format))
-    return MixedRowsTensor::from_payload(std::move(*mixed), shape, std::move(payload));
+    return MixedRowsTensor::from_payload(std::move(*mixed), shape, std::move(payload).take());
   if (auto nested = parse_nested_format(format))
-    return std::make_shared<NestedTensor>(std::move(*nested), shape, std::move(payload));
+    return std::make_shared<NestedTensor>(std::move(*nested), shape, std::move(payload).take());
   if (const auto scope = parse_sign_format(format))
-    return std::make_shared<SignTensor>(*scope, shape, std::move(payload));
+    return std::make_shared<SignTensor>(*scope, shape, std::move(payload).take());
   if (auto dropped = parse_dropped_format(format))
-    return std::make_shared<DroppedTensor>(std::move(*dropped), shape, std::move(payload));
+    return std::make_shared<DroppedTensor>(std::move(*dropped), shape, std::move(payload).take());
   if (auto sparse = parse_sparse_format(format))
-    return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload));
+    return std::make_shared<SparseTensor>(std::move(sparse->grid), sparse->pattern, shape, std::move(payload).take());
   return std::make_shared<QuantizedTensor>(grid_from_name(format), shape, std::move(payload));
 }
 

@@ -18,8 +18,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
+#include "base/byte_array.h"
 #include "grid/compressed_tensor.h"
 #include "grid/factors/shared_tensor.h"
 
@@ -27,8 +27,7 @@ namespace adze {
 
 /// find: asked for what another module stores. Throws bad_data for an unknown format, a payload of the wrong size, and
 /// where something is shared and nobody can be asked.
-std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape,
-                                                            std::vector<std::byte> payload,
+std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape, ByteArray payload,
                                                             const FindShared& find = nullptr);
 
 /// Exact bytes of a matrix in the named format. Throws bad_data.

@@ -57,8 +57,10 @@ TensorPtr read_matrix(const Hdf5Reader& file, const std::string& name, Shape exp
       fail(ErrorKind::bad_data, "shape {} x {}, the architecture says {} x {}", shape.rows, shape.cols, expected.rows,
            expected.cols);
     const std::string& format = file.text(name, "format");
-    return tensor_from_payload(format, shape, file.read<std::byte>(name + "/payload", format_bytes(format, shape)),
-                               find);
+    const std::uint64_t bytes = format_bytes(format, shape);
+    ByteArray payload = dtype_from_name(format) ? file.read<std::byte>(name + "/payload", bytes)  // floats are a vector
+                                                : file.read_array(name + "/payload", bytes);
+    return tensor_from_payload(format, shape, std::move(payload), find);
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/byte_array.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -86,7 +87,7 @@ std::optional<Solution> SolutionStore::find(const std::string& key) const {
     Solution solution;
     solution.tensor = tensor_from_payload(json->at("format").get<std::string>(),
                                           {json->at("rows").get<std::size_t>(), json->at("cols").get<std::size_t>()},
-                                          {bytes.begin(), bytes.end()});
+                                          copied(bytes));
     solution.report = report_of(*json);
     return solution;
   } catch (const Error&) {

@@ -1,7 +1,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <new>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "base/byte_array.h"
 
@@ -24,6 +29,27 @@ TEST(ByteArray, TakesAVectorOverWithoutACopy) {
   ByteArray bytes = std::move(vector);
   EXPECT_EQ(bytes.data(), place);
   EXPECT_EQ(std::ranges::count(bytes, std::byte{7}), 64);
+}
+
+TEST(ByteArray, BeginsWithAPageWhateverItsSize) {
+  for (const std::size_t size : {std::size_t{1}, std::size_t{4095}, std::size_t{4097}, std::size_t{3'000'001}}) {
+    ByteArray bytes(size);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(bytes.data()) % 4096, 0u) << size;
+    std::ranges::fill(bytes, std::byte{9});
+    EXPECT_EQ(std::ranges::count(bytes, std::byte{9}), static_cast<std::ptrdiff_t>(size));
+  }
+  EXPECT_THROW(ByteArray(std::numeric_limits<std::size_t>::max()), std::bad_alloc);
+}
+
+TEST(ByteArray, GivesItsBytesAsAVector) {
+  std::vector<std::byte> vector(64, std::byte{7});
+  const std::byte* const place = vector.data();
+  const std::vector<std::byte> same = ByteArray(std::move(vector)).take();
+  EXPECT_EQ(same.data(), place);
+  ByteArray raw(3);
+  std::ranges::fill(raw, std::byte{4});
+  EXPECT_EQ(std::move(raw).take(), std::vector<std::byte>(3, std::byte{4}));
+  EXPECT_TRUE(ByteArray(0).take().empty());
 }
 
 TEST(ByteArray, MovesAndLeavesNothingBehind) {

@@ -1,5 +1,6 @@
 #include "checkpoint/hdf5.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "checkpoint/checkpoint_testing.h"
@@ -58,6 +59,7 @@ TEST(Hdf5, ReadsBackWhatItWrote) {
   EXPECT_TRUE(reader.read<float>("numbers/none", 0).empty());
   EXPECT_EQ(reader.read_bytes("blob", 3), std::string("\0\1\2", 3));
   EXPECT_EQ(reader.read_bytes("parts", 5), "abcde");
+  EXPECT_TRUE(std::ranges::equal(reader.read_array("parts", 5), as_bytes("abcde")));
   EXPECT_EQ(reader.read_texts("texts", 3, 6), (std::vector<std::string>{"", "h\xC3\xA9", "longer"}));
   EXPECT_TRUE(reader.read_texts("no_texts", 3, 6).empty());
   EXPECT_EQ(reader.count("numbers/i32"), 3u);
@@ -86,6 +88,8 @@ TEST(Hdf5, ChecksTypesLimitsAndRangesOnReading) {
   };
   bad("x.h5: 'numbers/f32' has 2 elements, more than the limit of 1", [&] { reader.read<float>("numbers/f32", 1); });
   bad("'numbers/f32' is not a dataset of the expected type", [&] { reader.read<double>("numbers/f32", 9); });
+  bad("'parts' has 5 elements, more than the limit of 4", [&] { reader.read_array("parts", 4); });
+  bad("'numbers/f32' is not a dataset of the expected type", [&] { reader.read_array("numbers/f32", 9); });
   bad("'numbers' is not a dataset", [&] { reader.read<float>("numbers", 9); });
   bad("'nothing' is missing", [&] { reader.read<float>("nothing", 9); });
   bad("elements 0 to 0+3 lie outside its 2", [&] { reader.read_part<float>("numbers/f32", 0, three); });
