@@ -50,8 +50,10 @@ class MlxLayout final : public PackedLayout {
     std::vector<float> scale(rows * groups), bias(rows * groups);
     to_float(scales.dtype, scales.bytes, scale);
     to_float(biases.dtype, biases.bytes, bias);
-    std::vector<std::uint8_t> zeros(rows * groups);
+    const auto middle = static_cast<std::uint8_t>(1 << (sizes.bits - 1));  // of symmetric grids, a power of two: exact
+    std::vector<std::uint8_t> zeros(rows * groups, middle);
     for (std::size_t i = 0; i < zeros.size(); ++i) {
+      if (scale[i] != 0 && std::isfinite(bias[i]) && -(scale[i] * static_cast<float>(middle)) == bias[i]) continue;
       const float zero = scale[i] == 0 ? -1.0f : std::nearbyint(-bias[i] / scale[i]);
       if (!(zero >= 0 && zero < static_cast<float>(1 << sizes.bits)) || -(scale[i] * zero) != bias[i])
         return float_tensor(shape, sizes.bits, codes, [&](std::size_t r, std::size_t c, int code) {
