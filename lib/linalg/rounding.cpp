@@ -134,15 +134,22 @@ void RoundToStep(std::size_t count, const float* x, float step, float offset, fl
   });
 }
 
+/// Of fewer than a vector's the rest is zero: before AVX-512, MaskedLoad of 16-bit lanes reads whole aligned vectors.
+template <typename D16>
+HWY_INLINE hn::Vec<D16> LoadCodes(D16 d16, const std::int16_t* codes, std::size_t count) {
+  if (count >= hn::Lanes(d16)) return hn::LoadU(d16, codes);
+  HWY_ALIGN std::int16_t some[hn::MaxLanes(D16())] = {};
+  std::copy_n(codes, count, some);
+  return hn::Load(d16, some);
+}
+
 void StepValues(std::size_t count, const std::int16_t* codes, float step, float offset, float* values) {
   const F d;
   const hn::Rebind<std::int16_t, F> d16;
   const V s = hn::Set(d, step);
   const V o = hn::Set(d, offset);
   ForVectors(d, count, [&](std::size_t i, auto mask) {
-    const bool whole = count - i >= hn::Lanes(d);
-    const auto narrow = whole ? hn::LoadU(d16, codes + i) : hn::MaskedLoad(hn::FirstN(d16, count - i), d16, codes + i);
-    const V code = hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<F>(), narrow));
+    const V code = hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<F>(), LoadCodes(d16, codes + i, count - i)));
     hn::BlendedStore(hn::Add(hn::Mul(s, code), o), mask, d, values + i);
   });
 }
