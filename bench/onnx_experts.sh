@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What experts cost in onnxruntime, where each is a dozen nodes whether it gets a token or not:
+# What experts cost in onnxruntime, where each is six nodes whether it gets a token or not:
 #   bench/onnx_experts.sh [--bin DIR]
 # Synthetic Mixtrals in int4 (round to nearest) as onnx, four blocks of hidden size 1024 and experts of 1408: a FFN of that size,
 # then 2 of 8 to 128 experts. Prints a table for docs/mixtures.md: milliseconds of a prompt of 256 tokens, and of a token after it.

@@ -251,6 +251,24 @@ TEST_F(OnnxFamilyReader, GenaiIsToldATypeThatItKnows) {
   EXPECT_EQ(type_of("olmo2"), "decoder");
   EXPECT_EQ(type_of("opt"), "decoder");
   EXPECT_EQ(type_of("qwen3_moe"), "decoder");
+  // Of "phi3" the cache is computed anew at 4097 tokens, and at no other number; Phi-3 is read as Mistral.
+  EXPECT_EQ(type_of("phi4_mini"), "mistral");
+  nlohmann::json config = family_case("phi4_mini").config;
+  config.update({{"original_max_position_embeddings", 4096}, {"max_position_embeddings", 8192}});
+  export_checkpoint("onnx", write_random_checkpoint(folder / "longer", config, kSeed), folder / "longer-onnx");
+  EXPECT_EQ(nlohmann::json::parse(read_file(folder / "longer-onnx" / "genai_config.json"))["model"]["type"], "phi3");
+}
+
+TEST(OnnxRemarks, TellOfTextsThatOutgrowTheirRope) {
+  const auto remark = [](const char* family) {
+    PlannedTensor table;
+    table.spec.role = TensorRole::embedding;
+    table.spec.shape = {4096, 64};
+    table.format = "f16";
+    return find_exporter("onnx")->make()->remark(parse_architecture(family_case(family).config, family), table);
+  };
+  EXPECT_THAT(remark("phi4_mini").value_or(""), HasSubstr("above 64 tokens"));
+  EXPECT_EQ(remark("phi3"), std::nullopt);
 }
 
 TEST_F(OnnxFamilyReader, TakesTheOffsetOfGainsOffAgain) {

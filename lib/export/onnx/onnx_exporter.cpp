@@ -32,8 +32,12 @@ class OnnxExporter final : public Exporter {
     return tensor.spec.shape.size() == 2 ? onnx_refuses(tensor, operators_) : std::nullopt;
   }
 
-  std::optional<std::string> remark(const Architecture&, const PlannedTensor& tensor) const override {
-    return tensor.spec.shape.size() == 2 ? onnx_remark(tensor, operators_) : std::nullopt;
+  std::optional<std::string> remark(const Architecture& architecture, const PlannedTensor& tensor) const override {
+    const std::optional<std::string> own =
+        tensor.spec.shape.size() == 2 ? onnx_remark(tensor, operators_) : std::nullopt;
+    if (tensor.spec.role != TensorRole::embedding) return own;
+    const std::optional<std::string> rope = remark_on_rope(architecture);  // of the whole graph, but said once
+    return own && rope ? *own + "; " + *rope : own ? own : rope;
   }
 
   std::uint64_t predict_bytes(const ExportPlan& plan) const override {
@@ -86,6 +90,14 @@ class OnnxExporter final : public Exporter {
   }
 
  private:
+  static std::optional<std::string> remark_on_rope(const Architecture& a) {
+    if (a.rope.long_divisors.empty()) return std::nullopt;
+    return fmt::format(
+        "RoPE has other factors for texts above {} tokens: a text that outgrows them has to be computed anew, which "
+        "onnxruntime-genai does at 4096",
+        a.rope.original_max_positions);
+  }
+
   void check(const ExportPlan& plan) const {
     if (plan.split_max_bytes > 0)
       fail(ErrorKind::bad_data, "{}: its weights are one file; leave the size limit out", name_);

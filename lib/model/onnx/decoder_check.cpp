@@ -313,7 +313,7 @@ class Decoder {
     check_split(name + "/Split", x);
     const Values parts = node(name + "/Split").outputs;
     const std::string cosines = turns_of(block, "cos"), sines = turns_of(block, "sin");
-    if (parts.size() != (a_.rotary_dim > 0 ? 3 : 2))
+    if (parts.size() != (a_.rotated() < a_.head_dim ? 3 : 2))
       fail(ErrorKind::bad_data, "node '{}/Split' has {} outputs", name, parts.size());
     const std::string first =
         take(name + "/Sub", "Sub",
@@ -369,7 +369,7 @@ class Decoder {
       case Activation::relu:
         return take(name + "/Relu", "Relu", {x});
     }
-    return "";
+    fail(ErrorKind::internal, "no activation {}", static_cast<int>(a_.activation));
   }
 
   /// name: of the nodes of this FFN. expert: whose it is, or LinearSlot::kNoExpert.

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/read_bytes.h"
 #include "checkpoint/folder_files.h"
+#include "model/architecture.h"
 
 namespace adze {
 namespace {
@@ -21,8 +22,8 @@ constexpr std::size_t kMostDims = 8;
 /// Empty messages take two bytes in the file and a hundred times that here, so nodes and initializers are counted: a
 /// few for any file, more for one whose bytes they can be made of (names alone take more than these).
 constexpr std::size_t kFewItems = 65536, kBytesOfAnItem = 64;
-constexpr std::size_t kMostValuesOfANode = 4096;  // inputs, outputs: one for each expert of a mixture
-constexpr std::size_t kMostAttributes = 64;       // of a node
+constexpr std::size_t kMostValuesOfANode = kMostExperts;  // inputs, outputs: a mixture has one for each expert
+constexpr std::size_t kMostAttributes = 64;               // of a node
 constexpr std::size_t kMostDomains = 64;
 
 std::size_t most_items(std::size_t file_bytes) { return kFewItems + file_bytes / kBytesOfAnItem; }
