@@ -78,7 +78,7 @@ bool MeantTensors::is(std::size_t tensor, const TensorValues& values) const {
 void compare_models(const ExportPlan& plan, const ModelWeights& written, const ModelWeights& model,
                     const std::function<TensorPtr(const TensorPtr&)>& as_stored, const MeantTensors& meant,
                     const std::string& origin, Progress& progress, StoredNorms norms) {
-  TensorWalk in_file(written, in_order(plan.architecture.layers)), in_model(model);
+  TensorWalk in_file(written, specs_of(plan)), in_model(model);
   progress.start("verifying", plan.tensors.size());
   for (std::size_t t = 0; t < plan.tensors.size(); ++t) {
     const TensorSpec& spec = plan.tensors[t].spec;

@@ -67,6 +67,12 @@ std::optional<std::string> cannot_list(const ExporterInfo& exporter, const Archi
       exporter.name, fmt::join(others, " or "));
 }
 
+std::vector<TensorSpec> specs_of(const ExportPlan& plan) {
+  std::vector<TensorSpec> specs;
+  for (const PlannedTensor& tensor : plan.tensors) specs.push_back(tensor.spec);
+  return specs;
+}
+
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model) {
   std::vector<PlannedTensor> planned;
   TensorWalk walk(model);

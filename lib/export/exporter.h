@@ -125,5 +125,7 @@ std::optional<std::string> cannot_list(const ExporterInfo& exporter, const Archi
 /// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block where a
 /// model does not know them without.
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model);
+/// The table of a plan's tensors.
+std::vector<TensorSpec> specs_of(const ExportPlan& plan);
 
 }  // namespace adze

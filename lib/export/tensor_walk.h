@@ -1,10 +1,9 @@
-// Looks up a model's tensors by their row of the tensor table, keeping one block alive at a time; or two, where it is
-// told in which order blocks will be asked for and reads the next one meanwhile.
+// Looks up a model's tensors by their row of the tensor table, one at a time; where it is told in which order they will
+// be asked for, the next matrix is read while the caller uses the one before.
 #pragma once
 
 #include <cstddef>
 #include <future>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -25,29 +24,27 @@ struct TensorValues {
   std::span<const std::byte> payload() const { return matrix ? matrix->payload() : std::as_bytes(std::span(vector)); }
 };
 
-/// 0, 1 .. layers - 1: the blocks as tensor tables have them.
-std::vector<std::size_t> in_order(std::size_t layers);
-
 class TensorWalk {
  public:
   explicit TensorWalk(const ModelWeights& model) : model_(model) {}
-  /// order: blocks as they will be asked for. Another order costs time, nothing else.
-  TensorWalk(const ModelWeights& model, std::vector<std::size_t> order) : model_(model), order_(std::move(order)) {}
+  TensorWalk(const ModelWeights& model, std::vector<TensorSpec> order) : model_(model) { expect(std::move(order)); }
 
-  /// Fast in the order of expected_tensors; a matrix of another block loads that, and so does a vector that cannot be
-  /// had alone.
+  /// The tensors that will be asked for from now on. Another order costs time, nothing else.
+  void expect(std::vector<TensorSpec> order);
+
+  /// A matrix stays until another one is asked for: its parts may be made one after the other.
   TensorValues at(const TensorSpec& spec);
 
  private:
-  TensorValues in_block(const TensorSpec& spec);
-  BlockWeights load(std::size_t index);
+  /// Begins to read the first matrix that is expected.
+  void read_ahead();
 
   const ModelWeights& model_;
-  std::vector<std::size_t> order_;
-  std::optional<std::size_t> ahead_index_;
-  std::future<BlockWeights> ahead_;
-  std::optional<std::size_t> index_;
-  BlockWeights block_;
+  std::vector<TensorSpec> order_;  ///< matrices
+  std::size_t next_ = 0;           ///< in order_: the one that is read ahead
+  std::future<TensorPtr> ahead_;
+  std::string name_;  ///< of matrix_
+  TensorPtr matrix_;
 };
 
 }  // namespace adze

@@ -15,7 +15,7 @@ MatrixF CompressedTensor::decode() const {
   return weights;
 }
 
-DenseTensor::DenseTensor(DType dtype, Shape shape, std::vector<std::byte> payload)
+DenseTensor::DenseTensor(DType dtype, Shape shape, ByteArray payload)
     : dtype_(dtype), shape_(shape), payload_(std::move(payload)) {
   if (!is_weight_dtype(dtype)) fail(ErrorKind::bad_data, "weights of type {} are not supported", name_of(dtype));
   const std::uint64_t expected = checked_mul(checked_mul(shape.rows, shape.cols), bytes_of(dtype));
@@ -34,7 +34,7 @@ void DenseTensor::decode_rows(std::size_t first, std::size_t count, std::span<fl
 
 DenseTensor make_dense(ConstViewF weights, DType dtype) {
   const std::size_t row_bytes = weights.cols() * bytes_of(dtype);
-  std::vector<std::byte> payload(weights.rows() * row_bytes);
+  ByteArray payload(weights.rows() * row_bytes);
   for (std::size_t r = 0; r < weights.rows(); ++r) {
     if (dtype == DType::f16)
       for (const float value : weights.row(r))

@@ -12,8 +12,8 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
+#include "base/byte_array.h"
 #include "base/dtype.h"
 #include "base/matrix.h"
 
@@ -43,7 +43,7 @@ class CompressedTensor {
 class DenseTensor final : public CompressedTensor {
  public:
   /// Throws bad_data unless payload.size() == rows * cols * bytes_of(dtype) and dtype is a weight dtype.
-  DenseTensor(DType dtype, Shape shape, std::vector<std::byte> payload);
+  DenseTensor(DType dtype, Shape shape, ByteArray payload);
 
   DType dtype() const { return dtype_; }
   Shape shape() const override { return shape_; }
@@ -55,7 +55,7 @@ class DenseTensor final : public CompressedTensor {
  private:
   DType dtype_;
   Shape shape_;
-  std::vector<std::byte> payload_;
+  ByteArray payload_;
 };
 
 /// Converts float weights to a dtype, rounding to nearest even. Throws bad_data when a value overflows f16.

@@ -83,7 +83,7 @@ std::uint64_t train_bytes(const TrainFormat& format, Shape shape) {
 std::shared_ptr<const CompressedTensor> tensor_from_payload(const std::string& format, Shape shape, ByteArray payload,
                                                             const FindShared& find) {
   if (const auto dtype = dtype_from_name(format))
-    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload).take());
+    return std::make_shared<DenseTensor>(*dtype, shape, std::move(payload));
   if (const auto sum = parse_sum_format(format)) return sum_from_payload(*sum, shape, std::move(payload).take());
   if (const auto product = parse_product_format(format))
     return product_from_payload(*product, shape, std::move(payload).take(), find);

@@ -5,8 +5,8 @@
 #include <span>
 #include <string>
 #include <utility>
-#include <vector>
 
+#include "base/byte_array.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "grid/compressed_tensor.h"
@@ -16,7 +16,7 @@ namespace adze {
 class KeptTensor final : public CompressedTensor {
  public:
   /// payload: whole elements.
-  KeptTensor(DType dtype, std::vector<std::byte> payload) : dtype_(dtype), payload_(std::move(payload)) {}
+  KeptTensor(DType dtype, ByteArray payload) : dtype_(dtype), payload_(std::move(payload)) {}
 
   /// All elements as one row: the shape is the business of who keeps it.
   Shape shape() const override { return {1, payload_.size() / checked_cast<std::size_t>(bytes_of(dtype_))}; }
@@ -31,7 +31,7 @@ class KeptTensor final : public CompressedTensor {
 
  private:
   DType dtype_;
-  std::vector<std::byte> payload_;
+  ByteArray payload_;
 };
 
 }  // namespace adze

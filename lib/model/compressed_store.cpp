@@ -49,18 +49,24 @@ void write_matrix(Hdf5Writer& file, const std::string& name, const CompressedTen
   file.write<std::byte>(name + "/payload", tensor.payload());
 }
 
+/// Of a matrix, by what is said beside it.
+std::uint64_t checked_bytes(const Hdf5Reader& file, const std::string& name, Shape expected) {
+  const Shape shape{file.number(name, "rows"), file.number(name, "cols")};
+  if (shape != expected)
+    fail(ErrorKind::bad_data, "shape {} x {}, the architecture says {} x {}", shape.rows, shape.cols, expected.rows,
+         expected.cols);
+  return format_bytes(file.text(name, "format"), shape);
+}
+
+std::string place_of(const Hdf5Reader& file, const std::string& name) {
+  return fmt::format("{}: tensor '{}'", file.path().string(), name);
+}
+
 TensorPtr read_matrix(const Hdf5Reader& file, const std::string& name, Shape expected,
                       const FindShared& find = nullptr) {
-  return with_context(fmt::format("{}: tensor '{}'", file.path().string(), name), [&] {
-    const Shape shape{file.number(name, "rows"), file.number(name, "cols")};
-    if (shape != expected)
-      fail(ErrorKind::bad_data, "shape {} x {}, the architecture says {} x {}", shape.rows, shape.cols, expected.rows,
-           expected.cols);
-    const std::string& format = file.text(name, "format");
-    const std::uint64_t bytes = format_bytes(format, shape);
-    ByteArray payload = dtype_from_name(format) ? file.read<std::byte>(name + "/payload", bytes)  // floats are a vector
-                                                : file.read_array(name + "/payload", bytes);
-    return tensor_from_payload(format, shape, std::move(payload), find);
+  return with_context(place_of(file, name), [&] {
+    const std::uint64_t bytes = checked_bytes(file, name, expected);
+    return tensor_from_payload(file.text(name, "format"), expected, file.read_array(name + "/payload", bytes), find);
   });
 }
 
@@ -103,6 +109,12 @@ TensorPtr read_listed(const Hdf5Reader& file, const TensorSpec& spec) {
 /// Of a norm, whose weight is a dataset and no group.
 std::string bias_name(std::string_view norm) { return fmt::format("{}.bias", norm); }
 
+/// "input_layernorm" of "layers.3.input_layernorm"; of a tensor of a list its place.
+std::string name_in_block(const TensorSpec& spec) {
+  if (spec.listed) return listed_name(*spec.listed);
+  return spec.module.substr(spec.module.find('.', spec.module.find('.') + 1) + 1);
+}
+
 bool has_norm_biases(const Architecture& architecture) { return architecture.info().norm_kind == NormKind::layer; }
 
 /// Only what the sidecar vouches for is given to the HDF5 library.
@@ -120,40 +132,30 @@ const StoreFile& file_named(const std::vector<StoreFile>& files, std::string_vie
   fail(ErrorKind::bad_data, "{}: holds no {}", path.string(), name);
 }
 
-/// Right factors that other blocks of the store hold; their files are opened once.
-class SharedFactors {
- public:
-  SharedFactors(std::filesystem::path folder, const Architecture& architecture)
-      : folder_(std::move(folder)), architecture_(architecture) {}
+using BlockFile = std::shared_ptr<const Hdf5Reader>;
 
-  TensorPtr find(const SharedFormat& shared, Shape shape) {
-    for (std::size_t block = 0; block < architecture_.layers; ++block)
-      for (const LinearInfo& info : block_linears(architecture_))
-        if (module_name(block, info) == shared.owner) return factor_of(block, info, shared, shape);
+TensorPtr shared_factor_in(const Hdf5Reader& file, const LinearInfo& info, const SharedFormat& shared, Shape shape) {
+  const TensorPtr owner = read_matrix(file, info.module, info.shape);  // shares nothing
+  const auto* const product = dynamic_cast<const ProductTensor*>(owner.get());
+  if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
+    fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
+         shared.owner, shape.rows, shape.cols, shared.format, owner->format());
+  return product->right_part();
+}
+
+/// Finds right factors that other blocks of the store hold. open: the file of a block.
+FindShared find_shared(const Architecture& architecture, std::function<BlockFile(std::size_t block)> open) {
+  return [&architecture, open = std::move(open)](const SharedFormat& shared, Shape shape) {
+    for (std::size_t block = 0; block < architecture.layers; ++block)
+      for (const LinearInfo& info : block_linears(architecture))
+        if (module_name(block, info) == shared.owner) return shared_factor_in(*open(block), info, shared, shape);
     fail(ErrorKind::bad_data, "its factor is said to lie in '{}', which is no linear of this model", shared.owner);
-  }
+  };
+}
 
- private:
-  TensorPtr factor_of(std::size_t block, const LinearInfo& info, const SharedFormat& shared, Shape shape) {
-    const TensorPtr owner = read_matrix(file_of(block), info.module, info.shape);  // shares nothing
-    const auto* const product = dynamic_cast<const ProductTensor*>(owner.get());
-    if (product == nullptr || product->right().format() != shared.format || product->right().shape() != shape)
-      fail(ErrorKind::bad_data, "its factor is said to be that of {}, {} x {} in {}, which is stored as '{}'",
-           shared.owner, shape.rows, shape.cols, shared.format, owner->format());
-    return product->right_part();
-  }
-
-  const Hdf5Reader& file_of(std::size_t block) {
-    auto at = files_.find(block);
-    if (at == files_.end())
-      at = files_.emplace(block, open_checked(folder_ / block_file_name(block), "adze block")).first;
-    return at->second;
-  }
-
-  std::filesystem::path folder_;
-  const Architecture& architecture_;
-  std::map<std::size_t, Hdf5Reader> files_;
-};
+BlockFile open_block(const std::filesystem::path& path) {
+  return std::make_shared<const Hdf5Reader>(open_checked(path, "adze block"));
+}
 
 }  // namespace
 
@@ -204,11 +206,10 @@ std::optional<CacheMaxima> read_cache(const Hdf5Reader& file) {
   return CacheMaxima{maxima[0], maxima[1]};
 }
 
-BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture, std::size_t index) {
+BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture, std::size_t index,
+                        const FindShared& find) {
   if (architecture.is_listed())
     return assemble_listed(architecture, index, [&](const TensorSpec& spec) { return read_listed(file, spec); });
-  SharedFactors shared(file.path().parent_path(), architecture);
-  const FindShared find = [&](const SharedFormat& format, Shape shape) { return shared.find(format, shape); };
   BlockWeights block = assemble_block(
       architecture, index,
       [&](const NormInfo& info, std::string_view suffix) {
@@ -225,18 +226,17 @@ BlockWeights read_block(const Hdf5Reader& file, const Architecture& architecture
 }
 
 /// Every block's file, checked on all threads. Throws what is wrong with the first that is.
-std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> open_blocks(const std::filesystem::path& folder,
-                                                                     std::size_t layers) {
-  std::vector<std::shared_ptr<const Hdf5Reader>> files(layers);
+std::map<std::size_t, BlockFile> open_blocks(const std::filesystem::path& folder, std::size_t layers) {
+  std::vector<BlockFile> files(layers);
   std::vector<std::exception_ptr> problems(layers);
   parallel_for(layers, [&](std::size_t block) {
     try {
-      files[block] = std::make_shared<const Hdf5Reader>(open_checked(folder / block_file_name(block), "adze block"));
+      files[block] = open_block(folder / block_file_name(block));
     } catch (...) {
       problems[block] = std::current_exception();
     }
   });
-  std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> all;
+  std::map<std::size_t, BlockFile> all;
   for (std::size_t block = 0; block < layers; ++block) {
     if (problems[block]) std::rethrow_exception(problems[block]);
     all.emplace(block, std::move(files[block]));
@@ -247,12 +247,20 @@ std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> open_blocks(const std::
 }  // namespace
 
 BlockWeights read_block_file(const std::filesystem::path& path, const Architecture& architecture, std::size_t index) {
-  return read_block(open_checked(path, "adze block"), architecture, index);
+  std::map<std::size_t, BlockFile> others;
+  const auto open = [&](std::size_t block) {
+    BlockFile& file = others[block];
+    if (!file) file = open_block(path.parent_path() / block_file_name(block));
+    return file;
+  };
+  return read_block(open_checked(path, "adze block"), architecture, index, find_shared(architecture, open));
 }
 
-CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::move(folder)) {
+CompressedStore::CompressedStore(std::filesystem::path folder)
+    : folder_(std::move(folder)), shared_(find_shared(architecture_, [this](std::size_t b) { return block_file(b); })) {
   const std::filesystem::path path = folder_ / kOuterFileName;
-  const Hdf5Reader file = open_checked(path, "adze model");
+  outer_file_ = std::make_shared<const Hdf5Reader>(open_checked(path, "adze model"));
+  const Hdf5Reader& file = *outer_file_;
   for (const std::string& name : file.names("files"))
     files_.push_back({name, file.read_bytes("files/" + name, kMaxStoreFileBytes)});
   if (auto listed = listing_among(files_, path.string())) {
@@ -262,50 +270,68 @@ CompressedStore::CompressedStore(std::filesystem::path folder) : folder_(std::mo
   const std::string origin = path.string() + ": config.json";
   architecture_ = parse_architecture(parse_json(file_named(files_, "config.json", path).text, origin), origin);
   architecture_.tied = !file.has(kHead);
-  const Shape table{architecture_.vocab, architecture_.hidden};
-  outer_.embedding = read_matrix(file, kEmbedding, table);
-  if (architecture_.learns_positions())
-    outer_.positions = read_matrix(file, kPositions, {architecture_.position_rows(), architecture_.hidden});
-  outer_.head = architecture_.tied ? outer_.embedding : read_matrix(file, kHead, table);
-  outer_.norm.weight = read_vector(file, kFinalNorm, architecture_.hidden);
-  if (has_norm_biases(architecture_)) outer_.norm.bias = read_vector(file, bias_name(kFinalNorm), architecture_.hidden);
+  const auto check = [&](const char* name, std::size_t rows) {
+    with_context(place_of(file, name), [&] { checked_bytes(file, name, {rows, architecture_.hidden}); });
+  };
+  check(kEmbedding, architecture_.vocab);
+  if (architecture_.learns_positions()) check(kPositions, architecture_.position_rows());
+  if (!architecture_.tied) check(kHead, architecture_.vocab);
+  norm_.weight = read_vector(file, kFinalNorm, architecture_.hidden);
+  if (has_norm_biases(architecture_)) norm_.bias = read_vector(file, bias_name(kFinalNorm), architecture_.hidden);
 }
 
-std::shared_ptr<const Hdf5Reader> CompressedStore::block_file(std::size_t index) const {
+TensorPtr CompressedStore::outer(std::string_view name, std::size_t rows) const {
+  const std::lock_guard lock(outer_mutex_);
+  std::weak_ptr<const CompressedTensor>& known = outer_matrices_[std::string(name)];
+  TensorPtr matrix = known.lock();
+  if (!matrix) known = matrix = read_matrix(*outer_file_, std::string(name), {rows, architecture_.hidden});
+  return matrix;
+}
+
+TensorPtr CompressedStore::embedding() const {
+  return architecture_.is_listed() ? nullptr : outer(kEmbedding, architecture_.vocab);
+}
+
+TensorPtr CompressedStore::positions() const {
+  return architecture_.learns_positions() ? outer(kPositions, architecture_.position_rows()) : nullptr;
+}
+
+TensorPtr CompressedStore::head() const { return architecture_.tied ? embedding() : outer(kHead, architecture_.vocab); }
+
+BlockFile CompressedStore::block_file(std::size_t index) const {
   {
     const std::lock_guard lock(mutex_);
     if (const auto at = block_files_.find(index); at != block_files_.end()) return at->second;
   }
-  auto file = std::make_shared<const Hdf5Reader>(open_checked(folder_ / block_file_name(index), "adze block"));
+  BlockFile file = open_block(folder_ / block_file_name(index));
   const std::lock_guard lock(mutex_);
   return block_files_.emplace(index, std::move(file)).first->second;
 }
 
 BlockWeights CompressedStore::block(std::size_t index) const {
-  return read_block(*block_file(index), architecture_, index);
+  return read_block(*block_file(index), architecture_, index, shared_);
 }
 
 std::optional<std::string> CompressedStore::format_of(const TensorSpec& spec) const {
-  if (spec.role == TensorRole::embedding) return outer_.embedding->format();
-  if (spec.role == TensorRole::positions) return outer_.positions->format();
-  if (spec.role == TensorRole::head) return outer_.head->format();
   if (!spec.is_matrix()) return std::nullopt;
+  if (!spec.block) return outer_file_->text(spec.module, "format");
   {
     const std::lock_guard lock(mutex_);  // who asks for one format asks for all
     if (!block_files_.contains(*spec.block)) block_files_.merge(open_blocks(folder_, architecture_.layers));
   }
-  const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
-  return file->text(spec.listed ? listed_name(*spec.listed) : info_of(architecture_, *spec.slot).module, "format");
+  return block_file(*spec.block)->text(name_in_block(spec), "format");
 }
 
-std::optional<std::vector<float>> CompressedStore::vector_of(const TensorSpec& spec) const {
-  if (!spec.block) return spec.role == TensorRole::bias ? outer_.norm.bias : outer_.norm.weight;
-  const std::shared_ptr<const Hdf5Reader> file = block_file(*spec.block);
-  const auto size = checked_cast<std::size_t>(spec.shape.front());
-  if (spec.slot) return read_vector(*file, info_of(architecture_, *spec.slot).module + "/bias", size);
-  // "input_layernorm" of "layers.3.input_layernorm"
-  const std::string inside = spec.module.substr(spec.module.find('.', spec.module.find('.') + 1) + 1);
-  return read_vector(*file, spec.role == TensorRole::bias ? bias_name(inside) : inside, size);
+TensorPtr CompressedStore::matrix_in_block(const TensorSpec& spec) const {
+  const BlockFile file = block_file(*spec.block);
+  if (spec.listed) return read_listed(*file, spec);
+  return read_matrix(*file, name_in_block(spec), spec.matrix_shape(), shared_);
+}
+
+std::vector<float> CompressedStore::vector_in_block(const TensorSpec& spec) const {
+  const std::string name = name_in_block(spec);
+  const std::string dataset = spec.role != TensorRole::bias ? name : spec.slot ? name + "/bias" : bias_name(name);
+  return read_vector(*block_file(*spec.block), dataset, checked_cast<std::size_t>(spec.shape.front()));
 }
 
 std::optional<CacheMaxima> CompressedStore::cache_of(std::size_t block) const { return read_cache(*block_file(block)); }

@@ -21,9 +21,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "checkpoint/folder_files.h"
+#include "grid/factors/shared_tensor.h"
 #include "model/weights.h"
 
 namespace adze {
@@ -53,30 +55,36 @@ BlockWeights read_block_file(const std::filesystem::path& path, const Architectu
 class CompressedStore final : public ModelWeights {
  public:
   /// Opens the folder; blocks are opened when they are first asked for, checked then, and stay open: what takes their
-  /// place later is not seen. Throws missing_input, bad_data.
+  /// place later is not seen. Matrices are read when they are asked for; those outside of blocks once, as long as
+  /// somebody holds them. Throws missing_input, bad_data.
   explicit CompressedStore(std::filesystem::path folder);
 
   const std::vector<StoreFile>& files() const { return files_; }
   const Architecture& architecture() const override { return architecture_; }
-  TensorPtr embedding() const override { return outer_.embedding; }
-  TensorPtr positions() const override { return outer_.positions; }
+  TensorPtr embedding() const override;
+  TensorPtr positions() const override;
   BlockWeights block(std::size_t index) const override;
-  std::vector<float> final_norm() const override { return outer_.norm.weight; }
-  std::vector<float> final_norm_bias() const override { return outer_.norm.bias; }
-  TensorPtr head() const override { return outer_.head; }
+  std::vector<float> final_norm() const override { return norm_.weight; }
+  std::vector<float> final_norm_bias() const override { return norm_.bias; }
+  TensorPtr head() const override;
   std::optional<std::string> format_of(const TensorSpec& spec) const override;
-  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
   std::optional<CacheMaxima> cache_of(std::size_t block) const override;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override;
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override;
+  TensorPtr outer(std::string_view name, std::size_t rows) const;
   std::shared_ptr<const Hdf5Reader> block_file(std::size_t index) const;
 
   std::filesystem::path folder_;
   std::vector<StoreFile> files_;
   Architecture architecture_;
-  OuterTensors outer_;  ///< with the embedding for a tied head
-  mutable std::mutex mutex_;
-  mutable std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> block_files_;  ///< checked
+  std::shared_ptr<const Hdf5Reader> outer_file_;  ///< checked
+  Norm norm_;
+  FindShared shared_;  ///< factors of other blocks
+  mutable std::mutex mutex_, outer_mutex_;
+  mutable std::map<std::size_t, std::shared_ptr<const Hdf5Reader>> block_files_;                      ///< checked
+  mutable std::map<std::string, std::weak_ptr<const CompressedTensor>, std::less<>> outer_matrices_;  ///< by name
 };
 
 }  // namespace adze

@@ -488,14 +488,38 @@ float GgufWeights::scale_of(const std::string& name, std::size_t expert) const {
   return stored[stacked ? expert : 0];
 }
 
-Linear GgufWeights::read_linear(std::size_t block, const LinearInfo& info) const {
-  const std::string name = fmt::format("blk.{}.{}.", block, info.gguf);
-  if (info.slot.is_expert()) return {read_expert(name + "weight", static_cast<std::size_t>(info.slot.expert)), {}};
-  const Rows rows{layout_->qk_rows_permuted_in_gguf ? info.permuted_heads : 0, info.gguf_rows.first,
-                  info.gguf_rows.all > 0 ? info.shape.rows : 0};
-  Linear linear{read_matrix(name + "weight", rows), {}};
-  if (info.has_bias) linear.bias = read_vector(name + "bias", rows);
-  return linear;
+const LinearInfo& GgufWeights::linear(LinearSlot slot) const {
+  return *std::ranges::find(linears_, slot, &LinearInfo::slot);
+}
+
+GgufWeights::Rows GgufWeights::rows_of(const LinearInfo& info) const {
+  return {layout_->qk_rows_permuted_in_gguf ? info.permuted_heads : 0, info.gguf_rows.first,
+          info.gguf_rows.all > 0 ? info.shape.rows : 0};
+}
+
+TensorPtr GgufWeights::read_weight(std::size_t block, const LinearInfo& info) const {
+  const std::string name = fmt::format("blk.{}.{}.weight", block, info.gguf);
+  return info.slot.is_expert() ? read_expert(name, static_cast<std::size_t>(info.slot.expert))
+                               : read_matrix(name, rows_of(info));
+}
+
+std::vector<float> GgufWeights::read_bias(std::size_t block, const LinearInfo& info) const {
+  return read_vector(fmt::format("blk.{}.{}.bias", block, info.gguf), rows_of(info));
+}
+
+std::vector<float> GgufWeights::read_norm(std::size_t block, const NormInfo& info, std::string_view suffix) const {
+  const std::string name = fmt::format("blk.{}.{}.{}", block, info.gguf, suffix);
+  return suffix == "bias" ? read_vector(name, {}) : read_norm(name);
+}
+
+TensorPtr GgufWeights::matrix_in_block(const TensorSpec& spec) const {
+  return read_weight(*spec.block, linear(*spec.slot));
+}
+
+std::vector<float> GgufWeights::vector_in_block(const TensorSpec& spec) const {
+  if (spec.slot) return read_bias(*spec.block, linear(*spec.slot));
+  const NormInfo& info = *std::ranges::find(architecture_.info().norms, *spec.norm, &NormInfo::slot);
+  return read_norm(*spec.block, info, spec.role == TensorRole::bias ? "bias" : "weight");
 }
 
 TensorPtr GgufWeights::embedding() const { return read_matrix(std::string(kEmbedding), {}); }
@@ -511,12 +535,10 @@ TensorPtr GgufWeights::positions() const {
 BlockWeights GgufWeights::block(std::size_t index) const {
   return assemble_block(
       architecture_, index,
-      [&](const NormInfo& info, std::string_view suffix) {
-        const std::string name = fmt::format("blk.{}.{}.{}", index, info.gguf, suffix);
-        return suffix == "bias" ? read_vector(name, {}) : read_norm(name);
-      },
+      [&](const NormInfo& info, std::string_view suffix) { return read_norm(index, info, suffix); },
       [&](const LinearInfo& info) {
-        return read_linear(index, *std::ranges::find(linears_, info.slot, &LinearInfo::slot));
+        const LinearInfo& stored = linear(info.slot);
+        return Linear{read_weight(index, stored), stored.has_bias ? read_bias(index, stored) : std::vector<float>()};
       });
 }
 

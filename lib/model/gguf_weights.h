@@ -76,6 +76,8 @@ class GgufWeights final : public ModelWeights {
   TensorPtr head() const override;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override;
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override;
   struct Place {
     const GgufFile* file = nullptr;
     const GgufTensor* tensor = nullptr;
@@ -104,7 +106,11 @@ class GgufWeights final : public ModelWeights {
   TensorPtr read_matrix(const std::string& name, Rows rows) const;
   TensorPtr read_tensor(const std::string& name, Rows rows, std::size_t dimensions) const;
   TensorPtr read_expert(const std::string& name, std::size_t expert) const;
-  Linear read_linear(std::size_t block, const LinearInfo& info) const;
+  TensorPtr read_weight(std::size_t block, const LinearInfo& info) const;
+  std::vector<float> read_bias(std::size_t block, const LinearInfo& info) const;
+  std::vector<float> read_norm(std::size_t block, const NormInfo& info, std::string_view suffix) const;
+  const LinearInfo& linear(LinearSlot slot) const;
+  Rows rows_of(const LinearInfo& info) const;
 
   std::vector<GgufFile> files_;
   std::string origin_;

@@ -13,6 +13,10 @@ BlockWeights NestedView::block(std::size_t index) const {
   return block;
 }
 
+TensorPtr NestedView::matrix_in_block(const TensorSpec& spec) const {
+  return with_context(spec.listed ? spec.hf_name : spec.module, [&] { return seen(model_.matrix_of(spec)); });
+}
+
 TensorPtr NestedView::seen(const TensorPtr& matrix) const {
   const auto* const nested = dynamic_cast<const NestedTensor*>(matrix.get());
   return nested == nullptr ? matrix : std::make_shared<NestedTensor>(nested->prefix(planes_));

@@ -22,6 +22,8 @@ class NestedView final : public ModelWeights {
   std::optional<CacheMaxima> cache_of(std::size_t block) const override { return model_.cache_of(block); }
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override;
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override { return model_.vector_of(spec); }
   TensorPtr seen(const TensorPtr& matrix) const;
 
   const ModelWeights& model_;

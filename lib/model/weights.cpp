@@ -22,8 +22,8 @@ std::string place_of(const TensorSource& source, const TensorInfo& tensor) {
   return fmt::format("{}: tensor '{}'", source.origin(), tensor.name);
 }
 
-std::vector<std::byte> read_all(const TensorSource& source, const TensorInfo& tensor) {
-  std::vector<std::byte> bytes(checked_cast<std::size_t>(tensor.bytes));
+ByteArray read_all(const TensorSource& source, const TensorInfo& tensor) {
+  ByteArray bytes(checked_cast<std::size_t>(tensor.bytes));
   source.read(tensor, 0, bytes);
   return bytes;
 }
@@ -56,6 +56,36 @@ std::vector<float> norm_of_gains(const Architecture& architecture, std::span<con
   std::vector<float> weights(gains.begin(), gains.end());
   for (float& weight : weights) weight -= architecture.info().norm_offset;
   return weights;
+}
+
+TensorPtr ModelWeights::matrix_of(const TensorSpec& spec) const {
+  if (spec.block) return matrix_in_block(spec);
+  switch (spec.role) {
+    case TensorRole::embedding:
+      return embedding();
+    case TensorRole::positions:
+      return positions();
+    case TensorRole::head:
+      return head();
+    default:
+      fail(ErrorKind::internal, "tensor '{}' is no matrix and belongs to no block", spec.hf_name);
+  }
+}
+
+std::vector<float> ModelWeights::vector_of(const TensorSpec& spec) const {
+  if (spec.block) return vector_in_block(spec);
+  return spec.role == TensorRole::bias ? final_norm_bias() : final_norm();
+}
+
+TensorPtr ModelWeights::matrix_in_block(const TensorSpec& spec) const {
+  const BlockWeights whole = block(*spec.block);
+  return spec.listed ? whole.listed.at(*spec.listed).tensor : whole[*spec.slot].weight;
+}
+
+std::vector<float> ModelWeights::vector_in_block(const TensorSpec& spec) const {
+  const BlockWeights whole = block(*spec.block);
+  if (spec.slot) return whole[*spec.slot].bias;
+  return spec.role == TensorRole::bias ? whole.bias_of(*spec.norm) : whole[*spec.norm];
 }
 
 std::shared_ptr<const DenseTensor> load_matrix(const TensorSource& source, const TensorInfo& tensor) {
@@ -123,7 +153,16 @@ std::vector<float> CheckpointWeights::final_norm_bias() const {
   return has_bias ? vector(kFinalNormModule, "bias") : std::vector<float>();
 }
 
-std::optional<std::vector<float>> CheckpointWeights::vector_of(const TensorSpec& spec) const {
+std::optional<std::string> CheckpointWeights::format_of(const TensorSpec& spec) const {
+  if (!spec.is_matrix()) return std::nullopt;
+  return std::string(name_of(require(*source_, spec.hf_name).dtype));
+}
+
+TensorPtr CheckpointWeights::matrix_in_block(const TensorSpec& spec) const {
+  return spec.listed ? listed(spec) : load_matrix(*source_, require(*source_, spec.hf_name));
+}
+
+std::vector<float> CheckpointWeights::vector_in_block(const TensorSpec& spec) const {
   return load_vector(*source_, require(*source_, spec.hf_name));
 }
 

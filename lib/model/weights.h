@@ -1,5 +1,6 @@
-// A model's weights, one block at a time. ModelWeights is what the forward pass, calibration and export read; where the
-// weights lie (a checkpoint, a GGUF file, our compressed store) is one implementation each.
+// A model's weights: one block at a time, as the forward pass and calibration read them, or one tensor at a time, as
+// exports do. Where the weights lie (a checkpoint, a GGUF file, our compressed store) is one implementation of
+// ModelWeights each.
 //
 // Everything a ModelWeights hands out is immutable and lives as long as somebody holds it: dropping a BlockWeights
 // frees the block. All functions may be called from several threads.
@@ -138,10 +139,18 @@ class ModelWeights {
 
   /// CompressedTensor::format() of a matrix of the table, where it can be had without the weights.
   virtual std::optional<std::string> format_of(const TensorSpec&) const { return std::nullopt; }
-  /// A norm or bias, where it can be had without the rest of its block.
-  virtual std::optional<std::vector<float>> vector_of(const TensorSpec&) const { return std::nullopt; }
   /// BlockWeights::cache.
   virtual std::optional<CacheMaxima> cache_of(std::size_t index) const { return block(index).cache; }
+
+  /// One matrix of the table, or what is kept as it is (TensorRole::kept); alone, so that memory need not hold a block.
+  TensorPtr matrix_of(const TensorSpec& spec) const;
+  /// One norm or bias.
+  std::vector<float> vector_of(const TensorSpec& spec) const;
+
+ protected:
+  /// The same of a block's; by default, of a block that is loaded for it.
+  virtual TensorPtr matrix_in_block(const TensorSpec& spec) const;
+  virtual std::vector<float> vector_in_block(const TensorSpec& spec) const;
 };
 
 /// Both parts of a model's final norm.
@@ -169,9 +178,11 @@ class CheckpointWeights final : public ModelWeights {
   std::vector<float> final_norm() const override;
   std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
-  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override;
+  std::optional<std::string> format_of(const TensorSpec& spec) const override;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override;
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override;
   TensorPtr matrix(std::string_view module) const;
   std::vector<float> vector(std::string_view module, std::string_view suffix) const;
   TensorPtr listed(const TensorSpec& spec) const;

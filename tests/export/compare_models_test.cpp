@@ -59,10 +59,11 @@ TEST(CompareModels, WhatWasNotedIsNotReadAgain) {
   const Watched model(base(), "int4 g64 sym"), written(base(), "int4 g64 sym");
   const Compared compared(model);
   compared.run(written, model, compared.meant);
+  const int reads = written.reads;
   EXPECT_EQ(model.reads, 0);
-  EXPECT_EQ(written.reads, 2);
+  EXPECT_GT(reads, 0);
   compared.run(written, model, MeantTensors(compared.plan.tensors.size()));
-  EXPECT_EQ(model.reads, 2);
+  EXPECT_EQ(model.reads, reads);
 }
 
 TEST(CompareModels, OneValueThatDiffersIsNamed) {

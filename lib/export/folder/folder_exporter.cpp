@@ -225,11 +225,11 @@ class FolderExporter final : public Exporter {
     auto next = content.manifest.tensors.begin();
     for (const Shard& shard : content.shards) {
       SafetensorsWriter writer(folder / shard.name, specs_of(shard), format_->metadata());
-      maker.begin(shard);
+      maker.begin(shard, writer.order());
       const auto header = next++;
       Background writing(largest);  // ends before what it writes to
       for (const SafetensorsTensor& tensor : writer.order()) {
-        ByteArray bytes =
+        SharedBytes bytes =
             with_context(fmt::format("tensor '{}'", tensor.name), [&] { return maker.take(tensor.name); });
         writing.run(
             [&writer, &tensor, &hash = next->hash, bytes = std::move(bytes)] {

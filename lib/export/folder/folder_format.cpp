@@ -156,8 +156,8 @@ std::vector<SafetensorsSpec> QuantizedFormat::parts(const PlannedTensor& tensor,
   return {{base + ".weight", safetensors_type_of(dtype), tensor.spec.shape}};
 }
 
-ByteArray QuantizedFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                                  const LoadMatrix& matrix) const {
+SharedBytes QuantizedFormat::encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                                    const LoadMatrix& matrix) const {
   const std::string_view suffix = std::string_view(part.name).substr(base_name(tensor.spec).size() + 1);
   const auto integers = integers_of(tensor);
   const auto minifloats = minifloats_of(tensor);
@@ -167,7 +167,7 @@ ByteArray QuantizedFormat::encode(const PlannedTensor& tensor, const Safetensors
   if (known) return std::move(*known);
   const TensorPtr dense = matrix();
   const auto* const quantized = dynamic_cast<const QuantizedTensor*>(dense.get());
-  if (quantized == nullptr) return copied(dense->payload());
+  if (quantized == nullptr) return {dense->payload(), dense};
   if (minifloats) {
     MinifloatMatrix parts = unpack_minifloats(*quantized);
     leave_no_zero_scales(parts);

@@ -13,6 +13,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "base/byte_array.h"
+#include "base/shared_bytes.h"
 #include "checkpoint/safetensors_writer.h"
 #include "export/exporter.h"
 #include "grid/integer/integer_matrix.h"
@@ -36,8 +37,8 @@ class FolderFormat {
   /// The tensors that a matrix becomes.
   virtual std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const = 0;
   /// All bytes of one of them. Throws internal for values that must not get out.
-  virtual ByteArray encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
-                           const LoadMatrix& matrix) const = 0;
+  virtual SharedBytes encode(const PlannedTensor& tensor, const SafetensorsSpec& part,
+                             const LoadMatrix& matrix) const = 0;
   /// What a reader of the folder gets: the matrix with what the format rounds. Of what it returned, the same again.
   virtual TensorPtr as_stored(const TensorPtr& matrix, DType /*floats*/) const { return matrix; }
 
@@ -60,7 +61,7 @@ class QuantizedFormat : public FolderFormat {
   std::optional<std::string> cannot_hold(const PlannedTensor& tensor) const final;
   std::optional<std::string> remark(const PlannedTensor& tensor) const final;
   std::vector<SafetensorsSpec> parts(const PlannedTensor& tensor, DType floats) const final;
-  ByteArray encode(const PlannedTensor& tensor, const SafetensorsSpec& part, const LoadMatrix& matrix) const final;
+  SharedBytes encode(const PlannedTensor& tensor, const SafetensorsSpec& part, const LoadMatrix& matrix) const final;
   TensorPtr as_stored(const TensorPtr& matrix, DType floats) const final;
 
  protected:

@@ -2,33 +2,17 @@
 
 #include <algorithm>
 #include <array>
-
-#include <fmt/format.h>
+#include <set>
 
 #include "base/error.h"
 #include "export/folder/cache_scales.h"
 
 namespace adze {
-namespace {
-
-/// Blocks in the order of their tensors' names.
-std::vector<std::size_t> by_name(std::size_t layers) {
-  std::vector<std::size_t> order = in_order(layers);
-  std::ranges::sort(order, {}, [](std::size_t block) { return fmt::format("{}.", block); });
-  return order;
-}
-
-}  // namespace
 
 PartMaker::PartMaker(const ExportPlan& plan, const FolderFormat& format, DType floats, const ModelWeights& model)
-    : plan_(plan),
-      format_(format),
-      floats_(floats),
-      model_(model),
-      walk_(model, by_name(model.architecture().layers)),
-      meant_(plan.tensors.size()) {}
+    : plan_(plan), format_(format), floats_(floats), model_(model), walk_(model), meant_(plan.tensors.size()) {}
 
-void PartMaker::begin(const Shard& shard) {
+void PartMaker::begin(const Shard& shard, std::span<const SafetensorsTensor> order) {
   parts_.clear();
   of_tensor_.clear();
   kept_.clear();
@@ -38,11 +22,18 @@ void PartMaker::begin(const Shard& shard) {
     of_tensor_[part.tensor].push_back(&part);
     room_ = std::max(room_, part.bytes());
   }
+  std::set<std::size_t> seen;
+  std::vector<TensorSpec> specs;
+  for (const SafetensorsTensor& stored : order) {
+    const std::size_t tensor = parts_.at(stored.name)->tensor;
+    if (seen.insert(tensor).second) specs.push_back(plan_.tensors[tensor].spec);
+  }
+  walk_.expect(std::move(specs));
 }
 
-ByteArray PartMaker::take(const std::string& name) {
+SharedBytes PartMaker::take(const std::string& name) {
   if (const auto kept = kept_.find(name); kept != kept_.end()) {
-    ByteArray bytes = std::move(kept->second);
+    SharedBytes bytes = std::move(kept->second);
     parts_.erase(name);
     room_ += bytes.size();
     kept_.erase(kept);
@@ -51,12 +42,12 @@ ByteArray PartMaker::take(const std::string& name) {
   const Part& part = *parts_.at(name);
   parts_.erase(name);
   bool is_loaded = false;
-  ByteArray bytes = make(part, is_loaded);
+  SharedBytes bytes = make(part, is_loaded);
   if (is_loaded) keep_what_is_small(part);
   return bytes;
 }
 
-ByteArray PartMaker::make(const Part& part, bool& is_loaded) {
+SharedBytes PartMaker::make(const Part& part, bool& is_loaded) {
   const PlannedTensor& planned = plan_.tensors[part.tensor];
   if (part.is_cache_scale) {
     const std::array scale{cache_scale(planned.spec, model_.cache_of(*planned.spec.block))};
@@ -80,11 +71,6 @@ ByteArray PartMaker::make(const Part& part, bool& is_loaded) {
 
 void PartMaker::keep_what_is_small(const Part& now) {
   for (const Part* const other : of_tensor_[now.tensor]) keep(*other, now);
-  const std::optional<std::size_t> block = plan_.tensors[now.tensor].spec.block;
-  if (!block || !vectors_of_.insert(*block).second) return;
-  for (const auto& [tensor, parts] : of_tensor_)
-    if (plan_.tensors[tensor].spec.block == block && plan_.tensors[tensor].spec.shape.size() == 1)
-      keep(*parts.front(), now);
 }
 
 void PartMaker::keep(const Part& part, const Part& now) {
@@ -93,7 +79,7 @@ void PartMaker::keep(const Part& part, const Part& now) {
       kept_.contains(part.spec.name))
     return;
   bool ignored = false;
-  kept_[part.spec.name] = make(part, ignored);
+  kept_.emplace(part.spec.name, make(part, ignored));
   room_ -= bytes;
 }
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,24 +30,24 @@ struct Shard {
   std::vector<Part> parts;
 };
 
-/// Makes parts in the order of a file, which goes by dtype: scales come long after the codes of their matrix. When a
-/// block is there, what is small of it is made at once and kept, as long as all that is kept takes no more than the
-/// largest tensor; the rest is loaded again.
+/// Makes parts in the order of a file, which goes by dtype: scales come long after the codes of their matrix. What is
+/// small of a matrix is made with what is large of it and kept, as long as all that is kept takes no more than the
+/// largest part; for the rest the matrix is loaded again.
 class PartMaker {
  public:
   /// floats: as the format's as_stored() takes it.
   PartMaker(const ExportPlan& plan, const FolderFormat& format, DType floats, const ModelWeights& model);
 
-  /// The shard whose parts are taken from now on.
-  void begin(const Shard& shard);
+  /// The shard whose parts are taken from now on, in that order.
+  void begin(const Shard& shard, std::span<const SafetensorsTensor> order);
   /// All bytes of a part, each once.
-  ByteArray take(const std::string& name);
+  SharedBytes take(const std::string& name);
   /// What the tensors of the parts made so far were in the model, for the comparison.
   const MeantTensors& meant() const { return meant_; }
 
  private:
-  ByteArray make(const Part& part, bool& is_loaded);
-  /// Other parts of the matrix, and the block's norms and biases.
+  SharedBytes make(const Part& part, bool& is_loaded);
+  /// Other parts of the matrix.
   void keep_what_is_small(const Part& now);
   void keep(const Part& part, const Part& now);
 
@@ -59,8 +59,7 @@ class PartMaker {
   MeantTensors meant_;
   std::map<std::string, const Part*> parts_;
   std::map<std::size_t, std::vector<const Part*>> of_tensor_;
-  std::set<std::size_t> vectors_of_;
-  std::map<std::string, ByteArray> kept_;
+  std::map<std::string, SharedBytes> kept_;
   std::uint64_t room_ = 0;
 };
 

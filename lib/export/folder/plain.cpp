@@ -25,8 +25,9 @@ class PlainFormat final : public FolderFormat {
         {tensor.spec.hf_name, safetensors_type_of(dtype_from_name(tensor.format).value_or(floats)), tensor.spec.shape}};
   }
 
-  ByteArray encode(const PlannedTensor&, const SafetensorsSpec& /*part*/, const LoadMatrix& matrix) const override {
-    return copied(matrix()->payload());
+  SharedBytes encode(const PlannedTensor&, const SafetensorsSpec& /*part*/, const LoadMatrix& load) const override {
+    const TensorPtr matrix = load();
+    return {matrix->payload(), matrix};
   }
 
   TensorPtr as_stored(const TensorPtr& matrix, DType floats) const override {

@@ -110,7 +110,10 @@ void check_planned(const TensorValues& values, const PlannedTensor& planned) {
 MeantTensors stream_files(PartsWriter& writer, const ExportPlan& plan, const GgufContent& content,
                           const ModelWeights& model, Progress& progress) {
   MeantTensors meant(plan.tensors.size());
-  TensorWalk walk(model, in_order(plan.architecture.layers));
+  std::vector<TensorSpec> order;
+  for (const std::vector<std::size_t>& members : content.members)
+    for (const std::size_t i : members) order.push_back(plan.tensors[i].spec);
+  TensorWalk walk(model, std::move(order));
   const float norm_offset = plan.architecture.info().norm_offset;
   progress.start("writing", plan.tensors.size());
   std::size_t written = 0;

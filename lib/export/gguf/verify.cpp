@@ -133,7 +133,7 @@ std::vector<float> plus(std::vector<float> values, float offset) {
 
 void compare_weights(const ModelWeights& written, const ExportPlan& plan, const ModelWeights& model,
                      const MeantTensors& meant, Progress& progress) {
-  TensorWalk in_file(written, in_order(plan.architecture.layers));
+  TensorWalk in_file(written, specs_of(plan));
   TensorWalk in_model(model);
   progress.start("verifying", plan.tensors.size());
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {

@@ -139,7 +139,10 @@ class OnnxExporter final : public Exporter {
   static MeantTensors write_weights(const ExportPlan& plan, const DecoderGraph& decoder, const ModelWeights& model,
                                     const fs::path& path, ExportManifest& manifest, Progress& progress) {
     MeantTensors meant(plan.tensors.size());
-    TensorWalk walk(model);
+    std::vector<TensorSpec> order;
+    for (const WeightSource& source : decoder.sources)
+      if (source.tensor) order.push_back(plan.tensors[*source.tensor].spec);
+    TensorWalk walk(model, std::move(order));
     OutputFile file(path);
     const auto bytes_of_source = [&](const WeightSource& source) {
       std::uint64_t bytes = 0;

@@ -109,7 +109,7 @@ MeantTensors stream(const ExportPlan& plan, const ModelWeights& model, PackManif
   PackWriter writer(path, manifest);
   for (std::size_t i = 0; i < plan.files.size(); ++i)
     writer.write(manifest.files[i].region, as_bytes(plan.files[i].text));
-  TensorWalk walk(model, in_order(plan.architecture.layers));
+  TensorWalk walk(model, specs_of(plan));
   std::uint64_t largest = 0;
   for (const PackTensor& tensor : manifest.tensors) largest = std::max(largest, tensor.region.bytes);
   Background writing(largest);  // ends before what it writes to

@@ -44,6 +44,8 @@ class OnnxWeights final : public ModelWeights {
   std::vector<float> vector(const TensorSpec& spec) const;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override { return matrix(spec); }
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override { return vector(spec); }
   TensorPtr product(const std::string& module, Shape shape) const;
   std::vector<float> floats(const std::string& name, std::size_t size) const;
   std::vector<float> norm(const std::string& name, std::size_t size) const;

@@ -195,6 +195,12 @@ std::vector<float> PackWeights::final_norm_bias() const {
   return has_bias ? vector(full_name(kFinalNormModule, "bias")) : std::vector<float>();
 }
 
+std::optional<std::string> PackWeights::format_of(const TensorSpec& spec) const {
+  const PackTensor& tensor = require(spec.hf_name);
+  if (tensor.encoding == PackEncoding::same || tensor.encoding == PackEncoding::delta) return std::nullopt;
+  return tensor.format;
+}
+
 TensorPtr PackWeights::head() const {
   return architecture().tied ? embedding() : matrix(full_name(kHeadModule, "weight"));
 }

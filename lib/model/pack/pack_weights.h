@@ -39,6 +39,8 @@ class PackWeights final : public ModelWeights {
   std::vector<float> final_norm() const override;
   std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
+  /// Of a delta, of what the pack has whole.
+  std::optional<std::string> format_of(const TensorSpec& spec) const override;
 
   const PackFile& pack() const { return pack_; }
   std::string origin() const { return pack_.file().path().string(); }
@@ -52,6 +54,8 @@ class PackWeights final : public ModelWeights {
   TensorPtr stored(const PackTensor& tensor) const;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override { return matrix(spec.hf_name); }
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override { return vector(spec.hf_name); }
   std::string full_name(std::string_view module, std::string_view suffix) const;
   const PackTensor& require(const std::string& name) const;
   TensorPtr matrix(const std::string& name) const;

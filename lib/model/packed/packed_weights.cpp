@@ -118,8 +118,7 @@ TensorPtr PackedWeights::matrix(const std::string& base, Shape shape) const {
     if (!layout_->tensors_of(raw_, base).empty()) {
       tensor = layout_->read(raw_, base, shape);
     } else {
-      RawTensors::Floats floats = raw_.read_floats(base + ".weight", {shape.rows, shape.cols});
-      tensor = std::make_shared<DenseTensor>(floats.dtype, shape, std::move(floats.bytes));
+      tensor = raw_.read_matrix(base + ".weight", shape);
     }
     // Of integers with scales of 16 bits the scales were looked at, and no code makes them too large.
     if (!tensor->format().starts_with("int") || tensor->format().ends_with(" f32")) require_finite(*tensor);
@@ -167,10 +166,13 @@ TensorPtr PackedWeights::kept(const TensorSpec& spec) const {
   return std::make_shared<KeptTensor>(spec.dtype, raw_.read(spec.hf_name, safetensors_type_of(spec.dtype), spec.shape));
 }
 
+TensorPtr PackedWeights::matrix_in_block(const TensorSpec& spec) const {
+  return spec.is_matrix() ? matrix(spec) : kept(spec);
+}
+
 BlockWeights PackedWeights::block(std::size_t index) const {
   if (architecture_.is_listed())
-    return assemble_listed(architecture_, index,
-                           [&](const TensorSpec& spec) { return spec.is_matrix() ? matrix(spec) : kept(spec); });
+    return assemble_listed(architecture_, index, [&](const TensorSpec& spec) { return matrix_in_block(spec); });
   return assemble_block(
       architecture_, index,
       [&](const NormInfo& info, std::string_view suffix) {

@@ -30,7 +30,6 @@ class PackedWeights final : public ModelWeights {
   std::vector<float> final_norm() const override;
   std::vector<float> final_norm_bias() const override;
   TensorPtr head() const override;
-  std::optional<std::vector<float>> vector_of(const TensorSpec& spec) const override { return vector(spec); }
 
   const std::string& origin() const { return raw_.origin(); }
   std::vector<std::filesystem::path> files() const { return raw_.files(); }
@@ -45,6 +44,8 @@ class PackedWeights final : public ModelWeights {
   void read_floats(const TensorSpec& spec, std::uint64_t offset, std::span<std::byte> out) const;
 
  private:
+  TensorPtr matrix_in_block(const TensorSpec& spec) const override;
+  std::vector<float> vector_in_block(const TensorSpec& spec) const override { return vector(spec); }
   void check_names() const;
   TensorPtr matrix(const std::string& base, Shape shape) const;
   TensorPtr kept(const TensorSpec& spec) const;

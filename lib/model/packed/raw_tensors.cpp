@@ -79,13 +79,25 @@ void RawTensors::read_rows(const std::string& name, SafetensorsType type, Shape 
   adze::read_rows(file, {begin, shape.rows, checked_cast<std::size_t>(row_bytes)}, multiple, body);
 }
 
-RawTensors::Floats RawTensors::read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
+DType RawTensors::require_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
   const SafetensorsTensor& tensor = require(name);
   const auto dtype = dtype_of(tensor.type);
   if (!dtype || !is_weight_dtype(*dtype) || tensor.shape != shape)
     fail(ErrorKind::bad_data, "{}: tensor '{}' is {} [{}], the configuration asks for F16, BF16 or F32 [{}]", origin_,
          name, name_of(tensor.type), fmt::join(tensor.shape, ", "), fmt::join(shape, ", "));
-  return {*dtype, read_all(name)};
+  return *dtype;
+}
+
+RawTensors::Floats RawTensors::read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const {
+  const DType dtype = require_floats(name, shape);
+  return {dtype, read_all(name)};
+}
+
+std::shared_ptr<const DenseTensor> RawTensors::read_matrix(const std::string& name, Shape shape) const {
+  const DType dtype = require_floats(name, {shape.rows, shape.cols});
+  ByteArray bytes(checked_cast<std::size_t>(require(name).bytes()));
+  read_range(name, 0, bytes);
+  return std::make_shared<DenseTensor>(dtype, shape, std::move(bytes));
 }
 
 }  // namespace adze

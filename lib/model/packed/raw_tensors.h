@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "base/matrix.h"
 #include "checkpoint/safetensors_folder.h"
+#include "grid/compressed_tensor.h"
 
 namespace adze {
 
@@ -36,6 +38,7 @@ class RawTensors {
     std::vector<std::byte> bytes;
   };
   Floats read_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const;
+  std::shared_ptr<const DenseTensor> read_matrix(const std::string& name, Shape shape) const;
   /// Bytes of a tensor from `offset` on. Throws bad_data when it is missing or the range leaves it.
   void read_range(const std::string& name, std::uint64_t offset, std::span<std::byte> out) const;
   /// Throws bad_data when it is missing.
@@ -53,6 +56,7 @@ class RawTensors {
     std::uint64_t begin, bytes;
   };
   Place place_of(const std::string& name) const;
+  DType require_floats(const std::string& name, const std::vector<std::uint64_t>& shape) const;
   std::vector<std::byte> read_all(const std::string& name) const;
 
   std::string origin_;
