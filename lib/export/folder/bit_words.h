@@ -3,17 +3,16 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
-#include <type_traits>
 #include <vector>
 
 #include "base/byte_array.h"
 #include "base/parallel.h"
 #include "grid/integer/integer_matrix.h"
+#include "linalg/transposed_elements.h"
 
 namespace adze {
 
@@ -68,62 +67,17 @@ inline ByteArray padded_rows(CodeRows streams, std::size_t words) {
   return padded;
 }
 
-/// Two elements of 2 or 4 bytes as one number, the first in its low half.
-template <typename Element>
-using Pair = std::conditional_t<sizeof(Element) == 2, std::uint32_t, std::uint64_t>;
-
-/// Rows of elements, unsigned numbers of their width, the other way round: columns as rows.
-template <typename Element>
-ByteArray transposed_fixed(CodeRows in) {
-  // Rows of either side may lie so that they push each other out of the cache: a square of cache lines is copied first,
-  // and turned two rows and two columns at a time. Several squares below each other fill lines that are neighbours.
-  constexpr std::size_t kWidth = sizeof(Element), kTile = 64 / kWidth, kTaskRows = 4 * kTile;
-  constexpr unsigned kBits = 8 * kWidth;
-  using Line = std::array<Pair<Element>, kTile / 2>;
-  constexpr Pair<Element> kLow = static_cast<Element>(~Element{0});
-  const std::size_t rows = in.rows(), cols = in.cols() / kWidth;
-  ByteArray out(rows * cols * kWidth);
-  parallel_for((rows + kTaskRows - 1) / kTaskRows, [&](std::size_t task) {
-    std::array<Line, kTile> lines{}, turned;
-    // Whole squares have sizes that the compiler knows.
-    const auto turn = [&](std::size_t top, std::size_t left, auto height, auto width) {
-      for (std::size_t r = 0; r < height; ++r)
-        std::memcpy(lines[r].data(), in.row(top + r).data() + left * kWidth, width * kWidth);
-      for (std::size_t r = 0; r < kTile; r += 2)
-        for (std::size_t pair = 0; pair < kTile / 2; ++pair) {
-          const Pair<Element> upper = lines[r][pair], lower = lines[r + 1][pair];
-          turned[2 * pair][r / 2] = static_cast<Pair<Element>>((upper & kLow) | (lower << (kBits)));
-          turned[2 * pair + 1][r / 2] = static_cast<Pair<Element>>((upper >> (kBits)) | (lower & ~kLow));
-        }
-      for (std::size_t c = 0; c < width; ++c)
-        std::memcpy(out.data() + ((left + c) * rows + top) * kWidth, turned[c].data(), height * kWidth);
-    };
-    // The processor does not guess lines that are strides apart, so it is told of them.
-    const auto fetch_next = [&](std::size_t top, std::size_t left, std::size_t height) {
-      if (left + 2 * kTile < cols)
-        for (std::size_t r = 0; r < height; ++r)
-          __builtin_prefetch(in.row(top + r).data() + (left + 2 * kTile) * kWidth);
-      for (std::size_t c = left + kTile; c < std::min(left + 2 * kTile, cols); ++c)
-        __builtin_prefetch(out.data() + (c * rows + top) * kWidth, 1);
-    };
-    for (std::size_t left = 0; left < cols; left += kTile) {
-      const std::size_t width = std::min(kTile, cols - left);
-      for (std::size_t top = task * kTaskRows; top < std::min(rows, (task + 1) * kTaskRows); top += kTile) {
-        const std::size_t height = std::min(kTile, rows - top);
-        fetch_next(top, left, height);
-        if (height == kTile && width == kTile)
-          turn(top, left, std::integral_constant<std::size_t, kTile>(), std::integral_constant<std::size_t, kTile>());
-        else
-          turn(top, left, height, width);
-      }
-    }
+/// Elements of 2 or 4 bytes the other way round. A task is the rows of some cache lines of columns, which are
+/// neighbours.
+inline ByteArray transposed_elements(CodeRows in, std::size_t width) {
+  const std::size_t task_rows = 256 / width, rows = in.rows();
+  ByteArray out(rows * in.cols());
+  const MatrixView<std::byte> columns(out.data(), {in.cols() / width, rows * width});
+  parallel_for((rows + task_rows - 1) / task_rows, [&](std::size_t task) {
+    const std::size_t first = task * task_rows, count = std::min(task_rows, rows - first);
+    transpose_elements(in.row_range(first, count), columns.col_range(first * width, count * width), width);
   });
   return out;
-}
-
-/// Elements of 2 or 4 bytes the other way round.
-inline ByteArray transposed_elements(CodeRows in, std::size_t width) {
-  return width == 2 ? transposed_fixed<std::uint16_t>(in) : transposed_fixed<std::uint32_t>(in);
 }
 
 /// The same of elements without gaps, [rows x cols].
