@@ -2,7 +2,7 @@
 # How fast solved grids are exported, beside what the disk takes: bench/export.sh [--bin DIR] [--hidden N] [--layers N] [--runs N]
 # A random checkpoint in int4 (groups of 128), for GGUF in Q4_K, is written in each packed format, read back and compared;
 # `ratio` is its bytes per second over those of dd with fsync, the median of three (or N) runs of each, in turns; processor
-# time is the least. 270 MB by default; 0.9 GB with --layers 36, where starting the program is no longer half of it.
+# time is the least. 270 MB by default; 0.9 GB with --layers 36, where the start of the program counts for less.
 set -euo pipefail
 shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

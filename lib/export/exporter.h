@@ -122,7 +122,7 @@ const ExporterInfo* find_exporter(std::string_view name);
 /// Why an architecture that is not known cannot be exported so, and how it can; nothing where it can, or is known.
 std::optional<std::string> cannot_list(const ExporterInfo& exporter, const Architecture& architecture);
 
-/// The formats of a model whose weights exist already, in the order of expected_tensors. Loads block by block where a
+/// The formats of a model whose weights exist already, in the order of expected_tensors. Loads one by one where a
 /// model does not know them without.
 std::vector<PlannedTensor> planned_tensors(const ModelWeights& model);
 /// The table of a plan's tensors.

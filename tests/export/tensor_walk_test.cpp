@@ -1,11 +1,15 @@
 // Exports take tensors one by one: none of them loads a block, and one by one they are those of their blocks.
 #include <atomic>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <limits>
 #include <ostream>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "export/compare_models.h"
 #include "export/export_testing.h"
 #include "export/tensor_walk.h"
@@ -61,9 +65,9 @@ void export_to(const std::string& exporter, const ModelWeights& model, std::span
   find_exporter(exporter)->make()->write(plan, model, out, silent_progress());
 }
 
-class TensorsOneByOne : public ::testing::TestWithParam<FamilyCase> {};
+class FamiliesOneByOne : public ::testing::TestWithParam<FamilyCase> {};
 
-TEST_P(TensorsOneByOne, AreThoseOfTheirBlocks) {
+TEST_P(FamiliesOneByOne, AreThoseOfTheirBlocks) {
   const TempFolder folder;
   const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", GetParam().config, kSeed);
   const auto model = open_checkpoint_model(checkpoint);
@@ -82,8 +86,58 @@ TEST_P(TensorsOneByOne, AreThoseOfTheirBlocks) {
   expect_blocks(GgufWeights(folder / "model.gguf"));
 }
 
-INSTANTIATE_TEST_SUITE_P(OfFamilies, TensorsOneByOne, ::testing::ValuesIn(family_cases()),
+INSTANTIATE_TEST_SUITE_P(OfFamilies, FamiliesOneByOne, ::testing::ValuesIn(family_cases()),
                          [](const auto& made) { return made.param.name; });
+
+/// Makes the first value of a norm, which every format stores as it is, NaN; where a file has it.
+void spoil_norm(const fs::path& path, std::span<const float> norm) {
+  std::string text = read_file(path);
+  const std::string_view bytes(reinterpret_cast<const char*>(norm.data()), norm.size_bytes());
+  const std::size_t at = text.find(bytes);
+  ASSERT_NE(at, std::string::npos) << path;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::memcpy(text.data() + at, &nan, sizeof nan);
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+/// What else lies in block 0 cannot be read.
+void expect_alone(const ModelWeights& model, const TensorSpec& spec) {
+  EXPECT_THROW(model.block(0), Error);
+  EXPECT_FALSE(model.matrix_of(spec)->payload().empty());
+}
+
+TEST(TensorsOneByOne, AreReadWithoutTheRestOfTheirBlock) {
+  const TempFolder folder;
+  const fs::path checkpoint = write_random_checkpoint(folder / "checkpoint", family_case("llama").config, kSeed);
+  const auto model = open_checkpoint_model(checkpoint);
+  const std::vector<StoreFile> files = read_folder_files(checkpoint);
+  const std::vector<float> norm = model->block(0)[NormSlot::before_ffn];
+  const std::vector<TensorSpec> specs = expected_tensors(model->architecture());
+  const TensorSpec& q = *std::ranges::find(specs, "layers.0.self_attn.q_proj", &TensorSpec::module);
+
+  fs::create_directory(folder / "store");
+  write_store(*model, files, folder / "store");
+  const CompressedStore store(folder / "store");
+  store.block(0);  // opened and checked
+  const fs::path block = folder / "store" / block_file_name(0);
+  fs::resize_file(block, fs::file_size(block) / 2);  // the FFN's matrices are the last
+  expect_alone(store, q);
+
+  export_to("pack", *model, files, folder / "model.adzepack");
+  spoil_norm(folder / "model.adzepack", norm);
+  expect_alone(PackWeights(folder / "model.adzepack"), q);
+  export_to("onnx", *model, files, folder / "onnx");
+  spoil_norm(folder / "onnx/model.onnx_data", norm);
+  expect_alone(OnnxWeights(folder / "onnx"), q);
+  export_to("gguf", *model, files, folder / "model.gguf");
+  spoil_norm(folder / "model.gguf", norm);
+  expect_alone(GgufWeights(folder / "model.gguf"), q);
+  export_to("gptq", FormattedModel(*model, linears_in("int4 g32 sym", "f32")), files, folder / "gptq");
+  spoil_norm(folder / "gptq/model.safetensors", norm);
+  expect_alone(PackedWeights(folder / "gptq"), q);
+  spoil_norm(checkpoint / "model.safetensors", norm);
+  expect_alone(*open_checkpoint_model(checkpoint), q);
+}
 
 /// A model that is never asked for a block; counts what is loaded of them.
 class WithoutBlocks final : public ModelWeights {
